@@ -1,0 +1,1 @@
+"""Who decides: commands and the outer loop."""

@@ -1,0 +1,1 @@
+"""What can be built: candidates and the networks they describe. Knows neither data nor Optuna."""

@@ -1,0 +1,20 @@
+"""The one exception that means "the input is wrong", and the sentence for an unknown name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one line that says what, and what would do.
+
+    The command line prints the message alone and exits with 1. Every other exception is our own mistake and
+    keeps its traceback.
+    """
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
+    """The error for a name that is in no table: it names the nearest ones first, or all where none is near."""
+    names = sorted(choices)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of: {', '.join(names)}"
+    return InputError(f"unknown {kind} {name!r}; {hint}")
