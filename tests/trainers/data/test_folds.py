@@ -1,0 +1,200 @@
+"""Which kidneys train and which are scored, and that the same tissue is never on both sides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from search_spaces.errors import InputError
+from trainers.data.folds import DataConfig, Fold, choose, guard, leaks
+from trainers.data.sources import VolumeSource, scan
+from trainers.data.volume import Volume
+
+
+def make_sources(root: Path, **volumes: dict) -> list[VolumeSource]:
+    """Real folders of two 8 x 8 slices each; `labels=False` leaves the labels out."""
+    rng = np.random.default_rng(0)
+    manifest = ""
+    for name, facts in volumes.items():
+        facts = {"kidney": name, "spacing": 50.0, "annotated": 1.0, "labels": True, "split": "train", **facts}
+        for part in ("images", "labels") if facts["labels"] else ("images",):
+            folder = root / facts["split"] / name / part
+            folder.mkdir(parents=True)
+            for z in range(2):
+                pixels = rng.integers(0, 60_000, (8, 8)).astype(np.uint16)
+                tifffile.imwrite(
+                    folder / f"{z:04d}.tif", pixels if part == "images" else (pixels > 50_000).astype("u1")
+                )
+        manifest += f'[volumes.{name}]\nkidney = "{facts["kidney"]}"\nvoxel_spacing_um = {facts["spacing"]}\n'
+        manifest += f"annotated = {facts['annotated']}\n"
+    (root / "dataset.toml").write_text(manifest)
+    return scan(root)
+
+
+def chosen(sources: list[VolumeSource], **config: object) -> tuple[list[str], list[str], list[str]]:
+    """Names to train on, names to score on, and the notes."""
+    notes: list[str] = []
+    train, held_out = choose(sources, DataConfig(**config), notes.append)
+    return [source.name for source in train], [source.name for source in held_out], notes
+
+
+def test_all_other_kidneys_train_when_one_is_held_out(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={}, c={})
+    assert chosen(sources, hold_out="b") == (["a", "c"], ["b"], [])
+
+
+def test_no_kidney_is_on_both_sides(tmp_path):
+    sources = make_sources(tmp_path, a1={"kidney": "a"}, a2={"kidney": "a"}, b1={"kidney": "b"}, b2={"kidney": "b"})
+    assert chosen(sources, hold_out="a") == (["b1", "b2"], ["a1", "a2"], [])
+
+
+def test_a_held_out_volume_takes_its_whole_kidney_out_of_training_but_is_scored_alone(tmp_path):
+    sources = make_sources(tmp_path, a1={"kidney": "a"}, a2={"kidney": "a"}, b={})
+    assert chosen(sources, hold_out="a2") == (["b"], ["a2"], [])
+
+
+def test_without_a_held_out_kidney_the_error_lists_the_kidneys(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={}, c={"labels": False})
+    with pytest.raises(InputError, match=r"hold_out.*: a, b$"):
+        chosen(sources)
+
+
+def test_an_unknown_held_out_kidney_gets_the_nearest_name(tmp_path):
+    sources = make_sources(tmp_path, kidney_1={}, kidney_3={})
+    with pytest.raises(InputError, match=r"hold_out, 'kidny_3'; did you mean 'kidney_3'"):
+        chosen(sources, hold_out="kidny_3")
+
+
+def test_unknown_names_in_train_and_exclude_are_errors(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={})
+    with pytest.raises(InputError, match="train, 'zz'"):
+        chosen(sources, hold_out="a", train=("zz",))
+    with pytest.raises(InputError, match="exclude, 'zz'"):
+        chosen(sources, hold_out="a", exclude=("zz",))
+
+
+def test_one_kidney_is_not_enough(tmp_path):
+    sources = make_sources(tmp_path, a1={"kidney": "a"}, a2={"kidney": "a"})
+    with pytest.raises(InputError, match="only one kidney, a;"):
+        chosen(sources, hold_out="a")
+
+
+def test_the_held_out_kidney_cannot_be_trained_on(tmp_path):
+    sources = make_sources(tmp_path, a={}, a2={"kidney": "a"}, b={})
+    with pytest.raises(InputError, match="a is in train, but its kidney a is held out"):
+        chosen(sources, hold_out="a", train=("a", "b"))
+    with pytest.raises(InputError, match="a2 is in train, but its kidney a is held out"):
+        chosen(sources, hold_out="a", train=("a2", "b"))
+
+
+def test_the_held_out_kidney_cannot_be_excluded(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={}, c={})
+    with pytest.raises(InputError, match="a is both held out and excluded"):
+        chosen(sources, hold_out="a", exclude=("a",))
+
+
+def test_nothing_left_to_train_on_is_an_error(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={"spacing": 5.0})
+    with pytest.raises(InputError, match="nothing is left to train on when a is held out"):
+        chosen(sources, hold_out="a")
+
+
+def test_excluded_volumes_are_neither_trained_nor_scored_on(tmp_path):
+    sources = make_sources(tmp_path, a1={"kidney": "a"}, a2={"kidney": "a"}, b={}, c={})
+    assert chosen(sources, hold_out="a", exclude=("a1", "c")) == (["b"], ["a2"], [])
+
+
+def test_a_zoomed_scan_is_left_out_with_a_note_that_says_how_to_take_it(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={"spacing": 63.08}, voi={"spacing": 5.2})
+    train, _, notes = chosen(sources, hold_out="a")
+    assert train == ["b"]
+    assert len(notes) == 1 and "voi" in notes[0] and "5.2 µm" in notes[0] and "name it in train" in notes[0]
+    assert chosen(sources, hold_out="a", train=("b", "voi")) == (["b", "voi"], ["a"], [])
+
+
+def test_a_training_volume_without_labels_is_an_error(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={}, c={"labels": False})
+    with pytest.raises(InputError, match=r"c has no labels and cannot be trained on; .*exclude"):
+        chosen(sources, hold_out="a")
+
+
+def test_unlabelled_scans_under_test_are_left_out_with_a_note(tmp_path):
+    sources = make_sources(tmp_path, a={}, b={}, c={"labels": False, "split": "test"})
+    train, _, notes = chosen(sources, hold_out="a")
+    assert train == ["b"]
+    assert len(notes) == 1 and notes[0].startswith("c is not trained on")
+
+
+def test_a_held_out_volume_with_incomplete_labels_is_scored_only_when_named(tmp_path):
+    sources = make_sources(
+        tmp_path, dense={"kidney": "k3"}, sparse={"kidney": "k3", "annotated": 0.85}, k1={}, k2={"annotated": 0.65}
+    )
+    train, held_out, notes = chosen(sources, hold_out="k3")
+    assert (train, held_out) == (["k1", "k2"], ["dense"])
+    assert len(notes) == 1 and "sparse" in notes[0] and "85%" in notes[0]
+    assert chosen(sources, hold_out="sparse")[1] == ["sparse"]
+    with pytest.raises(InputError, match=r"no volume with complete labels.*: k2"):
+        chosen(sources, hold_out="k2")
+
+
+def test_a_held_out_volume_without_labels_is_an_error_when_named(tmp_path):
+    sources = make_sources(tmp_path, a1={"kidney": "a", "labels": False}, a2={"kidney": "a"}, b={})
+    with pytest.raises(InputError, match="a1 has no labels and cannot be scored"):
+        chosen(sources, hold_out="a1")
+
+
+def make_volume(name: str, kidney: str, image: np.ndarray) -> Volume:
+    label = np.zeros(image.shape, np.uint8)
+    content_hash = image.tobytes().hex()
+    return Volume(
+        name, kidney, image, label, np.zeros(0, np.int64), (50.0, 50.0, 50.0), 1.0, 0.0, 60_000.0, content_hash
+    )
+
+
+def noise(seed: int, shape: tuple[int, int, int] = (6, 12, 12)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 60_000, shape).astype(np.uint16)
+
+
+def test_different_kidneys_do_not_leak():
+    fold = Fold((make_volume("a", "1", noise(0)), make_volume("b", "2", noise(1))), (make_volume("c", "3", noise(2)),))
+    assert leaks(fold) == []
+    guard(fold)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "why"),
+    [
+        (("a", "k", noise(0)), ("b", "k", noise(1)), "both are of k"),
+        (("kidney_3_sparse", "x", noise(0)), ("kidney_3_dense", "y", noise(1)), "kidney_3_dense lies inside"),
+        (("kidney_1_voi", "x", noise(0)), ("kidney_1_dense", "y", noise(1)), "kidney_1_voi lies inside"),
+        (("a", "x", noise(0)), ("b", "y", noise(0)), "all their grey values are equal"),
+        (("a", "x", noise(0)), ("b", "y", noise(0)[2:4]), "slices in common"),
+        (("a", "x", noise(0)[1:5]), ("b", "y", noise(0)[3:]), "slices in common"),
+    ],
+)
+def test_a_leak_is_an_error_that_names_both_volumes(train, held_out, why):
+    fold = Fold((make_volume("other", "z", noise(9)), make_volume(*train)), (make_volume(*held_out),))
+    with pytest.raises(InputError, match=rf"^{train[0]} is trained on and {held_out[0]} is held out, but .*{why}"):
+        guard(fold)
+
+
+def test_empty_slices_are_no_leak():
+    first, second = noise(0), noise(1)
+    first[:2] = 0
+    second[4:] = 0
+    assert leaks(Fold((make_volume("a", "x", first),), (make_volume("b", "y", second),))) == []
+
+
+def test_a_misspelt_key_of_the_configuration_is_an_error():
+    with pytest.raises(ValueError, match="holdout"):
+        DataConfig(holdout="a")
+
+
+@pytest.mark.data
+def test_real_kidney_3_is_held_out_whole(real_data):
+    train, held_out, notes = chosen(scan(real_data), hold_out="kidney_3", exclude=("hipct_k1_slice", "hipct_k2_slice"))
+    assert all(name.startswith("hipct_k1_p") for name in train)
+    assert held_out == [f"hipct_k3_p{number}" for number in ("12", "13", "15a", "15b", "17")]
+    assert any("hipct_k3_slice" in note for note in notes)
+    assert any("octa_tubenet" in note for note in notes)

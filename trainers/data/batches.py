@@ -1,0 +1,68 @@
+"""Batches: an endless, resumable stream of augmented samples as tensors, from one process or several."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainers.data.augment import Augmentation
+from trainers.data.patches import PatchSampler
+
+
+class Batches:
+    """Samples `start`, `start` + 1, ... in batches: image (B, slices_in, crop, crop) and label (B, slices_out, ...).
+
+    Both are float32. Iterating goes on where the last iteration stopped: `position` is the number of the next sample,
+    and the stream is the same for any number of workers, so that saving this one integer resumes it exactly.
+    workers: loader processes; 0 makes the samples in this one.
+    """
+
+    def __init__(
+        self,
+        sampler: PatchSampler,
+        augmentation: Augmentation,
+        batch_size: int,
+        start: int = 0,
+        workers: int = 0,
+    ) -> None:
+        self.samples = _Samples(sampler, augmentation)
+        self.batch_size, self.position, self.workers = batch_size, start, workers
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = DataLoader(
+            self.samples,
+            batch_sampler=_Consecutive(self.position, self.batch_size),
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            pin_memory=torch.cuda.is_available(),
+            # The loader draws a seed when it starts; not from the global generator, which a resumed run must keep.
+            generator=torch.Generator(),
+        )
+        for image, label in loader:
+            self.position += self.batch_size
+            yield image, label
+
+
+class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
+    def __init__(self, sampler: PatchSampler, augmentation: Augmentation) -> None:
+        self.sampler, self.augmentation = sampler, augmentation
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        image, label = self.augmentation(*self.sampler.sample(number), seed=(self.sampler.seed, number))
+        return image, label.astype(np.float32)
+
+
+class _Consecutive:
+    """Batches of consecutive sample numbers, without end."""
+
+    def __init__(self, start: int, batch_size: int) -> None:
+        self.start, self.batch_size = start, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.start
+        while True:
+            yield list(range(first, first + self.batch_size))
+            first += self.batch_size

@@ -1,0 +1,209 @@
+"""Folds: which kidney is held out, which ones train, and the guard against the same tissue on both sides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from search_spaces.errors import InputError, unknown_name
+from trainers.data.manifest import INSIDE
+from trainers.data.sources import VolumeSource
+from trainers.data.volume import Spacing, Volume
+
+# Volumes whose voxels differ by more than this factor show vessels at another scale, and are left out unless named:
+# kidney_1_voi is a zoom of 5.2 µm among kidneys of 50 µm.
+WIDEST_SPACING_RATIO = 2.0
+
+
+class DataConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which kidneys a search trains on and scores on."""
+
+    root: Path | None = None  # a folder of volumes; None makes phantoms
+    hold_out: str = ""  # a kidney, or a volume: then all of its kidney is held out and this volume alone is scored
+    train: tuple[str, ...] | None = None  # kidneys or volumes; None is every other kidney of similar voxel spacing
+    exclude: tuple[str, ...] = ()  # kidneys or volumes that are neither trained nor scored on
+    cache: Path | None = None  # where converted volumes lie; None is the user's cache folder
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split by kidney: volumes that weights are trained on, and volumes that no training has seen."""
+
+    train: tuple[Volume, ...]
+    held_out: tuple[Volume, ...]
+
+
+def choose(
+    sources: Sequence[VolumeSource], config: DataConfig, on_note: Callable[[str], None]
+) -> tuple[list[VolumeSource], list[VolumeSource]]:
+    """Sources to train on and sources to score on, which share no kidney.
+
+    What is left out, and how to take it in, is said through on_note. Raises InputError where the configuration names
+    what is not there, where a volume in use has no labels, and where one of the two sides would be empty.
+    """
+    _check_names(sources, config)
+    excluded = {source.name for source in sources if _matches(source, config.exclude)}
+    kept = [source for source in sources if source.name not in excluded]
+    kidney = _held_out_kidney(kept, config)
+    held_out = _scored(kept, kidney, config, on_note)
+    if config.train is None:
+        train = _similar(kept, kidney, held_out[0].spacing_um, on_note)
+    else:
+        train = [source for source in kept if _matches(source, config.train)]
+        both = [source.name for source in train if source.kidney == kidney]
+        if both:
+            raise InputError(f"{both[0]} is in train, but its kidney {kidney} is held out; choose one of the two")
+    if not train:
+        raise InputError(f"nothing is left to train on when {kidney} is held out; name kidneys or volumes in train")
+    for source in train:
+        _check_labelled(source, "trained on")
+    return train, held_out
+
+
+def guard(fold: Fold) -> None:
+    """Raise InputError, naming both volumes, if tissue of the held-out kidney is also in training."""
+    for message in leaks(fold):
+        raise InputError(message)
+
+
+def leaks(fold: Fold) -> list[str]:
+    """One line for each pair of a training and a held-out volume that hold the same tissue.
+
+    By kidney, by name (crops and zooms of the competition's volumes), by equal grey values, and by equal slices (crops
+    along z). A crop in the plane of the slices, or a resampled copy, is not seen.
+    """
+    slices = {id(volume): _slice_hashes(volume) for volume in (*fold.train, *fold.held_out)}
+    found = []
+    for train in fold.train:
+        for held_out in fold.held_out:
+            why = _same_tissue(train, held_out)
+            if why is None and slices[id(train)] & slices[id(held_out)]:
+                why = "the two have slices in common"
+            if why:
+                found.append(
+                    f"{train.name} is trained on and {held_out.name} is held out, but {why}; exclude one of them"
+                )
+    return found
+
+
+def _same_tissue(train: Volume, held_out: Volume) -> str | None:
+    if train.kidney == held_out.kidney:
+        return f"both are of {train.kidney}"
+    for inner, outer in ((train.name, held_out.name), (held_out.name, train.name)):
+        if INSIDE.get(inner) == outer:
+            return f"{inner} lies inside {outer}"
+    if train.content_hash == held_out.content_hash:
+        return "all their grey values are equal"
+    return None
+
+
+def _slice_hashes(volume: Volume) -> set[bytes]:
+    """Hashes of all slices that differ from one flat grey, by their middle rows only: a kidney takes seconds.
+
+    The middle eight rows of a slice hold thousands of 16-bit values with noise; equal ones are no coincidence.
+    """
+    middle = volume.shape[1] // 2
+    rows = slice(max(middle - 4, 0), middle + 4)
+    hashes = set()
+    for z in range(volume.shape[0]):
+        strip = np.ascontiguousarray(volume.image[z, rows])
+        if strip.min() != strip.max():
+            hashes.add(sha256(repr(strip.shape).encode() + strip.tobytes()).digest())
+    return hashes
+
+
+def _matches(source: VolumeSource, names: Sequence[str]) -> bool:
+    return source.name in names or source.kidney in names
+
+
+def _check_names(sources: Sequence[VolumeSource], config: DataConfig) -> None:
+    """Every name in the configuration is a kidney or a volume that is there."""
+    known = {source.kidney for source in sources} | {source.name for source in sources}
+    named = [("hold_out", config.hold_out)] if config.hold_out else []
+    named += [("train", name) for name in config.train or ()] + [("exclude", name) for name in config.exclude]
+    for where, name in named:
+        if name not in known:
+            raise unknown_name(f"kidney or volume in {where},", name, known)
+
+
+def _held_out_kidney(sources: Sequence[VolumeSource], config: DataConfig) -> str:
+    kidneys = sorted({source.kidney for source in sources})
+    if len(kidneys) < 2:
+        only = f"only one kidney, {kidneys[0]}" if kidneys else "no kidney left"
+        raise InputError(f"there is {only}; a search trains on one kidney and scores on another")
+    if not config.hold_out:
+        labelled = sorted({source.kidney for source in sources if _labelled(source)})
+        listed = ", ".join(labelled) or "none has labels"
+        raise InputError(f"name the kidney to hold out with hold_out; the labelled kidneys are: {listed}")
+    matching = {source.kidney for source in sources if _matches(source, [config.hold_out])}
+    if not matching:
+        raise InputError(f"{config.hold_out} is both held out and excluded; take it out of exclude")
+    return matching.pop()
+
+
+def _scored(
+    sources: Sequence[VolumeSource], kidney: str, config: DataConfig, on_note: Callable[[str], None]
+) -> list[VolumeSource]:
+    """The held-out kidney's volumes that are scored: the named one, or all with complete labels."""
+    of_kidney = [source for source in sources if source.kidney == kidney]
+    if config.hold_out != kidney:
+        named = [source for source in of_kidney if source.name == config.hold_out]
+        _check_labelled(named[0], "scored")
+        return named
+    complete = []
+    for source in of_kidney:
+        if not _labelled(source):
+            on_note(f"{source.name} of the held-out {kidney} has no labels and is not scored")
+        elif source.annotated < 1:
+            on_note(
+                f"{source.name} of the held-out {kidney} is not scored: only {source.annotated:.0%} of its vessels are "
+                f"labelled (hold_out = {source.name!r} would score it)"
+            )
+        else:
+            complete.append(source)
+    if not complete:
+        names = ", ".join(source.name for source in of_kidney if _labelled(source)) or "none"
+        raise InputError(
+            f"{kidney} has no volume with complete labels to score on; name a labelled one in hold_out: {names}"
+        )
+    return complete
+
+
+def _similar(
+    sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, on_note: Callable[[str], None]
+) -> list[VolumeSource]:
+    """Volumes of all other kidneys with a voxel spacing near that of the held-out one."""
+    train = []
+    for source in sources:
+        if source.kidney == kidney:
+            continue
+        ratios = [a / b for a, b in zip(source.spacing_um, spacing_um, strict=True)]
+        if max(*ratios, *(1 / ratio for ratio in ratios)) > WIDEST_SPACING_RATIO:
+            on_note(
+                f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} is more than "
+                f"{WIDEST_SPACING_RATIO:g} times off the held-out {_spacing(spacing_um)} (name it in train to take it)"
+            )
+        elif source.split == "test" and not _labelled(source):
+            on_note(f"{source.name} is not trained on: it lies under test/ and has no labels")
+        else:
+            train.append(source)
+    return train
+
+
+def _labelled(source: VolumeSource) -> bool:
+    return source.labels != "none"
+
+
+def _check_labelled(source: VolumeSource, use: str) -> None:
+    if not _labelled(source):
+        raise InputError(
+            f"{source.name} has no labels and cannot be {use}; add labels/ or rows in train_rles.csv, "
+            f"or name it in exclude"
+        )
+
+
+def _spacing(spacing_um: Spacing) -> str:
+    return " x ".join(f"{edge:g}" for edge in dict.fromkeys(spacing_um)) + " µm"

@@ -1,0 +1,192 @@
+"""Patches: 2.5D slabs of neighbouring slices along any of the three axes, cut from memory-mapped volumes.
+
+Sample number i is a function of the sampler's seed and i alone, so that one integer says where a training run stands
+and several loader processes make the same samples as one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.volume import Volume
+
+
+@dataclass(frozen=True)
+class PatchLocation:
+    """Where a patch lies: `start` is its lowest voxel (z, y, x), which may lie outside where the volume is padded.
+
+    axis: 0, 1 or 2, the axis that the slices are stacked along; the patch's plane is spanned by the two others.
+    """
+
+    volume: int
+    axis: int
+    start: tuple[int, int, int]
+
+
+class PatchSampler:
+    """Random patches of labelled volumes, numbered from 0.
+
+    A share `vessel_share` of the patches (0.0 to 1.0) holds a random vessel voxel of its middle slice at a random
+    place; these are drawn from the volumes by their number of known vessel voxels. The others lie anywhere, drawn by
+    the volumes' voxels times the share of their vessels that is labelled. Axes are drawn evenly among those of `axes`
+    whose planes are large enough: at least half the crop on both edges; they are then mirrored to the crop's size.
+    slices_out is 1 (the label of the middle slice, number slices_in // 2) or slices_in.
+
+    Raises InputError for a volume without a label, or with no plane that large, and where vessels are wanted and there
+    are none.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        slices_in: int,
+        slices_out: int,
+        crop: int,
+        vessel_share: float,
+        seed: int,
+        axes: tuple[int, ...] = (0, 1, 2),
+    ) -> None:
+        if slices_out not in (1, slices_in):
+            raise InputError(f"slices_out {slices_out} is neither 1 nor slices_in, which is {slices_in}")
+        self.volumes = tuple(volumes)
+        self.slices_in, self.slices_out, self.crop = slices_in, slices_out, crop
+        self.vessel_share, self.seed = vessel_share, seed
+        self.usable_axes = [_usable_axes(volume, crop, axes) for volume in self.volumes]
+        sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
+        vessels = [len(volume.vessel_voxels) for volume in self.volumes]
+        if not self.volumes:
+            raise InputError("no volumes to take patches from")
+        if vessel_share > 0 and not sum(vessels):
+            names = ", ".join(volume.name for volume in self.volumes)
+            raise InputError(f"no vessel is labelled in {names}; label some, or set vessel_share to 0")
+        self._by_size = np.cumsum(sizes) / sum(sizes)
+        self._by_vessels = np.cumsum(vessels) / max(sum(vessels), 1)
+
+    def location(self, number: int) -> PatchLocation:
+        """Where sample `number` lies; the same for every call, process and order."""
+        rng = np.random.default_rng((self.seed, number))
+        around_vessel = rng.random() < self.vessel_share
+        shares = self._by_vessels if around_vessel else self._by_size
+        index = min(int(np.searchsorted(shares, rng.random(), side="right")), len(self.volumes) - 1)
+        volume, axes = self.volumes[index], self.usable_axes[index]
+        axis = axes[rng.integers(len(axes))]
+        vessel = None
+        if around_vessel:
+            flat = volume.vessel_voxels[rng.integers(len(volume.vessel_voxels))]
+            vessel = [int(place) for place in np.unravel_index(int(flat), volume.shape)]
+        start = [0, 0, 0]
+        for along, edge in enumerate(volume.shape):
+            if along == axis:
+                middle = int(rng.integers(edge)) if vessel is None else vessel[along]
+                start[along] = middle - self.slices_in // 2
+            else:
+                # Where the plane is smaller than the crop, the room is negative and the crop starts outside.
+                room = edge - self.crop
+                lowest, highest = min(0, room), max(0, room)
+                if vessel is None:
+                    start[along] = int(rng.integers(lowest, highest + 1))
+                else:
+                    wanted = vessel[along] - int(rng.integers(self.crop))
+                    start[along] = min(max(wanted, lowest), highest)
+        return PatchLocation(index, axis, (start[0], start[1], start[2]))
+
+    def patch(self, location: PatchLocation) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop) of 0 and 1.
+
+        Only these voxels are read. Slices beyond the volume repeat its first or last slice, planes are mirrored.
+        """
+        volume, axis = self.volumes[location.volume], location.axis
+        assert volume.label is not None  # checked when the sampler was made
+        image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop))
+        start = list(location.start)
+        if self.slices_out == 1:
+            start[axis] += self.slices_in // 2
+        label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop)
+        return image, label
+
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Image and label of sample `number`."""
+        return self.patch(self.location(number))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For loader processes: memory maps travel as file names, never as their voxels."""
+        return {**self.__dict__, "volumes": tuple(_folded(volume) for volume in self.volumes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "volumes": tuple(_unfolded(volume) for volume in state["volumes"])})
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Stands for a memory-mapped array on its way to another process."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+_ARRAYS = ("image", "label", "vessel_voxels")
+
+
+def _folded(volume: Volume) -> Volume:
+    return replace(volume, **{name: _fold(getattr(volume, name)) for name in _ARRAYS})
+
+
+def _unfolded(volume: Volume) -> Volume:
+    return replace(volume, **{name: _unfold(getattr(volume, name)) for name in _ARRAYS})
+
+
+def _fold(array: Any) -> Any:
+    base: Any = getattr(array, "base", None)
+    # A view of a map keeps the file's name but not its own place in it, so only whole maps can be opened again.
+    if isinstance(array, np.memmap) and isinstance(base, mmap) and array.flags.c_contiguous:
+        return _Mapped(Path(str(array.filename)), array.dtype.str, array.shape, array.offset)
+    return array
+
+
+def _unfold(array: Any) -> Any:
+    if isinstance(array, _Mapped):
+        return np.memmap(array.path, array.dtype, "r", array.offset, array.shape)
+    return array
+
+
+def _usable_axes(volume: Volume, crop: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes whose planes are at least half the crop on both edges, so that mirroring once fills it."""
+    if volume.label is None:
+        raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
+    shortest = {axis: min(edge for other, edge in enumerate(volume.shape) if other != axis) for axis in axes}
+    usable = tuple(axis for axis in axes if 2 * shortest[axis] >= crop)
+    if not usable:
+        largest = 2 * max(shortest.values())
+        raise InputError(
+            f"crop {crop} is too large for {volume.name} of shape {volume.shape}; the largest possible is {largest}"
+        )
+    return usable
+
+
+def _cut(voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: int, crop: int) -> NDArray[Any]:
+    """(slices, crop, crop): a box of the volume, beyond whose ends slices repeat and planes are mirrored."""
+    sizes = [slices if along == axis else crop for along in range(3)]
+    ends = list(zip(start, sizes, voxels.shape, strict=True))
+    if all(first >= 0 and first + size <= edge for first, size, edge in ends):
+        inside = np.asarray(voxels[tuple(slice(first, first + size) for first, size, _ in ends)])
+        return np.ascontiguousarray(np.moveaxis(inside, axis, 0))
+    places = []
+    for along, (first, size, edge) in enumerate(ends):
+        wanted = np.arange(first, first + size)
+        if along == axis:
+            places.append(np.clip(wanted, 0, edge - 1))
+        else:
+            wrapped = wanted % (2 * edge)
+            places.append(np.where(wrapped < edge, wrapped, 2 * edge - 1 - wrapped))
+    lows = [int(place.min()) for place in places]
+    inside = np.asarray(voxels[tuple(slice(low, int(p.max()) + 1) for low, p in zip(lows, places, strict=True))])
+    filled = inside[np.ix_(*(place - low for low, place in zip(lows, places, strict=True)))]
+    return np.ascontiguousarray(np.moveaxis(filled, axis, 0))

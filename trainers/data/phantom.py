@@ -1,0 +1,241 @@
+"""Phantom kidneys: synthetic scans whose vessels are known, for tests and for a first run without data.
+
+They imitate what HiP-CT shows: a bean-shaped organ with a bright capsule in dark surroundings, cortex and medulla, and
+arteries with a dark lumen inside a bright wall, which a hilum lets in. Beside them lie things as dark that are no
+arteries and have no wall (tubules, cysts, cracks), bright spots, noise, shading and rings around the rotation axis.
+Each kidney has a grey scale of its own, as real ones have.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from search_spaces.errors import InputError
+from trainers.data import phantom_tree as tree
+from trainers.data.phantom_organ import Organ, Rings, SmoothNoise
+from trainers.data.rle import encode
+
+Floats = NDArray[np.float32]
+
+# Relative grey values: surroundings at 0, tissue around 1. Seen in HiP-CT of human kidneys: the lumen lies between
+# surroundings and tissue, the wall above all tissue, cortex and medulla apart by a little.
+AIR, SINUS, CORTEX, MEDULLA, CAPSULE = 0.0, 0.55, 1.0, 0.88, 1.45
+LUMEN, WALL, DECOY, SPOT = 0.25, 1.5, (0.05, 0.5), (1.3, 1.7)
+
+
+class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
+    """What phantom kidneys are made of."""
+
+    kidneys: PositiveInt = 3
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W), the same for all
+    spacing_um: PositiveFloat = 50.0
+    vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # of all voxels, roughly
+    smallest_radius: PositiveFloat = 0.75  # voxels; where the branching ends
+    decoys: NonNegativeFloat = 1.0  # how much of the things that look like vessels, 1.0 is as much as there are vessels
+    edge_width: PositiveFloat = 1.6  # voxels over which grey changes from one side of a surface to the other
+    noise: NonNegativeFloat = 0.15  # standard deviation, in units of air-to-cortex contrast
+    rings: NonNegativeFloat = 0.03  # the same, of the ring artefacts
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One phantom kidney: image uint16 and label uint8 (0 or 1), both (D, H, W)."""
+
+    image: NDArray[np.uint16]
+    label: NDArray[np.uint8]
+
+
+def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
+    """The phantom kidney that this seed stands for; equal arguments give equal voxels.
+
+    A label voxel is one whose centre lies inside a lumen. Raises InputError where an edge is too short for an organ.
+    """
+    if min(config.shape) < 16:
+        raise InputError(f"phantom shape {config.shape} is too small; every edge needs at least 16 voxels")
+    organ_rng, tree_rng, decoy_rng, grey_rng = (np.random.default_rng([seed, part]) for part in range(4))
+    organ = Organ.random(config.shape, organ_rng)
+    lumen, wall = _draw_arteries(config, organ, tree_rng)
+    decoys, decoy_grey = _draw_decoys(config, organ, lumen, wall, decoy_rng)
+    image = _paint(config, organ, (lumen, wall, decoys, decoy_grey), grey_rng)
+    return Phantom(image, (lumen < 0).astype(np.uint8))
+
+
+def write_phantoms(
+    root: Path, config: PhantomConfig, seed: int, on_progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write `config.kidneys` phantoms under `root` in the Kaggle layout, with dataset.toml and train_rles.csv.
+
+    The folder appears only when it is complete. Raises InputError if `root` already holds something.
+    on_progress: slices done, slices in all.
+    """
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root} is not empty; name a new folder for the phantoms, or remove it first")
+    part = root.with_name(f"{root.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    names = [f"phantom_{number}" for number in range(1, config.kidneys + 1)]
+    total = config.kidneys * config.shape[0]
+    rows = ["id,rle"]
+    for number, name in enumerate(names):
+        phantom = make_phantom(config, phantom_seed(seed, number))
+        (part / "train" / name / "images").mkdir(parents=True)
+        (part / "train" / name / "labels").mkdir()
+        for z in range(config.shape[0]):
+            tifffile.imwrite(part / "train" / name / "images" / f"{z:04d}.tif", phantom.image[z])
+            tifffile.imwrite(part / "train" / name / "labels" / f"{z:04d}.tif", phantom.label[z] * np.uint8(255))
+            rows.append(f"{name}_{z:04d},{encode(phantom.label[z])}")
+            if on_progress:
+                on_progress(number * config.shape[0] + z + 1, total)
+    (part / "train_rles.csv").write_text("\n".join(rows) + "\n")
+    (part / "dataset.toml").write_text(_manifest(names, config, seed))
+    if root.exists():
+        root.rmdir()
+    part.replace(root)
+
+
+def phantom_seed(seed: int, number: int) -> int:
+    """The seed of kidney `number` (from 0) of a set: unlike seed + number, no two sets share a kidney."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _manifest(names: list[str], config: PhantomConfig, seed: int) -> str:
+    lines = [f"# Phantom kidneys, made with seed {seed} from {config.model_dump_json()}"]
+    for name in names:
+        lines += ["", f"[volumes.{name}]", f'kidney = "{name}"', f"voxel_spacing_um = {config.spacing_um}"]
+        lines += ["annotated = 1.0"]
+    return "\n".join(lines) + "\n"
+
+
+def _draw_arteries(config: PhantomConfig, organ: Organ, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Signed distance from the lumen's surface in voxels, and the wall's thickness; (D, H, W) each."""
+    distance = np.full(config.shape, 1e3, np.float32)
+    wall = np.zeros(config.shape, np.float32)
+    trunks = 3
+    voxels = config.vessel_share * float(np.prod(config.shape)) / trunks
+    radius = tree.trunk_radius(voxels, config.smallest_radius)
+    for number in range(trunks):
+        root, heading = organ.entrance(number, trunks, rng)
+        grown = tree.grow_tree(
+            root, heading, radius * rng.uniform(0.9, 1.1), config.smallest_radius, organ.depth_at, organ.inwards_at, rng
+        )
+        tree.draw_segments(distance, grown, reach=1.5, wall=wall)
+    return distance, wall
+
+
+def _draw_decoys(
+    config: PhantomConfig, organ: Organ, lumen: Floats, wall: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Signed distance from the surface of cracks, cysts, tubules and spots, and their grey value; (D, H, W) each.
+
+    Drawn until they fill `config.decoys` times the arteries' voxels; none touches an artery's wall.
+    """
+    distance = np.full(config.shape, 1e3, np.float32)
+    grey = np.zeros(config.shape, np.float32)
+    wanted = config.decoys * float((lumen < 0).sum())
+    longest = min(config.shape) / 3
+    drawn = 0.0
+    while drawn < wanted:
+        centre = organ.random_inside(rng)
+        direction = rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        kind = rng.choice(4, p=[0.55, 0.18, 0.17, 0.1])
+        value = rng.uniform(*SPOT) if kind == 3 else rng.uniform(*DECOY)
+        radius = float(np.exp(rng.uniform(np.log(config.smallest_radius), np.log(max(min(config.shape) / 20, 1.0)))))
+        if kind == 0:  # a tubule, or a vein without a wall
+            half = direction * rng.uniform(3, 8) * radius
+            squash = 1.0
+        elif kind == 1:  # a cyst
+            half = direction * radius * rng.uniform(0.0, 0.6)
+            radius *= 1.3
+            squash = 1.0
+        elif kind == 3:  # a bright spot
+            half = direction * rng.uniform(0.0, 1.5)
+            radius = rng.uniform(0.7, 1.6)
+            squash = 1.0
+        else:  # a crack: a disc one or two voxels thick
+            half = direction * 0.0
+            radius = rng.uniform(3.0, longest / 2)
+            squash = rng.uniform(0.6, 1.1) / radius
+        drawn += _draw_decoy(distance, grey, (centre, half, direction), (radius, squash), value)
+    # Decoys keep off the arteries, so that no label is hidden under one.
+    distance[lumen < wall + 1.5] = 1e3
+    return distance, grey
+
+
+def _draw_decoy(
+    distance: Floats,
+    grey: Floats,
+    place: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    size: tuple[float, float],
+    value: float,
+) -> float:
+    """Draw one rod, ball or disc; returns its voxels. A disc is a ball squashed along its direction."""
+    (centre, half, direction), (radius, squash) = place, size
+    margin = radius + 1.5
+    low = np.maximum(np.floor(centre - abs(half) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(centre + abs(half) + margin) + 1, distance.shape).astype(int)
+    if (low >= high).any():
+        return 0.0
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    offsets = np.stack(
+        np.meshgrid(*(np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)), indexing="ij"), axis=-1
+    )
+    squared = float(half @ half)
+    if squared > 0:
+        share = np.clip(offsets @ half / squared, -1.0, 1.0)
+        offsets = offsets - share[..., None] * half
+    if squash < 1.0:
+        across = offsets @ direction
+        in_plane = np.sqrt(np.maximum((offsets**2).sum(-1) - across**2, 0.0))
+        new = np.maximum(abs(across) - squash * radius, in_plane - radius)
+    else:
+        new = np.sqrt((offsets**2).sum(-1)) - radius
+    nearer = new < distance[box]
+    distance[box][nearer] = new[nearer]
+    grey[box][nearer] = value
+    return float((new < 0).sum())
+
+
+def _paint(
+    config: PhantomConfig, organ: Organ, drawn: tuple[Floats, Floats, Floats, Floats], rng: np.random.Generator
+) -> NDArray[np.uint16]:
+    """The image, slice by slice: no array of the volume's size beyond the given ones and the result."""
+    lumen, wall, decoys, decoy_grey = drawn
+    # Ranges of four kidneys (10th to 99.8th percentile): from 19000..22000 to 30000..45000.
+    darkest = rng.uniform(18_000, 30_000)
+    contrast = rng.uniform(2_500, 10_000)
+    layers = SmoothNoise(config.shape, 24.0, rng)
+    shading = SmoothNoise(config.shape, 0.4 * max(config.shape), rng)
+    texture = SmoothNoise(config.shape, 3.0, rng)
+    clumps = SmoothNoise(config.shape, 9.0, rng)
+    rings = Rings(config.shape, rng)
+    width = config.edge_width
+    image = np.empty(config.shape, np.uint16)
+    for z in range(config.shape[0]):
+        depth, sinus = organ.slice(z)
+        medulla = _share(depth - organ.cortex * (1.0 + 0.35 * layers.slice(z)), 3.0)
+        tissue = CORTEX + (MEDULLA - CORTEX) * medulla + 0.03 * texture.slice(z) + 0.03 * clumps.slice(z)
+        tissue += (SINUS - tissue) * sinus
+        tissue += (CAPSULE - tissue) * np.exp(-0.5 * ((depth - 0.8) / 0.7) ** 2)
+        tissue += (decoy_grey[z] - tissue) * _share(-decoys[z], width) * _share(depth - 2.0)
+        outside = AIR + 0.06 * clumps.slice(z)
+        grey = outside + (tissue - outside) * _share(depth)
+        grey += (WALL - grey) * _share(wall[z] - lumen[z], width)
+        grey += (LUMEN - grey) * _share(-lumen[z], width)
+        grey *= 1.0 + 0.06 * shading.slice(z)
+        grey += config.rings * rings.slice(z) + config.noise * rng.standard_normal(grey.shape, np.float32)
+        image[z] = np.clip(np.rint(darkest + contrast * grey), 0, 65_535).astype(np.uint16)
+    return image
+
+
+def _share(distance: Floats, width: float = 1.0) -> Floats:
+    """How much of a voxel shows what lies on the positive side of a surface `distance` voxels away."""
+    return np.asarray(np.clip(distance / np.float32(width) + np.float32(0.5), 0.0, 1.0), np.float32)
