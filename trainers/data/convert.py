@@ -1,0 +1,261 @@
+"""Convert a volume slice by slice into a folder of plain arrays; a killed conversion goes on where it was."""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+
+from search_spaces.errors import InputError
+from trainers.data.greys import Scaling, needs_scaling, range_of, to_grey, to_mask, what_is_changed
+from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
+from trainers.data.sources import VolumeSource
+from trainers.data.statistics import BlockMeasures, RunningMeasures, measure
+
+OnProgress = Callable[[int, int], None]
+
+IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"
+_PROGRESS = "progress.json"
+# A kill loses at most so much work; what is recorded as done is on the disk.
+CHECKPOINT_SECONDS = 2.0
+_Result = TypeVar("_Result")
+
+_THREADS = min(4, os.cpu_count() or 1)
+
+
+class Progress(BaseModel, frozen=True, extra="forbid"):
+    """How far a conversion has come."""
+
+    slices: NonNegativeInt = 0
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True)
+class _Block:
+    start: int
+    image: NDArray[np.uint16]
+    label: NDArray[np.uint8] | None
+    measures: BlockMeasures
+
+
+def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note: Callable[[str], None]) -> None:
+    """Write image.npy, label.npy, vessels.npy and statistics.json of a volume into a folder, all synced to disk.
+
+    The folder may hold what a killed conversion of the same source left. Raises InputError for voxels that cannot
+    be read or taken, OSError for a folder that cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    depth = source.shape[0]
+    progress = read_progress(source, folder)
+    scaled = needs_scaling(source.image)
+    passes = 2 if scaled else 1
+    if scaled and progress.scaling is None:
+        progress = Progress(scaling=_scan_range(source, lambda done: on_progress(done, passes * depth)))
+    notes = what_is_changed(source.image, progress.scaling)
+    for note in notes:
+        on_note(f"{source.name}: {note}")
+    running = RunningMeasures(source.shape)
+    before = (passes - 1) * depth
+    with ExitStack() as open_files:
+        image_file = open_files.enter_context(_array_file(folder / IMAGE, np.uint16, source.shape, progress.slices))
+        label_file = None
+        if source.label is not None:
+            label_file = open_files.enter_context(_array_file(folder / LABEL, np.uint8, source.shape, progress.slices))
+        files = [file for file in (image_file, label_file) if file is not None]
+        _measure_again(source, folder, progress.slices, running)
+        recorded = time.monotonic()
+        for block in _blocks(source, progress):
+            _write(image_file, block.image.data)
+            if label_file is not None and block.label is not None:
+                _write(label_file, block.label.data)
+            running.add(block.measures)
+            done = block.start + len(block.image)
+            if time.monotonic() - recorded > CHECKPOINT_SECONDS:
+                _record(folder, progress.model_copy(update={"slices": done}), files)
+                recorded = time.monotonic()
+            on_progress(before + done, passes * depth)
+        _record(folder, progress.model_copy(update={"slices": depth}), files)
+    with (folder / VESSELS).open("wb") as file:
+        np.save(file, running.vessel_voxels(), allow_pickle=False)
+        _sync(file)
+    statistics = running.statistics(source.label is not None, notes)
+    _write_text(folder / STATISTICS, statistics.model_dump_json(indent=1))
+    (folder / _PROGRESS).unlink()
+
+
+def needed_bytes(source: VolumeSource) -> int:
+    """The disk space of a converted volume, a little more than what it takes."""
+    voxels = int(np.prod(source.shape, dtype=np.int64))
+    return voxels * (2 if source.label is None else 3) + 16 * 2**20
+
+
+def read_progress(source: VolumeSource, folder: Path) -> Progress:
+    """How far an earlier conversion came; nothing where its files are not as long as it says."""
+    try:
+        progress = Progress.model_validate_json((folder / _PROGRESS).read_bytes())
+        lengths = [(IMAGE, np.uint16)] if source.label is None else [(IMAGE, np.uint16), (LABEL, np.uint8)]
+        whole = all(
+            (folder / name).stat().st_size >= _end(dtype, source.shape, progress.slices) for name, dtype in lengths
+        )
+    except (OSError, ValidationError):
+        return Progress()
+    return progress if whole and progress.slices <= source.shape[0] else Progress(scaling=progress.scaling)
+
+
+def _blocks(source: VolumeSource, progress: Progress) -> Iterator[_Block]:
+    """The rest of the volume, converted and measured by threads, in order."""
+    image, label = source.image, source.label
+    with ExitStack() as stacks:
+        read_image = stacks.enter_context(image.reading())
+        read_label = None if label is None else stacks.enter_context(label.reading())
+
+        def convert_block(start: int, stop: int) -> _Block:
+            grey = to_grey(
+                _read(read_image, image, start, stop), progress.scaling, lambda z: image.slice_name(start + z)
+            )
+            mask = None
+            if label is not None and read_label is not None:
+                # Two names, because mypy forgets inside the lambda that the label is there.
+                name_of = label.slice_name
+                mask = to_mask(_read(read_label, label, start, stop), lambda z: name_of(start + z))
+            return _Block(start, grey, mask, measure(grey, mask, start))
+
+        parallel = image.parallel and (label is None or label.parallel)
+        yield from _in_order(convert_block, _ranges(source, progress.slices), parallel)
+
+
+def _in_order(work: Callable[[int, int], _Result], ranges: list[tuple[int, int]], parallel: bool) -> Iterator[_Result]:
+    """The results of `work` on each range, in order; a few are under way at once, so memory stays bounded."""
+    threads = _THREADS if parallel else 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for start, stop in ranges:
+                waiting.append(pool.submit(work, start, stop))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _ranges(source: VolumeSource, start: int) -> list[tuple[int, int]]:
+    depth = max(source.image.block_depth, source.label.block_depth if source.label else 1)
+    depth = min(depth, depth_within(source.shape, source.dtype, CHUNK_BLOCK_BYTES))
+    # Whole blocks from the front, so a resumed run meets the chunks of a chunked file where they begin.
+    edges = [start, *range((start // depth + 1) * depth, source.shape[0], depth), source.shape[0]]
+    return [(a, b) for a, b in pairwise(edges) if a < b]
+
+
+def _read(read: ReadBlock, stack: Slices, start: int, stop: int) -> NDArray[Any]:
+    try:
+        block = read(start, stop)
+    except MemoryError:
+        raise InputError(f"{stack.slice_name(start)}: not enough memory to read {stop - start} slices") from None
+    if block.shape[:3] != (stop - start, *stack.shape[1:]):
+        raise InputError(
+            f"{stack.slice_name(start)}: {block.shape[1:3]} voxels were read, {stack.shape[1:]} were announced"
+        )
+    return block
+
+
+def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling:
+    """The finite range of all grey values; a pass of its own, because the first slice may hold the lowest ones."""
+    whole = Scaling(low=np.inf, high=-np.inf)
+    with source.image.reading() as read:
+        ranges = _ranges(source, 0)
+        parts = _in_order(lambda a, b: range_of(_read(read, source.image, a, b)), ranges, source.image.parallel)
+        for (_, stop), part in zip(ranges, parts, strict=True):
+            whole = whole.merge(part)
+            on_done(stop)
+    if whole.low > whole.high:
+        raise InputError(f"{source.image.path}: no voxel of it is a finite number")
+    return whole
+
+
+def _measure_again(source: VolumeSource, folder: Path, slices: int, running: RunningMeasures) -> None:
+    """Measure what an earlier conversion wrote; reading it back is cheaper than keeping a record of it."""
+    if not slices:
+        return
+    _, height, width = source.shape
+    step = depth_within(source.shape, np.dtype(np.uint16), CHUNK_BLOCK_BYTES // 4)
+    for start in range(0, slices, step):
+        count = min(step, slices - start)
+
+        def written(name: str, dtype: type, start: int = start, count: int = count) -> NDArray[Any]:
+            flat: NDArray[Any] = np.fromfile(folder / name, dtype, count * height * width, offset=_end(dtype, source.shape, start))
+            return flat.reshape(count, height, width)
+
+        label = written(LABEL, np.uint8) if source.label is not None else None
+        running.add(measure(written(IMAGE, np.uint16), label, start))
+
+
+@contextmanager
+def _array_file(path: Path, dtype: type, shape: tuple[int, int, int], slices: int) -> Iterator[FileIO]:
+    """A .npy file opened for writing after its first slices.
+
+    Written by plain calls: the pages of a written memory map would count as this process's memory.
+    """
+    with path.open("r+b" if slices else "wb", buffering=0) as file:
+        if not slices:
+            _write(file, _header(dtype, shape))
+        file.truncate(_end(dtype, shape, slices))
+        file.seek(0, os.SEEK_END)
+        yield file
+
+
+def _header(dtype: type, shape: tuple[int, int, int]) -> bytes:
+    """The head of a .npy file of format 1.0, aligned to 64 bytes as numpy writes it."""
+    text = json.dumps(np.dtype(dtype).newbyteorder("<").str).replace('"', "'")
+    described = f"{{'descr': {text}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    padding = -(len(described) + 11) % 64
+    return (
+        b"\x93NUMPY\x01\x00"
+        + (len(described) + padding + 1).to_bytes(2, "little")
+        + described.encode()
+        + b" " * padding
+        + b"\n"
+    )
+
+
+def _end(dtype: type, shape: tuple[int, int, int], slices: int) -> int:
+    """Where so many slices end in the file."""
+    return len(_header(dtype, shape)) + slices * shape[1] * shape[2] * np.dtype(dtype).itemsize
+
+
+def _write(file: FileIO, data: memoryview | bytes) -> None:
+    view = memoryview(data).cast("B")
+    while view:  # a nearly full disk takes a part of it and says so only at the next call
+        view = view[file.write(view) :]
+
+
+def _record(folder: Path, progress: Progress, files: list[FileIO]) -> None:
+    for file in files:
+        os.fdatasync(file.fileno())
+    _write_text(folder / _PROGRESS, progress.model_dump_json())
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.new")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        _sync(file)
+    part.replace(path)
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

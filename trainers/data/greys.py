@@ -1,0 +1,107 @@
+"""From the values that files hold to the values that are kept: uint16 grey values, uint8 labels of 0 and 1."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, NonNegativeInt
+
+from search_spaces.errors import InputError
+from trainers.data.slices import Slices
+
+SliceName = Callable[[int], str]  # position in the block -> where that slice is, for messages
+
+_HIGHEST = 65535
+_LABEL_VALUES = (1, 255)
+
+
+class Scaling(BaseModel, frozen=True, extra="forbid"):
+    """The finite range of a volume whose values do not fit into 16 bits; low becomes 0 and high becomes 65535."""
+
+    low: float
+    high: float
+    not_finite: NonNegativeInt = 0  # voxels that are NaN or infinite; they become 0
+
+    def merge(self, other: "Scaling") -> "Scaling":
+        """The range of both."""
+        return Scaling(
+            low=min(self.low, other.low), high=max(self.high, other.high), not_finite=self.not_finite + other.not_finite
+        )
+
+
+def needs_scaling(stack: Slices) -> bool:
+    """Whether grey values must be scaled into 16 bits. Raises InputError for types that are not grey values."""
+    if stack.dtype.kind not in "buif":
+        raise InputError(f"{stack.path}: values of type {stack.dtype} are not grey values; write them as uint16")
+    return stack.dtype.kind == "f" or stack.dtype.itemsize > 2
+
+
+def range_of(block: NDArray[Any]) -> Scaling:
+    """The finite range of one block; an infinite, reversed one where no value is finite."""
+    finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
+    if not finite.size:
+        return Scaling(low=np.inf, high=-np.inf, not_finite=block.size)
+    return Scaling(low=float(finite.min()), high=float(finite.max()), not_finite=block.size - finite.size)
+
+
+def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
+    """What the conversion does to the grey values, in words; nothing for 16-bit grey."""
+    notes = []
+    if stack.samples > 1:
+        notes.append(f"{stack.samples} colour channels that are equal, one kept")
+    if stack.dtype.kind in "bu" and stack.dtype.itemsize == 1:
+        notes.append("8-bit grey values, kept as they are; 16-bit scans show more")
+    if stack.dtype.kind == "i" and scaling is None:
+        notes.append(f"signed values ({stack.dtype}), shifted up by {_shift(stack.dtype)}")
+    if scaling is not None:
+        notes.append(f"{stack.dtype} values, scaled from {scaling.low:g}..{scaling.high:g} to 0..{_HIGHEST}")
+        if scaling.not_finite:
+            notes.append(f"{scaling.not_finite} voxels were NaN or infinite, set to the lowest value")
+    return notes
+
+
+def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) -> NDArray[np.uint16]:
+    """A block of (n, H, W) or (n, H, W, samples) as uint16 (n, H, W); 16-bit grey is returned as it is.
+
+    Raises InputError for colour whose channels differ.
+    """
+    grey = one_channel(block, name_of)
+    if scaling is not None:
+        span = max(scaling.high - scaling.low, np.finfo(np.float64).tiny)
+        unit = (grey.astype(np.float64) - scaling.low) / span
+        unit = np.where(np.isfinite(unit), unit, 0.0).clip(0.0, 1.0)
+        return np.asarray(np.rint(unit * _HIGHEST), np.uint16)
+    if grey.dtype.kind == "i":
+        shifted: NDArray[np.uint16] = (grey.astype(np.int32) + _shift(grey.dtype)).astype(np.uint16)
+        return shifted
+    return np.ascontiguousarray(grey, np.uint16)
+
+
+def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
+    """Labels as uint8 of 0 and 1. A slice holds 0 and 1, or 0 and 255; anything else raises InputError."""
+    label = one_channel(block, name_of)
+    mask: NDArray[np.uint8] = (label != 0).view(np.uint8)
+    for z, (one, inside) in enumerate(zip(label, mask, strict=True)):
+        highest = one.max()
+        if highest == 0 and not inside.any():
+            continue
+        if highest not in _LABEL_VALUES or not np.array_equal(one, inside * highest):
+            values = np.unique(one)
+            shown = ", ".join(f"{value:g}" for value in values[:6].astype(float)) + (" ..." if values.size > 6 else "")
+            raise InputError(f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1")
+    return mask
+
+
+def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:
+    """The one channel of equal ones; two samples are grey and opacity, a fourth is opacity too."""
+    if block.ndim == 3:
+        return block
+    for z, one in enumerate(block):
+        if one.shape[-1] > 2 and not (one[..., :1] == one[..., 1:3]).all():
+            raise InputError(f"{name_of(z)}: a colour picture whose channels differ; write it as grey values")
+    return np.ascontiguousarray(block[..., 0])
+
+
+def _shift(dtype: np.dtype[Any]) -> int:
+    return int(-np.iinfo(dtype).min)

@@ -1,0 +1,111 @@
+"""What is known of a volume beside its voxels: kidney, voxel spacing, annotated share; from dataset.toml or its name.
+
+The facts of the competition's volumes come from the host's description of SenNet + HOA (2023).
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from search_spaces.errors import InputError, unknown_name
+from trainers.data.volume import Spacing
+
+MANIFEST_NAME = "dataset.toml"
+_SPACING_KEY = "voxel_spacing_um"
+_Micrometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
+    """One table `[volumes.NAME]` of dataset.toml; None is "not said"."""
+
+    kidney: Annotated[str, Field(min_length=1)] | None = (
+        None  # volumes of one kidney never sit on both sides of a split
+    )
+    voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
+    annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels hold
+
+    @property
+    def spacing_um(self) -> Spacing | None:
+        """(z, y, x) in micrometres; one number stands for all three."""
+        if self.voxel_spacing_um is None:
+            return None
+        if isinstance(self.voxel_spacing_um, float):
+            return (self.voxel_spacing_um,) * 3
+        z, y, x = self.voxel_spacing_um
+        return z, y, x
+
+
+class Manifest(BaseModel, frozen=True, extra="forbid"):
+    """All of dataset.toml."""
+
+    volumes: dict[str, VolumeFacts]
+
+
+COMPETITION: dict[str, VolumeFacts] = {
+    "kidney_1_dense": VolumeFacts(kidney="kidney_1", voxel_spacing_um=50.0, annotated=1.0),
+    "kidney_1_voi": VolumeFacts(kidney="kidney_1", voxel_spacing_um=5.2, annotated=1.0),
+    "kidney_2": VolumeFacts(kidney="kidney_2", voxel_spacing_um=50.0, annotated=0.65),
+    "kidney_3_dense": VolumeFacts(kidney="kidney_3", voxel_spacing_um=50.16, annotated=1.0),
+    "kidney_3_sparse": VolumeFacts(kidney="kidney_3", voxel_spacing_um=50.16, annotated=0.85),
+    "kidney_5": VolumeFacts(kidney="kidney_5", voxel_spacing_um=50.28),
+    "kidney_6": VolumeFacts(kidney="kidney_6", voxel_spacing_um=63.08),
+}
+
+# Volumes that have labels only; their images are the slices of the same numbers of another volume.
+IMAGES_OF: dict[str, str] = {"kidney_3_dense": "kidney_3_sparse"}
+
+# Volumes that lie inside another one: a crop of it, or a zoom into it. Training on one leaks into the other.
+INSIDE: dict[str, str] = {"kidney_3_dense": "kidney_3_sparse", "kidney_1_voi": "kidney_1_dense"}
+
+
+def check_name(name: str, where: str) -> str:
+    """The name itself, where it can be one folder's name; a name that would leave its folder raises InputError."""
+    if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
+        raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
+    return name
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """The dataset.toml at the root, or None where there is none. Raises InputError for what it does not understand."""
+    path = root / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    try:
+        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise _explain(path, error) from None
+    for name in manifest.volumes:
+        check_name(name, str(path))
+    return manifest
+
+
+def facts_of(name: str, manifest: Manifest | None) -> VolumeFacts:
+    """What is known of a volume: dataset.toml first, then the competition's names, None for what neither says."""
+    known = COMPETITION.get(name, VolumeFacts())
+    kidney = re.match(r"kidney_\d+(?=_|$)", name)
+    if known.kidney is None and kidney:
+        known = known.model_copy(update={"kidney": kidney[0]})
+    said = manifest.volumes.get(name) if manifest else None
+    return known.model_copy(update=said.model_dump(exclude_none=True)) if said else known
+
+
+def _explain(path: Path, error: ValidationError) -> InputError:
+    """The first complaint of pydantic as one line in this file's words."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        table, choices = (
+            (Manifest, "top level") if len(location) == 1 else (VolumeFacts, f"[{'.'.join(location[:-1])}]")
+        )
+        return InputError(f"{path}: {unknown_name(f'key at {choices},', location[-1], table.model_fields)}")
+    if _SPACING_KEY in location:
+        key = ".".join(location[: location.index(_SPACING_KEY) + 1])
+        return InputError(f"{path}: {key} must be a positive number of micrometres or three of them, [z, y, x]")
+    value = first["input"]
+    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    return InputError(f"{path}: {'.'.join(location)}{shown}: {first['msg'].lower()}")

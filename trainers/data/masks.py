@@ -1,0 +1,188 @@
+"""Masks to disk and back: a folder of TIFF slices, one TIFF, Zarr, .npy, chosen by the suffix of the path."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.greys import to_mask
+from trainers.data.readers import is_zarr, open_slices, suffix_of
+from trainers.data.rle import read_rles, rle_slices
+from trainers.data.slices import Slices
+from trainers.data.sources import find_stack
+from trainers.data.tiff import TIFF_SUFFIXES
+from trainers.data.volume import Spacing
+
+Mask = NDArray[Any]
+
+_INSIDE = 255
+_ZARR_CHUNK = (32, 256, 256)
+_MICROMETRES_PER_CENTIMETRE = 1e4
+
+
+def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, first: int = 0) -> Path:
+    """Write a mask, 0 and 255, from a (D, H, W) array or from (H, W) slices as they come; anything but 0 is inside.
+
+    No suffix: a folder of NNNN.tif counted from `first`. .tif: one file of many pages. .zarr: OME-Zarr. .npy: an array.
+    The spacing is stored with it, except in .npy. The mask appears under its name only when it is complete.
+    Raises InputError where something is there already, for other suffixes, and for no slices or unequal ones.
+    """
+    suffix = suffix_of(path) or path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"{path}: is there already; choose another path or delete it")
+    part = path.with_name(f".{path.name}.part")
+    _remove(part)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[suffix](part, _equal_slices(path, slices), spacing_um, first)
+        if path.is_dir():
+            path.rmdir()
+        return part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        _remove(part)
+
+
+def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> NDArray[np.bool_]:
+    """A mask as bool (D, H, W), from anything that holds one: what `write_mask` wrote, a volume's folder, run lengths.
+
+    A volume's folder gives its labels. For a CSV file of several volumes `volume` names one; without the columns
+    height and width `shape` is needed. Values are 0 and 255, or 0 and 1.
+    """
+    stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
+    mask = np.empty(stack.shape, np.bool_)
+    with stack.reading() as read:
+        for start in range(0, stack.shape[0], stack.block_depth):
+            stop = min(start + stack.block_depth, stack.shape[0])
+            mask[start:stop] = to_mask(read(start, stop), _name_of(stack, start))
+    if shape is not None and mask.shape != shape:
+        raise InputError(f"{path}: a mask of {mask.shape}, not of {shape}")
+    return mask
+
+
+def _stack_in(path: Path) -> Path:
+    if path.is_dir() and not is_zarr(path):
+        return find_stack(path, "label") or path
+    return path
+
+
+def _name_of(stack: Slices, start: int) -> Callable[[int], str]:
+    return lambda z: stack.slice_name(start + z)
+
+
+def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | None) -> Slices:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    volumes = read_rles(path)
+    if volume is None and len(volumes) != 1:
+        raise InputError(f"{path}: holds {len(volumes)} volumes; name one of them: {', '.join(sorted(volumes))}")
+    name = volume or next(iter(volumes))
+    if name not in volumes:
+        raise InputError(f"{path}: no rows of {name!r}; it holds {', '.join(sorted(volumes))}")
+    rows = volumes[name]
+    first, last = min(rows), max(rows)
+    row = rows[first]
+    if shape is None and (row.height is None or row.width is None):
+        raise InputError(f"{path}: has no columns height and width, so the shape of {name} must be given")
+    height, width = shape[1:] if shape is not None else (row.height or 0, row.width or 0)
+    numbers = tuple(range(first, last + 1))
+    return rle_slices(path, rows, numbers, (len(numbers), height, width))
+
+
+def _equal_slices(path: Path, slices: Mask | Iterable[Mask]) -> Iterator[NDArray[np.uint8]]:
+    shape = None
+    for z, one in enumerate(slices):
+        if one.ndim != 2 or (shape is not None and one.shape != shape):
+            raise InputError(f"{path}: slice {z} has shape {one.shape}, not {shape or '(H, W)'}")
+        shape = one.shape
+        yield (one != 0).astype(np.uint8) * np.uint8(_INSIDE)
+    if shape is None:
+        raise InputError(f"{path}: a mask of no slices")
+
+
+def _tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
+    z, y, x = spacing_um
+    return {
+        "compression": "deflate",
+        "photometric": "minisblack",
+        "metadata": None,
+        "description": f"spacing_um={z!r},{y!r},{x!r}",
+        "resolution": (_MICROMETRES_PER_CENTIMETRE / x, _MICROMETRES_PER_CENTIMETRE / y),
+        "resolutionunit": "CENTIMETER",
+    }
+
+
+def _write_folder(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+    part.mkdir()
+    for number, one in enumerate(slices, start=first):
+        tifffile.imwrite(part / f"{number:04d}.tif", one, **_tiff_tags(spacing_um))
+
+
+def _write_pages(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+    with tifffile.TiffWriter(part, bigtiff=True) as writer:
+        for one in slices:
+            writer.write(one, **_tiff_tags(spacing_um))
+
+
+def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+    with part.open("wb") as file:
+        depth, shape = 0, (0, 0)
+        for one in slices:
+            if not depth:
+                # The depth is known only at the end; numpy leaves room for its digits in the header.
+                _npy_header(file, (0, *one.shape))
+            file.write(one.data)
+            depth, shape = depth + 1, one.shape
+        file.seek(0)
+        _npy_header(file, (depth, *shape))
+
+
+def _npy_header(file: Any, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+    group = zarr.open_group(part, mode="w", zarr_format=3)
+    array: Any = None
+    waiting: list[NDArray[np.uint8]] = []
+    for one in slices:
+        if array is None:
+            chunks = (_ZARR_CHUNK[0], min(_ZARR_CHUNK[1], one.shape[0]), min(_ZARR_CHUNK[2], one.shape[1]))
+            array = group.create_array("0", shape=(0, *one.shape), chunks=chunks, dtype="uint8")
+        waiting.append(one)
+        if len(waiting) == _ZARR_CHUNK[0]:
+            array.append(np.stack(waiting))
+            waiting = []
+    if waiting:
+        array.append(np.stack(waiting))
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    scale = [{"type": "scale", "scale": list(spacing_um)}]
+    multiscales: list[Any] = [
+        {"name": "mask", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}  # https://ngff.openmicroscopy.org/0.5/
+
+
+_WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Spacing, int], None]] = {
+    "": _write_folder,
+    **dict.fromkeys(TIFF_SUFFIXES, _write_pages),
+    ".zarr": _write_zarr,
+    ".ome.zarr": _write_zarr,
+    ".npy": _write_npy,
+}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""Open a volume as memory maps, converting it into the cache the first time it is asked for."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from search_spaces.errors import InputError
+from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, OnProgress, convert, needed_bytes
+from trainers.data.sources import VolumeSource
+from trainers.data.statistics import VolumeStatistics
+from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
+
+CACHE_VARIABLE = "NAS_CACHE"
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def default_cache() -> Path:
+    """The folder of converted volumes: $NAS_CACHE, else vessel-nas in the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vessel-nas"
+
+
+def prepare(
+    source: VolumeSource,
+    cache: Path,
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Volume:
+    """The volume as memory maps in `<cache>/<key>/`, converted now if it is not there yet.
+
+    A conversion appears under its name only when it is complete and on the disk; one that was killed goes on where
+    it was; a second process waits for the first. on_progress gets slices done and in all, on_note what was changed.
+    Raises InputError for voxels that cannot be taken, a full disk and a cache that cannot be written.
+    """
+    note = on_note or (lambda _: None)
+    folder = cache / source.key
+    volume = _open(source, folder)
+    if volume is not None:
+        return volume
+    part = cache / f"{source.key}.part"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / f"{source.key}.lock", source.name, note):
+            volume = _open(source, folder)
+            if volume is None:
+                if folder.exists():
+                    note(f"{source.name}: its converted files are damaged, they are made again")
+                    shutil.rmtree(folder)
+                _check_room(source, cache, part)
+                convert(source, part, on_progress or (lambda _done, _total: None), note)
+                part.replace(folder)
+                _sync_folder(cache)
+                volume = _open(source, folder)
+    except OSError as error:
+        raise _explain(source, cache, part, error) from error
+    assert volume is not None, f"{folder} was written and cannot be opened"
+    return volume
+
+
+def statistics_of(source: VolumeSource, cache: Path) -> VolumeStatistics:
+    """What was measured of a volume that `prepare` has opened."""
+    return VolumeStatistics.model_validate_json((cache / source.key / STATISTICS).read_bytes())
+
+
+def _open(source: VolumeSource, folder: Path) -> Volume | None:
+    """The converted volume, or None where there is none or its files are not whole."""
+    try:
+        statistics = VolumeStatistics.model_validate_json((folder / STATISTICS).read_bytes())
+        image = np.load(folder / IMAGE, mmap_mode="r", allow_pickle=False)
+        label = np.load(folder / LABEL, mmap_mode="r", allow_pickle=False) if source.label is not None else None
+        vessels = np.load(folder / VESSELS, mmap_mode="r" if source.label is not None else None, allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError, ValidationError):
+        return None
+    if any(array is not None and array.shape != source.shape for array in (image, label)):
+        return None
+    return Volume(
+        name=source.name,
+        kidney=source.kidney,
+        image=image,
+        label=label,
+        vessel_voxels=vessels,
+        spacing_um=source.spacing_um,
+        annotated=source.annotated,
+        grey_low=statistics.percentiles[LOW_PERCENTILE],
+        grey_high=statistics.percentiles[HIGH_PERCENTILE],
+        content_hash=statistics.content_hash,
+    )
+
+
+@contextmanager
+def _alone(path: Path, name: str, note: Callable[[str], None]) -> Iterator[None]:
+    """Only one process converts a volume; the operating system frees the lock of one that was killed."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        note(f"{name}: another process is converting it, waiting for that")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_room(source: VolumeSource, cache: Path, part: Path) -> None:
+    present = sum(file.stat().st_size for file in part.iterdir()) if part.is_dir() else 0
+    free = shutil.disk_usage(cache).free
+    if free < needed_bytes(source) - present:
+        raise _no_room(source, cache, needed_bytes(source) - present, free)
+
+
+def _no_room(source: VolumeSource, cache: Path, needed: int, free: int) -> InputError:
+    return InputError(
+        f"{cache}: no room to convert {source.name}, {needed / 1e9:.2f} GB more are needed and {free / 1e9:.2f} GB are "
+        f"free; free some, or set {CACHE_VARIABLE} to a folder on another disk"
+    )
+
+
+def _explain(source: VolumeSource, cache: Path, part: Path, error: OSError) -> Exception:
+    if error.errno in _NO_ROOM:
+        # Kept, the rest would fill the disk for everybody; what was recorded is worth less than that.
+        shutil.rmtree(part, ignore_errors=True)
+        return _no_room(source, cache, needed_bytes(source), shutil.disk_usage(cache).free)
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        where = error.filename or cache
+        return InputError(f"{where}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to another folder")
+    return error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,151 @@
+"""Run-length encoded masks as the competition writes them: row-major, counted from 1, `1 0` for an empty slice."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.manifest import check_name
+from trainers.data.slices import ReadBlock, Slices
+
+EMPTY = "1 0"
+
+
+@dataclass(frozen=True)
+class RleRow:
+    """One row of a CSV file; height and width are None where the file has no such columns."""
+
+    rle: str
+    height: int | None = None
+    width: int | None = None
+
+
+def encode(mask: NDArray[Any]) -> str:
+    """The runs of an (H, W) mask as `start length start length ...`; anything but 0 is inside."""
+    inside = np.zeros(mask.size + 2, np.int8)
+    inside[1:-1] = (mask != 0).ravel()
+    edges = np.flatnonzero(np.diff(inside)) + 1
+    if not edges.size:
+        return EMPTY
+    edges[1::2] -= edges[::2]
+    return " ".join(map(str, edges.tolist()))
+
+
+def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.bool_]:
+    """The (height, width) mask of a run-length text; `1 0` and an empty text are the empty mask.
+
+    Raises InputError, naming `where`, for text that is not pairs of numbers or leaves the slice.
+    """
+    if not re.fullmatch(r"[\d\s]*", rle, re.ASCII):
+        wrong = next(word for word in rle.split() if not re.fullmatch(r"\d+", word, re.ASCII))
+        raise InputError(f"{where}: {wrong[:20]!r} in a run-length code is not a number")
+    if max(map(len, rle.split()), default=0) > 18:
+        raise InputError(f"{where}: a number in the run-length code is beyond any slice")
+    numbers = np.array(rle.split(), np.int64)
+    if numbers.size % 2:
+        raise InputError(f"{where}: {numbers.size} numbers in a run-length code; pairs of start and length are needed")
+    starts, lengths = numbers[::2] - 1, numbers[1::2]
+    ends = starts + lengths
+    if numbers.size and (starts.min() < 0 or ends.max() > height * width):
+        worst = int(np.argmax(np.where(starts < 0, height * width + 1, ends)))
+        raise InputError(
+            f"{where}: the run {starts[worst] + 1} {lengths[worst]} leaves the slice of {height} x {width} voxels "
+            f"(positions 1 to {height * width})"
+        )
+    # Runs may touch or overlap, so starts and ends are counted rather than set.
+    change = np.bincount(starts, minlength=height * width + 1) - np.bincount(ends, minlength=height * width + 1)
+    return (np.cumsum(change[:-1]) > 0).reshape(height, width)
+
+
+def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
+    """All rows of a CSV file with the columns id, rle and maybe height, width: volume -> slice number -> row.
+
+    Ids are `<volume>_<slice>`. Raises InputError, naming the line, for rows it cannot take.
+    """
+    rows: dict[str, dict[int, RleRow]] = {}
+    with path.open(encoding="utf-8-sig") as lines:
+        header = _cells(next(lines, ""))
+        if header not in (["id", "rle"], ["id", "rle", "height", "width"]):
+            raise InputError(f"{path}: the columns must be id,rle or id,rle,height,width, not {','.join(header)[:80]}")
+        for line_number, line in enumerate(lines, start=2):
+            if not line.strip():
+                continue
+            where = f"{path}, line {line_number}"
+            cells = _cells(line)
+            if len(cells) != len(header):
+                raise InputError(f"{where}: {len(cells)} cells, but the header names {len(header)}")
+            volume, _, number = cells[0].rpartition("_")
+            if not re.fullmatch(r"\d{1,9}", number, re.ASCII):
+                raise InputError(f"{where}: the id {cells[0]!r} is not <volume>_<slice number>")
+            slices = rows.setdefault(check_name(volume, where), {})
+            if int(number) in slices:
+                raise InputError(f"{where}: the id {cells[0]!r} is there twice")
+            slices[int(number)] = _row(cells, where)
+    return rows
+
+
+def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
+    """Write `id,rle` rows as they come; the file appears under its name only when it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("id,rle\n")
+        file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
+    return part.replace(path)
+
+
+@dataclass(frozen=True)
+class RleSlices(Slices):
+    """The labels of one volume from a CSV file, as a stack of the volume's shape."""
+
+    rows: tuple[RleRow, ...] = ()
+
+    parallel = True
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadBlock]:
+        """See Slices."""
+        _, height, width = self.shape
+
+        def read(start: int, stop: int) -> NDArray[Any]:
+            return np.stack(
+                [decode(self.rows[z].rle, height, width, self.slice_name(z)) for z in range(start, stop)]
+            ).view(np.uint8)
+
+        yield read
+
+
+def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], shape: tuple[int, int, int]) -> RleSlices:
+    """Rows of one volume as a stack; each slice number needs its row, and no row may be left over."""
+    missing, extra = sorted(set(numbers) - set(rows)), sorted(set(rows) - set(numbers))
+    if missing:
+        raise InputError(f"{path}: no row for slice {missing[0]:04d}; a slice without vessels has the code '{EMPTY}'")
+    if extra:
+        raise InputError(f"{path}: a row for slice {extra[0]:04d}, which the volume does not have")
+    for number in numbers:
+        height, width = rows[number].height, rows[number].width
+        if height is not None and (height, width) != shape[1:]:
+            raise InputError(
+                f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in the images"
+            )
+    ordered = tuple(rows[number] for number in numbers)
+    return RleSlices(path, shape, np.dtype(np.uint8), None, (path,), numbers, 1, ordered)
+
+
+def _cells(line: str) -> list[str]:
+    # No cell holds a comma, and the csv module refuses cells beyond 128 KiB, which real slices exceed.
+    return [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(",")]
+
+
+def _row(cells: list[str], where: str) -> RleRow:
+    if len(cells) == 2:
+        return RleRow(cells[1])
+    if not all(re.fullmatch(r"[1-9]\d{0,8}", cell, re.ASCII) for cell in cells[2:]):
+        raise InputError(f"{where}: height and width must be positive whole numbers, not {cells[2]!r} and {cells[3]!r}")
+    return RleRow(cells[1], int(cells[2]), int(cells[3]))

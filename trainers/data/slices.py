@@ -1,0 +1,61 @@
+"""Slices: a stack of 2D slices on disk, whatever its format, read block by block."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data.volume import Spacing
+
+ReadBlock = Callable[[int, int], NDArray[Any]]
+
+# A block is what is read, converted and written at once: large enough to hide the cost of a call, small against memory.
+BLOCK_BYTES = 16 * 2**20
+# A chunk of a chunked file is decoded whole, so a block as deep as the chunks is worth more memory than that.
+CHUNK_BLOCK_BYTES = 160 * 2**20
+
+
+@dataclass(frozen=True)
+class Slices(ABC):
+    """A (D, H, W) stack of which only headers were read.
+
+    spacing_um: what the file itself states, or None. files: everything the voxels depend on.
+    numbers: one per slice, as ids and slice files carry them. samples: colour channels, 1 for grey.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    spacing_um: Spacing | None
+    files: tuple[Path, ...]
+    numbers: tuple[int, ...]
+    samples: int = 1
+
+    parallel = False  # whether blocks may be read by several threads at once
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[ReadBlock]:
+        """Open the stack; gives `read(start, stop)` -> (stop - start, H, W), or (..., samples) for colour.
+
+        A block that cannot be read, or has another shape than the stack, raises InputError that names its file.
+        """
+
+    @property
+    def block_depth(self) -> int:
+        """How many slices are best read at once."""
+        return depth_within(self.shape, self.dtype, BLOCK_BYTES // self.samples)
+
+    def slice_name(self, z: int) -> str:
+        """Where a slice is, for messages."""
+        return f"{self.path} (slice {self.numbers[z]})"
+
+
+def depth_within(shape: tuple[int, int, int], dtype: np.dtype[Any], limit_bytes: int) -> int:
+    """The most slices, at least one, that fit into so many bytes."""
+    slice_bytes = max(1, shape[1] * shape[2] * dtype.itemsize)
+    return max(1, min(shape[0], limit_bytes // slice_bytes))

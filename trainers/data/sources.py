@@ -1,0 +1,305 @@
+"""Which volumes a folder holds: found by their place, described from headers, no voxels read.
+
+    ROOT/train/NAME/images/NNNN.tif     labels/NNNN.tif      the competition's layout; train_rles.csv at the root is the
+    ROOT/test/NAME/images/NNNN.tif                           source of labels where labels/ is missing
+    ROOT/NAME/images/NNNN.tif           labels/NNNN.tif      the same without train/
+    ROOT/NAME/images.EXT                labels.EXT           one file or store each; image.EXT and label.EXT do as well
+    ROOT/NAME.EXT                       NAME_labels.EXT      or NAME_label.EXT
+    NAME.EXT, NAME/NNNN.tif                                  one volume without labels
+
+EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz, the same or another one for the labels.
+Without train/ and test/, a volume is for training exactly if it has labels.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from search_spaces.errors import InputError
+from trainers.data.manifest import IMAGES_OF, MANIFEST_NAME, Manifest, check_name, facts_of, read_manifest
+from trainers.data.readers import is_zarr, open_slices, stem_of, suffix_of
+from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
+from trainers.data.slices import Slices
+from trainers.data.tiff import TIFF_SUFFIXES, TiffFolder, count_pages
+from trainers.data.volume import Spacing
+
+OnNote = Callable[[str], None]
+Split = Literal["train", "test"]
+
+RLES_NAME = "train_rles.csv"
+# Part of every key: a new number converts every volume again. Raise it when the converted files change.
+CONVERSION_VERSION = 1
+UNKNOWN_SPACING: Spacing = (1.0, 1.0, 1.0)
+
+_IMAGE_NAMES, _LABEL_NAMES = ("images", "image"), ("labels", "label")
+_SAMPLE_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """A volume as it lies on disk; label is None where there is none. `prepare` makes a Volume of it."""
+
+    name: str
+    kidney: str
+    split: Split
+    image: Slices
+    label: Slices | None
+    spacing_um: Spacing
+    spacing_known: bool  # False: nothing states it, and it was set to UNKNOWN_SPACING
+    annotated: float  # 0.0 where there are no labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W), from headers."""
+        return self.image.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The type of the source's grey values."""
+        return self.image.dtype
+
+    @property
+    def labels(self) -> Literal["files", "rles", "none"]:
+        """What the labels are read from."""
+        if self.label is None:
+            return "none"
+        return "rles" if isinstance(self.label, RleSlices) else "files"
+
+    @cached_property
+    def key(self) -> str:
+        """The name of this volume's folder in the cache; another one as soon as a source file changes.
+
+        Made of names, sizes and times of all files, and a few bytes of some: archives unpacked with equal times
+        must not be taken for each other. Where the folder lies makes no difference.
+        """
+        digest = hashlib.blake2b(f"{CONVERSION_VERSION} {self.name} {self.shape} {self.labels}".encode(), digest_size=8)
+        for stack in (self.image, self.label):
+            if stack is None:
+                continue
+            for file in stack.files:
+                state = file.stat()
+                inside = (
+                    file.relative_to(stack.path) if file != stack.path and stack.path in file.parents else file.name
+                )
+                digest.update(f"\n{inside} {state.st_size} {state.st_mtime_ns}".encode())
+            for file in {stack.files[0], stack.files[len(stack.files) // 2], stack.files[-1]}:
+                digest.update(hashlib.blake2b(_sample(file)).digest())
+        return f"{self.name}-{digest.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a volume was found; opening it reads its headers."""
+
+    name: str
+    split: Split | None  # None: the layout does not say
+    image: Path
+    label: Path | None
+    rles: tuple[Path, dict[int, RleRow]] | None  # where label is None
+    manifest: Manifest | None
+
+    def open(self, on_note: OnNote | None = None) -> VolumeSource:
+        """The volume described from its headers. Raises InputError for what cannot be a volume."""
+        image = open_slices(self.image)
+        label = open_slices(self.label) if self.label else None
+        if self.name in IMAGES_OF and isinstance(image, TiffFolder):
+            numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
+            image = image.select(numbers)
+        if label is None and self.rles:
+            label = rle_slices(*self.rles, image.numbers, image.shape)
+        if label is not None:
+            _check_pair(image, label)
+        facts = facts_of(self.name, self.manifest)
+        spacing = facts.spacing_um or image.spacing_um
+        if spacing is None and on_note:
+            on_note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
+        annotated = 1.0 if facts.annotated is None else facts.annotated
+        return VolumeSource(
+            self.name, facts.kidney or self.name, self.split or ("test" if label is None else "train"), image, label,
+            spacing or UNKNOWN_SPACING, spacing is not None, 0.0 if label is None else annotated,
+        )  # fmt: skip
+
+
+def scan(root: Path, on_note: OnNote | None = None) -> list[VolumeSource]:
+    """All volumes of a folder, by name; raises InputError for the first that is broken, or where there is none."""
+    return [place.open(on_note) for place in find(root, on_note)]
+
+
+def scan_one(path: Path, on_note: OnNote | None = None) -> VolumeSource:
+    """The one volume that a path is: a volume's folder, a folder of slices, a file or a store."""
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    return _place_of(path.absolute()).open(on_note)
+
+
+def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
+    """Where the volumes of a folder are, by name; what is left out is said through on_note."""
+    note = on_note or (lambda _: None)
+    if not root.exists():
+        raise InputError(f"{root}: there is no such file or folder")
+    root = root.absolute()
+    parts = _parts(root)
+    if not parts:
+        return [_place_of(root)]
+    home = root.parent if root.name == "train" and not (root / MANIFEST_NAME).exists() else root
+    manifest = read_manifest(home)
+    places: dict[str, Place] = {}
+    labels_only: dict[str, Path] = {}
+    for folder, split in parts:
+        for name, image, label in _volumes_in(folder, note):
+            check_name(name, str(folder))
+            if name in places or name in labels_only:
+                raise InputError(f"{folder}: a volume {name!r} is there twice; give one of them another name")
+            if image is None:
+                labels_only[name] = label or folder
+            else:
+                places[name] = Place(name, split, image, label, None, manifest)
+    _lend_images(places, labels_only, note)
+    listed = _with_rles(_listed(places, manifest, home, note), manifest, home, note)
+    if places and not listed:
+        raise InputError(
+            f"{home / MANIFEST_NAME}: lists none of the volumes that are there: {', '.join(sorted(places))}"
+        )
+    if not listed:
+        raise InputError(
+            f"{root}: no volumes in it; expected train/NAME/images/0000.tif with labels/ beside images/, NAME/images/, "
+            "or NAME.tif, .npy, .zarr, .nii.gz with NAME_labels beside it"
+        )
+    return [listed[name] for name in sorted(listed)]
+
+
+def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
+    """The images or labels inside a volume's folder, or None; raises InputError where there are two."""
+    names = _IMAGE_NAMES if kind == "image" else _LABEL_NAMES
+    found = [path for path in sorted(folder.iterdir()) if stem_of(path) in names and (suffix_of(path) or path.is_dir())]
+    if len(found) > 1:
+        raise InputError(f"{folder}: both {found[0].name} and {found[1].name} are there; keep one of them")
+    return found[0] if found else None
+
+
+def _parts(root: Path) -> list[tuple[Path, Split | None]]:
+    """The folders of volumes under a root; none where the root is itself one volume."""
+    if root.is_file() or is_zarr(root):
+        return []
+    named: list[tuple[Path, Split]] = [(root / "train", "train"), (root / "test", "test")]
+    present: list[tuple[Path, Split | None]] = [(folder, split) for folder, split in named if folder.is_dir()]
+    if present:
+        return present
+    if find_stack(root, "image") or _holds_slices(root):
+        return []
+    return [(root, "train" if root.name == "train" else "test" if root.name == "test" else None)]
+
+
+def _holds_slices(folder: Path) -> bool:
+    """Whether a folder's own TIFF files are the slices of one volume rather than volumes."""
+    tiffs = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in TIFF_SUFFIXES and path.name[0] != ".")
+    first = next(tiffs, None)
+    return first is not None and stem_of(first).isdigit() and count_pages(first) == 1
+
+
+def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, Path | None]]:
+    """(name, images, labels) of each volume directly inside a folder."""
+    entries = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    for path in entries.values():
+        if suffix_of(path):
+            name = stem_of(path)
+            if not name.endswith(tuple(f"_{label}" for label in _LABEL_NAMES)):
+                yield name, path, _labels_beside(path)
+        elif path.is_dir():
+            image, label = find_stack(path, "image"), find_stack(path, "label")
+            if image or label:
+                yield path.name, image, label
+            elif _holds_slices(path):
+                yield path.name, path, None
+            else:
+                note(f"{path.name}: left out, no images in it")
+
+
+def _labels_beside(path: Path) -> Path | None:
+    names = {f"{stem_of(path)}_{label}" for label in _LABEL_NAMES}
+    found = [other for other in sorted(path.parent.iterdir()) if suffix_of(other) and stem_of(other) in names]
+    if len(found) > 1:
+        raise InputError(f"{path.parent}: both {found[0].name} and {found[1].name} are there; keep one of them")
+    return found[0] if found else None
+
+
+def _place_of(path: Path) -> Place:
+    """A path that is one volume."""
+    if path.is_file() or is_zarr(path):
+        name, home, image, label = stem_of(path), path.parent, path, _labels_beside(path)
+    else:
+        home = path.parent if stem_of(path) in _IMAGE_NAMES else path
+        name = home.name
+        image, label = find_stack(home, "image") or path, find_stack(home, "label")
+        home = home.parent
+    manifest = read_manifest(home) or (read_manifest(home.parent) if home.name in {"train", "test"} else None)
+    split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
+    return Place(check_name(name, str(path)), split, image, label, None, manifest)
+
+
+def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], note: OnNote) -> None:
+    """Give the volumes of the competition that have labels only the images they belong to."""
+    for name, label in labels_only.items():
+        lender = places.get(IMAGES_OF.get(name, ""))
+        if lender is None:
+            wanted = f"; its images are slices of {IMAGES_OF[name]}, which is not here" if name in IMAGES_OF else ""
+            note(f"{name}: left out, it has labels but no images{wanted}")
+        else:
+            places[name] = replace(lender, name=name, label=label)
+
+
+def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, note: OnNote) -> dict[str, Place]:
+    """The places, with labels from train_rles.csv where there are no label files."""
+    bare = [name for name, place in places.items() if place.label is None and place.split != "test"]
+    lent = [name for name, lender in IMAGES_OF.items() if name not in places and lender in places]
+    lent = [name for name in lent if manifest is None or name in manifest.volumes]
+    csv = next((path for path in (root / RLES_NAME, root / "train" / RLES_NAME) if path.is_file()), None)
+    if csv is None or not (bare or lent):
+        return places
+    rles = read_rles(csv)
+    filled = dict(places)
+    for name in bare:
+        if name in rles:
+            filled[name] = replace(places[name], rles=(csv, rles[name]))
+        else:
+            note(f"{name}: no labels, neither a folder nor rows in {csv.name}")
+    for name in lent:
+        if name in rles:
+            filled[name] = replace(places[IMAGES_OF[name]], name=name, label=None, rles=(csv, rles[name]))
+    return filled
+
+
+def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, note: OnNote) -> dict[str, Place]:
+    if manifest is None:
+        return places
+    for name in sorted(set(places) - set(manifest.volumes)):
+        note(f"{name}: left out, {MANIFEST_NAME} does not list it")
+    for name in sorted(set(manifest.volumes) - set(places)):
+        note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
+    return {name: place for name, place in places.items() if name in manifest.volumes}
+
+
+def _check_pair(image: Slices, label: Slices) -> None:
+    """Labels must be the slices of the images, no more and no fewer, of one shape."""
+    if isinstance(image, TiffFolder) and isinstance(label, TiffFolder):
+        for stack, others, one, other in ((label, image, "label", "image"), (image, label, "image", "label")):
+            single = sorted(set(stack.numbers) - set(others.numbers))
+            if single:
+                name = stack.slice_name(stack.numbers.index(single[0]))
+                raise InputError(f"{name}: {one} slice without {other}; {others.path} has no slice {single[0]:04d}")
+    if image.shape != label.shape:
+        raise InputError(
+            f"{label.path}: labels of {' x '.join(map(str, label.shape))}, "
+            f"but images of {' x '.join(map(str, image.shape))} in {image.path}"
+        )
+
+
+def _sample(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size // 2 - _SAMPLE_BYTES // 2))
+        return opened.read(_SAMPLE_BYTES)

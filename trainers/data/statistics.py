@@ -1,0 +1,152 @@
+"""What is measured of a volume while it is converted: grey values, a fingerprint, where the vessels are."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+GREY_LEVELS = 65536
+PERCENTILES = (0.5, 2.0, 10.0, 50.0, 90.0, 98.0, 99.8)
+# So many places are enough to sample patches around vessels, and 8 MB per volume.
+MOST_VESSEL_VOXELS = 1_000_000
+
+_LANES = 4
+_SEED = np.uint64(0x9E3779B97F4A7C15)
+
+
+class VolumeStatistics(BaseModel, frozen=True, extra="forbid"):
+    """What stands beside the converted voxels, as statistics.json."""
+
+    shape: tuple[int, int, int]
+    percentiles: dict[float, float]  # exact ones of all voxels, for each of PERCENTILES
+    minimum: int
+    maximum: int
+    content_hash: str  # of the grey values and the shape
+    vessel_share: float | None  # labelled voxels among all; None without labels
+    labelled_share: float | None  # slices with a labelled voxel among all
+    notes: tuple[str, ...]  # what the conversion changed
+
+
+@dataclass(frozen=True)
+class BlockMeasures:
+    """The measures of a block of slices; blocks of a volume are measured in any order and added up in theirs."""
+
+    histogram: NDArray[np.int64]  # (GREY_LEVELS,)
+    fingerprints: NDArray[np.uint64]  # (n, 4), one row per slice
+    vessel_voxels: NDArray[np.int64]  # (N,), flat indices in the volume
+    labelled_slices: int
+
+
+def measure(image: NDArray[np.uint16], label: NDArray[np.uint8] | None, start: int) -> BlockMeasures:
+    """Measure the slices from `start` on; image and label are (n, H, W). Releases the GIL."""
+    histogram = np.zeros(GREY_LEVELS, np.int64)
+    fingerprints = np.empty((len(image), _LANES), np.uint64)
+    for z, one in enumerate(image):
+        _count_and_mix(one.ravel(), histogram, fingerprints[z])
+    if label is None:
+        return BlockMeasures(histogram, fingerprints, np.zeros(0, np.int64), 0)
+    inside = np.flatnonzero(label.reshape(-1).view(np.bool_)) + start * image[0].size
+    return BlockMeasures(histogram, fingerprints, inside, np.unique(inside // image[0].size).size)
+
+
+@dataclass
+class RunningMeasures:
+    """The sum of the blocks so far; the same however the volume was cut into blocks."""
+
+    shape: tuple[int, int, int]
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(GREY_LEVELS, np.int64))
+    vessel_count: int = 0
+    labelled_slices: int = 0
+
+    def __post_init__(self) -> None:
+        self._hash = hashlib.blake2b(repr(self.shape).encode(), digest_size=16)
+        self._vessels = np.zeros(0, np.int64)
+
+    def add(self, block: BlockMeasures) -> None:
+        """Add the next block."""
+        self.histogram += block.histogram
+        self._hash.update(block.fingerprints.tobytes())
+        self.vessel_count += block.vessel_voxels.size
+        self.labelled_slices += block.labelled_slices
+        self._vessels = np.concatenate([self._vessels, block.vessel_voxels])
+        if self._vessels.size > 2 * MOST_VESSEL_VOXELS:
+            self._vessels = draw_million(self._vessels)
+
+    def vessel_voxels(self) -> NDArray[np.int64]:
+        """Flat indices of labelled voxels in rising order: all of them, or a million drawn at random."""
+        return np.sort(draw_million(self._vessels))
+
+    def statistics(self, has_label: bool, notes: list[str]) -> VolumeStatistics:
+        """What is kept of it all."""
+        present = np.flatnonzero(self.histogram)
+        voxels = int(self.histogram.sum())
+        return VolumeStatistics(
+            shape=self.shape,
+            percentiles={q: percentile(self.histogram, q) for q in PERCENTILES},
+            minimum=int(present[0]),
+            maximum=int(present[-1]),
+            content_hash=self._hash.hexdigest(),
+            vessel_share=self.vessel_count / voxels if has_label else None,
+            labelled_share=self.labelled_slices / self.shape[0] if has_label else None,
+            notes=tuple(notes),
+        )
+
+
+def percentile(histogram: NDArray[np.int64], q: float) -> float:
+    """The exact percentile of the values counted in a histogram, between two values as numpy's default does it."""
+    cumulative = np.cumsum(histogram)
+    rank = q / 100 * (cumulative[-1] - 1)
+    below, above = np.searchsorted(cumulative, [np.floor(rank), np.ceil(rank)], side="right")
+    return float(below + (above - below) * (rank - np.floor(rank)))
+
+
+def draw_million(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most MOST_VESSEL_VOXELS of them: those whose indices mix to the lowest numbers.
+
+    A fixed pseudo-random order of all voxels, so the draw depends neither on blocks nor on a resumed run.
+    """
+    if voxels.size <= MOST_VESSEL_VOXELS:
+        return voxels
+    order = _mix(voxels.astype(np.uint64))
+    drawn: NDArray[np.int64] = voxels[np.argpartition(order, MOST_VESSEL_VOXELS)[:MOST_VESSEL_VOXELS]]
+    return drawn
+
+
+def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a one-to-one scrambling of 64-bit numbers."""
+    mixed = numbers + _SEED
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _count_and_mix(voxels: Any, histogram: Any, lanes: Any) -> None:
+    """Count grey values and fold them into four 64-bit lanes, four voxels to a word, in one pass.
+
+    blake2b over all voxels would take longer than reading them. Each step is one-to-one in the lane and in the word,
+    so slices that differ in one word never agree; blake2b then runs over the lanes.
+    """
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    for lane in range(4):
+        lanes[lane] = prime * np.uint64(lane + 1)
+    words = voxels.size // 4
+    for word in range(words):
+        a, b, c, d = voxels[4 * word], voxels[4 * word + 1], voxels[4 * word + 2], voxels[4 * word + 3]
+        histogram[a] += 1
+        histogram[b] += 1
+        histogram[c] += 1
+        histogram[d] += 1
+        packed = (
+            np.uint64(a) | np.uint64(b) << np.uint64(16) | np.uint64(c) << np.uint64(32) | np.uint64(d) << np.uint64(48)
+        )
+        mixed = (lanes[word & 3] ^ packed) * prime
+        lanes[word & 3] = mixed ^ (mixed >> np.uint64(32))
+    for rest in range(4 * words, voxels.size):
+        histogram[voxels[rest]] += 1
+        mixed = (lanes[rest & 3] ^ np.uint64(voxels[rest])) * prime
+        lanes[rest & 3] = mixed ^ (mixed >> np.uint64(32))

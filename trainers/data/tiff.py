@@ -1,0 +1,239 @@
+"""TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is taken."""
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.slices import ReadBlock, Slices
+from trainers.data.volume import Spacing
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+# No scanner makes such slices, a damaged header does: 23,000 x 23,000 of 16 bits.
+MAX_SLICE_BYTES = 2**30
+# What tifffile and its codecs raise on damaged files.
+_DECODING_ERRORS = (struct.error, ValueError, OSError, RuntimeError, IndexError, KeyError, TypeError, ArithmeticError)
+
+_UNCOMPRESSED, _PALETTE, _SEPARATE_PLANES = 1, 3, 2  # values of the tags Compression, Photometric, PlanarConfig
+_MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
+
+
+@dataclass(frozen=True)
+class TiffFolder(Slices):
+    """A folder of NNNN.tif, one slice each, without gaps in the numbers."""
+
+    parallel = True
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadBlock]:
+        """See Slices; slices are opened one by one, so any number of threads may read."""
+        sample_axis = (self.samples,) if self.samples > 1 else ()
+
+        def read(start: int, stop: int) -> NDArray[Any]:
+            block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
+            for z in range(start, stop):
+                one = read_slice(self.files[z], self.shape[1:], self.files[0])
+                if one.dtype != self.dtype or one.shape != block.shape[1:]:
+                    raise InputError(
+                        f"{self.files[z]}: {_kind(one.dtype, one.shape)}, but {self.files[0].name} is "
+                        f"{_kind(self.dtype, block.shape[1:])}; all slices of a volume must be alike"
+                    )
+                block[z - start] = one
+            return block
+
+        yield read
+
+    def slice_name(self, z: int) -> str:
+        """The file of the slice."""
+        return str(self.files[z])
+
+    def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
+        """The stack of these slices alone; raises InputError where one is not there."""
+        by_number = dict(zip(self.numbers, self.files, strict=True))
+        missing = [number for number in numbers if number not in by_number]
+        if missing:
+            raise InputError(f"{self.path}: there is no slice {missing[0]:04d}, but a label for it")
+        files = tuple(by_number[number] for number in numbers)
+        return replace(self, files=files, numbers=numbers, shape=(len(files), *self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class TiffPages(Slices):
+    """One TIFF file whose pages are the slices."""
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadBlock]:
+        """See Slices."""
+        with _opened(self.path) as tif:
+            series = tif.series[0]
+
+            def read(start: int, stop: int) -> NDArray[Any]:
+                try:
+                    if series.dataoffset is not None and self.samples == 1:
+                        # ImageJ writes large stacks as one page and one run of voxels.
+                        dtype = self.dtype.newbyteorder(tif.byteorder)
+                        return np.array(np.memmap(self.path, dtype, "r", series.dataoffset, self.shape)[start:stop])
+                    return np.stack([_decode(tif, series.pages[z], self.path) for z in range(start, stop)])
+                except InputError:
+                    raise
+                except _DECODING_ERRORS as error:
+                    raise _damaged(self.path, error) from error
+
+            yield read
+
+
+def open_folder(folder: Path) -> TiffFolder:
+    """The slices of a folder, in the order of their numbers. Raises InputError for gaps, twins and an empty folder."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in TIFF_SUFFIXES or path.name.startswith("."):
+            continue
+        number = re.search(r"(\d+)$", path.stem)
+        if not number:
+            raise InputError(f"{path}: a slice needs a number at the end of its name, as in 0000.tif")
+        twin = found.setdefault(int(number[1]), path)
+        if twin is not path:
+            raise InputError(f"{path}: slice {int(number[1])} is there twice, the other one is {twin.name}")
+    if not found:
+        raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on")
+    numbers = tuple(sorted(found))
+    for before, after in pairwise(numbers):
+        if after != before + 1:
+            raise InputError(
+                f"{folder}: slice {before + 1:04d} is missing between {found[before].name} and {found[after].name}"
+            )
+    files = tuple(found[number] for number in numbers)
+    with _opened(files[0]) as tif:
+        page = _single_page(tif, files[0])
+        height, width = _height_width(page)
+        dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
+    return TiffFolder(folder, (len(files), height, width), dtype, spacing, files, numbers, samples)
+
+
+def open_pages(path: Path) -> TiffPages:
+    """A multi-page file as a stack; raises InputError where its pages are not alike."""
+    with _opened(path) as tif:
+        if len(tif.series) != 1:
+            shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
+            raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
+        series = tif.series[0]
+        page = series.keyframe
+        _check_header(page, path, tif.filehandle.size)
+        height, width = _height_width(page)
+        depth = int(np.prod(series.shape)) // int(np.prod(page.shape))
+        if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
+            raise InputError(f"{path}: truncated: {depth} slices are announced, the file ends before")
+        dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
+    return TiffPages(path, (depth, height, width), dtype, spacing, (path,), tuple(range(depth)), samples)
+
+
+def count_pages(path: Path) -> int:
+    """How many slices a TIFF file holds."""
+    return open_pages(path).shape[0]
+
+
+def read_slice(path: Path, expected: tuple[int, ...], like: Path) -> NDArray[Any]:
+    """One slice, (H, W) or (H, W, samples); its header must announce the expected (H, W), which `like` has."""
+    with _opened(path) as tif:
+        page = _single_page(tif, path)
+        if _height_width(page) != expected:
+            height, width = _height_width(page)
+            raise InputError(
+                f"{path}: {height} x {width} voxels, but {like.name} has {expected[0]} x {expected[1]}; "
+                "all slices of a volume must have one shape"
+            )
+        return _decode(tif, page, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        tif = tifffile.TiffFile(path)
+    except _DECODING_ERRORS as error:
+        raise _damaged(path, error) from error
+    with tif:
+        yield tif
+
+
+def _single_page(tif: Any, path: Path) -> Any:
+    try:
+        pages, page = len(tif.pages), tif.pages.first
+    except _DECODING_ERRORS as error:
+        raise _damaged(path, error) from error
+    if pages != 1:
+        raise InputError(f"{path}: holds {pages} pages; a slice file holds one")
+    _check_header(page, path, tif.filehandle.size)
+    return page
+
+
+def _check_header(page: Any, path: Path, file_bytes: int) -> None:
+    """Refuse what cannot be true before any memory is taken for it."""
+    shape = " x ".join(str(edge) for edge in page.shape)
+    if page.dtype is None or not page.shape:
+        raise InputError(f"{path}: its TIFF header states no usable shape or type; write it again as 16-bit grey")
+    if page.nbytes > MAX_SLICE_BYTES:
+        raise InputError(f"{path}: its header announces a slice of {shape}, more than 1 GiB; the file is damaged")
+    if page.compression == _UNCOMPRESSED and page.nbytes > file_bytes:
+        raise InputError(
+            f"{path}: truncated or damaged: {shape} voxels need {page.nbytes} bytes, the file has {file_bytes}"
+        )
+    if page.photometric == _PALETTE:
+        raise InputError(f"{path}: a palette TIFF holds colours, not grey values; write it again as 16-bit grey")
+
+
+def _decode(tif: Any, page: Any, path: Path) -> NDArray[Any]:
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or max(ends) > tif.filehandle.size:
+        raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, its voxels end later")
+    try:
+        decoded: NDArray[Any] = page.asarray()
+    except _DECODING_ERRORS as error:
+        raise _damaged(path, error) from error
+    if page.keyframe.planarconfig == _SEPARATE_PLANES and decoded.ndim == 3:
+        decoded = np.moveaxis(decoded, 0, -1)
+    return decoded
+
+
+def _native(dtype: Any) -> np.dtype[Any]:
+    """The type that decoding gives, whatever the byte order of the file."""
+    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    return native
+
+
+def _kind(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    return f"{dtype} {'colour' if len(shape) == 3 else 'grey'}"
+
+
+def _height_width(page: Any) -> tuple[int, int]:
+    return int(page.imagelength), int(page.imagewidth)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: cannot be read as TIFF, it is truncated or damaged ({reason})")
+
+
+def _spacing(tif: Any) -> Spacing | None:
+    """Voxel spacing that our own masks or ImageJ state in the file, else None."""
+    page = tif.pages.first
+    own = re.match(r"spacing_um=([\d.e+-]+),([\d.e+-]+),([\d.e+-]+)$", page.description or "")
+    if own:
+        return float(own[1]), float(own[2]), float(own[3])
+    imagej = tif.imagej_metadata or {}
+    scale = _MICROMETRES.get(str(imagej.get("unit", "")).lower())
+    tags = [page.tags.get(name) for name in ("YResolution", "XResolution")]
+    if scale is None or "spacing" not in imagej or None in tags:
+        return None
+    (y_pixels, y_units), (x_pixels, x_units) = (tag.value for tag in tags if tag is not None)
+    if min(y_pixels, x_pixels, imagej["spacing"]) <= 0:
+        return None
+    return float(imagej["spacing"]) * scale, scale * y_units / y_pixels, scale * x_units / x_pixels
