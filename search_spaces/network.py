@@ -1,0 +1,184 @@
+"""Candidate to network: build it, or say in one line and without allocating it why it cannot be built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from search_spaces.candidate import Candidate
+from search_spaces.decoder import DECODERS, Decoder
+from search_spaces.encoders import ENCODERS
+from search_spaces.encoders.encoder import Encoder
+from search_spaces.errors import InputError, unknown_name
+from search_spaces.weights import find_weights, load_weights
+
+
+def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> nn.Module:
+    """The network of a candidate: float (B, slices_in, H, W) -> logits (B, slices_out, H, W).
+
+    crop: edge of the training patches; H and W are the crop, or any multiple of `stride` where `takes_any_size`.
+    With `pretrained` the encoder gets `candidate.encoder_weights` from this machine, never from the network;
+    without, nothing is loaded at all (the caller has weights of its own). What is not loaded is drawn from torch's
+    global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen: training
+    on several GPUs wants a gradient for each that is not.
+    Raises InputError where the candidate cannot be built or its weights are missing.
+    """
+    check_buildable(candidate, crop)
+    path = find_weights(candidate) if pretrained else None
+    network = _construct(candidate, crop)
+    unused = _training_pass(_without_weights(candidate), crop, 2).unused
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in unused)
+    if path is not None:
+        load_weights(network.get_submodule("encoder"), candidate, path, _encoder_arguments(candidate, crop))
+    return network
+
+
+def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
+    """Raise InputError, one line with the reason, where a candidate cannot be built or trained at a crop.
+
+    Runs one training pass on torch's meta device: shapes only, a fraction of a second, and remembered. Weights do
+    not matter here (`find_weights` checks those). batch 1 is refused where a batch norm would see a single value.
+    """
+    _refuse_by_rule(candidate, crop)
+    reason = _training_pass(_without_weights(candidate), crop, min(batch, 2)).failure
+    if reason is not None:
+        raise InputError(f"{_what(candidate, crop)} cannot be built: {reason}")
+
+
+def parameters(candidate: Candidate, crop: int) -> int:
+    """How many numbers of the candidate's network are trained. Raises InputError where it cannot be built."""
+    check_buildable(candidate, crop)
+    return _training_pass(_without_weights(candidate), crop, 2).parameters
+
+
+def takes_any_size(candidate: Candidate) -> bool:
+    """True where the network predicts on tiles of any multiple of `stride`, False where only on its crop."""
+    return not _encoder(candidate).sized_to_crop
+
+
+def stride(candidate: Candidate) -> int:
+    """What the edge of a crop, or of a tile at prediction, must divide by."""
+    return 32 if _encoder(candidate).sized_to_crop else _decoder(candidate).stride
+
+
+def _encoder(candidate: Candidate) -> Encoder:
+    if candidate.encoder not in ENCODERS:
+        raise unknown_name("encoder", candidate.encoder, ENCODERS)
+    return ENCODERS[candidate.encoder]
+
+
+def _decoder(candidate: Candidate) -> Decoder:
+    if candidate.decoder not in DECODERS:
+        raise unknown_name("decoder", candidate.decoder, DECODERS)
+    return DECODERS[candidate.decoder]
+
+
+def _what(candidate: Candidate, crop: int) -> str:
+    return f"encoder {candidate.encoder!r} with decoder {candidate.decoder!r} at crop {crop}"
+
+
+def _refuse_by_rule(candidate: Candidate, crop: int) -> None:
+    """Raise InputError for everything that is known without building."""
+    encoder, decoder, what = _encoder(candidate), _decoder(candidate), _what(candidate, crop)
+    if candidate.slices_out not in (1, candidate.slices_in):
+        raise InputError(f"slices_out is {candidate.slices_out}; set it to 1 or to slices_in, {candidate.slices_in}")
+    if candidate.slices_out == 1 and candidate.slices_in % 2 == 0:
+        raise InputError(f"slices_in is {candidate.slices_in}, which has no middle slice; set it to an odd number")
+    if encoder.gives != decoder.takes:
+        fitting = [name for name, other in DECODERS.items() if other.takes == encoder.gives]
+        gives = "token maps of one stride" if encoder.gives == "tokens" else "a pyramid of maps"
+        raise InputError(f"{what} cannot be built: this encoder gives {gives}; use decoder {' or '.join(fitting)}")
+    if decoder.keeps_stride_16 and not encoder.dilates:
+        raise InputError(
+            f"{what} cannot be built: this decoder needs a map of stride 16 and this encoder cannot be dilated; "
+            "use another decoder"
+        )
+    if crop < decoder.smallest_crop:
+        raise InputError(f"{what} cannot be built: this decoder needs crops of at least {decoder.smallest_crop}")
+    edge = stride(candidate)
+    if crop % edge:
+        why = "its windows and position tables are made for" if encoder.sized_to_crop else "its maps need"
+        below, above = crop // edge * edge, (crop // edge + 1) * edge
+        near = f"{below} or {above}" if below >= decoder.smallest_crop else f"{above}"
+        raise InputError(f"{what} cannot be built: {why} multiples of {edge}; set the crop to {near}")
+
+
+def _encoder_arguments(candidate: Candidate, crop: int) -> dict[str, Any]:
+    """What timm has to be told besides the name."""
+    encoder = _encoder(candidate)
+    size = {"img_size": crop} if encoder.sized_to_crop else {}
+    # smp builds these with their classifier, of as many classes as the pretraining had.
+    return {**size, "num_classes": 0} if encoder.gives == "tokens" else size
+
+
+def _construct(candidate: Candidate, crop: int) -> nn.Module:
+    """The network on torch's current device, with nothing loaded."""
+    return _decoder(candidate).constructor(
+        encoder_name=candidate.encoder,
+        encoder_weights=None,
+        in_channels=candidate.slices_in,
+        classes=candidate.slices_out,
+        **_encoder_arguments(candidate, crop),
+    )
+
+
+def _without_weights(candidate: Candidate) -> Candidate:
+    """The same architecture; weights would only split the caches."""
+    return candidate.model_copy(update={"encoder_weights": "none"})
+
+
+def _size(candidate: Candidate, crop: int) -> int:
+    """The crop where the network depends on it, else 0, so that one network serves all crops in the cache."""
+    return crop if _encoder(candidate).sized_to_crop else 0
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps `linspace` real on the meta device: constructors read their drop-path rates from it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        extra = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **extra})
+
+
+@lru_cache(maxsize=8)
+def _on_meta(candidate: Candidate, size: int) -> nn.Module:
+    """The network with shapes and no storage. Leaves torch's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"), _NumbersOnCpu():
+            network = _construct(candidate, size)
+        # smp makes the first convolution anew, on the CPU.
+        return network.to("meta")
+
+
+@dataclass(frozen=True)
+class _TrainingPass:
+    """What one forward and backward pass on the meta device told."""
+
+    failure: str | None
+    parameters: int = 0  # that get a gradient
+    unused: frozenset[str] = frozenset()  # names of those that get none
+
+
+@lru_cache(maxsize=4096)
+def _training_pass(candidate: Candidate, crop: int, batch: int) -> _TrainingPass:
+    """Whatever the libraries raise is a reason to refuse the candidate, so everything is caught."""
+    try:
+        network = _on_meta(candidate, _size(candidate, crop)).train()
+        network.zero_grad(set_to_none=True)
+        logits = network(torch.empty(batch, candidate.slices_in, crop, crop, device="meta"))
+        logits.sum().backward()
+    except Exception as error:
+        return _TrainingPass(" ".join(str(error).split()) or type(error).__name__)
+    wanted = (batch, candidate.slices_out, crop, crop)
+    if tuple(logits.shape) != wanted:
+        return _TrainingPass(f"it gives {tuple(logits.shape)} instead of {wanted}")
+    named = dict(network.named_parameters())
+    unused = frozenset(name for name, parameter in named.items() if parameter.grad is None)
+    return _TrainingPass(None, sum(p.numel() for name, p in named.items() if name not in unused), unused)

@@ -1,0 +1,85 @@
+"""LOSSES: what training minimises, from logits and float targets of the same shape, and weighted sums of them.
+
+All are segmentation-models-pytorch's in binary mode: every voxel of batch, slices and plane is one and the same
+yes-or-no question, and the region losses count over the whole batch, not per sample. A batch without any vessel
+adds nothing to dice, tversky and jaccard (loss and gradient 0), so false alarms there go unpunished; give them bce
+or focal as company. Lovasz works on the logits' margins, and is small only once they exceed 1.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from segmentation_models_pytorch import losses as smp_losses
+from torch import Tensor, nn
+
+from search_spaces.errors import InputError, unknown_name
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "bce": partial(smp_losses.SoftBCEWithLogitsLoss, ignore_index=None),
+    "dice": partial(smp_losses.DiceLoss, "binary"),
+    # No class weight: alpha would trade recall for precision, which the threshold does after training.
+    "focal": partial(smp_losses.FocalLoss, "binary", alpha=None, gamma=2.0),
+    "jaccard": partial(smp_losses.JaccardLoss, "binary"),
+    "lovasz": partial(smp_losses.LovaszLoss, "binary"),
+    # A missed voxel costs more than a false alarm (arXiv 1706.05721): alpha weighs false alarms, beta misses.
+    "tversky": partial(smp_losses.TverskyLoss, "binary", alpha=0.3, beta=0.7),
+}
+
+_TERM = re.compile(r"(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[A-Za-z_]\w*)")
+
+
+class WeightedSum(nn.Module):
+    """Logits and float targets, both (B, m, H, W) -> scalar: the sum of weight times loss over the terms.
+
+    Computed in float32 under mixed precision too, where the sums of the region losses would overflow. Raises
+    ValueError where the shapes differ, which smp would flatten away.
+    """
+
+    def __init__(self, terms: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = dict(terms)
+        self.losses = nn.ModuleDict({name: LOSSES[name]() for name in terms})
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if logits.shape != targets.shape:
+            raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ in shape")
+        with torch.autocast(logits.device.type, enabled=False):
+            logits, targets = _at_least_float32(logits), _at_least_float32(targets)
+            terms = [weight * self.losses[name](logits, targets) for name, weight in self.weights.items()]
+        return torch.stack(terms).sum()
+
+
+def build_loss(spec: str) -> nn.Module:
+    """The loss of a text like `dice` or `dice + 0.5*focal`: names in LOSSES, each with a positive weight or 1.
+
+    Raises InputError for a name in no table and for text of another form.
+    """
+    terms: dict[str, float] = {}
+    for part in spec.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        if match is None:
+            raise InputError(f"loss {spec!r} is not a sum like 'dice + 0.5*focal'; {part.strip()!r} is no term of one")
+        name, weight = match["name"], _weight(spec, match["weight"])
+        if name not in LOSSES:
+            raise unknown_name("loss", name, LOSSES)
+        if name in terms:
+            raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights up")
+        terms[name] = weight
+    return WeightedSum(terms)
+
+
+def _weight(spec: str, text: str | None) -> float:
+    try:
+        weight = 1.0 if text is None else float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise InputError(f"loss {spec!r} has the weight {text!r}; a weight is a positive number")
+    return weight
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
