@@ -28,9 +28,11 @@ class RleRow:
 
 def encode(mask: NDArray[Any]) -> str:
     """The runs of an (H, W) mask as `start length start length ...`; anything but 0 is inside."""
-    inside = np.zeros(mask.size + 2, np.int8)
-    inside[1:-1] = (mask != 0).ravel()
-    edges = np.flatnonzero(np.diff(inside)) + 1
+    flat = (mask if mask.dtype == np.bool_ else mask != 0).ravel()
+    if not flat.size:
+        return EMPTY
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 2
+    edges = np.concatenate([[1] if flat[0] else [], edges, [flat.size + 1] if flat[-1] else []]).astype(np.int64)
     if not edges.size:
         return EMPTY
     edges[1::2] -= edges[::2]
@@ -47,7 +49,7 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
         raise InputError(f"{where}: {wrong[:20]!r} in a run-length code is not a number")
     if max(map(len, rle.split()), default=0) > 18:
         raise InputError(f"{where}: a number in the run-length code is beyond any slice")
-    numbers = np.array(rle.split(), np.int64)
+    numbers: NDArray[np.int64] = np.fromstring(rle, np.int64, sep=" ") if rle.strip() else np.zeros(0, np.int64)
     if numbers.size % 2:
         raise InputError(f"{where}: {numbers.size} numbers in a run-length code; pairs of start and length are needed")
     starts, lengths = numbers[::2] - 1, numbers[1::2]
@@ -58,9 +60,10 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
             f"{where}: the run {starts[worst] + 1} {lengths[worst]} leaves the slice of {height} x {width} voxels "
             f"(positions 1 to {height * width})"
         )
-    # Runs may touch or overlap, so starts and ends are counted rather than set.
-    change = np.bincount(starts, minlength=height * width + 1) - np.bincount(ends, minlength=height * width + 1)
-    return (np.cumsum(change[:-1]) > 0).reshape(height, width)
+    mask = np.zeros(height * width, np.bool_)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        mask[start:end] = True
+    return mask.reshape(height, width)
 
 
 def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:

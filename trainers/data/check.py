@@ -1,0 +1,132 @@
+"""Look at every volume of a folder: what it is, what is wrong with it, and a picture of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from search_spaces.errors import InputError
+from trainers.data.convert import OnProgress
+from trainers.data.pictures import draw_volume
+from trainers.data.prepare import default_cache, prepare, statistics_of
+from trainers.data.sources import Place, VolumeSource, find
+from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """What is known of one volume; None where a broken volume does not tell.
+
+    labelled_share: slices that hold a label. annotated: share of the vessels that the labels are said to hold.
+    vessel_share: labelled voxels among all. Shares are None where there are no labels.
+    """
+
+    name: str
+    kidney: str | None = None
+    split: str | None = None
+    shape: tuple[int, int, int] | None = None
+    dtype: str | None = None
+    spacing_um: Spacing | None = None
+    spacing_known: bool = False
+    labels: str | None = None  # files, rles or none
+    annotated: float | None = None
+    labelled_share: float | None = None
+    vessel_share: float | None = None
+    grey_low: float | None = None  # grey values at LOW_PERCENTILE and HIGH_PERCENTILE
+    grey_high: float | None = None
+    grey_minimum: int | None = None
+    grey_maximum: int | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    picture: Path | None = None
+
+
+def check(
+    root: Path,
+    out: Path | None = None,
+    cache: Path | None = None,
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> list[CheckRow]:
+    """One row for each volume under a folder, and its picture as `<out>/<name>.png` where `out` is given.
+
+    Volumes are converted into the cache on the way. A broken one gets a row with its error and stops nothing.
+    on_progress counts slices of all volumes; on_note gets what was left out. Raises InputError where no volume is.
+    """
+    opened = [(place, *_open(place)) for place in find(root, on_note)]
+    total = sum(source.shape[0] for _, source, _, _ in opened if source is not None)
+    rows, before = [], 0
+    for place, source, error, notes in opened:
+        if source is None:
+            rows.append(CheckRow(place.name, error=error, notes=notes))
+            continue
+        depth = source.shape[0]
+
+        def advance(done: int, all_: int, before: int = before, depth: int = depth) -> None:
+            if on_progress:
+                on_progress(before + done * depth // all_, total)
+
+        rows.append(_row(source, notes, out, cache or default_cache(), advance))
+        before += depth
+        if on_progress:
+            on_progress(before, total)
+    return rows
+
+
+def _open(place: Place) -> tuple[VolumeSource | None, str | None, tuple[str, ...]]:
+    notes: list[str] = []
+    try:
+        source = place.open(notes.append)
+    except InputError as error:
+        return None, str(error), ()
+    return source, None, tuple(note.removeprefix(f"{place.name}: ") for note in notes)
+
+
+def _row(
+    source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: Path, on_progress: OnProgress
+) -> CheckRow:
+    labelled = source.label is not None
+    known = CheckRow(
+        name=source.name,
+        kidney=source.kidney,
+        split=source.split,
+        shape=source.shape,
+        dtype=str(source.dtype),
+        spacing_um=source.spacing_um,
+        spacing_known=source.spacing_known,
+        labels=source.labels,
+        annotated=source.annotated if labelled else None,
+        notes=notes,
+    )
+    try:
+        volume = prepare(source, cache, on_progress)
+    except InputError as error:
+        return CheckRow(**{**vars(known), "error": str(error)})
+    statistics = statistics_of(source, cache)
+    notes = (*notes, *statistics.notes, *_remarks(source, statistics.minimum, statistics.maximum))
+    if labelled and not statistics.vessel_share:
+        notes = (*notes, "labels hold no vessel")
+    picture = None if out is None else draw_volume(volume, out / f"{source.name}.png")
+    return CheckRow(
+        **{
+            **vars(known),
+            "labelled_share": statistics.labelled_share,
+            "vessel_share": statistics.vessel_share,
+            "grey_low": statistics.percentiles[LOW_PERCENTILE],
+            "grey_high": statistics.percentiles[HIGH_PERCENTILE],
+            "grey_minimum": statistics.minimum,
+            "grey_maximum": statistics.maximum,
+            "notes": notes,
+            "picture": picture,
+        }
+    )
+
+
+def _remarks(source: VolumeSource, minimum: int, maximum: int) -> tuple[str, ...]:
+    remarks = []
+    if minimum == maximum:
+        remarks.append(f"every voxel is {minimum}")
+    if max(source.spacing_um) > 1.5 * min(source.spacing_um):
+        remarks.append(f"voxels are {np.max(source.spacing_um) / np.min(source.spacing_um):.1f} times longer than wide")
+    return tuple(remarks)
