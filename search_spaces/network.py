@@ -90,16 +90,19 @@ def _refuse_by_rule(candidate: Candidate, crop: int) -> None:
     if candidate.slices_out == 1 and candidate.slices_in % 2 == 0:
         raise InputError(f"slices_in is {candidate.slices_in}, which has no middle slice; set it to an odd number")
     if encoder.gives != decoder.takes:
-        fitting = [name for name, other in DECODERS.items() if other.takes == encoder.gives]
-        gives = "token maps of one stride" if encoder.gives == "tokens" else "a pyramid of maps"
-        raise InputError(f"{what} cannot be built: this encoder gives {gives}; use decoder {' or '.join(fitting)}")
+        maps = {"pyramid": "a pyramid of maps", "tokens": "token maps of one stride"}
+        other = "decoder DPT" if encoder.gives == "tokens" else "another decoder"
+        raise InputError(
+            f"{what} cannot be built: the decoder takes {maps[decoder.takes]} and the encoder gives "
+            f"{maps[encoder.gives]}; use {other}"
+        )
     if decoder.keeps_stride_16 and not encoder.dilates:
         raise InputError(
-            f"{what} cannot be built: this decoder needs a map of stride 16 and this encoder cannot be dilated; "
+            f"{what} cannot be built: the decoder needs a map of stride 16 and the encoder cannot be dilated; "
             "use another decoder"
         )
     if crop < decoder.smallest_crop:
-        raise InputError(f"{what} cannot be built: this decoder needs crops of at least {decoder.smallest_crop}")
+        raise InputError(f"{what} cannot be built: the decoder needs crops of at least {decoder.smallest_crop}")
     edge = stride(candidate)
     if crop % edge:
         why = "its windows and position tables are made for" if encoder.sized_to_crop else "its maps need"
@@ -116,15 +119,28 @@ def _encoder_arguments(candidate: Candidate, crop: int) -> dict[str, Any]:
     return {**size, "num_classes": 0} if encoder.gives == "tokens" else size
 
 
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps `linspace` real on the meta device: constructors read their drop-path rates from it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        extra = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **extra})
+
+
 def _construct(candidate: Candidate, crop: int) -> nn.Module:
-    """The network on torch's current device, with nothing loaded."""
-    return _decoder(candidate).constructor(
-        encoder_name=candidate.encoder,
-        encoder_weights=None,
-        in_channels=candidate.slices_in,
-        classes=candidate.slices_out,
-        **_encoder_arguments(candidate, crop),
-    )
+    """The network on torch's default device, meta included, with nothing loaded."""
+    with _NumbersOnCpu():
+        network = _decoder(candidate).constructor(
+            encoder_name=candidate.encoder,
+            encoder_weights=None,
+            in_channels=candidate.slices_in,
+            classes=candidate.slices_out,
+            **_encoder_arguments(candidate, crop),
+        )
+    # smp makes the first convolution anew, on the CPU wherever the rest is.
+    return network.to(torch.get_default_device())
 
 
 def _without_weights(candidate: Candidate) -> Candidate:
@@ -137,24 +153,11 @@ def _size(candidate: Candidate, crop: int) -> int:
     return crop if _encoder(candidate).sized_to_crop else 0
 
 
-class _NumbersOnCpu(TorchFunctionMode):
-    """Keeps `linspace` real on the meta device: constructors read their drop-path rates from it."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        extra = {"device": "cpu"} if func is torch.linspace else {}
-        return func(*args, **{**(kwargs or {}), **extra})
-
-
 @lru_cache(maxsize=8)
 def _on_meta(candidate: Candidate, size: int) -> nn.Module:
     """The network with shapes and no storage. Leaves torch's random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"), _NumbersOnCpu():
-            network = _construct(candidate, size)
-        # smp makes the first convolution anew, on the CPU.
-        return network.to("meta")
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _construct(candidate, size)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def find_weights(candidate: Candidate) -> Path | None:
     name = candidate.encoder_weights
     if name == "none":
         return None
-    if _is_file_name(name):
+    if is_file_name(name):
         return _weights_file(Path(name).expanduser())
     offered = offered_weights(candidate.encoder)
     if name not in offered:
@@ -113,7 +113,8 @@ def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments
         raise InputError(f"weights file {path} does not fit encoder {candidate.encoder!r}: {short}") from None
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """True where encoder_weights names a file, and not weights of the encoder."""
     return "/" in name or "\\" in name or name.endswith((".safetensors", *_PICKLES))
 
 
@@ -156,7 +157,7 @@ def _timm_encoder_state(
 
 
 def _timm_model(name: str, state: dict[str, Tensor], classes: int, **arguments: Any) -> nn.Module:
-    """The model of a timm name with `state` loaded, a file of that many classes. timm changes what it gets, so a copy."""
+    """The model of a timm name with `state`, a file of that many classes, loaded. timm empties what it gets: a copy."""
     overlay = {"state_dict": dict(state), "num_classes": classes}
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
 

@@ -32,10 +32,9 @@ _TERM = re.compile(r"(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[A-Z
 
 
 class WeightedSum(nn.Module):
-    """Logits and float targets, both (B, m, H, W) -> scalar: the sum of weight times loss over the terms.
+    """The sum of weight times loss over the terms.
 
-    Computed in float32 under mixed precision too, where the sums of the region losses would overflow. Raises
-    ValueError where the shapes differ, which smp would flatten away.
+    Computed in float32 under mixed precision too, where the sums of the region losses would overflow.
     """
 
     def __init__(self, terms: dict[str, float]) -> None:
@@ -44,6 +43,10 @@ class WeightedSum(nn.Module):
         self.losses = nn.ModuleDict({name: LOSSES[name]() for name in terms})
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits and float targets, both (B, m, H, W) -> scalar.
+
+        Raises ValueError where the shapes differ, which smp would flatten away.
+        """
         if logits.shape != targets.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ in shape")
         with torch.autocast(logits.device.type, enabled=False):

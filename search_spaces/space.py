@@ -1,0 +1,136 @@
+"""SearchSpace: the choices a study may make, as names and numbers, and which of them go together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, PositiveInt, field_validator
+
+from search_spaces.candidate import Candidate
+from search_spaces.decoder import DECODERS
+from search_spaces.encoders import ENCODERS
+from search_spaces.errors import InputError, unknown_name
+from search_spaces.network import check_buildable
+from search_spaces.weights import is_file_name, offered_weights
+
+Range = tuple[float, float]  # lowest and highest value, both included
+
+
+class SearchSpace(BaseModel, frozen=True, extra="forbid"):
+    """What a study chooses from: one of each tuple, a number of each range.
+
+    `check_space` looks the names up. The losses are names of another package, which looks them up itself.
+    """
+
+    families: Annotated[tuple[Literal["unet"], ...], Field(min_length=1)] = ("unet",)
+    encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("resnet18", "resnet50", "efficientnet-b0")
+    decoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("Unet", "UnetPlusPlus", "FPN")
+    encoder_weights: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
+    slices_in: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 5)
+    # middle: one mask, of the middle slice; all: one for each slice that comes in.
+    slices_out: Annotated[tuple[Literal["middle", "all"], ...], Field(min_length=1)] = ("middle",)
+    losses: Annotated[tuple[str, ...], Field(min_length=1)] = ("dice", "dice + bce", "dice + focal")
+    crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)
+    learning_rate: Range = (1e-4, 1e-2)  # drawn on a logarithmic scale
+    batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16)
+    vessel_share: Range = (0.5, 1.0)  # of the patches, those cut around a vessel
+
+    @field_validator("*")
+    @classmethod
+    def _choices_differ(cls, value: tuple[object, ...]) -> tuple[object, ...]:
+        if isinstance(value[0], str | int) and len(set(value)) < len(value):
+            raise ValueError("the same choice is named twice")
+        return value
+
+    @field_validator("learning_rate", "vessel_share")
+    @classmethod
+    def _low_before_high(cls, value: Range) -> Range:
+        if not value[0] <= value[1]:
+            raise ValueError("a range is its lowest, then its highest value")
+        return value
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _positive(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1] < float("inf"):
+            raise ValueError("learning rates are greater than 0")
+        return value
+
+    @field_validator("vessel_share")
+    @classmethod
+    def _share(cls, value: Range) -> Range:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("a share lies between 0 and 1")
+        return value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An encoder and a decoder at a crop, and why they make no network there, or None where they do."""
+
+    encoder: str
+    decoder: str
+    crop: int
+    refusal: str | None
+
+
+def check_space(space: SearchSpace) -> None:
+    """Raise InputError, one line, where a name is in no table or a choice can never be made.
+
+    Cheap: builds nothing (`pairs` does) and looks for no files. Every encoder must have at least one of the
+    encoder weights, and every name of weights at least one encoder.
+    """
+    for encoder in space.encoders:
+        if encoder not in ENCODERS:
+            raise unknown_name("encoder", encoder, ENCODERS)
+    for decoder in space.decoders:
+        if decoder not in DECODERS:
+            raise unknown_name("decoder", decoder, DECODERS)
+    even = [slices for slices in space.slices_in if slices % 2 == 0]
+    if even and "middle" in space.slices_out:
+        raise InputError(f"slices_in has {even[0]}, which has no middle slice; use odd numbers or slices_out 'all'")
+    offered = {name for encoder in space.encoders for name in offered_weights(encoder)}
+    for name in space.encoder_weights:
+        if name != "none" and not is_file_name(name) and name not in offered:
+            raise unknown_name("encoder_weights", name, ["none", *offered, "FILE.safetensors"])
+    for encoder in space.encoders:
+        if not weights_for(space, encoder):
+            exist = ", ".join(offered_weights(encoder)) or "no weights"
+            raise InputError(
+                f"encoder {encoder!r} has none of the encoder_weights {', '.join(space.encoder_weights)}; "
+                f"it has {exist}: add one of them, or none"
+            )
+
+
+def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
+    """The encoder weights of the space that exist for an encoder; files are taken to be for each of them."""
+    offered = offered_weights(encoder)
+    return tuple(name for name in space.encoder_weights if name == "none" or is_file_name(name) or name in offered)
+
+
+def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = None) -> tuple[Pair, ...]:
+    """Every encoder, decoder and crop of the space, in its order, tried with its smallest batch.
+
+    Takes about half a second for each encoder and decoder the first time. Raises InputError where `check_space` does.
+    """
+    check_space(space)
+    combinations = [(e, d, c) for e in space.encoders for d in space.decoders for c in space.crops]
+    found = []
+    for done, (encoder, decoder, crop) in enumerate(combinations):
+        if on_progress is not None:
+            on_progress(done, len(combinations))
+        found.append(Pair(encoder, decoder, crop, _refusal(space, encoder, decoder, crop)))
+    if on_progress is not None:
+        on_progress(len(combinations), len(combinations))
+    return tuple(found)
+
+
+def _refusal(space: SearchSpace, encoder: str, decoder: str, crop: int) -> str | None:
+    slices = space.slices_in[0]
+    slices_out = slices if space.slices_out[0] == "all" else 1
+    candidate = Candidate(encoder=encoder, decoder=decoder, slices_in=slices, slices_out=slices_out)
+    try:
+        check_buildable(candidate, crop, batch=min(space.batch_sizes))
+    except InputError as error:
+        return str(error)
+    return None
