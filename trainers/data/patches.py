@@ -173,20 +173,22 @@ def _usable_axes(volume: Volume, crop: int, axes: tuple[int, ...]) -> tuple[int,
 
 def _cut(voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: int, crop: int) -> NDArray[Any]:
     """(slices, crop, crop): a box of the volume, beyond whose ends slices repeat and planes are mirrored."""
-    sizes = [slices if along == axis else crop for along in range(3)]
-    ends = list(zip(start, sizes, voxels.shape, strict=True))
-    if all(first >= 0 and first + size <= edge for first, size, edge in ends):
-        inside = np.asarray(voxels[tuple(slice(first, first + size) for first, size, _ in ends)])
-        return np.ascontiguousarray(np.moveaxis(inside, axis, 0))
-    places = []
-    for along, (first, size, edge) in enumerate(ends):
+    boxes: list[slice] = []
+    gathers: list[NDArray[np.int64] | None] = []
+    for along, (first, edge) in enumerate(zip(start, voxels.shape, strict=True)):
+        size = slices if along == axis else crop
+        if first >= 0 and first + size <= edge:
+            boxes.append(slice(first, first + size))
+            gathers.append(None)
+            continue
         wanted = np.arange(first, first + size)
-        if along == axis:
-            places.append(np.clip(wanted, 0, edge - 1))
-        else:
-            wrapped = wanted % (2 * edge)
-            places.append(np.where(wrapped < edge, wrapped, 2 * edge - 1 - wrapped))
-    lows = [int(place.min()) for place in places]
-    inside = np.asarray(voxels[tuple(slice(low, int(p.max()) + 1) for low, p in zip(lows, places, strict=True))])
-    filled = inside[np.ix_(*(place - low for low, place in zip(lows, places, strict=True)))]
-    return np.ascontiguousarray(np.moveaxis(filled, axis, 0))
+        mirrored = np.minimum(wanted % (2 * edge), 2 * edge - 1 - wanted % (2 * edge))
+        places = np.clip(wanted, 0, edge - 1) if along == axis else mirrored
+        boxes.append(slice(int(places.min()), int(places.max()) + 1))
+        gathers.append(places - places.min())
+    # Along x every voxel costs a cache line, so what lies inside is read once, before anything is repeated.
+    block = np.ascontiguousarray(np.moveaxis(np.asarray(voxels[tuple(boxes)]), axis, 0))
+    for along, gather in enumerate([gathers.pop(axis), *gathers]):
+        if gather is not None:
+            block = block.take(gather, along)
+    return block

@@ -2,7 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import numpy as np
 import pytest
@@ -142,10 +142,8 @@ def test_volumes_are_drawn_by_their_voxels_and_labelled_share():
 
 
 def test_patches_around_vessels_are_drawn_by_their_number():
-    sampler = sampler_of(
-        make_volume((20, 20, 20), "none", 0), make_volume((20, 20, 20), "few", 10), make_volume((10, 20, 20), "many", 30),
-        vessel_share=1.0,
-    )  # fmt: skip
+    none, few = make_volume((20, 20, 20), "none", 0), make_volume((20, 20, 20), "few", 10)
+    sampler = sampler_of(none, few, make_volume((10, 20, 20), "many", 30), vessel_share=1.0)
     counts = np.bincount([sampler.location(number).volume for number in range(2000)], minlength=3) / 2000
     assert counts == pytest.approx([0.0, 0.25, 0.75], abs=0.04)
 
@@ -161,7 +159,7 @@ def test_a_volume_without_labels_or_vessels_is_an_error():
     volume = make_volume((10, 10, 10), vessels=0)
     with pytest.raises(InputError, match="a has no labels"):
         sampler_of(Volume(**{**volume.__dict__, "label": None}))
-    with pytest.raises(InputError, match="no vessel is labelled in a; .*vessel_share"):
+    with pytest.raises(InputError, match=r"no vessel is labelled in a; .*vessel_share"):
         sampler_of(volume, vessel_share=0.5)
     assert not sampler_of(volume).sample(0)[1].any()
 
@@ -243,7 +241,7 @@ def test_loader_processes_make_the_same_stream(tmp_path):
 
 @pytest.mark.slow
 def test_a_patch_of_a_large_memory_map_takes_milliseconds(tmp_path):
-    shape = (200, 700, 700)
+    shape = (300, 550, 600)
     image = np.lib.format.open_memmap(tmp_path / "image.npy", "w+", np.uint16, shape)
     label = np.lib.format.open_memmap(tmp_path / "label.npy", "w+", np.uint8, shape)
     for z in range(shape[0]):
@@ -251,7 +249,7 @@ def test_a_patch_of_a_large_memory_map_takes_milliseconds(tmp_path):
     label[::3] = 1
     # Each page costs more when it is touched for the first time; a training run does that once.
     image, label = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("image", "label"))
-    assert image.max() == 199 and label.max() == 1
+    assert image.max() == 299 and label.max() == 1
     vessels = np.arange(0, image.size, 997)
     vessels = vessels[label.flat[vessels] == 1]
     volume = Volume("a", "a", image, label, vessels, (1.0, 1.0, 1.0), 1.0, 0.0, 1.0, "a")
@@ -259,8 +257,8 @@ def test_a_patch_of_a_large_memory_map_takes_milliseconds(tmp_path):
         sampler = sampler_of(volume, slices_in=5, crop=256, vessel_share=0.5, axes=(axis,))
         seconds = []
         for number in range(30):
-            started = perf_counter()
+            started = thread_time()
             sampler.sample(number)
-            seconds.append(perf_counter() - started)
-        # 1 to 3 ms on an idle machine; the margin is for one that also runs other tests.
-        assert np.median(seconds) < 0.015
+            seconds.append(thread_time() - started)
+        # 1 to 3 ms on an idle machine; processor time and a margin, for one that also runs other tests.
+        assert np.median(seconds) < 0.01
