@@ -1,0 +1,106 @@
+"""The flow between packages: imports point one way, and nothing reads a pickle."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOW = ("search_spaces", "trainers", "results", "nas")
+OUTER_LOOP_ONLY = {"optuna", "optuna_dashboard", "typer", "rich"}  # who decides and who prints: nas alone
+PICKLE_READERS = {"torch.load", "pickle.load", "pickle.loads", "joblib.load", "numpy.load", "np.load"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for package in FLOW for path in (ROOT / package).rglob("*.py") if "runs" not in path.parts)
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """The top-level package of every import in a module, wherever it stands in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield package if node.level else (node.module or "").split(".")[0]
+
+
+def forbidden_imports(source: str, package: str) -> set[str]:
+    right = set(FLOW[FLOW.index(package) + 1 :])
+    outside = set() if package == "nas" else OUTER_LOOP_ONLY
+    return (right | outside) & set(imported(ast.parse(source), package))
+
+
+def pickle_reads(source: str) -> set[str]:
+    """Calls that read a pickle, `allow_pickle=` that is not False, and imports under another name that would hide one."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            allows = [word for word in node.keywords if word.arg == "allow_pickle"]
+            if any(not (isinstance(word.value, ast.Constant) and word.value.value is False) for word in allows):
+                found.add(f"{name}(allow_pickle)")
+            if name in PICKLE_READERS and not name.endswith(("np.load", "numpy.load")):
+                found.add(name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & PICKLE_READERS
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module in ("pickle", "joblib")}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in ("pickle", "joblib")}
+            found |= {f"torch as {alias.asname}" for alias in node.names if alias.name == "torch" and alias.asname}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_its_package_and_those_to_its_left(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    assert forbidden_imports(path.read_text(encoding="utf-8"), package) == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_reads_no_pickle(path: Path) -> None:
+    assert pickle_reads(path.read_text(encoding="utf-8")) == set()
+
+
+def test_every_package_of_the_flow_has_modules() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in modules()} == set(FLOW)
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "found"),
+    [
+        ("search_spaces", "import trainers.losses", {"trainers"}),
+        ("trainers", "def f():\n    from results.record import Record", {"results"}),
+        ("trainers", "import optuna.trial as t", {"optuna"}),
+        ("results", "from nas import cli", {"nas"}),
+        ("results", "from trainers.losses import LOSSES", set()),
+        ("nas", "import optuna, search_spaces.space", set()),
+        ("trainers", "from . import losses", set()),
+    ],
+)
+def test_the_check_finds_an_import_against_the_flow(package: str, source: str, found: set[str]) -> None:
+    assert forbidden_imports(source, package) == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ntorch.load(path, weights_only=True)",
+        "import pickle",
+        "from pickle import loads",
+        "from torch import load",
+        "import joblib\njoblib.load(path)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import numpy as np\nnp.load(path, allow_pickle=flag)",
+        "import torch as t",
+    ],
+)
+def test_the_check_finds_a_read_of_a_pickle(source: str) -> None:
+    assert pickle_reads(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["import numpy as np\nnp.load(path, mmap_mode='r')", "np.load(path, allow_pickle=False)", "json.load(f)"]
+)
+def test_the_check_lets_arrays_and_json_pass(source: str) -> None:
+    assert pickle_reads(source) == set()
