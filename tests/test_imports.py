@@ -32,7 +32,7 @@ def forbidden_imports(source: str, package: str) -> set[str]:
 
 
 def pickle_reads(source: str) -> set[str]:
-    """Calls that read a pickle, `allow_pickle=` that is not False, and imports under another name that would hide one."""
+    """Calls that read a pickle, `allow_pickle=` that is not False, and imports that would hide one."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):

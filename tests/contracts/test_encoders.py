@@ -1,0 +1,127 @@
+"""Every encoder of the table makes a network that trains, at the sizes it claims."""
+
+import pytest
+import torch
+
+from search_spaces.candidate import Candidate
+from search_spaces.encoders import ENCODERS
+from search_spaces.errors import InputError
+from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
+from search_spaces.weights import offered_weights
+
+# One of each family, small enough to run for real; the others are checked by their shapes.
+SMALL = [
+    "tu-resnet10t",
+    "resnet18",
+    "se_resnext50_32x4d",
+    "densenet121",
+    "efficientnet-b0",
+    "tu-tf_efficientnetv2_b0",
+    "tu-convnextv2_atto",
+    "tu-maxvit_rmlp_pico_rw_256",
+    "tu-resnest14d",
+    "tu-regnety_002",
+    "mit_b0",
+    "tu-mobilenetv3_small_100",
+    "tu-edgenext_xx_small",
+    "tu-vit_tiny_patch16_224",
+]
+
+
+def candidate_of(encoder: str, slices_in: int = 5, slices_out: int = 1) -> Candidate:
+    decoder = "DPT" if ENCODERS[encoder].gives == "tokens" else "Unet"
+    return Candidate(encoder=encoder, decoder=decoder, slices_in=slices_in, slices_out=slices_out)
+
+
+def marked(name: str) -> object:
+    return pytest.param(name, marks=() if name in SMALL else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("encoder", [marked(name) for name in ENCODERS])
+def test_an_encoder_is_buildable_at_96(encoder: str) -> None:
+    check_buildable(candidate_of(encoder), 96)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_encoder_is_buildable_at_512(encoder: str) -> None:
+    check_buildable(candidate_of(encoder), 512)
+
+
+@pytest.mark.parametrize("encoder", SMALL)
+def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets_a_gradient(encoder: str) -> None:
+    torch.manual_seed(0)
+    candidate = candidate_of(encoder, slices_in=3, slices_out=3)
+    network = build_network(candidate, 64, pretrained=False).train()
+    logits = network(torch.randn(2, 3, 64, 64))
+    logits.square().mean().backward()
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    assert logits.shape == (2, 3, 64, 64)
+    assert torch.isfinite(logits).all()
+    assert [name for name, p in trained.items() if p.grad is None] == []
+    assert sum(p.numel() for p in trained.values()) == parameters(candidate, 64)
+
+
+@pytest.mark.parametrize("encoder", SMALL)
+def test_a_network_predicts_on_other_tiles_exactly_if_it_says_so(encoder: str) -> None:
+    candidate = candidate_of(encoder)
+    network = build_network(candidate, 64, pretrained=False).eval()
+    tile = torch.zeros(1, 5, 64, 64 + stride(candidate))
+    with torch.inference_mode():
+        if takes_any_size(candidate):
+            assert network(tile).shape == (1, 1, *tile.shape[2:])
+        else:
+            with pytest.raises((AssertionError, RuntimeError)):
+                network(tile)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_crop_between_two_strides_is_refused_with_the_nearest_that_fit(encoder: str) -> None:
+    with pytest.raises(InputError, match=rf"'{encoder}'.* at crop 100 cannot be built: .*set the crop to 96 or 128"):
+        check_buildable(candidate_of(encoder), 100)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_imagenet_or_other_published_weights_are_named_with_their_place(encoder: str) -> None:
+    offered = offered_weights(encoder)
+    assert offered
+    for hub_file in offered.values():
+        assert hub_file.repository.count("/") == 1
+        assert hub_file.repository in hub_file.fetch_command
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights"),
+    [
+        ("se_resnext50_32x4d", "imagenet"),
+        ("densenet161", "imagenet"),
+        ("efficientnet-b6", "imagenet"),
+        ("se_resnext101_32x4d", "imagenet"),
+        ("resnext101_32x8d", "imagenet"),
+        ("resnext101_32x16d", "instagram"),
+    ],
+)
+def test_the_encoders_of_the_source_document_exist_with_its_weights(encoder: str, weights: str) -> None:
+    assert encoder in ENCODERS
+    assert weights in offered_weights(encoder)
+
+
+def test_parameters_of_resnet18_are_counted_right() -> None:
+    # torchvision's ResNet-18 has 11 689 512 parameters: 513 000 of them its classifier, and 5 instead of 3 input
+    # channels add 2 x 64 x 7 x 7.
+    encoder = build_network(Candidate(), 64, pretrained=False).get_submodule("encoder")
+    assert sum(p.numel() for p in encoder.parameters()) == 11_689_512 - 513_000 + 2 * 64 * 7 * 7
+
+
+def test_looking_whether_a_candidate_can_be_built_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    check_buildable(candidate_of("tu-regnety_004"), 96)
+    assert torch.equal(torch.rand(1), wanted)
+
+
+def test_a_network_can_be_built_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        network = build_network(candidate_of("mit_b0"), 64, pretrained=False)
+    assert {p.device.type for p in network.parameters()} == {"meta"}
