@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, Positive
 
 from search_spaces.errors import InputError
 from trainers.data import phantom_tree as tree
+from trainers.data.phantom_decoys import Decoy
 from trainers.data.phantom_organ import Organ, Rings, SmoothNoise
 from trainers.data.rle import encode
 
@@ -26,7 +27,7 @@ Floats = NDArray[np.float32]
 # Relative grey values: surroundings at 0, tissue around 1. Seen in HiP-CT of human kidneys: the lumen lies between
 # surroundings and tissue, the wall above all tissue, cortex and medulla apart by a little.
 AIR, SINUS, CORTEX, MEDULLA, CAPSULE = 0.0, 0.55, 1.0, 0.88, 1.45
-LUMEN, WALL, DECOY, SPOT = 0.25, 1.5, (0.05, 0.5), (1.3, 1.7)
+LUMEN, WALL = 0.25, 1.5
 
 
 class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
@@ -61,7 +62,7 @@ def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
     organ_rng, tree_rng, decoy_rng, grey_rng = (np.random.default_rng([seed, part]) for part in range(4))
     organ = Organ.random(config.shape, organ_rng)
     lumen, wall = _draw_arteries(config, organ, tree_rng)
-    decoys, decoy_grey = _draw_decoys(config, organ, lumen, wall, decoy_rng)
+    decoys, decoy_grey = _draw_decoys(config, organ, (lumen, wall), decoy_rng)
     image = _paint(config, organ, (lumen, wall, decoys, decoy_grey), grey_rng)
     return Phantom(image, (lumen < 0).astype(np.uint8))
 
@@ -131,77 +132,22 @@ def _draw_arteries(config: PhantomConfig, organ: Organ, rng: np.random.Generator
 
 
 def _draw_decoys(
-    config: PhantomConfig, organ: Organ, lumen: Floats, wall: Floats, rng: np.random.Generator
+    config: PhantomConfig, organ: Organ, arteries: tuple[Floats, Floats], rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Signed distance from the surface of cracks, cysts, tubules and spots, and their grey value; (D, H, W) each.
+    """Signed distance from the surface of the decoys, and their grey value; (D, H, W) each.
 
     Drawn until they fill `config.decoys` times the arteries' voxels; none touches an artery's wall.
     """
+    lumen, wall = arteries
     distance = np.full(config.shape, 1e3, np.float32)
     grey = np.zeros(config.shape, np.float32)
     wanted = config.decoys * float((lumen < 0).sum())
-    longest = min(config.shape) / 3
     drawn = 0.0
     while drawn < wanted:
-        centre = organ.random_inside(rng)
-        direction = rng.normal(size=3)
-        direction /= np.linalg.norm(direction)
-        kind = rng.choice(4, p=[0.55, 0.18, 0.17, 0.1])
-        value = rng.uniform(*SPOT) if kind == 3 else rng.uniform(*DECOY)
-        radius = float(np.exp(rng.uniform(np.log(config.smallest_radius), np.log(max(min(config.shape) / 20, 1.0)))))
-        if kind == 0:  # a tubule, or a vein without a wall
-            half = direction * rng.uniform(3, 8) * radius
-            squash = 1.0
-        elif kind == 1:  # a cyst
-            half = direction * radius * rng.uniform(0.0, 0.6)
-            radius *= 1.3
-            squash = 1.0
-        elif kind == 3:  # a bright spot
-            half = direction * rng.uniform(0.0, 1.5)
-            radius = rng.uniform(0.7, 1.6)
-            squash = 1.0
-        else:  # a crack: a disc one or two voxels thick
-            half = direction * 0.0
-            radius = rng.uniform(3.0, longest / 2)
-            squash = rng.uniform(0.6, 1.1) / radius
-        drawn += _draw_decoy(distance, grey, (centre, half, direction), (radius, squash), value)
-    # Decoys keep off the arteries, so that no label is hidden under one.
+        decoy = Decoy.random(organ.random_inside(rng), config.smallest_radius, min(config.shape), rng)
+        drawn += decoy.draw(distance, grey)
     distance[lumen < wall + 1.5] = 1e3
     return distance, grey
-
-
-def _draw_decoy(
-    distance: Floats,
-    grey: Floats,
-    place: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-    size: tuple[float, float],
-    value: float,
-) -> float:
-    """Draw one rod, ball or disc; returns its voxels. A disc is a ball squashed along its direction."""
-    (centre, half, direction), (radius, squash) = place, size
-    margin = radius + 1.5
-    low = np.maximum(np.floor(centre - abs(half) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(centre + abs(half) + margin) + 1, distance.shape).astype(int)
-    if (low >= high).any():
-        return 0.0
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    offsets = np.stack(
-        np.meshgrid(*(np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)), indexing="ij"), axis=-1
-    )
-    squared = float(half @ half)
-    if squared > 0:
-        share = np.clip(offsets @ half / squared, -1.0, 1.0)
-        offsets = offsets - share[..., None] * half
-    if squash < 1.0:
-        across = offsets @ direction
-        in_plane = np.sqrt(np.maximum((offsets**2).sum(-1) - across**2, 0.0))
-        new = np.maximum(abs(across) - squash * radius, in_plane - radius)
-    else:
-        new = np.sqrt((offsets**2).sum(-1)) - radius
-    nearer = new < distance[box]
-    distance[box][nearer] = new[nearer]
-    grey[box][nearer] = value
-    return float((new < 0).sum())
 
 
 def _paint(
