@@ -1,0 +1,344 @@
+"""The command `nas`: parse, call one function, print.
+
+Heavy imports happen inside the commands, so that `nas --help` answers at once.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from search_spaces.errors import InputError
+
+# Before any library is imported: nothing asks the network during a search.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+app = typer.Typer(
+    name="nas",
+    help="Search for the network that segments vessels best on a kidney it has not seen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at, convert, or make data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Run = Annotated[Path | None, typer.Option("--run", help="Run folder; the latest if not given.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.seeds=5.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake of the user's is one line on stderr and exit code 1."""
+    try:
+        app()
+    except InputError as error:
+        _stop(str(error))
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _stop(f"{error.strerror or error}{where}")
+    sys.exit(0)
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"nas: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+@app.command()
+def search(
+    config: Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)] = None,
+    preset: Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of scans; phantoms if not given.", show_default=False)
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Kidney to rank on; never trained on.", show_default=False)
+    ] = None,
+    run: Run = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
+    families: Annotated[str | None, typer.Option(help="Families to try, with commas.", show_default=False)] = None,
+    set_: Set = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build every choice, print its cost, and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
+    from rich.console import Console
+
+    from nas.live import leaderboard_table, make_view
+    from nas.runs import open_run
+    from results.leaderboard import reading
+
+    flags = {
+        "data.root": data.absolute() if data else None,
+        "data.hold_out": hold_out,
+        "study.trials": trials,
+        "study.minutes": minutes,
+    }
+    overrides = [
+        f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key, v in flags.items() if v is not None
+    ]
+    if families:
+        overrides.append(f"space.families={json.dumps(families.split(','))}")
+    settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
+    console = Console(stderr=as_json)
+    if dry_run:
+        from nas.dry_run import dry_run as describe
+
+        describe(settings, folder, console)
+        return
+    from nas.search import run_search
+
+    with make_view(console) as view:
+        view.note(f"run folder: {folder.path}")
+        board = run_search(settings, folder, view)
+    if as_json:
+        print(folder.leaderboard_json.read_text(encoding="utf-8"))
+        return
+    console.print(leaderboard_table(board))
+    console.print(reading(board))
+    if board.best is None:
+        _stop(f"no candidate was trained to its end; see {folder.trials}")
+    console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
+    if onnx:
+        _export_onnx(folder.best, console.print)
+
+
+@app.command()
+def retrain(
+    target: Annotated[str, typer.Argument(help="best, the number of a trial, or the folder of a bundle.")] = "best",
+    on: Annotated[
+        Literal["train", "all"], typer.Option(help="all: the held-out kidney too, so it is not scored.")
+    ] = "train",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps; retrain.steps if not given.", show_default=False)
+    ] = None,
+    run: Run = None,
+    set_: Set = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also export as ONNX.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best network of a run at full length and export it. Run again after a stop, it goes on."""
+    from rich.console import Console
+
+    from nas.live import retrain_progress
+    from nas.retrain import retrain_in_run
+
+    console = Console(stderr=as_json)
+    with retrain_progress(console) as on_progress:
+        path, record, before = retrain_in_run(run, target, on, steps, set_ or [], on_progress, console.print)
+    score = record.outcome.score
+    if as_json:
+        print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))
+    elif score is None:
+        console.print(f"trained on every kidney, so there is no held-out score: {path}", soft_wrap=True)
+    else:
+        compared = "" if before is None else f"; {before:.4f} in the search"
+        console.print(
+            f"surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}{compared}), "
+            f"voxel dice {score.voxel_dice:.4f}: {path}",
+            soft_wrap=True,
+        )
+    if onnx:
+        _export_onnx(path, console.print)
+
+
+def _export_onnx(path: Path, say: object) -> None:
+    from results.export import read_bundle, to_onnx
+
+    file, difference = to_onnx(read_bundle(path))
+    print(f"{file}: largest difference to torch {difference:.1e}", file=sys.stderr)
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    volumes: Annotated[list[Path], typer.Argument(help="Volumes, or folders of volumes.")],
+    out: Annotated[
+        Path, typer.Option(help="Where masks go: a folder of TIFF slices, or a name in .tif, .zarr or .npy.")
+    ] = Path("masks"),
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The bundle's own if not given.", show_default=False)
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="Also write the competition's CSV.", show_default=False)
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score labelled volumes together, as the leaderboard does.")
+    ] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Of a folder, take the volumes that the bundle was scored on.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Segment volumes with a bundle."""
+    from rich.console import Console
+
+    from nas.live import step_progress
+    from nas.predict import predict_paths
+
+    console = Console(stderr=as_json)
+    with step_progress(console) as on_progress:
+        result = predict_paths(
+            bundle,
+            volumes,
+            out,
+            threshold,
+            submission,
+            score,
+            held_out,
+            device,
+            on_progress,
+            lambda text: console.print(f"note: {text}", soft_wrap=True),
+        )
+    if as_json:
+        print(result.model_dump_json(indent=2))
+        return
+    for path in result.masks:
+        console.print(f"mask: {path}", soft_wrap=True)
+    if result.submission:
+        console.print(f"submission: {result.submission}, {result.submission_rows} rows", soft_wrap=True)
+    if result.score:
+        console.print(
+            f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks alone: "
+            f"{result.mask_surface_dice:.6f}), voxel dice {result.score.voxel_dice:.6f}"
+        )
+
+
+@app.command()
+def score(
+    predicted: Annotated[Path, typer.Argument(help="A mask.")],
+    target: Annotated[Path, typer.Argument(help="The mask it should be.")],
+    tolerance_um: Annotated[float, typer.Option(min=0, help="How far apart surfaces may lie.")] = 0.0,
+    spacing_um: Annotated[str, typer.Option(help="Voxel spacing: one number, or z,y,x.")] = "1",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two masks: surface dice, and voxel dice beside it."""
+    from nas.predict import score_masks
+
+    values = score_masks(predicted, target, spacing_um, tolerance_um)
+    if as_json:
+        print(json.dumps(values))
+    else:
+        print("\n".join(f"{name.replace('_', ' ')}: {value:.6f}" for name, value in values.items()))
+
+
+@app.command()
+def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
+    """Show the ranking of a run."""
+    from rich.console import Console
+
+    from nas.live import leaderboard_table
+    from nas.status import current_leaderboard
+    from results.leaderboard import reading
+
+    board, folder = current_leaderboard(run)
+    if as_json:
+        print(board.model_dump_json(indent=2))
+        return
+    console = Console()
+    console.print(leaderboard_table(board))
+    console.print(reading(board))
+
+
+@app.command()
+def status(run: Run = None, as_json: AsJson = False) -> None:
+    """Show how far a run is."""
+    from nas.status import read_status
+
+    found = read_status(run)
+    print(found.model_dump_json(indent=2) if as_json else found.text())
+
+
+@app.command()
+def dashboard(
+    run: Run = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+) -> None:
+    """Open the Optuna dashboard on a run."""
+    from nas.dashboard import LOOPBACK, serve
+    from results.run_folder import find
+
+    folder = find(run)
+    if host not in LOOPBACK:
+        print(
+            f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: whoever reaches "
+            "it can read, rename and delete the study",
+            file=sys.stderr,
+        )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    serve(folder, host, port, lambda address: print(f"{folder.path}: {address}   (Ctrl-C stops)", flush=True))
+
+
+@app.command()
+def doctor(run: Run = None, as_json: AsJson = False) -> None:
+    """Check machine, data and run folder; repair what can be repaired."""
+    from nas.doctor import examine
+
+    findings = examine(run)
+    if as_json:
+        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+    else:
+        print("\n".join(finding.line() for finding in findings))
+    if any(finding.level == "problem" for finding in findings):
+        sys.exit(1)
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of volumes.")],
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("data-check"),
+    cache: Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a table of the volumes in a folder, and draw a picture of each."""
+    from rich.console import Console
+
+    from nas.data_commands import check_folder
+
+    if not check_folder(folder, out, cache, as_json, Console(stderr=as_json)):
+        sys.exit(1)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder of volumes.")],
+    cache: Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)] = None,
+) -> None:
+    """Convert all volumes of a folder now, so that a search starts at once."""
+    from rich.console import Console
+
+    from nas.data_commands import prepare_folder
+
+    prepare_folder(folder, cache, Console())
+
+
+@data_app.command("phantom")
+def data_phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; must not exist.")],
+    kidneys: Annotated[int, typer.Option(min=1, help="How many kidneys.")] = 3,
+    shape: Annotated[str, typer.Option(help="Voxels along z,y,x.")] = "64,128,128",
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal kidneys.")] = 0,
+) -> None:
+    """Make synthetic kidneys in the competition's layout."""
+    from rich.console import Console
+
+    from nas.data_commands import make_phantoms
+
+    make_phantoms(folder, kidneys, shape, seed, Console())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a search would cost: every choice built, its parameters, memory and time estimated, and nothing trained."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nas.config import SearchConfig, recipe
+from nas.fold import open_fold
+from nas.preflight import preflight
+from nas.samplers import rungs
+from nas.suggest import buildable
+from results.leaderboard import millions, seconds
+from results.run_folder import RunFolder
+from search_spaces.candidate import Candidate
+from trainers.estimate import Estimate, estimate, operations_per_second
+from trainers.fit import FitConfig
+
+
+def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
+    """Check the data, build every encoder, decoder and crop of the space, and print a table of their costs."""
+    fold = open_fold(config, folder, lambda text: console.print(Text(f"note: {text}")))
+    preflight(config, fold, lambda what, done, of: None)
+    for side, volumes in (("train", fold.train), ("held out", fold.held_out)):
+        names = ", ".join(f"{v.name} {'x'.join(map(str, v.shape))}" for v in volumes)
+        console.print(Text(f"{side}: {names}"), soft_wrap=True)
+    rows: list[tuple[str, Candidate, FitConfig]] = [(f.name, f.candidate, recipe(config, f)) for f in config.fixed]
+    refused = [pair.refusal for pair in buildable(config.space).pairs if pair.refusal is not None]
+    for pair in buildable(config.space).pairs:
+        if pair.refusal is None:
+            candidate = Candidate(encoder=pair.encoder, decoder=pair.decoder, slices_in=max(config.space.slices_in))
+            fit = config.fit.model_copy(update={"crop": pair.crop, "batch_size": max(config.space.batch_sizes)})
+            rows.append((f"{pair.encoder} · {pair.decoder} · {pair.crop}", candidate, fit))
+    costs = [(name, fit, estimate(candidate, fit)) for name, candidate, fit in rows]
+    cheapest = min(range(len(costs)), key=lambda i: costs[i][2].operations)
+    speed = operations_per_second(rows[cheapest][1], rows[cheapest][2], config.device)
+    console.print(_table(costs, speed))
+    for reason in refused:
+        console.print(Text(f"left out: {reason}"), soft_wrap=True)
+    steps = ", ".join(str(step) for step in rungs(config.study, config.fit.steps))
+    console.print(
+        f"{config.study.trials} trials of {config.fit.steps} steps, scored at steps {steps}; estimated on this machine"
+    )
+
+
+def _table(costs: list[tuple[str, FitConfig, Estimate]], speed: float) -> Table:
+    table = Table("network", "parameters", "batch", "memory (GiB)", "step", "training", pad_edge=False)
+    for name, fit, cost in costs:
+        step = cost.operations / speed
+        table.add_row(
+            Text(name),
+            millions(cost.parameters),
+            str(fit.batch_size),
+            f"{cost.memory_bytes / 2**30:.2f}",
+            f"{step:.2f} s",
+            seconds(step * fit.steps),
+        )
+    return table

@@ -1,0 +1,250 @@
+"""What a search shows while it runs: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nas import protocol
+from results.leaderboard import Leaderboard, interval, millions, seconds
+from results.leaderboard import notes as row_notes
+from results.record import Job, Record
+
+SHOWN_ROWS = 8
+
+
+@dataclass
+class _Running:
+    job: Job
+    began: float
+    phase: str = "start"
+    done: int = 0
+    total: int = 1
+    loss: float | None = None
+    last_score: float | None = None
+
+
+class PlainView:
+    """One line for each thing that happens, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._jobs: dict[int, Job] = {}
+        self._decile: dict[str, int] = {}
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def working(self, what: str, done: int, total: int) -> None:
+        decile = 10 * done // max(total, 1)
+        if self._decile.get(what) != decile and (decile == 10 or decile % 5 == 0):
+            self._say(f"{what}: {100 * done // max(total, 1)} %")
+        self._decile[what] = decile
+
+    def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
+        limit = "" if minutes_left is None else f", {max(minutes_left, 0):.1f} minutes left"
+        self._say(f"{candidates} candidates, {finished} done{limit}")
+
+    def started(self, job: Job, resumed: bool) -> None:
+        self._jobs[job.trial] = job
+        again = f" (trial {job.repeats} again, seed {job.seed})" if job.repeats is not None else ""
+        self._say(f"trial {job.trial}: {job.name}{again}{', resumed' if resumed else ''}")
+
+    def progress(self, event: protocol.Progress) -> None:
+        return None
+
+    def scored(self, event: protocol.Scored, answer: str) -> None:
+        verdict = ", stopped: others are ahead" if answer == "stop" else ""
+        self._say(f"trial {event.trial}: surface dice {event.surface_dice:.3f} at step {event.step}{verdict}")
+
+    def ended(self, record: Record, board: Leaderboard) -> None:
+        outcome = record.outcome
+        best = f"; best so far {board.rows[0].surface_dice:.4f}" if board.best is not None else ""
+        value = f"surface dice {outcome.score.surface_dice:.4f}" if outcome.score else outcome.reason or ""
+        self._say(f"trial {record.job.trial}: {outcome.state}, {value}, {seconds(outcome.seconds)}{best}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveView:
+    """A table of the leaders, the running trials with their progress, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: dict[int, _Running] = {}
+        self._board: Leaderboard | None = None
+        self._counts = {"complete": 0, "pruned": 0, "failed": 0, "interrupted": 0}
+        self._candidates = 0
+        self._finished = 0
+        self._began = time.monotonic()
+        self._deadline: float | None = None
+        self._ended = 0
+        self._preparing = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "LiveView":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+
+    def working(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._preparing.add_task(what)
+        self._preparing.update(self._tasks[what], completed=done, total=total, visible=done < total)
+
+    def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
+        self._candidates, self._finished = candidates, finished
+        self._began = time.monotonic()
+        self._deadline = None if minutes_left is None else self._began + 60 * minutes_left
+
+    def started(self, job: Job, resumed: bool) -> None:
+        self._running[job.trial] = _Running(job, time.monotonic())
+
+    def progress(self, event: protocol.Progress) -> None:
+        if (run := self._running.get(event.trial)) is not None:
+            run.phase, run.done, run.total = event.phase, event.done, event.total
+            run.loss = event.loss if event.loss is not None else run.loss
+
+    def scored(self, event: protocol.Scored, answer: str) -> None:
+        if (run := self._running.get(event.trial)) is not None:
+            run.last_score = event.surface_dice
+
+    def ended(self, record: Record, board: Leaderboard) -> None:
+        self._running.pop(record.job.trial, None)
+        self._board = board
+        self._ended += 1
+        self._counts[record.outcome.state] += 1
+        if record.outcome.state == "failed":
+            self.note(f"trial {record.job.trial} failed: {record.outcome.reason}")
+
+    def _render(self) -> Group:
+        parts: list[Any] = []
+        if any(not task.finished for task in self._preparing.tasks):
+            parts.append(self._preparing.get_renderable())
+        if self._board is not None and self._board.rows:
+            parts.append(leaderboard_table(self._board, SHOWN_ROWS))
+        if self._running:
+            parts.append(self._running_table())
+        parts.append(Text(self._status(), style="dim"))
+        return Group(*parts)
+
+    def _running_table(self) -> Table:
+        table = Table(title="running", title_justify="left", box=None, pad_edge=False)
+        for name in ("trial", "network", "phase", "", "loss", "so far"):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        for number, run in sorted(self._running.items()):
+            filled = int(20 * run.done / max(run.total, 1))
+            table.add_row(
+                str(number),
+                run.job.name,
+                f"{run.phase} {run.done}/{run.total}" if run.phase == "train" else run.phase,
+                "█" * filled + "░" * (20 - filled),
+                "–" if run.loss is None else f"{run.loss:.3f}",
+                "–" if run.last_score is None else f"{run.last_score:.3f}",
+            )
+        return table
+
+    def _status(self) -> str:
+        done = self._finished + self._ended
+        counts = ", ".join(f"{number} {state}" for state, number in self._counts.items() if number)
+        now = time.monotonic()
+        left = None
+        if self._ended:
+            left = (now - self._began) / self._ended * max(self._candidates - done, 0)
+        if self._deadline is not None:
+            left = self._deadline - now if left is None else min(left, self._deadline - now)
+        time_left = "" if left is None else f" · about {seconds(max(left, 0))} left"
+        return f"{done} of {self._candidates} candidates ({counts or 'none ended yet'}){time_left} · Ctrl-C stops; the same command goes on"
+
+
+def make_view(console: Console) -> PlainView | LiveView:
+    """The live view where there is a terminal, plain lines where there is none."""
+    return LiveView(console) if console.is_terminal else PlainView(console)
+
+
+def leaderboard_table(board: Leaderboard, most: int | None = None) -> Table:
+    """The ranking for a terminal."""
+    table = Table(title=f"held out: {board.held_out}", title_justify="left", pad_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("network", overflow="fold")
+    table.add_column("surface dice", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("voxel dice", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("training", justify="right", no_wrap=True)
+    table.add_column("notes", overflow="fold")
+    for row in board.rows[:most]:
+        table.add_row(
+            "–" if row.rank is None else str(row.rank),
+            str(row.trial),
+            Text(row.name),
+            "–" if row.surface_dice is None else f"{row.surface_dice:.4f}",
+            interval(row),
+            "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}",
+            str(row.seeds),
+            millions(row.parameters),
+            seconds(row.train_seconds),
+            Text(row_notes(row)),
+            style="bold" if row.rank == 1 else None,
+        )
+    return table
+
+
+@contextmanager
+def step_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for one long piece of work; the callback takes (done, total)."""
+    bar = _bar(console)
+    with bar:
+        task = bar.add_task("predicting")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def retrain_progress(console: Console) -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """Progress of a retraining; the callback takes (phase, done, total, loss)."""
+    bar = _bar(console)
+    tasks: dict[str, TaskID] = {}
+
+    def report(phase: str, done: int, total: int, loss: float | None) -> None:
+        if phase not in tasks:
+            tasks[phase] = bar.add_task(phase)
+        words = phase if loss is None else f"{phase} (loss {loss:.3f})"
+        bar.update(tasks[phase], completed=done, total=total, description=words)
+
+    with bar:
+        yield report
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip

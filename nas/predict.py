@@ -1,0 +1,208 @@
+"""Bundle and volumes to masks, a submission, or the score again."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from results.export import Bundle, read_bundle
+from search_spaces.errors import InputError
+from trainers.data.masks import read_mask, write_mask
+from trainers.data.prepare import default_cache, prepare
+from trainers.data.rle import encode, write_submission
+from trainers.data.sources import VolumeSource, scan, scan_one
+from trainers.data.volume import Spacing, Volume
+from trainers.evaluate import Predictions, Score, pooled_curve, predict_all, score
+from trainers.fit import make_accelerator
+from trainers.inference import LEVELS
+from trainers.metrics.surface_dice import surface_dice
+from trainers.metrics.voxel_dice import voxel_dice
+
+FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
+
+
+def predict_volumes(
+    bundle: Bundle,
+    volumes: Sequence[Volume],
+    *,
+    device: str = "auto",
+    scratch: Path | None = None,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Probabilities of every volume in steps of 1/255; a note where a voxel spacing is unlike the training's."""
+    accelerator = make_accelerator(bundle.architecture.fit.precision, device)
+    bundle.network.to(accelerator.device)
+    trained = np.array(bundle.architecture.voxel_spacing_um)
+    for volume in volumes:
+        ratio = np.array(volume.spacing_um) / trained
+        if on_note and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
+            on_note(
+                f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was trained "
+                f"at {', '.join(sorted({spacing_text(tuple(s)) for s in trained}))} µm: expect thinner or thicker vessels"
+            )
+    return predict_all(
+        bundle.reader, volumes, bundle.architecture.inference, accelerator, scratch=scratch, on_progress=on_progress
+    )
+
+
+def spacing_text(spacing: tuple[float, ...]) -> str:
+    """A voxel spacing, as one number where all three are equal."""
+    return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)
+
+
+def mask_slices(probabilities: NDArray[np.uint8], threshold: float) -> Iterator[NDArray[np.bool_]]:
+    """The mask, slice by slice: (H, W) each. The threshold is rounded to a step of 1/255, as in scoring."""
+    level = round(threshold * LEVELS)
+    for plane in probabilities:
+        yield plane >= level
+
+
+def write_masks(predictions: Predictions, volumes: Sequence[Volume], threshold: float, out: Path) -> list[Path]:
+    """One mask a volume: at `out` itself for one volume, below it for several."""
+    written = []
+    for volume in volumes:
+        path = out if len(volumes) == 1 else out / volume.name
+        write_mask(path, mask_slices(predictions[volume.name], threshold), volume.spacing_um)
+        written.append(path)
+    return written
+
+
+def write_submission_csv(
+    predictions: Predictions, volumes: Sequence[Volume], names: Sequence[Sequence[str]], threshold: float, out: Path
+) -> int:
+    """The competition's CSV: one row a slice, id and row-major run lengths; the number of rows.
+
+    names: the slice names of each volume, as in "0000".
+    """
+
+    def rows() -> Iterator[tuple[str, str]]:
+        for volume, slices in zip(volumes, names, strict=True):
+            masks = mask_slices(predictions[volume.name], threshold)
+            for name, mask in zip(slices, masks, strict=True):
+                yield f"{volume.name}_{name}", encode(mask)
+
+    write_submission(out, rows())
+    return sum(len(slices) for slices in names)
+
+
+def score_again(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volume]) -> Score:
+    """The score by the same protocol as on the leaderboard. Raises InputError where labels are missing."""
+    if not volumes:
+        raise InputError("there is nothing to score")
+    return score(predictions, volumes, bundle.architecture.score_config)
+
+
+class Scratch:
+    """A folder for large arrays beside the output, removed at the end."""
+
+    def __init__(self, beside: Path) -> None:
+        self._beside = beside
+
+    def __enter__(self) -> Path:
+        self._beside.mkdir(parents=True, exist_ok=True)
+        self._path = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self._beside))
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+class Prediction(BaseModel, frozen=True, extra="forbid"):
+    """What `nas predict` did."""
+
+    masks: tuple[Path, ...]
+    threshold: float
+    submission: Path | None = None
+    submission_rows: int = 0
+    score: Score | None = None  # by the protocol of the leaderboard
+    mask_surface_dice: float | None = None  # of the written masks, all volumes together
+
+
+def predict_paths(
+    bundle_path: Path,
+    paths: Sequence[Path],
+    out: Path,
+    threshold: float | None,
+    submission: Path | None,
+    wants_score: bool,
+    only_held_out: bool,
+    device: str,
+    on_progress: Callable[[int, int], None],
+    on_note: Callable[[str], None],
+) -> Prediction:
+    """Predict what lies at `paths`, write masks below `out` and whatever else is asked for.
+
+    Raises InputError where a path holds no volume, or labels are missing for a score.
+    """
+    bundle = read_bundle(bundle_path)
+    sources = [source for path in paths for source in _sources(path, on_note)]
+    if only_held_out:
+        wanted = bundle.architecture.provenance.held_out_volumes
+        sources = [source for source in sources if source.name in wanted]
+        if len(sources) != len(wanted):
+            raise InputError(f"the volumes that {bundle_path} was scored on are not all there: {', '.join(wanted)}")
+    if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
+        raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    cut = bundle.architecture.threshold if threshold is None else threshold
+    with Scratch(out.parent) as scratch:
+        volumes = [prepare(source, default_cache(), on_note=on_note) for source in sources]
+        predictions = predict_volumes(
+            bundle, volumes, device=device, scratch=scratch, on_note=on_note, on_progress=on_progress
+        )
+        masks = write_masks(predictions, volumes, cut, out)
+        rows = 0
+        if submission is not None:
+            names = [[f"{number:04d}" for number in source.image.numbers] for source in sources]
+            rows = write_submission_csv(predictions, volumes, names, cut, submission)
+        result, alone = None, None
+        if wants_score:
+            result = score_again(bundle, predictions, volumes)
+            alone = _dice_at(bundle, predictions, volumes, cut)
+    return Prediction(
+        masks=tuple(masks),
+        threshold=cut,
+        submission=submission,
+        submission_rows=rows,
+        score=result,
+        mask_surface_dice=alone,
+    )
+
+
+def _dice_at(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volume], threshold: float) -> float:
+    level = round(threshold * LEVELS)
+    curve = pooled_curve(predictions, volumes, bundle.architecture.score_config)
+    return curve.surface_dice_at(max(level, 1))
+
+
+def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
+    """The one volume that a path is, or all volumes of a folder of them."""
+    try:
+        return [scan_one(path, on_note)]
+    except InputError:
+        if not path.is_dir():
+            raise
+    return scan(path, on_note)
+
+
+def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float) -> dict[str, float]:
+    """Surface dice at a tolerance and voxel dice between two masks on disk."""
+    try:
+        numbers = [float(part) for part in spacing.split(",")]
+        spacing_um: Spacing = (numbers[0],) * 3 if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
+        if len(numbers) not in (1, 3) or min(numbers) <= 0:
+            raise ValueError
+    except (ValueError, IndexError) as error:
+        raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {spacing!r}") from error
+    first, second = read_mask(predicted), read_mask(target)
+    if first.shape != second.shape:
+        raise InputError(f"{predicted} has {first.shape} voxels and {target} has {second.shape}; they must be equal")
+    return {
+        "surface_dice": surface_dice(first, second, spacing_um, tolerance_um),
+        "voxel_dice": voxel_dice(first, second),
+        "tolerance_um": tolerance_um,
+    }

@@ -1,0 +1,53 @@
+"""What is checked before the first trial, so that no trial finds it out."""
+
+from collections.abc import Callable
+
+from nas.config import SearchConfig, recipe
+from nas.samplers import make_pruner, make_sampler
+from nas.suggest import buildable
+from search_spaces.candidate import Candidate
+from search_spaces.errors import InputError
+from search_spaces.network import check_buildable
+from search_spaces.space import pairs, weights_for
+from search_spaces.weights import find_weights
+from trainers.data.augment import Augmentation
+from trainers.data.folds import Fold
+from trainers.data.patches import PatchSampler
+from trainers.fit import FitConfig
+from trainers.inference import usable_axes
+from trainers.losses import build_loss
+
+
+def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int, int], None]) -> None:
+    """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
+
+    Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
+    patch but checks that every crop can be cut.
+    """
+    make_sampler(config.study, 0)
+    make_pruner(config.study, config.fit.steps)
+    pairs(config.space, lambda done, of: on_progress("building every choice", done, of))
+    possible = buildable(config.space)
+    if not possible.encoders():
+        raise InputError(f"nothing in this space can be built: {possible.pairs[0].refusal}")
+    for loss in config.space.losses:
+        build_loss(loss)
+    for encoder in possible.encoders():
+        for weights in weights_for(config.space, encoder):
+            find_weights(Candidate(encoder=encoder, encoder_weights=weights))
+    recipes: list[FitConfig] = []
+    for fixed in config.fixed[: config.study.trials]:
+        fit = recipe(config, fixed)
+        check_buildable(fixed.candidate, fit.crop)
+        find_weights(fixed.candidate)
+        recipes.append(fit)
+    for fit in (config.fit, *recipes):
+        Augmentation(fit.augmentation)
+        build_loss(fit.loss)
+    if config.study.trials > len(config.fixed):
+        recipes += [config.fit.model_copy(update={"crop": pair.crop}) for pair in possible.pairs if not pair.refusal]
+    for crop in sorted({fit.crop for fit in recipes}):
+        PatchSampler(fold.train, slices_in=1, slices_out=1, crop=crop, vessel_share=0.0, seed=0)
+        for volume in fold.held_out:
+            usable_axes(volume, config.inference.axes, crop)
+            usable_axes(volume, config.score.rung_axes, crop)

@@ -1,0 +1,257 @@
+"""The driver: asks the study, keeps the workers busy, tells the study, and writes the leaderboard.
+
+One driver a run folder: it holds the folder's lock and is the only writer of the study. Whatever the study says is
+running when it starts belonged to a driver that is gone, and is taken up again from its checkpoint.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import Trial
+
+from nas.best import export_trial
+from nas.config import SearchConfig, write_config
+from nas.dashboard import show_in_dashboard
+from nas.executor import Executor
+from nas.fold import fingerprint, open_fold
+from nas.preflight import preflight
+from nas.protocol import Died, Finished, Progress, Ready, Scored
+from nas.study import (
+    REPEATS,
+    ask,
+    count_candidates,
+    enqueue_repeat,
+    job_of,
+    open_study,
+    seconds_used,
+    tell,
+    unfinished,
+)
+from results.leaderboard import Leaderboard, rank, to_markdown
+from results.record import Job, Outcome, Record, read_record
+from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.data.folds import Fold
+
+LEAVE_SECONDS = 60.0  # a worker that was asked to leave gets this long to write its checkpoint
+
+
+class View(Protocol):
+    """Where a search shows what it does."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """Progress of the preparation."""
+
+    def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
+        """How much there is to do."""
+
+    def started(self, job: Job, resumed: bool) -> None:
+        """A trial begins or goes on."""
+
+    def progress(self, event: Progress) -> None:
+        """A trial has come this far."""
+
+    def scored(self, event: Scored, answer: str) -> None:
+        """A trial was scored at a rung."""
+
+    def ended(self, record: Record, board: Leaderboard) -> None:
+        """A trial has ended."""
+
+
+@dataclass
+class _Driver:
+    study: optuna.Study
+    config: SearchConfig
+    folder: RunFolder
+    held_out: str
+    executor: Executor
+    view: View
+    began: float = field(default_factory=time.monotonic)
+    used_before: float = 0.0
+    trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
+    leaving: float | None = None  # when the workers were asked to leave
+
+    def seconds(self) -> float:
+        return self.used_before + time.monotonic() - self.began
+
+    def out_of_time(self) -> bool:
+        limit = self.config.study.minutes
+        return limit is not None and self.seconds() >= limit * 60
+
+    def board(self) -> Leaderboard:
+        return write_leaderboard(self.folder, self.config.study.name, self.held_out)
+
+    def begin(self, trial: Trial) -> None:
+        """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study."""
+        job = job_of(trial, self.config)
+        place = self.folder.trial(trial.number)
+        self.trials[trial.number] = (trial, job)
+        known = read_record(place.record)
+        if known is not None and known.outcome.state != "interrupted":
+            self.close(known)
+            return
+        place.path.mkdir(parents=True, exist_ok=True)
+        resumed = place.job.is_file()
+        write_atomically(place.job, job.model_dump_json(indent=2))
+        self.view.started(job, resumed)
+        self.executor.start(job)
+
+    def next_trial(self, waiting: list[Trial]) -> Trial | None:
+        """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
+        if waiting:
+            return waiting.pop(0)
+        if count_candidates(self.study) < self.config.study.trials:
+            return ask(self.study, self.config)
+        if self.executor.running():
+            return None  # who leads is known when all candidates are in
+        return self._repeat()
+
+    def _repeat(self) -> Trial | None:
+        """Another seed for the first of the leaders that has too few; None when all have enough."""
+        for row in self.board().rows[: self.config.study.leaders]:
+            if row.state == "complete" and row.seeds < self.config.study.seeds:
+                asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
+                if asked < self.config.study.seeds - 1:
+                    enqueue_repeat(self.study, row.trial, asked + 1)
+                    return ask(self.study, self.config)
+        return None
+
+    def close(self, record: Record) -> None:
+        """Write down how a trial ended: first its own folder, then the study, then the leaderboard."""
+        trial, job = self.trials.pop(record.job.trial)
+        place = self.folder.trial(job.trial)
+        write_atomically(place.record, record.model_dump_json(indent=2))
+        if record.outcome.state != "interrupted":
+            show_in_dashboard(self.study, trial, record, self.folder)
+            shutil.rmtree(place.checkpoints, ignore_errors=True)
+        tell(self.study, trial, record)
+        board = self.board()
+        self._drop_weights(board)
+        self.study.set_user_attr("seconds", self.seconds())
+        self.view.ended(record, board)
+
+    def _drop_weights(self, board: Leaderboard) -> None:
+        """Keep the weights of the rows at the top alone: hundreds of trials would fill a disk."""
+        kept = {row.trial for row in board.rows[: self.config.study.kept_weights]}
+        for number, place in self.folder.trial_folders():
+            if number not in kept and number not in self.trials:
+                place.weights.unlink(missing_ok=True)
+
+    def handle(self, event: Ready | Progress | Scored | Finished | Died) -> None:
+        if isinstance(event, Progress):
+            self.view.progress(event)
+        elif isinstance(event, Scored):
+            trial, job = self.trials[event.trial]
+            trial.report(event.surface_dice, event.step)
+            spared = job.baseline or job.repeats is not None
+            answer = "stop" if not spared and trial.should_prune() else "go"
+            self.executor.answer(event.trial, answer)
+            self.view.scored(event, answer)
+        elif isinstance(event, Finished):
+            _, job = self.trials[event.trial]
+            self.close(Record(job=job, outcome=event.outcome, version=program_version()))
+        elif isinstance(event, Died) and event.trial is not None:
+            _, job = self.trials[event.trial]
+            outcome = Outcome(state="failed", reason=event.reason)
+            self.close(Record(job=job, outcome=outcome, version=program_version()))
+
+    def run(self) -> None:
+        """Until the budget is used up and every worker is idle."""
+        waiting = unfinished(self.study)
+        left = None if self.config.study.minutes is None else self.config.study.minutes - self.seconds() / 60
+        self.view.plan(self.config.study.trials, count_candidates(self.study) - len(waiting), left)
+        while True:
+            if not self.out_of_time():
+                while self.executor.idle() and (trial := self.next_trial(waiting)) is not None:
+                    self.begin(trial)
+                if self.executor.all_ready() and not self.executor.running():
+                    return
+            else:
+                if not self.executor.running():
+                    return
+                self._ask_to_leave()
+            event = self.executor.next_event(timeout=0.25)
+            if event is not None:
+                self.handle(event)
+
+    def _ask_to_leave(self) -> None:
+        if self.leaving is None:
+            self.leaving = time.monotonic()
+            for number in self.executor.running():
+                self.executor.answer(number, "leave")
+            self.view.note(
+                f"{self.config.study.minutes:g} minutes are over: running trials write a checkpoint; the same command "
+                "with more --minutes goes on with them"
+            )
+
+
+def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None) -> Leaderboard:
+    """Search, or go on with a search, until its budget is used up; the leaderboard it ends with.
+
+    Raises InputError where the run folder belongs to another search or another driver, or the data cannot be used.
+    """
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another search is running in {folder.path}; wait for it, or choose another --run") from error
+    try:
+        return _search(config, folder, view, workers)
+    finally:
+        lock.release()
+
+
+def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None) -> Leaderboard:
+    write_atomically(folder.config, write_config(config))
+    fold = open_fold(config, folder, view.note, view.working)
+    preflight(config, fold, view.working)
+    _same_data(folder, fold)
+    held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
+    study = open_study(folder, config)
+    with Executor(folder, config.device, workers) as executor:
+        driver = _Driver(study, config, folder, held_out, executor, view, used_before=seconds_used(study))
+        try:
+            driver.run()
+        finally:
+            study.set_user_attr("seconds", driver.seconds())
+    board = driver.board()
+    if board.best is not None:
+        export_trial(folder, board.best, config, fold, folder.best)
+    return board
+
+
+def write_leaderboard(folder: RunFolder, study: str, held_out: str) -> Leaderboard:
+    """Rank all records of a run and write leaderboard.json and LEADERBOARD.md."""
+    records = [r for _, place in folder.trial_folders() if (r := read_record(place.record)) is not None]
+    board = rank(records, study, held_out)
+    write_atomically(folder.leaderboard_json, board.model_dump_json(indent=2) + "\n")
+    write_atomically(folder.leaderboard_markdown, to_markdown(board))
+    return board
+
+
+def _same_data(folder: RunFolder, fold: Fold) -> None:
+    """Remember which voxels a run is about; InputError if they are others than before."""
+    now = fingerprint(fold)
+    if folder.identity.is_file():
+        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+        for side in ("train", "held_out"):
+            for name in sorted({*before[side], *now[side]}):
+                if before[side].get(name) != now[side].get(name):
+                    what = (
+                        "is new" if name not in before[side] else "is gone" if name not in now[side] else "has changed"
+                    )
+                    raise InputError(
+                        f"{folder.path} holds a search on other data: {side.replace('_', '-')} volume {name} {what}; "
+                        "choose another --run"
+                    )
+    write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))

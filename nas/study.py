@@ -1,0 +1,119 @@
+"""The Optuna study of a run: open it, ask it for the next job, tell it what came of one.
+
+Only the driver calls this. What a trial was and how it ended also lies in the trial's folder, so that everything but
+the sampler works without Optuna.
+"""
+
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from nas.config import SearchConfig, recipe
+from nas.samplers import make_pruner, make_sampler
+from nas.suggest import known_parameters, register, suggest
+from results.record import Job, Record, describe
+from results.run_folder import RunFolder
+
+FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
+_ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
+
+
+def open_storage(folder: RunFolder) -> JournalStorage:
+    """The storage that study and dashboard share."""
+    return JournalStorage(JournalFileBackend(str(folder.journal)))
+
+
+def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
+    """The study of a run; a new one starts with the fixed trials waiting."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=config.study.name,
+        storage=open_storage(folder),
+        direction="maximize",
+        pruner=make_pruner(config.study, config.fit.steps),
+        load_if_exists=True,
+    )
+    waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
+    for index, fixed in enumerate(config.fixed[: config.study.trials]):
+        if index not in waiting:
+            known = known_parameters(config, fixed.candidate, recipe(config, fixed))
+            study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
+    return study
+
+
+def unfinished(study: optuna.Study) -> list[Trial]:
+    """Trials that a driver before us left running, to be taken up again under their own numbers."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [Trial(study, frozen._trial_id) for frozen in running]
+
+
+def count_candidates(study: optuna.Study) -> int:
+    """Trials asked for so far, without those that only repeat another and those still waiting."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(REPEATS not in t.user_attrs and t.state != TrialState.WAITING for t in trials)
+
+
+def ask(study: optuna.Study, config: SearchConfig) -> Trial:
+    """The next trial: the first that waits, or a new one."""
+    trials = study.get_trials(deepcopy=False)
+    number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+    study.sampler = make_sampler(config.study, number)
+    return study.ask()
+
+
+def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
+    """Let a finished trial's candidate be trained once more, with another seed."""
+    original = study.get_trials(deepcopy=False)[trial]
+    attributes: dict[str, Any] = {REPEATS: trial, SEED_INDEX: seed_index}
+    attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
+    study.enqueue_trial(dict(original.params), user_attrs=attributes)
+
+
+def job_of(trial: Trial, config: SearchConfig) -> Job:
+    """What a trial is to train. Asked again, after a stop, it is the same."""
+    attributes = trial.user_attrs
+    seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
+    repeats = attributes.get(REPEATS)
+    if FIXED in attributes:
+        fixed = config.fixed[attributes[FIXED]]
+        candidate, fit, name = fixed.candidate, recipe(config, fixed), fixed.name
+        register(trial, config, candidate, fit)
+    else:
+        candidate, fit = suggest(trial, config)
+        name = describe(candidate, fit)
+    return Job(
+        trial=trial.number,
+        name=name,
+        candidate=candidate,
+        fit=fit,
+        seed=seed,
+        baseline=FIXED in attributes,
+        repeats=repeats,
+    )
+
+
+def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
+    """Close a trial. One that was interrupted stays open, to be gone on with."""
+    outcome = record.outcome
+    if outcome.state == "interrupted":
+        return
+    for key in _ATTRIBUTES:
+        if (value := getattr(outcome, key)) is not None:
+            trial.set_user_attr(key, value)
+    trial.set_user_attr("network", record.job.name)
+    if outcome.reason:
+        trial.set_user_attr("reason", outcome.reason)
+    if outcome.state == "complete" and outcome.score is not None:
+        trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
+        trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
+        study.tell(trial.number, outcome.score.surface_dice)
+    else:
+        study.tell(trial.number, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
+
+
+def seconds_used(study: optuna.Study) -> float:
+    """Wall-clock seconds that all drivers of this study have searched."""
+    return float(study.user_attrs.get("seconds", 0.0))

@@ -1,0 +1,63 @@
+"""Pictures of a prediction: the slice with the most vessels, labels and prediction as outlines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from trainers.data.volume import Volume
+from trainers.evaluate import Score
+
+LABEL_COLOUR, PREDICTION_COLOUR = "#00d4ff", "#ff9500"
+_COLUMNS = 3  # volumes shown at most
+
+
+def draw_overlay(
+    path: Path, volumes: Sequence[Volume], predictions: Mapping[str, NDArray[np.uint8]], score: Score, title: str
+) -> None:
+    """Draw, for up to three held-out volumes, grey values with both outlines above, and where they differ below.
+
+    predictions: probabilities in steps of 1/255, (D, H, W), by volume name; they are cut at the score's threshold.
+    """
+    labelled = [volume for volume in volumes if volume.label is not None]
+    shown = sorted(labelled, key=lambda volume: -len(volume.vessel_voxels))[:_COLUMNS]
+    figure = Figure(figsize=(4.2 * len(shown), 9.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(shown), squeeze=False)
+    for column, volume in enumerate(shown):
+        assert volume.label is not None
+        z = int(np.argmax(np.count_nonzero(volume.label, axis=(1, 2))))
+        label = np.asarray(volume.label[z]) > 0
+        predicted = predictions[volume.name][z] >= round(score.threshold * 255)
+        own = next(v for v in score.volumes if v.volume == volume.name)
+        grey = volume.normalise(volume.image[z])
+        upper, lower = axes[0, column], axes[1, column]
+        upper.imshow(grey, cmap="gray", vmin=-0.5, vmax=1.5, interpolation="nearest")
+        _outline(upper, label, LABEL_COLOUR)
+        _outline(upper, predicted, PREDICTION_COLOUR)
+        upper.set_title(f"{volume.name}, slice {z}\nsurface dice {own.surface_dice:.3f}", fontsize=9)
+        lower.imshow(_differences(label, predicted), interpolation="nearest")
+        lower.set_title("white: both · blue: missed · orange: invented", fontsize=8)
+        for axis in (upper, lower):
+            axis.set_axis_off()
+    figure.suptitle(f"{title}\nblue: label · orange: prediction", fontsize=10)
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, dpi=110, format="png")
+    aside.replace(path)
+
+
+def _outline(axis: object, mask: NDArray[np.bool_], colour: str) -> None:
+    if mask.any() and not mask.all():
+        axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.8)  # type: ignore[attr-defined]
+
+
+def _differences(label: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Colours (H, W, 3) of agreement and of both kinds of error."""
+    picture = np.full((*label.shape, 3), 0.08)
+    picture[label & predicted] = (0.95, 0.95, 0.95)
+    picture[label & ~predicted] = (0.0, 0.65, 1.0)
+    picture[~label & predicted] = (1.0, 0.55, 0.0)
+    return picture

@@ -1,0 +1,63 @@
+"""Job and Record: what a trial was asked to do, and what came of it."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
+
+from search_spaces.candidate import Candidate
+from trainers.evaluate import Score
+from trainers.fit import FitConfig
+
+State = Literal["complete", "pruned", "failed", "interrupted"]
+
+
+class Job(BaseModel, frozen=True, extra="forbid"):
+    """One training to be done: everything a worker must know of a trial."""
+
+    trial: NonNegativeInt
+    name: str  # for people: "resnet18 · Unet · dice · 64"
+    candidate: Candidate
+    fit: FitConfig
+    seed: int
+    baseline: bool = False  # a fixed recipe to compare with; never stopped early
+    repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
+
+    @property
+    def design(self) -> int:
+        """The trial that stands for this candidate and recipe, whatever the seed."""
+        return self.trial if self.repeats is None else self.repeats
+
+
+class Outcome(BaseModel, frozen=True, extra="forbid"):
+    """How a training ended. `score` is that of the whole held-out kidney, or None if it was not reached."""
+
+    state: State
+    score: Score | None = None
+    reason: str | None = None  # why it is not complete, in one line
+    step: NonNegativeInt = 0  # where it ended
+    parameters: PositiveInt | None = None
+    train_seconds: float | None = None  # optimiser steps alone
+    seconds: float | None = None  # scoring included
+    peak_memory_gib: float | None = None  # of the GPU, or of the worker where there is none
+    device: str | None = None
+
+
+class Record(BaseModel, frozen=True, extra="forbid"):
+    """What is kept of one trial."""
+
+    job: Job
+    outcome: Outcome
+    version: str  # of this program, with the commit where it is known
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a file, or None where there is no file."""
+    return Record.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def describe(candidate: Candidate, fit: FitConfig) -> str:
+    """A short name for a row: encoder, decoder, loss, slices and crop."""
+    encoder = candidate.encoder.removeprefix("tu-")
+    weights = "" if candidate.encoder_weights == "none" else f" ({Path(candidate.encoder_weights).stem})"
+    return f"{encoder}{weights} · {candidate.decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}"

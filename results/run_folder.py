@@ -1,0 +1,164 @@
+"""The run folder: the only file that knows the names inside it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import InputError
+
+RUNS = Path("results") / "runs"
+_LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """What one trial leaves behind."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """What was asked for: the candidate, its recipe and its seed."""
+        return self.path / "candidate.json"
+
+    @property
+    def record(self) -> Path:
+        """What came of it; see results/record.py."""
+        return self.path / "record.json"
+
+    @property
+    def scores(self) -> Path:
+        """One JSON line for each score before the end."""
+        return self.path / "scores.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the training goes on after a stop; removed when the trial is over."""
+        return self.path / "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights at the end; kept for the leaders only."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def overlay(self) -> Path:
+        """A picture of the prediction on the held-out kidney."""
+        return self.path / "overlay.png"
+
+    @property
+    def log(self) -> Path:
+        """What the libraries printed, and the traceback of a failure."""
+        return self.path / "log.txt"
+
+    @property
+    def scratch(self) -> Path:
+        """Large arrays while predicting; removed afterwards."""
+        return self.path / "scratch"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything that one search keeps."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration; running it again repeats the search."""
+        return self.path / "config.toml"
+
+    @property
+    def identity(self) -> Path:
+        """Hashes of data, space and code, to tell a run apart from one that merely has its name."""
+        return self.path / "identity.json"
+
+    @property
+    def journal(self) -> Path:
+        """The Optuna study."""
+        return self.path / "study.journal"
+
+    @property
+    def artifacts(self) -> Path:
+        """Pictures that the dashboard shows."""
+        return self.path / "artifacts"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that may write the study."""
+        return self.path / "driver.lock"
+
+    @property
+    def trials(self) -> Path:
+        """One folder a trial."""
+        return self.path / "trials"
+
+    @property
+    def leaderboard_json(self) -> Path:
+        """The ranking, for scripts."""
+        return self.path / "leaderboard.json"
+
+    @property
+    def leaderboard_markdown(self) -> Path:
+        """The ranking, for people."""
+        return self.path / "LEADERBOARD.md"
+
+    @property
+    def best(self) -> Path:
+        """The bundle of the leader."""
+        return self.path / "best"
+
+    @property
+    def retrained(self) -> Path:
+        """Bundles of full trainings."""
+        return self.path / "retrained"
+
+    @property
+    def phantoms(self) -> Path:
+        """The kidneys a search made itself."""
+        return self.path / "phantoms"
+
+    def trial(self, number: int) -> TrialFolder:
+        """The folder of a trial, whether or not it exists."""
+        return TrialFolder(self.trials / f"{number:04d}")
+
+    def trial_folders(self) -> list[tuple[int, TrialFolder]]:
+        """Number and folder of every trial that has one, in order."""
+        if not self.trials.is_dir():
+            return []
+        names = sorted(p.name for p in self.trials.iterdir() if p.name.isdigit())
+        return [(int(name), TrialFolder(self.trials / name)) for name in names]
+
+
+def create(path: Path) -> RunFolder:
+    """The run folder at `path`, made if it is not there, and remembered as the latest.
+
+    Raises InputError where it cannot be written.
+    """
+    try:
+        (path / "trials").mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"the run folder {path} cannot be written: {error.strerror}; choose another with --run"
+        ) from error
+    if path.resolve().parent == RUNS.resolve():
+        pointer = RUNS / _LATEST
+        aside = RUNS / f".{_LATEST}.{os.getpid()}"
+        aside.write_text(path.name + "\n", encoding="utf-8")
+        aside.replace(pointer)
+    return RunFolder(path)
+
+
+def find(path: Path | None) -> RunFolder:
+    """The run folder given, or the latest below results/runs; InputError where there is none."""
+    if path is None:
+        pointer = RUNS / _LATEST
+        if not pointer.is_file():
+            raise InputError(f"no run below {RUNS}; start one with `nas search`, or name a folder with --run")
+        path = RUNS / pointer.read_text(encoding="utf-8").strip()
+    if not (path / "config.toml").is_file():
+        raise InputError(f"{path} is not a run folder: it has no config.toml; start one with `nas search --run {path}`")
+    return RunFolder(path)

@@ -1,0 +1,117 @@
+"""Checkpoints: safetensors for arrays, JSON for the rest, written so that a kill never leaves half of one.
+
+A checkpoint is a folder `step-00001200/` with `tensors.safetensors` and `state.json`. It is written under another
+name, flushed to disk and renamed; the two newest are kept, so that one that turns out damaged is not the last.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+KEPT = 2
+TENSORS, STATE = "tensors.safetensors", "state.json"
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename inside it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the text of a file as one act: readers see the old text or the new, never a part."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    _sync_file(aside)
+    aside.replace(path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, as one act. Views and channels-last tensors are stored contiguous."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+    _sync_file(aside)
+    aside.replace(path)
+
+
+def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
+    """Write the checkpoint of one step below `folder` and remove all but the newest two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{step:08d}"
+    aside = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    save_tensors(tensors, aside / TENSORS)
+    write_atomically(aside / STATE, json.dumps({"step": step, **state}))
+    sync_folder(aside)
+    if final.exists():
+        shutil.rmtree(final)
+    aside.rename(final)
+    sync_folder(folder)
+    for old in _newest_first(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest whole checkpoint below `folder`: (tensors, state), or None where there is none.
+
+    A damaged one (a disk that lied about its flush) is passed over for the one before it.
+    """
+    for path in _newest_first(folder):
+        try:
+            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+            return load_file(path / TENSORS), state
+        except (OSError, ValueError, SafetensorError):
+            continue
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """An optimiser's state as named tensors, and its parameter groups as plain values."""
+    state = optimiser.state_dict()
+    tensors = {
+        f"optimiser.{index}.{name}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """The reverse of `optimiser_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = tensor
+    for group in groups:  # JSON has turned the tuples (betas) into lists
+        group.update({key: tuple(value) for key, value in group.items() if key == "betas"})
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Copy the tensors whose names start with `prefix` into a network; every name must match."""
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

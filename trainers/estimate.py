@@ -1,0 +1,70 @@
+"""What training a candidate costs, found without training it: parameters, memory and time of a step."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces.candidate import Candidate
+from search_spaces.network import build_network
+from trainers.fit import FitConfig, make_accelerator
+from trainers.losses import build_loss
+
+# Weights, gradient, two moments of AdamW and the weight average, float32 each.
+_COPIES = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of one optimiser step."""
+
+    parameters: int
+    memory_bytes: int  # weights and their companions, and what autograd keeps for the backward pass
+    operations: int  # multiplications and additions, forward and backward
+
+
+def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
+    """Count a training step on torch's meta device: exact for what autograd saves, blind to a library's workspace.
+
+    Half precision on a GPU saves about half of the activations, so the memory is an upper bound there.
+    Raises InputError where the candidate cannot be built.
+    """
+    with torch.device("meta"):
+        network = build_network(candidate, fit.crop, pretrained=False).train()
+        images = torch.empty(fit.batch_size, candidate.slices_in, fit.crop, fit.crop)
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        kept.append(tensor)  # a freed storage's address would be used again
+        return tensor
+
+    kept: list[Tensor] = []
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        network(images).sum().backward()
+    count = sum(p.numel() for p in network.parameters())
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+    activations = sum(size for key, size in saved.items() if key not in weights)
+    return Estimate(count, activations + 4 * _COPIES * count, counter.get_total_flops())
+
+
+def operations_per_second(candidate: Candidate, fit: FitConfig, device: str = "auto", steps: int = 3) -> float:
+    """How fast this machine trains: operations of a real step of one candidate over its median time."""
+    accelerator = make_accelerator(fit.precision, device)
+    network: nn.Module = build_network(candidate, fit.crop, pretrained=False).to(accelerator.device).train()
+    loss = build_loss(fit.loss)
+    images = torch.rand(fit.batch_size, candidate.slices_in, fit.crop, fit.crop, device=accelerator.device)
+    labels = (images[:, : candidate.slices_out] > 0.9).float()
+    seconds = []
+    for _ in range(steps + 1):
+        began = time.perf_counter()
+        with accelerator.autocast():
+            logits = network(images)
+        accelerator.backward(loss(logits.float(), labels))
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return estimate(candidate, fit).operations / sorted(seconds[1:])[steps // 2]

@@ -1,0 +1,178 @@
+"""Score: how well a network segments kidneys it was not trained on, without a threshold tuned on what it scores."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from pydantic import BaseModel, PositiveInt
+
+from search_spaces.errors import InputError
+from trainers.data.volume import Volume
+from trainers.inference import InferenceConfig, Reader, predict
+from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
+
+Predictions = dict[str, NDArray[np.uint8]]  # volume name -> probabilities in steps of 1/255
+
+
+class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the held-out kidney is cut up to be scored."""
+
+    slabs: PositiveInt = 8  # runs of slices a volume is cut into; the blocks of cross-fitting and bootstrap
+    resamples: PositiveInt = 2_000  # bootstrap draws of the interval
+    rung_slices: PositiveInt | None = 64  # slices a volume scored before the end of a trial; None: all
+    rung_axes: tuple[int, ...] = (0,)  # axes predicted along before the end of a trial
+
+
+class Slab(BaseModel, frozen=True, extra="forbid"):
+    """One block of the score, at the threshold that the other half of the blocks chose."""
+
+    volume: str
+    overlap: float  # area of both surfaces where they meet, in µm²
+    total: float  # area of both surfaces, in µm²
+
+
+class VolumeScore(BaseModel, frozen=True, extra="forbid"):
+    """One held-out volume's own part of the score."""
+
+    volume: str
+    surface_dice: float
+    voxel_dice: float
+
+
+class Score(BaseModel, frozen=True, extra="forbid"):
+    """What one set of weights reached on the held-out kidney; every dice is 0.0 to 1.0.
+
+    The thresholds of `surface_dice` and `voxel_dice` were chosen on other slabs than those they are applied to.
+    `best_surface_dice` takes the one threshold that suits all slabs best, so it is optimistic.
+    """
+
+    surface_dice: float
+    ci_low: float  # bounds of the 95 % bootstrap interval over slabs
+    ci_high: float
+    voxel_dice: float
+    threshold: float  # for new kidneys: the best over all slabs
+    best_surface_dice: float
+    mean_over_thresholds: float
+    volumes: tuple[VolumeScore, ...]
+    slabs: tuple[Slab, ...]
+
+
+def predict_all(
+    reader: Reader,
+    volumes: Sequence[Volume],
+    config: InferenceConfig,
+    accelerator: Accelerator,
+    *,
+    scratch: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Probabilities of every volume; see `predict`."""
+    predictions = {}
+    for index, volume in enumerate(volumes):
+
+        def report(done: int, total: int, index: int = index) -> None:
+            if on_progress:
+                on_progress(index * 1000 + done * 1000 // total, len(volumes) * 1000)
+
+        place = scratch / volume.name if scratch else None
+        predictions[volume.name] = predict(reader, volume, config, accelerator, scratch=place, on_progress=report)
+    return predictions
+
+
+def score(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> Score:
+    """Score of the predictions of all held-out volumes together; labels must exist.
+
+    Slabs are numbered through all volumes; the even ones choose the threshold of the odd ones and the reverse
+    (cross-fitting). Numerators and denominators are summed, so a slab counts by its surface.
+    Raises InputError where a volume has no labels.
+    """
+    owners = [volume.name for volume in volumes for _ in slab_starts(volume.shape[0], config.slabs)]
+    return _summarise(pooled_curve(predictions, volumes, config), owners, config)
+
+
+def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> SurfaceCurve:
+    """What the scores at all thresholds are made of, slab by slab through all volumes."""
+    curves = []
+    for volume in volumes:
+        if volume.label is None:
+            raise InputError(f"{volume.name} has no labels, so it cannot be scored")
+        starts = slab_starts(volume.shape[0], config.slabs)
+        curves.append(surface_curve(predictions[volume.name], volume.label, starts, volume.spacing_um))
+    return SurfaceCurve.pool(curves)
+
+
+def slab_starts(depth: int, slabs: int) -> list[int]:
+    """First slices of at most `slabs` runs of about equal length; at least two slices a run where there are two."""
+    count = max(1, min(slabs, depth // 2))
+    return [round(i * depth / count) for i in range(count)]
+
+
+def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> Score:
+    count = len(owners)
+    chosen = np.empty(count, np.int64)  # column of the threshold that is applied to each slab
+    halves = [np.arange(count) % 2 == 0, np.arange(count) % 2 == 1] if count > 1 else [np.ones(1, bool)]
+    for half in halves:
+        others = ~half if count > 1 else half
+        chosen[half] = _best(curve, others)
+    rows = np.arange(count)
+    overlap, total = curve.overlap[rows, chosen], curve.total[rows, chosen]
+    both, either = 2 * curve.true_positives[rows, chosen], curve.predicted_voxels[rows, chosen] + curve.target_voxels
+    low, high = bootstrap_interval(overlap, total, config.resamples)
+    everything = np.ones(count, bool)
+    dice_at = curve.surface_dice()
+    column = _best(curve, everything)
+    names = list(dict.fromkeys(owners))
+    owner = np.array(owners)
+    return Score(
+        surface_dice=float(_ratio(overlap.sum(), total.sum())),
+        ci_low=low,
+        ci_high=high,
+        voxel_dice=float(_ratio(both.sum(), either.sum())),
+        threshold=(column + 1) / 255,
+        best_surface_dice=float(dice_at[column]),
+        mean_over_thresholds=float(dice_at.mean()),
+        volumes=tuple(
+            VolumeScore(
+                volume=name,
+                surface_dice=float(_ratio(overlap[owner == name].sum(), total[owner == name].sum())),
+                voxel_dice=float(_ratio(both[owner == name].sum(), either[owner == name].sum())),
+            )
+            for name in names
+        ),
+        slabs=tuple(
+            Slab(volume=name, overlap=float(o), total=float(t))
+            for name, o, t in zip(owners, overlap, total, strict=True)
+        ),
+    )
+
+
+def _best(curve: SurfaceCurve, slabs: NDArray[np.bool_]) -> int:
+    """Column of the threshold with the highest score over the given slabs; the middle one of equals.
+
+    Ties are common where a network is nearly certain; the middle is the least arbitrary of them.
+    """
+    dice = curve.surface_dice(slabs)
+    best = np.flatnonzero(dice == dice.max())
+    return int(best[len(best) // 2])
+
+
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dice of sums; 1.0 where there is nothing to find and nothing was found."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(numerator, denominator, out=np.ones_like(denominator), where=denominator > 0)
+
+
+def bootstrap_interval(
+    overlap: NDArray[np.float64], total: NDArray[np.float64], resamples: int, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of sum(overlap) / sum(total) when slabs are drawn again with replacement.
+
+    It says how far the score depends on which part of this kidney was scored. One kidney cannot tell how much
+    kidneys differ.
+    """
+    draws = np.random.default_rng(seed).integers(0, len(total), (resamples, len(total)))
+    dice = _ratio(overlap[draws].sum(axis=1), total[draws].sum(axis=1))
+    low, high = np.quantile(dice, [0.025, 0.975])
+    return float(low), float(high)

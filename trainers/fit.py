@@ -1,0 +1,172 @@
+"""Trainer 1: the weights of a decided network."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from trainers.average import weight_average
+from trainers.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from trainers.data.augment import Augmentation
+from trainers.data.batches import Batches
+from trainers.data.patches import PatchSampler
+from trainers.losses import build_loss
+from trainers.step import optimiser_step, weight_groups
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+class FitConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the weights of one network are trained."""
+
+    steps: PositiveInt = 2_000  # optimiser steps, not epochs
+    crop: PositiveInt = 256  # voxels, both edges of the square cut from a plane
+    batch_size: PositiveInt = 16  # samples a step
+    loss: str = "dice"  # a sum of names in LOSSES, as in "dice + 0.5*focal"
+    learning_rate: PositiveFloat = 6e-5  # the peak of the one-cycle schedule
+    weight_decay: NonNegativeFloat = 0.01  # AdamW's; not on biases and normalisation scales
+    warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps in which the learning rate rises
+    gradient_clip: PositiveFloat | None = 1.0  # norm of the whole gradient
+    average_decay: float = Field(default=0.99, ge=0, lt=1)  # of the weight average that is scored
+    vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
+    augmentation: str = "standard"  # a name in AUGMENTATIONS
+    precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it, float32 on a CPU
+    loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer itself
+
+
+def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
+    """Where and how exactly to compute: `device` is auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    use_cpu = device == "cpu" or not torch.cuda.is_available()
+    if not use_cpu and device.startswith("cuda:"):
+        torch.cuda.set_device(torch.device(device))
+    if precision == "auto":
+        precision = "float32" if use_cpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    # accelerate reads its own variables before its arguments; a left-over one must not change a run.
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    return Accelerator(cpu=use_cpu, mixed_precision=_ACCELERATE_NAMES[precision])
+
+
+class Fit:
+    """The training of one network, step by step, resumable at any step.
+
+    `network` maps float (B, k, H, W) to logits (B, m, H, W) and is trained in place; `averaged` is what to score.
+    The same network, sampler, config and seed give the same weights on one machine's CPU, whether or not the
+    training was interrupted in between.
+    """
+
+    def __init__(
+        self, network: nn.Module, sampler: PatchSampler, config: FitConfig, seed: int, accelerator: Accelerator
+    ) -> None:
+        self.config = config
+        self.step = 0
+        self._sampler = sampler
+        self._augmentation = Augmentation(config.augmentation)
+        self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._accelerator = accelerator
+        # On a GPU convolutions run on tensor cores in this layout without transposing around each of them.
+        layout = torch.channels_last if accelerator.device.type == "cuda" else torch.contiguous_format
+        network = network.to(device=accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        self._layout = layout
+        self._loss = build_loss(config.loss).to(accelerator.device)
+        groups = weight_groups(network.named_parameters(), config.weight_decay)
+        optimiser = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=config.learning_rate,
+            total_steps=config.steps + 1,  # the last step still has a rate of its own
+            pct_start=config.warm_up,
+        )
+        self._average = weight_average(network, config.average_decay)
+        self.network, self._optimiser = accelerator.prepare(network, optimiser)
+        torch.manual_seed(seed)  # dropout and drop-path
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The weight average, to be scored and exported."""
+        module: nn.Module = self._average.module
+        return module
+
+    def run(self, until: int, on_step: Callable[[int, float], bool]) -> bool:
+        """Train up to step `until`; False if `on_step(step, loss)` asked to stop before.
+
+        Raises NonFiniteLoss.
+        """
+        if self.step >= until:
+            return True
+        self.network.train()
+        while self.step < until:
+            images, labels = next(self._batches())
+            loss = optimiser_step(
+                self.network,
+                self._loss,
+                images.to(self._accelerator.device, non_blocking=True, memory_format=self._layout),
+                labels.to(self._accelerator.device, non_blocking=True),
+                self._optimiser,
+                self._accelerator,
+                self.config.gradient_clip,
+            )
+            self._schedule.step()
+            self._average.update_parameters(self._accelerator.unwrap_model(self.network))
+            self.step += 1
+            if not on_step(self.step, loss) and self.step < until:
+                return False
+        return True
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The stream of batches from this step on; opened once, because loader processes are slow to start."""
+        if self._stream is None:
+            start = self.step * self.config.batch_size
+            workers = self.config.loader_workers
+            self._stream = iter(Batches(self._sampler, self._augmentation, self.config.batch_size, start, workers))
+        return self._stream
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint from which `resume` goes on as if nothing had happened."""
+        optimiser_state, groups = optimiser_tensors(self._optimiser)
+        network = self._accelerator.unwrap_model(self.network)
+        tensors = {
+            **{f"network.{k}": v for k, v in network.state_dict().items()},
+            **{f"average.{k}": v for k, v in self._average.state_dict().items()},
+            **optimiser_state,
+            "random.cpu": torch.get_rng_state(),
+        }
+        if self._accelerator.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        scaler = self._accelerator.scaler
+        state = {
+            "groups": groups,
+            "schedule": {k: v for k, v in self._schedule.state_dict().items() if k in ("last_epoch", "_step_count")},
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+        save_checkpoint(folder, self.step, tensors, state)
+
+    def resume(self, folder: Path) -> bool:
+        """Go on from the newest checkpoint below `folder`; False where there is none."""
+        loaded = load_checkpoint(folder)
+        if loaded is None:
+            return False
+        tensors, state = loaded
+        load_weights(self._accelerator.unwrap_model(self.network), tensors, "network.")
+        load_weights(self._average, tensors, "average.")
+        restore_optimiser(self._optimiser, tensors, state["groups"])
+        self._schedule.load_state_dict({**self._schedule.state_dict(), **state["schedule"]})
+        torch.set_rng_state(tensors["random.cpu"])
+        if self._accelerator.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        if state["scaler"] is not None and self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        self._stream = None
+        return True
