@@ -196,7 +196,9 @@ def _measure_again(source: VolumeSource, folder: Path, slices: int, running: Run
         count = min(step, slices - start)
 
         def written(name: str, dtype: type, start: int = start, count: int = count) -> NDArray[Any]:
-            flat: NDArray[Any] = np.fromfile(folder / name, dtype, count * height * width, offset=_end(dtype, source.shape, start))
+            flat: NDArray[Any] = np.fromfile(
+                folder / name, dtype, count * height * width, offset=_end(dtype, source.shape, start)
+            )
             return flat.reshape(count, height, width)
 
         label = written(LABEL, np.uint8) if source.label is not None else None

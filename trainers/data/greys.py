@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt
@@ -13,7 +14,7 @@ from trainers.data.slices import Slices
 SliceName = Callable[[int], str]  # position in the block -> where that slice is, for messages
 
 _HIGHEST = 65535
-_LABEL_VALUES = (1, 255)
+_LABEL_VALUES_OR_NONE = (0, 1, 255)
 
 
 class Scaling(BaseModel, frozen=True, extra="forbid"):
@@ -81,12 +82,11 @@ def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) ->
 def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
     """Labels as uint8 of 0 and 1. A slice holds 0 and 1, or 0 and 255; anything else raises InputError."""
     label = one_channel(block, name_of)
-    mask: NDArray[np.uint8] = (label != 0).view(np.uint8)
-    for z, (one, inside) in enumerate(zip(label, mask, strict=True)):
+    mask = np.empty(label.shape, np.uint8)
+    for z, one in enumerate(label):
         highest = one.max()
-        if highest == 0 and not inside.any():
-            continue
-        if highest not in _LABEL_VALUES or not np.array_equal(one, inside * highest):
+        # A slice of zeros passes as well: nothing in it differs from 0.
+        if highest not in _LABEL_VALUES_OR_NONE or not _is_two_valued(one.ravel(), highest, mask[z].ravel()):
             values = np.unique(one)
             shown = ", ".join(f"{value:g}" for value in values[:6].astype(float)) + (" ..." if values.size > 6 else "")
             raise InputError(f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1")
@@ -101,6 +101,17 @@ def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:
         if one.shape[-1] > 2 and not (one[..., :1] == one[..., 1:3]).all():
             raise InputError(f"{name_of(z)}: a colour picture whose channels differ; write it as grey values")
     return np.ascontiguousarray(block[..., 0])
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _is_two_valued(label: Any, highest: Any, mask: Any) -> bool:
+    """Fill the mask and say whether the labels are 0 and `highest` alone, in one pass; nan is neither."""
+    others = 0
+    for index in range(label.size):
+        inside = label[index] != 0
+        mask[index] = inside
+        others += inside & (label[index] != highest)
+    return others == 0
 
 
 def _shift(dtype: np.dtype[Any]) -> int:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from trainers.data.volume import Volume
 
 _OUTLINE, _NOT_LABELLED = "#ff9d00", "#8a8a8a"
-# More pixels than a panel has are not seen; slices of whole kidneys are thinned to about this many.
-_PANEL_PIXELS = 700
-_DOTS_PER_INCH = 110
+# A panel has a few more pixels than this; slices with more voxels are thinned to it, so that no voxel falls between.
+_PANEL_PIXELS = 500
+_DOTS_PER_INCH = 150
 _PANEL_INCHES, _NARROWEST, _WIDEST = 4.2, 2.4, 6.0
 # Near is bright, far is dark, and nothing is so dark that it is lost on black.
 _NEAR_TO_FAR = LinearSegmentedColormap.from_list("near_to_far", ["#fff7bc", "#fec44f", "#f4685f", "#b4439c", "#6a51c8"])
@@ -28,7 +28,7 @@ def draw_volume(volume: Volume, path: Path) -> Path:
     depth, height, width = volume.shape
     proportion = width * volume.spacing_um[2] / (height * volume.spacing_um[1])
     panel_width = min(max(_PANEL_INCHES * proportion, _NARROWEST), _WIDEST)
-    size = (panel_width * (len(slices) + 1) + 1.5, min(_PANEL_INCHES, panel_width / proportion) + 1.0)
+    size = (panel_width * (len(slices) + 1) + 1.5, min(_PANEL_INCHES, panel_width / proportion) + 1.3)
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
     *panels, last = figure.subplots(1, len(slices) + 1)
     for axes, z in zip(panels, slices, strict=True):
@@ -77,7 +77,7 @@ def _shown(per_slice: NDArray[np.int64]) -> list[int]:
 
 
 def _step(volume: Volume) -> int:
-    return max(1, min(volume.shape[1:]) // _PANEL_PIXELS)
+    return -(-max(volume.shape[1:]) // _PANEL_PIXELS)
 
 
 def _draw_slice(axes: Axes, volume: Volume, z: int) -> None:

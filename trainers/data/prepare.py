@@ -43,12 +43,15 @@ def prepare(
     Raises InputError for voxels that cannot be taken, a full disk and a cache that cannot be written.
     """
     note = on_note or (lambda _: None)
-    folder = cache / source.key
-    volume = _open(source, folder)
-    if volume is not None:
-        return volume
+    try:
+        folder = cache / source.key
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
     part = cache / f"{source.key}.part"
     try:
+        volume = _open(source, folder)
+        if volume is not None:
+            return volume
         cache.mkdir(parents=True, exist_ok=True)
         with _alone(cache / f"{source.key}.lock", source.name, note):
             volume = _open(source, folder)

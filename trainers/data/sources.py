@@ -87,7 +87,8 @@ class VolumeSource:
                     file.relative_to(stack.path) if file != stack.path and stack.path in file.parents else file.name
                 )
                 digest.update(f"\n{inside} {state.st_size} {state.st_mtime_ns}".encode())
-            for file in {stack.files[0], stack.files[len(stack.files) // 2], stack.files[-1]}:
+            # Not a set: its order differs between processes, and the key with it.
+            for file in (stack.files[0], stack.files[len(stack.files) // 2], stack.files[-1]):
                 digest.update(hashlib.blake2b(_sample(file)).digest())
         return f"{self.name}-{digest.hexdigest()}"
 

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import tifffile
+from stacks import write_kaggle
+
+from search_spaces.errors import InputError
+from trainers.data.masks import read_mask, write_mask
+from trainers.data.readers import open_slices
+from trainers.data.rle import encode
+
+SPACING = (50.0, 20.5, 30.25)
+NAMES = ["mask", "mask.tif", "mask.tiff", "mask.zarr", "mask.ome.zarr", "mask.npy"]
+
+
+def a_mask() -> np.ndarray:
+    return np.random.default_rng(3).random((40, 9, 13)) < 0.2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_survives_every_format(tmp_path, name: str) -> None:
+    path = write_mask(tmp_path / "deep" / name, a_mask(), SPACING)
+    assert np.array_equal(read_mask(path), a_mask())
+    assert open_slices(path).spacing_um == (None if name.endswith("npy") else SPACING)
+    assert [entry.name for entry in path.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slices_may_come_one_by_one(tmp_path, name: str) -> None:
+    assert np.array_equal(read_mask(write_mask(tmp_path / name, (one for one in a_mask()), SPACING)), a_mask())
+
+
+def test_a_folder_holds_numbered_slices_of_0_and_255(tmp_path) -> None:
+    folder = write_mask(tmp_path / "labels", a_mask()[:3], SPACING, first=496)
+    assert sorted(file.name for file in folder.iterdir()) == ["0496.tif", "0497.tif", "0498.tif"]
+    one = tifffile.imread(folder / "0497.tif")
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, a_mask()[1] * 255)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_that_fails_half_way_leaves_nothing(tmp_path, name: str) -> None:
+    def slices():
+        yield from a_mask()[:35]
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write_mask(tmp_path / name, slices(), SPACING)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_not_overwritten(tmp_path) -> None:
+    write_mask(tmp_path / "mask.npy", a_mask(), SPACING)
+    write_kaggle(tmp_path, "kidney_1_dense")
+    for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images"):
+        with pytest.raises(InputError, match="is there already"):
+            write_mask(path, a_mask(), SPACING)
+
+
+def test_an_empty_folder_may_be_filled(tmp_path) -> None:
+    (tmp_path / "mask").mkdir()
+    assert read_mask(write_mask(tmp_path / "mask", a_mask(), SPACING)).shape == (40, 9, 13)
+
+
+def test_what_cannot_be_a_mask_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"mask\.png: masks are written as"):
+        write_mask(tmp_path / "mask.png", a_mask(), SPACING)
+    with pytest.raises(InputError, match="a mask of no slices"):
+        write_mask(tmp_path / "mask", iter(()), SPACING)
+    with pytest.raises(InputError, match=r"slice 1 has shape \(9, 12\), not \(9, 13\)"):
+        write_mask(tmp_path / "mask", [np.zeros((9, 13)), np.zeros((9, 12))], SPACING)
+
+
+def test_values_that_are_no_mask_are_named(tmp_path) -> None:
+    np.save(tmp_path / "mask.npy", np.full((2, 3, 4), 0.5, np.float32))
+    with pytest.raises(InputError, match=r"mask\.npy \(slice 0\): label values 0\.5"):
+        read_mask(tmp_path / "mask.npy")
+
+
+def test_a_volume_gives_its_labels(tmp_path) -> None:
+    _, label = write_kaggle(tmp_path, "kidney_1_dense")
+    assert np.array_equal(read_mask(tmp_path / "train" / "kidney_1_dense"), label.astype(bool))
+
+
+def test_run_lengths_are_read_where_their_shape_is_known(tmp_path) -> None:
+    mask = a_mask()
+    path = tmp_path / "s.csv"
+    path.write_text("id,rle\n" + "".join(f"kidney_5_{7 + z:04d},{encode(one)}\n" for z, one in enumerate(mask)))
+    assert np.array_equal(read_mask(path, shape=mask.shape), mask)
+    with pytest.raises(InputError, match="the shape of kidney_5 must be given"):
+        read_mask(path)
+    with pytest.raises(InputError, match=r"a mask of \(40, 9, 13\), not of \(41, 9, 13\)"):
+        read_mask(path, shape=(41, 9, 13))
+    path.write_text(path.read_text() + "kidney_6_0000,1 0\n")
+    with pytest.raises(InputError, match="holds 2 volumes; name one of them: kidney_5, kidney_6"):
+        read_mask(path, shape=mask.shape)
+    assert np.array_equal(read_mask(path, "kidney_5", mask.shape), mask)
+    path.write_text("id,rle,height,width\nkidney_6_0000,2 3,4,5\n")
+    assert read_mask(path).ravel()[:5].tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.data
+def test_the_real_pseudo_mask_is_read_from_its_run_lengths(real_data) -> None:
+    mask = read_mask(real_data / "hipct_k3_dense_pseudomask" / "rles.csv")
+    assert mask.shape == (501, 1706, 1510)
+    assert 0.001 < mask.mean() < 0.004

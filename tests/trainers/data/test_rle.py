@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from search_spaces.errors import InputError
+from trainers.data.rle import decode, encode, read_rles, write_submission
+
+
+def test_runs_are_row_major_and_counted_from_one() -> None:
+    mask = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1]])
+    assert encode(mask) == "2 3 9 1"
+    assert decode("2 3 9 1", 3, 3).tolist() == mask.astype(bool).tolist()
+
+
+def test_an_empty_mask_is_1_0() -> None:
+    assert encode(np.zeros((4, 5), np.uint8)) == "1 0"
+    assert not decode("1 0", 4, 5).any()
+    assert not decode("", 4, 5).any()
+
+
+def test_a_full_mask_is_one_run() -> None:
+    assert encode(np.ones((4, 5), np.uint8)) == "1 20"
+    assert decode("1 20", 4, 5).all()
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_a_mask_survives_its_run_lengths(mask: np.ndarray) -> None:
+    assert np.array_equal(decode(encode(mask), *mask.shape), mask)
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=8))
+def test_overlapping_runs_mark_their_union(runs: list[tuple[int, int]]) -> None:
+    inside = {position for start, length in runs for position in range(start, start + length)}
+    mask = decode(" ".join(f"{start} {length}" for start, length in runs), 6, 6).ravel()
+    assert set((np.flatnonzero(mask) + 1).tolist()) == inside
+
+
+@pytest.mark.parametrize(
+    ("rle", "says"),
+    [
+        ("3 2 8", "3 numbers"),
+        ("3 two", "'two'"),
+        ("-3 2", "'-3'"),
+        ("1.5 2", "'1.5'"),
+        ("0 2", "the run 0 2"),
+        ("19 3", "the run 19 3"),
+        ("1 99999999999999999999", "beyond any slice"),
+    ],
+)
+def test_a_broken_code_is_named(rle: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        decode(rle, 4, 5, "train_rles.csv, line 7")
+    assert str(error.value).startswith("train_rles.csv, line 7: ")
+
+
+def test_rows_are_found_by_volume_and_slice_number(tmp_path) -> None:
+    path = tmp_path / "train_rles.csv"
+    path.write_text('id,rle,height,width\nkidney_3_dense_0496,1 0,4,5\n"kidney_3_dense_0497","2 3",4,5\n\n')
+    rows = read_rles(path)["kidney_3_dense"]
+    assert sorted(rows) == [496, 497]
+    assert (rows[497].rle, rows[497].height, rows[497].width) == ("2 3", 4, 5)
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path) -> None:
+    rle = " ".join(f"{2 * n + 1} 1" for n in range(40_000))
+    (tmp_path / "a.csv").write_text(f"id,rle\nk_0,{rle}\n")
+    assert len(rle) > 2**17
+    assert read_rles(tmp_path / "a.csv")["k"][0].rle == rle
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("slice,rle\nk_0,1 0\n", "columns must be id,rle"),
+        ("id,rle\nk_0\n", "line 2: 1 cells"),
+        ("id,rle\nk_0,1 0\nk-1,1 0\n", "line 3: the id 'k-1'"),
+        ("id,rle\nk_0,1 0\nk_0,1 0\n", "line 3: .* twice"),
+        ("id,rle\n../k_0,1 0\n", "line 2: '../k'"),
+        ("id,rle,height,width\nk_0,1 0,-4,5\n", "line 2: height and width"),
+    ],
+)
+def test_a_broken_row_is_named(tmp_path, text: str, says: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_rles(tmp_path / "a.csv")
+
+
+def test_a_submission_decodes_to_the_masks_it_was_made_of(tmp_path) -> None:
+    masks = np.random.default_rng(0).random((3, 6, 7)) < 0.3
+    path = write_submission(tmp_path / "out" / "s.csv", ((f"kidney_5_{z:04d}", encode(m)) for z, m in enumerate(masks)))
+    rows = read_rles(path)["kidney_5"]
+    assert all(np.array_equal(decode(rows[z].rle, 6, 7), mask) for z, mask in enumerate(masks))
+
+
+def test_a_submission_that_fails_half_way_leaves_no_file(tmp_path) -> None:
+    def rows():
+        yield "kidney_5_0000", "1 0"
+        raise RuntimeError("the network fell over")
+
+    with pytest.raises(RuntimeError):
+        write_submission(tmp_path / "s.csv", rows())
+    assert not (tmp_path / "s.csv").exists()
