@@ -37,8 +37,8 @@ class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W), the same for all
     spacing_um: PositiveFloat = 50.0
     vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # of all voxels, roughly
-    smallest_radius: PositiveFloat = 0.75  # voxels; where the branching ends
-    decoys: NonNegativeFloat = 1.0  # how much of the things that look like vessels, 1.0 is as much as there are vessels
+    smallest_radius: PositiveFloat = 0.7  # voxels; where the branching ends
+    decoys: NonNegativeFloat = 1.2  # voxels of things that look like vessels, per vessel voxel
     edge_width: PositiveFloat = 1.6  # voxels over which grey changes from one side of a surface to the other
     noise: NonNegativeFloat = 0.15  # standard deviation, in units of air-to-cortex contrast
     rings: NonNegativeFloat = 0.03  # the same, of the ring artefacts
