@@ -1,0 +1,350 @@
+"""The compiled inner loops of the surface scores: 2x2x2 cubes, layer by layer along z.
+
+A volume of (D, H, W) voxels, surrounded by background, has (D + 1, H + 1, W + 1) cubes: cube (z, y, x) holds the voxels
+z-1..z, y-1..y, x-1..x. Cubes are coded as `surface_area` says. Every kernel takes a block of slices and counts the
+cubes of the layers first..last-1 of that block; layer z needs the slices z-1 and z; what the block lacks is background.
+Volumes are uint8, (slices, H, W), C-contiguous; in a mask any value but 0 is vessel.
+
+All kernels are in this file because numba's cache on disk notices a change only in a function's own file. They
+release the GIL and are run by our own threads (`cube_layers`): numba's threads can abort the process when two Python
+threads use them at once, or after a fork.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Voxels = NDArray[np.uint8]
+Counts = NDArray[np.int32]
+
+OVERLAP, TOTAL = 0, 1  # rows of the counts by code
+FAR = np.uint16(65_535)  # no surface in this row of cubes
+_RUN = 64  # cubes looked at together
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _compiled(function: _F) -> _F:
+    return cast(_F, numba.njit(nogil=True, cache=True)(function))
+
+
+@_compiled
+def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts: NDArray[np.int64]) -> None:
+    """Add to counts, (2, 256), the surface cubes of both masks by code: row TOTAL all, row OVERLAP those in both."""
+    _, height, width = predicted.shape
+    pairs_p, pairs_t = np.zeros((2, width + 2), np.uint8), np.zeros((2, width + 2), np.uint8)
+    codes_p, codes_t = np.zeros(width + 1, np.uint8), np.zeros(width + 1, np.uint8)
+    for layer in range(first, last):
+        pairs_p[:] = 0
+        pairs_t[:] = 0
+        before = np.uint8(0)
+        for y in range(height + 1):
+            now, old = y & 1, (y + 1) & 1
+            any_vessel = _pair_row(predicted, layer, y, pairs_p[now]) | _pair_row(target, layer, y, pairs_t[now])
+            if any_vessel | before:
+                _code_row(pairs_p[old], pairs_p[now], codes_p)
+                _code_row(pairs_t[old], pairs_t[now], codes_t)
+                _count_row(codes_p, codes_t, counts)
+            before = any_vessel
+
+
+@_compiled
+def _pair_row(mask: Voxels, layer: int, y: int, pairs: Voxels) -> np.uint8:
+    """Write the voxels of row y in both slices of a layer as bits 0 and 4, one place to the right; 0 if all are 0."""
+    slices, height, width = mask.shape
+    if y >= height:
+        pairs[:] = 0
+        return np.uint8(0)
+    below_bit = np.uint8(1 if layer > 0 else 0)
+    above_bit = np.uint8(16 if layer < slices else 0)
+    below, above = mask[max(layer - 1, 0), y], mask[min(layer, slices - 1), y]
+    any_vessel = np.uint8(0)
+    for x in range(width):
+        pair = np.uint8((below_bit if below[x] else np.uint8(0)) | (above_bit if above[x] else np.uint8(0)))
+        pairs[x + 1] = pair
+        any_vessel = np.uint8(any_vessel | pair)
+    return any_vessel
+
+
+@_compiled
+def _code_row(pairs_before: Voxels, pairs: Voxels, codes: Voxels) -> None:
+    for x in range(len(codes)):
+        left = pairs_before[x] | pairs[x] << 2
+        right = pairs_before[x + 1] | pairs[x + 1] << 2
+        codes[x] = np.uint8(left | right << 1)
+
+
+@_compiled
+def _is_surface(code: int) -> bool:
+    return 0 < code < 255
+
+
+@_compiled
+def _no_surface(codes: Voxels) -> bool:
+    # Codes 0 and 255 become 1 and 0: no branch, so the loop runs on whole registers.
+    mixed = np.uint8(0)
+    for x in range(len(codes)):
+        mixed = np.uint8(mixed | np.uint8(codes[x] + 1))
+    return bool(mixed <= 1)
+
+
+@_compiled
+def _count_row(codes_p: Voxels, codes_t: Voxels, counts: NDArray[np.int64]) -> None:
+    for start in range(0, len(codes_p), _RUN):
+        run_p, run_t = codes_p[start : start + _RUN], codes_t[start : start + _RUN]
+        if _no_surface(run_p) and _no_surface(run_t):
+            continue
+        for x in range(len(run_p)):
+            p, t = run_p[x], run_t[x]
+            in_p, in_t = _is_surface(p), _is_surface(t)
+            if in_p:
+                counts[TOTAL, p] += 1
+            if in_t:
+                counts[TOTAL, t] += 1
+            if in_p and in_t:
+                counts[OVERLAP, p] += 1
+                counts[OVERLAP, t] += 1
+
+
+@_compiled
+def count_codes_within(
+    predicted: Voxels,
+    target: Voxels,
+    layers: tuple[int, int, int, int],
+    windows: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """As `count_codes`, where OVERLAP are the cubes with a surface cube of the other mask inside the windows.
+
+    layers: (lowest, first, last, beyond): first..last-1 are counted, lowest..beyond-1 are looked at.
+    windows: (n, 3), rows (dz, dy, reach): cubes of the row (z + dz, y + dy) are near if at most reach apart along x.
+    """
+    lowest, first, last, beyond = layers
+    _, height, width = predicted.shape
+    reach_z = np.abs(windows[:, 0]).max()
+    kept = 2 * reach_z + 1  # layers in memory at a time, as a ring
+    gaps_p = np.full((kept, height + 1, width + 1), FAR, np.uint16)
+    gaps_t = np.full((kept, height + 1, width + 1), FAR, np.uint16)
+    codes_p, codes_t = np.zeros((height + 1, width + 1), np.uint8), np.zeros((height + 1, width + 1), np.uint8)
+    for newest in range(max(first - reach_z, lowest), last + reach_z):
+        if newest < beyond:
+            _fill_gaps(predicted, newest, codes_p, gaps_p[newest % kept])
+            _fill_gaps(target, newest, codes_t, gaps_t[newest % kept])
+        layer = newest - reach_z
+        if layer < first:
+            continue
+        _code_layer(predicted, layer, codes_p)
+        _code_layer(target, layer, codes_t)
+        for y in range(height + 1):
+            if _no_surface(codes_p[y]) and _no_surface(codes_t[y]):
+                continue
+            for x in range(width + 1):
+                p, t = codes_p[y, x], codes_t[y, x]
+                if _is_surface(p):
+                    counts[TOTAL, p] += 1
+                    counts[OVERLAP, p] += _is_near(gaps_t, windows, (lowest, beyond), layer, y, x)
+                if _is_surface(t):
+                    counts[TOTAL, t] += 1
+                    counts[OVERLAP, t] += _is_near(gaps_p, windows, (lowest, beyond), layer, y, x)
+
+
+@_compiled
+def _is_near(
+    gaps: NDArray[np.uint16], windows: NDArray[np.int64], within: tuple[int, int], layer: int, y: int, x: int
+) -> bool:
+    kept, rows, _ = gaps.shape
+    for i in range(len(windows)):
+        z_near, y_near = layer + windows[i, 0], y + windows[i, 1]
+        if within[0] <= z_near < within[1] and 0 <= y_near < rows and gaps[z_near % kept, y_near, x] <= windows[i, 2]:
+            return True
+    return False
+
+
+@_compiled
+def _fill_gaps(mask: Voxels, layer: int, codes: Voxels, gaps: NDArray[np.uint16]) -> None:
+    """Write for each cube of a layer how many cubes along x the nearest surface is away, FAR where there is none."""
+    _code_layer(mask, layer, codes)
+    for y in range(len(codes)):
+        gaps[y] = FAR
+        if _no_surface(codes[y]):
+            continue
+        cubes = codes.shape[1]
+        gap = int(FAR)
+        for x in range(cubes):
+            gap = 0 if _is_surface(codes[y, x]) else min(gap + 1, int(FAR))
+            gaps[y, x] = gap
+        for x in range(cubes - 2, -1, -1):
+            gaps[y, x] = min(np.int64(gaps[y, x]), np.int64(gaps[y, x + 1]) + 1)
+
+
+@_compiled
+def _code_layer(mask: Voxels, layer: int, codes: Voxels) -> None:
+    pairs = np.zeros((2, mask.shape[2] + 2), np.uint8)
+    for y in range(len(codes)):
+        now, old = y & 1, (y + 1) & 1
+        _pair_row(mask, layer, y, pairs[now])
+        _code_row(pairs[old], pairs[now], codes[y])
+
+
+@_compiled
+def count_thresholds(
+    probabilities: Voxels,
+    target: Voxels,
+    first: int,
+    last: int,
+    area_class: Voxels,
+    changes: Counts,
+    touched: Counts,
+    target_cubes: Counts,
+    voxels: Counts,
+) -> None:
+    """Count the cubes of the masks `probabilities >= t` for all t = 1..255 at once, as changes while t falls.
+
+    area_class: (256,), a cube's code to the class of its area.
+    changes: (2, 256, classes): cubes that enter a class at t less those that leave it; [1] where target has surface.
+    touched: (256, classes): target's surface cubes that begin to hold predicted surface at t less those that cease to.
+    target_cubes: (classes,): target's surface cubes. voxels: (2, 256): voxels by probability; [1] those of the target;
+    background voxels with probability 0 may be left out.
+    Row 0 of the thresholds holds what happens below t = 1 and means nothing.
+    """
+    _, height, width = probabilities.shape
+    cubes = -(-(width + 1) // _RUN) * _RUN  # whole runs; what lies beyond the border is background
+    padded = np.zeros((2, 2, cubes + 1), np.uint8)  # rows y-1 and y (by turns) of the slices below and above
+    pairs = np.zeros((2, cubes + 1), np.uint8)
+    codes = np.zeros(cubes, np.uint8)
+    keys = np.zeros(8 * _RUN, np.uint16)
+    for layer in range(first, last):
+        padded[:] = 0
+        pairs[:] = 0
+        before = np.uint8(0)
+        for y in range(height + 1):
+            now, old = y & 1, (y + 1) & 1
+            any_below = _pad_row(probabilities, layer - 1, y, padded[now, 0])
+            any_above = _pad_row(probabilities, layer, y, padded[now, 1])
+            any_vessel = _pair_row(target, layer, y, pairs[now])
+            if any_above | (any_vessel >> 4):
+                _count_voxels(probabilities[layer, y], target[layer, y], voxels)
+            if any_below | any_above | any_vessel | before:
+                _code_row(pairs[old], pairs[now], codes)
+                corners = (padded[old, 0], padded[now, 0], padded[old, 1], padded[now, 1])
+                _count_changes(corners, codes, keys, area_class, changes, touched, target_cubes)
+            before = any_below | any_above | any_vessel
+
+
+@_compiled
+def _pad_row(voxels: Voxels, z: int, y: int, row: Voxels) -> np.uint8:
+    """Copy a row one place to the right, zeros where the block has no such row; 0 if all are 0."""
+    slices, height, width = voxels.shape
+    if not (0 <= z < slices and y < height):
+        row[:] = 0
+        return np.uint8(0)
+    source = voxels[z, y]
+    any_voxel = np.uint8(0)
+    for x in range(width):
+        row[x + 1] = source[x]
+        any_voxel = np.uint8(any_voxel | source[x])
+    return any_voxel
+
+
+@_compiled
+def _count_voxels(probabilities: Voxels, target: Voxels, voxels: Counts) -> None:
+    for start in range(0, len(probabilities), _RUN):
+        run_p, run_t = probabilities[start : start + _RUN], target[start : start + _RUN]
+        if _is_constant(run_p, run_p[0]) and _is_constant(run_t, run_t[0]):
+            voxels[1 if run_t[0] else 0, run_p[0]] += len(run_p)
+            continue
+        for x in range(len(run_p)):
+            voxels[1 if run_t[x] else 0, run_p[x]] += 1
+
+
+@_compiled
+def _is_constant(voxels: Voxels, value: np.uint8) -> bool:
+    mixed = np.uint8(0)
+    for x in range(len(voxels)):
+        mixed = np.uint8(mixed | np.uint8(voxels[x] ^ value))
+    return bool(mixed == 0)
+
+
+@_compiled
+def _count_changes(
+    corners: tuple[Voxels, Voxels, Voxels, Voxels],
+    codes_t: Voxels,
+    keys: NDArray[np.uint16],
+    area_class: Voxels,
+    changes: Counts,
+    touched: Counts,
+    target_cubes: Counts,
+) -> None:
+    for start in range(0, len(codes_t), _RUN):
+        stop = start + _RUN + 1
+        run_t = codes_t[start : start + _RUN]
+        unchanging = _no_surface(run_t)
+        for row in range(4):
+            values = corners[row][start:stop]
+            unchanging = unchanging and _is_constant(values, corners[0][start])
+        if unchanging:
+            continue
+        for row in range(4):
+            _write_keys(corners[row][start:stop], np.uint16(2 * row), keys[2 * row * _RUN :])
+        _sort_keys(keys)
+        _count_cubes(keys, run_t, area_class, changes, touched, target_cubes)
+
+
+@_compiled
+def _write_keys(values: Voxels, corner: np.uint16, keys: NDArray[np.uint16]) -> None:
+    """Probability * 8 + bit of the corner, for the two corners of each cube that lie in this row of voxels."""
+    for x in range(_RUN):
+        keys[x] = np.uint16(values[x] << 3) | corner
+    for x in range(_RUN):
+        keys[_RUN + x] = np.uint16(values[x + 1] << 3) | corner | np.uint16(1)
+
+
+@_compiled
+def _sort_keys(keys: NDArray[np.uint16]) -> None:
+    """Sort the eight keys of each cube of a run upwards.
+
+    A sorting network (Batcher's odd-even merge sort) has no branches, so all cubes of a run are sorted at SIMD speed.
+    """
+    for x in range(_RUN):
+        a, b, c, d = keys[x], keys[_RUN + x], keys[2 * _RUN + x], keys[3 * _RUN + x]
+        e, f, g, h = keys[4 * _RUN + x], keys[5 * _RUN + x], keys[6 * _RUN + x], keys[7 * _RUN + x]
+        a, b, c, d, e, f, g, h = min(a, b), max(a, b), min(c, d), max(c, d), min(e, f), max(e, f), min(g, h), max(g, h)
+        a, c, b, d, e, g, f, h = min(a, c), max(a, c), min(b, d), max(b, d), min(e, g), max(e, g), min(f, h), max(f, h)
+        b, c, f, g, a, e, d, h = min(b, c), max(b, c), min(f, g), max(f, g), min(a, e), max(a, e), min(d, h), max(d, h)
+        b, f, c, g = min(b, f), max(b, f), min(c, g), max(c, g)
+        c, e, d, f = min(c, e), max(c, e), min(d, f), max(d, f)
+        b, c, d, e, f, g = min(b, c), max(b, c), min(d, e), max(d, e), min(f, g), max(f, g)
+        keys[x], keys[_RUN + x], keys[2 * _RUN + x], keys[3 * _RUN + x] = a, b, c, d
+        keys[4 * _RUN + x], keys[5 * _RUN + x], keys[6 * _RUN + x], keys[7 * _RUN + x] = e, f, g, h
+
+
+@_compiled
+def _count_cubes(
+    keys: NDArray[np.uint16],
+    codes_t: Voxels,
+    area_class: Voxels,
+    changes: Counts,
+    touched: Counts,
+    target_cubes: Counts,
+) -> None:
+    for x in range(len(codes_t)):
+        in_target = _is_surface(codes_t[x])
+        key = keys[7 * _RUN + x]
+        if not in_target and keys[x] >> 3 == key >> 3:
+            continue
+        if in_target:
+            kind = area_class[codes_t[x]]
+            target_cubes[kind] += 1
+            touched[key >> 3, kind] += 1  # from here down one corner at least is predicted
+            touched[keys[x] >> 3, kind] -= 1  # and from here all eight
+        masked = changes[1 if in_target else 0]
+        code = np.uint8(0)
+        for i in range(1, 8):  # corners of equal probability enter at once: what is between them cancels out
+            code |= np.uint8(1) << (key & np.uint16(7))
+            kind = area_class[code]
+            masked[key >> 3, kind] += 1
+            key = keys[(7 - i) * _RUN + x]
+            masked[key >> 3, kind] -= 1
