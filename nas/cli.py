@@ -105,7 +105,7 @@ def search(
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
         return
-    console.print(leaderboard_table(board))
+    console.print(leaderboard_table(board, console.width))
     console.print(reading(board))
     if board.best is None:
         _stop(f"no candidate was trained to its end; see {folder.trials}")
@@ -145,8 +145,8 @@ def retrain(
     else:
         compared = "" if before is None else f"; {before:.4f} in the search"
         console.print(
-            f"surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}{compared}), "
-            f"voxel dice {score.voxel_dice:.4f}: {path}",
+            f"surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}{compared})"
+            f", voxel dice {score.voxel_dice:.4f}: {path}",
             soft_wrap=True,
         )
     if onnx:
@@ -211,7 +211,7 @@ def predict(
         console.print(f"submission: {result.submission}, {result.submission_rows} rows", soft_wrap=True)
     if result.score:
         console.print(
-            f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks alone: "
+            f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks: "
             f"{result.mask_surface_dice:.6f}), voxel dice {result.score.voxel_dice:.6f}"
         )
 
@@ -243,12 +243,12 @@ def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     from nas.status import current_leaderboard
     from results.leaderboard import reading
 
-    board, folder = current_leaderboard(run)
+    board, _ = current_leaderboard(run)
     if as_json:
         print(board.model_dump_json(indent=2))
         return
     console = Console()
-    console.print(leaderboard_table(board))
+    console.print(leaderboard_table(board, console.width))
     console.print(reading(board))
 
 

@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -63,10 +64,8 @@ class _Worker:
 
     def say(self, message: Start | Answer) -> None:
         assert self.process.stdin is not None
-        try:
+        with suppress(OSError):  # it has just died; its reader says so
             self.process.stdin.write(message.model_dump_json() + "\n")
-        except OSError:  # it has just died; its reader says so
-            pass
 
 
 class Executor:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import protocol
-from results.leaderboard import Leaderboard, interval, millions, seconds
+from results.leaderboard import Leaderboard, Row, interval, millions, seconds
 from results.leaderboard import notes as row_notes
 from results.record import Job, Record
 
@@ -93,13 +93,7 @@ class LiveView:
         self._began = time.monotonic()
         self._deadline: float | None = None
         self._ended = 0
-        self._preparing = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self._preparing = progress_bars(console)
         self._tasks: dict[str, TaskID] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
@@ -148,7 +142,7 @@ class LiveView:
         if any(not task.finished for task in self._preparing.tasks):
             parts.append(self._preparing.get_renderable())
         if self._board is not None and self._board.rows:
-            parts.append(leaderboard_table(self._board, SHOWN_ROWS))
+            parts.append(leaderboard_table(self._board, self._console.width, SHOWN_ROWS))
         if self._running:
             parts.append(self._running_table())
         parts.append(Text(self._status(), style="dim"))
@@ -180,7 +174,10 @@ class LiveView:
         if self._deadline is not None:
             left = self._deadline - now if left is None else min(left, self._deadline - now)
         time_left = "" if left is None else f" · about {seconds(max(left, 0))} left"
-        return f"{done} of {self._candidates} candidates ({counts or 'none ended yet'}){time_left} · Ctrl-C stops; the same command goes on"
+        return (
+            f"{done} of {self._candidates} candidates ({counts or 'none ended yet'}){time_left} "
+            "· Ctrl-C stops, the same command goes on"
+        )
 
 
 def make_view(console: Console) -> PlainView | LiveView:
@@ -188,40 +185,34 @@ def make_view(console: Console) -> PlainView | LiveView:
     return LiveView(console) if console.is_terminal else PlainView(console)
 
 
-def leaderboard_table(board: Leaderboard, most: int | None = None) -> Table:
-    """The ranking for a terminal."""
+def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
+    """The ranking for a terminal of so many columns; a narrow one goes without costs and voxel dice."""
     table = Table(title=f"held out: {board.held_out}", title_justify="left", pad_edge=False)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("network", overflow="fold")
-    table.add_column("surface dice", justify="right", no_wrap=True)
-    table.add_column("95 % interval", no_wrap=True)
-    table.add_column("voxel dice", justify="right", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("training", justify="right", no_wrap=True)
-    table.add_column("notes", overflow="fold")
+    columns: list[tuple[str, Callable[[Row], str], bool]] = [
+        ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
+        ("trial", lambda row: str(row.trial), True),
+        ("network", lambda row: row.name, True),
+        ("surface dice", lambda row: "–" if row.surface_dice is None else f"{row.surface_dice:.4f}", True),
+        ("95 % interval", interval, width >= 90),
+        ("voxel dice", lambda row: "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}", width >= 130),
+        ("seeds", lambda row: str(row.seeds or "–"), width >= 100),
+        ("size", lambda row: millions(row.parameters), width >= 120),
+        ("training", lambda row: seconds(row.train_seconds), width >= 110),
+        ("", row_notes, True),
+    ]
+    shown = [(name, text) for name, text, fits in columns if fits]
+    for name, _ in shown:
+        free = name in ("network", "")
+        table.add_column(name, no_wrap=not free, overflow="fold", min_width=16 if name == "network" else None)
     for row in board.rows[:most]:
-        table.add_row(
-            "–" if row.rank is None else str(row.rank),
-            str(row.trial),
-            Text(row.name),
-            "–" if row.surface_dice is None else f"{row.surface_dice:.4f}",
-            interval(row),
-            "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}",
-            str(row.seeds),
-            millions(row.parameters),
-            seconds(row.train_seconds),
-            Text(row_notes(row)),
-            style="bold" if row.rank == 1 else None,
-        )
+        table.add_row(*(Text(text(row)) for _, text in shown), style="bold" if row.rank == 1 else None)
     return table
 
 
 @contextmanager
 def step_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for one long piece of work; the callback takes (done, total)."""
-    bar = _bar(console)
+    bar = progress_bars(console)
     with bar:
         task = bar.add_task("predicting")
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -230,7 +221,7 @@ def step_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def retrain_progress(console: Console) -> Iterator[Callable[[str, int, int, float | None], None]]:
     """Progress of a retraining; the callback takes (phase, done, total, loss)."""
-    bar = _bar(console)
+    bar = progress_bars(console)
     tasks: dict[str, TaskID] = {}
 
     def report(phase: str, done: int, total: int, loss: float | None) -> None:
@@ -243,8 +234,12 @@ def retrain_progress(console: Console) -> Iterator[Callable[[str, int, int, floa
         yield report
 
 
-def _bar(console: Console) -> Progress:
+def progress_bars(console: Console) -> Progress:
+    """Bars with their share done and the time left."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
         console=console,
-    )  # fmt: skip
+    )

@@ -42,8 +42,8 @@ def predict_volumes(
         ratio = np.array(volume.spacing_um) / trained
         if on_note and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
             on_note(
-                f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was trained "
-                f"at {', '.join(sorted({spacing_text(tuple(s)) for s in trained}))} µm: expect thinner or thicker vessels"
+                f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was "
+                f"trained at {', '.join(sorted({spacing_text(tuple(s)) for s in trained}))} µm: expect errors in width"
             )
     return predict_all(
         bundle.reader, volumes, bundle.architecture.inference, accelerator, scratch=scratch, on_progress=on_progress

@@ -7,18 +7,14 @@ from pydantic import BaseModel, Field, TypeAdapter
 from results.record import Job, Outcome
 
 
-class _Message(BaseModel, frozen=True, extra="forbid"):
-    pass
-
-
-class Start(_Message):
+class Start(BaseModel, frozen=True, extra="forbid"):
     """Driver: train this candidate."""
 
     kind: Literal["start"] = "start"
     job: Job
 
 
-class Answer(_Message):
+class Answer(BaseModel, frozen=True, extra="forbid"):
     """Driver: go on, stop, or write a checkpoint and leave.
 
     `go` and `stop` answer a score; `leave` may come at any time.
@@ -29,14 +25,14 @@ class Answer(_Message):
     answer: Literal["go", "stop", "leave"]
 
 
-class Ready(_Message):
+class Ready(BaseModel, frozen=True, extra="forbid"):
     """Worker: the volumes are open, give me a job."""
 
     kind: Literal["ready"] = "ready"
     device: str
 
 
-class Progress(_Message):
+class Progress(BaseModel, frozen=True, extra="forbid"):
     """Worker: so far have I come."""
 
     kind: Literal["progress"] = "progress"
@@ -47,7 +43,7 @@ class Progress(_Message):
     loss: float | None
 
 
-class Scored(_Message):
+class Scored(BaseModel, frozen=True, extra="forbid"):
     """Worker: the score at a rung; waits for an answer."""
 
     kind: Literal["scored"] = "scored"
@@ -56,7 +52,7 @@ class Scored(_Message):
     surface_dice: float
 
 
-class Finished(_Message):
+class Finished(BaseModel, frozen=True, extra="forbid"):
     """Worker: the training has ended, this way."""
 
     kind: Literal["finished"] = "finished"
@@ -64,7 +60,7 @@ class Finished(_Message):
     outcome: Outcome
 
 
-class Died(_Message):
+class Died(BaseModel, frozen=True, extra="forbid"):
     """Driver to itself: the worker of this trial is gone."""
 
     kind: Literal["died"] = "died"

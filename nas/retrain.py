@@ -71,7 +71,8 @@ def retrain(
     """Train a job at full length and write its bundle to `path`; resumes from a checkpoint beside it.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on, and `threshold`, which the search found, is the bundle's. Raises InputError if the loss becomes non-finite.
+    left to score on, and `threshold`, which the search found, is the bundle's. Raises InputError if the loss becomes
+    non-finite.
     """
     accelerator = make_accelerator(job.fit.precision, config.device)
     torch.manual_seed(job.seed)

@@ -23,7 +23,8 @@ def open_run(
     """Configuration and run folder of `nas search`.
 
     Without a file or a preset: the configuration that the run folder already has; else the preset demo, or where data
-    is given, sennet on a GPU and cpu without one. Raises InputError where the folder holds a search with other settings.
+    is given, sennet on a GPU and cpu without one. Raises InputError where the folder holds a search with other
+    settings.
     """
     if source is not None and preset is not None:
         raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
@@ -59,8 +60,8 @@ def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
     if different:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise InputError(
-            f"{folder.path} holds a search with other settings: {'; '.join(different[:3])}{more}; choose another --run, "
-            f"or go on with its own: nas search --run {folder.path}"
+            f"{folder.path} holds a search with other settings: {'; '.join(different[:3])}{more}; choose another "
+            f"--run, or go on with its own: nas search --run {folder.path}"
         )
 
 

@@ -1,6 +1,7 @@
 """SAMPLERS and PRUNERS: how the next candidate is chosen, and when one that lies behind is stopped."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 
 import optuna
@@ -10,13 +11,15 @@ from search_spaces.errors import unknown_name
 
 
 def _tpe(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(
-        n_startup_trials=config.random_trials,
-        multivariate=True,
-        group=True,  # models parameters that only some encoders have together with the others
-        constant_liar=True,  # keeps parallel workers apart
-        seed=seed,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is one, for years
+        return optuna.samplers.TPESampler(
+            n_startup_trials=config.random_trials,
+            multivariate=True,
+            group=True,  # models parameters that only some encoders have together with the others
+            constant_liar=True,  # keeps parallel workers apart
+            seed=seed,
+        )
 
 
 def _random(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:

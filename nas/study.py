@@ -39,7 +39,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:
-            known = known_parameters(config, fixed.candidate, recipe(config, fixed))
+            known = known_parameters(config.space, fixed.candidate, recipe(config, fixed))
             study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
     return study
 
@@ -80,7 +80,7 @@ def job_of(trial: Trial, config: SearchConfig) -> Job:
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
         candidate, fit, name = fixed.candidate, recipe(config, fixed), fixed.name
-        register(trial, config, candidate, fit)
+        register(trial, config.space, candidate, fit)
     else:
         candidate, fit = suggest(trial, config)
         name = describe(candidate, fit)

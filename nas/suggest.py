@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from nas.config import SearchConfig
 from search_spaces.candidate import Candidate
@@ -46,11 +47,10 @@ def suggest(trial: optuna.Trial, config: SearchConfig) -> tuple[Candidate, FitCo
 
     Only what can be built is offered. The same trial always gives the same point.
     """
-    space, choices = config.space, distributions(config.space)
+    space = config.space
 
     def choose(name: str, *given: str) -> Any:
-        parameter, values = choices(name, *given)
-        return trial.suggest_categorical(parameter, values)
+        return _ask(trial, *_parameter(space, name, *given))
 
     encoder = choose("encoder")
     decoder = choose("decoder", encoder)
@@ -62,94 +62,87 @@ def suggest(trial: optuna.Trial, config: SearchConfig) -> tuple[Candidate, FitCo
         slices_in=slices_in,
         slices_out=slices_in if choose("slices_out") == "all" else 1,
     )
-    fit = config.fit.model_copy(
-        update={
-            "crop": choose("crop", encoder, decoder),
-            "loss": choose("loss"),
-            "batch_size": choose("batch_size"),
-            "learning_rate": trial.suggest_float("learning_rate", *space.learning_rate, log=True),
-            "vessel_share": trial.suggest_float("vessel_share", *space.vessel_share),
-        }
-    )
-    return candidate, fit
+    recipe = {
+        "crop": choose("crop", encoder, decoder),
+        "loss": choose("loss"),
+        "batch_size": choose("batch_size"),
+        "learning_rate": choose("learning_rate"),
+        "vessel_share": choose("vessel_share"),
+    }
+    return candidate, config.fit.model_copy(update=recipe)
 
 
-def distributions(space: SearchSpace) -> Callable[..., tuple[str, tuple[Any, ...]]]:
-    """A function from a parameter, and what was chosen before it, to its name in the study and its values.
-
-    A parameter whose values depend on an earlier choice (a decoder that an encoder has no features for, a crop that
-    it cannot take) carries them in its name: Optuna wants one set of values a name, and the sampler then learns about
-    each set apart.
-    """
-    possible = buildable(space)
-
-    def find(name: str, *given: str) -> tuple[str, tuple[Any, ...]]:
-        table: dict[str, tuple[tuple[Any, ...], Callable[..., tuple[Any, ...]]]] = {
-            "encoder": (space.encoders, possible.encoders),
-            "decoder": (space.decoders, possible.decoders),
-            "encoder_weights": (space.encoder_weights, lambda encoder: weights_for(space, encoder)),
-            "crop": (space.crops, possible.crops),
-            "slices_in": (space.slices_in, lambda: space.slices_in),
-            "slices_out": (space.slices_out, lambda: space.slices_out),
-            "loss": (space.losses, lambda: space.losses),
-            "batch_size": (space.batch_sizes, lambda: space.batch_sizes),
-        }
-        every, some = table[name]
-        values = some(*given)
-        return (name if len(values) == len(every) else f"{name} of {', '.join(map(str, values))}"), values
-
-    return find
-
-
-def known_parameters(config: SearchConfig, candidate: Candidate, fit: FitConfig) -> dict[str, Any]:
+def known_parameters(space: SearchSpace, candidate: Candidate, fit: FitConfig) -> dict[str, Any]:
     """The parameters of a fixed trial that the space could have suggested, by their names in the study."""
-    space, choices = config.space, distributions(config.space)
-    known: dict[str, Any] = {}
-    steps: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("encoder", candidate.encoder, ()),
-        ("decoder", candidate.decoder, (candidate.encoder,)),
-        ("encoder_weights", candidate.encoder_weights, (candidate.encoder,)),
-        ("crop", fit.crop, (candidate.encoder, candidate.decoder)),
-        ("slices_in", candidate.slices_in, ()),
-        ("slices_out", "middle" if candidate.slices_out == 1 else "all", ()),
-        ("loss", fit.loss, ()),
-        ("batch_size", fit.batch_size, ()),
+    return {name: value for name, (_, value) in _known(space, candidate, fit).items()}
+
+
+def register(trial: optuna.Trial, space: SearchSpace, candidate: Candidate, fit: FitConfig) -> None:
+    """Enter a fixed trial's known parameters as if they had been suggested, so that the sampler learns from them."""
+    for name, (distribution, _) in _known(space, candidate, fit).items():
+        _ask(trial, name, distribution)
+
+
+def _known(
+    space: SearchSpace, candidate: Candidate, fit: FitConfig
+) -> dict[str, tuple[CategoricalDistribution | FloatDistribution, Any]]:
+    encoder, decoder = candidate.encoder, candidate.decoder
+    wanted: list[tuple[str, tuple[str, ...], Any]] = [
+        ("encoder", (), encoder),
+        ("decoder", (encoder,), decoder),
+        ("encoder_weights", (encoder,), candidate.encoder_weights),
+        ("crop", (encoder, decoder), fit.crop),
+        ("slices_in", (), candidate.slices_in),
+        ("slices_out", (), "middle" if candidate.slices_out == 1 else "all"),
+        ("loss", (), fit.loss),
+        ("batch_size", (), fit.batch_size),
+        ("learning_rate", (), fit.learning_rate),
+        ("vessel_share", (), fit.vessel_share),
     ]
-    for name, value, given in steps:
-        if given and given[0] not in space.encoders:
-            continue
-        parameter, values = choices(name, *given)
-        if value in values:
-            known[parameter] = value
-    for name, number, (low, high) in (
-        ("learning_rate", fit.learning_rate, space.learning_rate),
-        ("vessel_share", fit.vessel_share, space.vessel_share),
-    ):
-        if low <= number <= high:
-            known[name] = number
-    return known
+    found = {}
+    for name, given, value in wanted:
+        parameter, distribution = _parameter(space, name, *given)
+        inside = (
+            value in distribution.choices
+            if isinstance(distribution, CategoricalDistribution)
+            else distribution.low <= value <= distribution.high
+        )
+        if inside:
+            found[parameter] = (distribution, value)
+    return found
 
 
-def register(trial: optuna.Trial, config: SearchConfig, candidate: Candidate, fit: FitConfig) -> None:
-    """Enter a fixed trial's parameters into the study as if they had been suggested, so that the sampler learns."""
-    known = known_parameters(config, candidate, fit)
-    choices = distributions(config.space)
-    for name, given in (
-        ("encoder", ()),
-        ("decoder", (candidate.encoder,)),
-        ("encoder_weights", (candidate.encoder,)),
-        ("crop", (candidate.encoder, candidate.decoder)),
-        ("slices_in", ()),
-        ("slices_out", ()),
-        ("loss", ()),
-        ("batch_size", ()),
-    ):
-        if given and given[0] not in config.space.encoders:
-            continue
-        parameter, values = choices(name, *given)
-        if parameter in known:
-            trial.suggest_categorical(parameter, values)
-    if "learning_rate" in known:
-        trial.suggest_float("learning_rate", *config.space.learning_rate, log=True)
-    if "vessel_share" in known:
-        trial.suggest_float("vessel_share", *config.space.vessel_share)
+def _ask(trial: optuna.Trial, name: str, distribution: CategoricalDistribution | FloatDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def _parameter(
+    space: SearchSpace, name: str, *given: str
+) -> tuple[str, CategoricalDistribution | FloatDistribution]:
+    """A parameter's name in the study and its values, after the choices `given` that it depends on.
+
+    Where these leave it only some of its values (a decoder that an encoder has no features for, a crop that it cannot
+    take) the name tells which: Optuna wants one set of values a name, and the sampler then learns about each set apart.
+    """
+    if name == "learning_rate":
+        return name, FloatDistribution(*space.learning_rate, log=True)
+    if name == "vessel_share":
+        return name, FloatDistribution(*space.vessel_share)
+    possible = buildable(space)
+    table: dict[str, tuple[tuple[Any, ...], Callable[..., tuple[Any, ...]]]] = {
+        "encoder": (space.encoders, possible.encoders),
+        "decoder": (space.decoders, possible.decoders),
+        "encoder_weights": (space.encoder_weights, lambda encoder: weights_for(space, encoder)),
+        "crop": (space.crops, possible.crops),
+        "slices_in": (space.slices_in, lambda: space.slices_in),
+        "slices_out": (space.slices_out, lambda: space.slices_out),
+        "loss": (space.losses, lambda: space.losses),
+        "batch_size": (space.batch_sizes, lambda: space.batch_sizes),
+    }
+    every, some = table[name]
+    values = some(*given) or ("none",)
+    return (name if len(values) == len(every) else f"{name} of {', '.join(map(str, values))}"), CategoricalDistribution(
+        values
+    )

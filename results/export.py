@@ -193,8 +193,9 @@ slices at once). Found by vessel-nas {architecture.provenance.version}, study {a
 {result}
 
 ## Use
-`nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched for
-each volume so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1. Trained at a voxel spacing of {spacing} µm.
+`nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
+for each volume so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1. Trained at a voxel
+spacing of {spacing} µm.
 
 ## Network and training
 | | |
@@ -211,8 +212,8 @@ each volume so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} f
 def to_onnx(bundle: Bundle) -> tuple[Path, float]:
     """Write model.onnx into a bundle; its path and the largest difference to torch's output.
 
-    The graph takes float (B, slices_in, crop, crop) with any B and gives logits. The difference is measured with onnxruntime on
-    random input. Raises InputError where the extra `onnx` is not installed.
+    The graph takes float (B, slices_in, crop, crop) with any B and gives logits. The difference is measured with
+    onnxruntime on random input. Raises InputError where the extra `onnx` is not installed.
     """
     try:
         import onnxruntime

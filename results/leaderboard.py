@@ -183,7 +183,7 @@ def to_markdown(board: Leaderboard) -> str:
         "",
         f"Held-out: **{board.held_out}**. Metric: {board.metric}.",
         "",
-        "| rank | trial | network | surface dice | 95 % interval | voxel dice | seeds | parameters | training | notes |",
+        "| rank | trial | network | surface dice | 95 % interval | voxel dice | seeds | size | training | notes |",
         "|---:|---:|---|---:|---|---:|---:|---:|---:|---|",
     ]
     for row in board.rows:

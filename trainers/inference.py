@@ -99,7 +99,7 @@ def predict(
     return levels
 
 
-def usable_axes(volume: Volume, axes: tuple[Literal[0, 1, 2], ...], crop: int) -> tuple[int, ...]:
+def usable_axes(volume: Volume, axes: tuple[int, ...], crop: int) -> tuple[int, ...]:
     """The axes whose planes are at least half a crop in both directions."""
     usable = tuple(a for a in axes if min(n for i, n in enumerate(volume.shape) if i != a) * 2 >= crop)
     if not usable:
