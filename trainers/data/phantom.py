@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 # Relative grey values: surroundings at 0, tissue around 1. Seen in HiP-CT of human kidneys: the lumen lies between
 # surroundings and tissue, the wall above all tissue, cortex and medulla apart by a little.
 AIR, SINUS, CORTEX, MEDULLA, CAPSULE = 0.0, 0.55, 1.0, 0.88, 1.45
-LUMEN, WALL = 0.25, 1.5
+LUMEN, WALL = 0.25, 1.4
 
 
 class PhantomConfig(BaseModel, frozen=True, extra="forbid"):

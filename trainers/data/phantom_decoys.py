@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Point = NDArray[np.float64]  # (3,): z, y, x in voxels
 Floats = NDArray[np.float32]
 
-# Relative grey values, with surroundings at 0, lumens at 0.25, tissue around 1 and walls at 1.5.
+# Relative grey values, with surroundings at 0, lumens at 0.25, tissue around 1 and walls at 1.4.
 DARK, BRIGHT = (0.05, 0.5), (1.3, 1.7)
 KINDS = {"tubule": 0.55, "cyst": 0.18, "crack": 0.17, "spot": 0.1}  # and how often each is drawn
 
