@@ -225,12 +225,10 @@ def count_thresholds(
             any_below = _pad_row(probabilities, layer - 1, y, padded[now, 0])
             any_above = _pad_row(probabilities, layer, y, padded[now, 1])
             any_vessel = _pair_row(target, layer, y, pairs[now])
-            if any_above | (any_vessel >> 4):
-                _count_voxels(probabilities[layer, y], target[layer, y], voxels)
             if any_below | any_above | any_vessel | before:
                 _code_row(pairs[old], pairs[now], codes)
                 corners = (padded[old, 0], padded[now, 0], padded[old, 1], padded[now, 1])
-                _count_changes(corners, codes, keys, area_class, changes, touched, target_cubes)
+                _count_changes(corners, codes, keys, area_class, changes, touched, target_cubes, voxels)
             before = any_below | any_above | any_vessel
 
 
@@ -250,25 +248,6 @@ def _pad_row(voxels: Voxels, z: int, y: int, row: Voxels) -> np.uint8:
 
 
 @_compiled
-def _count_voxels(probabilities: Voxels, target: Voxels, voxels: Counts) -> None:
-    for start in range(0, len(probabilities), _RUN):
-        run_p, run_t = probabilities[start : start + _RUN], target[start : start + _RUN]
-        if _is_constant(run_p, run_p[0]) and _is_constant(run_t, run_t[0]):
-            voxels[1 if run_t[0] else 0, run_p[0]] += len(run_p)
-            continue
-        for x in range(len(run_p)):
-            voxels[1 if run_t[x] else 0, run_p[x]] += 1
-
-
-@_compiled
-def _is_constant(voxels: Voxels, value: np.uint8) -> bool:
-    mixed = np.uint8(0)
-    for x in range(len(voxels)):
-        mixed = np.uint8(mixed | np.uint8(voxels[x] ^ value))
-    return bool(mixed == 0)
-
-
-@_compiled
 def _count_changes(
     corners: tuple[Voxels, Voxels, Voxels, Voxels],
     codes_t: Voxels,
@@ -277,29 +256,54 @@ def _count_changes(
     changes: Counts,
     touched: Counts,
     target_cubes: Counts,
+    voxels: Counts,
 ) -> None:
-    for start in range(0, len(codes_t), _RUN):
-        stop = start + _RUN + 1
-        run_t = codes_t[start : start + _RUN]
-        unchanging = _no_surface(run_t)
-        for row in range(4):
-            values = corners[row][start:stop]
-            unchanging = unchanging and _is_constant(values, corners[0][start])
-        if unchanging:
+    """Count a row of cubes; each stands for its last voxel (bit 7 of its code) too."""
+    for start in range(np.uint64(0), np.uint64(len(codes_t)), np.uint64(_RUN)):
+        value = corners[3][start + np.uint64(1)]
+        if _is_constant(corners, codes_t, start):
+            voxels[codes_t[start] >> 7, value] += _RUN
             continue
-        for row in range(4):
-            _write_keys(corners[row][start:stop], np.uint16(2 * row), keys[2 * row * _RUN :])
+        _write_keys(corners, start, keys)
         _sort_keys(keys)
-        _count_cubes(keys, run_t, area_class, changes, touched, target_cubes)
+        _count_cubes(keys, codes_t[start : start + np.uint64(_RUN)], area_class, changes, touched, target_cubes)
+        for i in range(_RUN):
+            x = start + np.uint64(i)
+            in_target, probability = codes_t[x] >> 7, corners[3][x + np.uint64(1)]
+            if in_target | probability:  # most are neither, and adding to one place again and again is slow
+                voxels[in_target, probability] += 1
 
 
 @_compiled
-def _write_keys(values: Voxels, corner: np.uint16, keys: NDArray[np.uint16]) -> None:
-    """Probability * 8 + bit of the corner, for the two corners of each cube that lie in this row of voxels."""
-    for x in range(_RUN):
-        keys[x] = np.uint16(values[x] << 3) | corner
-    for x in range(_RUN):
-        keys[_RUN + x] = np.uint16(values[x + 1] << 3) | corner | np.uint16(1)
+def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels, start: int) -> bool:
+    """Whether all probabilities of a run of cubes are equal, and all or none of its voxels in the target."""
+    a, b, c, d = corners
+    value, code = a[start], codes_t[start]
+    end = start + np.uint64(_RUN)
+    mixed = np.uint8((a[end] ^ value) | (b[end] ^ value) | (c[end] ^ value) | (d[end] ^ value) | (code + 1 & 254))
+    for i in range(_RUN):
+        x = start + np.uint64(i)
+        mixed = np.uint8(mixed | np.uint8(a[x] ^ value) | np.uint8(b[x] ^ value))
+        mixed = np.uint8(mixed | np.uint8(c[x] ^ value) | np.uint8(d[x] ^ value) | np.uint8(codes_t[x] ^ code))
+    return bool(mixed == 0)
+
+
+@_compiled
+def _write_keys(corners: tuple[Voxels, Voxels, Voxels, Voxels], start: int, keys: NDArray[np.uint16]) -> None:
+    """Probability * 8 + bit of the corner: sorted by probability, the corner comes along."""
+    a, b, c, d = corners
+    for i in range(_RUN):
+        x = start + np.uint64(i)
+        keys[i] = np.uint16(a[x] << 3)
+        keys[2 * _RUN + i] = np.uint16(b[x] << 3 | 2)
+        keys[4 * _RUN + i] = np.uint16(c[x] << 3 | 4)
+        keys[6 * _RUN + i] = np.uint16(d[x] << 3 | 6)
+    for i in range(_RUN):
+        x = start + np.uint64(i + 1)
+        keys[_RUN + i] = np.uint16(a[x] << 3 | 1)
+        keys[3 * _RUN + i] = np.uint16(b[x] << 3 | 3)
+        keys[5 * _RUN + i] = np.uint16(c[x] << 3 | 5)
+        keys[7 * _RUN + i] = np.uint16(d[x] << 3 | 7)
 
 
 @_compiled
