@@ -28,15 +28,17 @@ from trainers.data.sources import scan_one
 
 HEIGHT, WIDTH = 1303, 912  # kidney_1_dense
 EDGE, SLICES = 256, 5
-PEAK = """
-import resource, sys
+PEAK = r"""
+import re, sys
 from pathlib import Path
 from trainers.data.prepare import prepare
 from trainers.data.sources import scan_one
 source = scan_one(Path(sys.argv[1]))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # getrusage would count what the parent had before exec
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
+before = peak()
 prepare(source, Path(sys.argv[2]))
-print(before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(before, peak())
 """
 
 
@@ -59,9 +61,7 @@ def report(scratch: Path, depth: int, repeats: int) -> None:
         f"{depth} slices of {HEIGHT} x {WIDTH}, uint16 images and uint8 labels, {gigabytes:.2f} GB of voxels, ", end=""
     )
     print(f"{repeats} repeats, the three taken in turn; median (least to most).\n")
-    print(
-        "| TIFF | tifffile, one thread (s) | tifffile, as many threads as cores (s) | prepare (s) | prepare / one thread |"
-    )
+    print("| TIFF | tifffile, one thread (s) | tifffile, threads (s) | prepare (s) | prepare / one thread |")
     print("|---|---|---|---|---|")
     warm_up(scratch / "small")
     for compression in (None, "deflate"):
@@ -152,12 +152,8 @@ def slabs(volume: Path, cache: Path) -> None:
     image = prepare(source, cache).image
     opened = time.perf_counter() - started
     print(f"\nOpening the converted volume again: {opened * 1e3:.1f} ms.\n")
-    print(
-        f"Slabs of {SLICES} x {EDGE} x {EDGE} at random places of {image.size / 1e6:.0f} million voxels, contiguous copies:\n"
-    )
-    print(
-        "| slab's axis | memory map: median (ms) | 95th percentile (ms) | TIFF slices: median (ms) |\n|---|---|---|---|"
-    )
+    print(f"Slabs of {SLICES} x {EDGE} x {EDGE} at random places of {image.size / 1e6:.0f} million voxels, copied:\n")
+    print("| axis | memory map: median (ms) | 95th percentile (ms) | TIFF slices: median (ms) |\n|---|---|---|---|")
     files = sorted((volume / "images").iterdir())
     everything: list[float] = []
     for axis, name in enumerate("zyx"):

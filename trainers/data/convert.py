@@ -28,7 +28,7 @@ OnProgress = Callable[[int, int], None]
 IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"
 _PROGRESS = "progress.json"
 # A kill loses at most so much work; what is recorded as done is on the disk.
-CHECKPOINT_SECONDS = 2.0
+CHECKPOINT_SECONDS = 0.5
 _Result = TypeVar("_Result")
 
 _THREADS = min(4, os.cpu_count() or 1)
@@ -62,6 +62,7 @@ def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note
     passes = 2 if scaled else 1
     if scaled and progress.scaling is None:
         progress = Progress(scaling=_scan_range(source, lambda done: on_progress(done, passes * depth)))
+        _record(folder, progress, [])
     notes = what_is_changed(source.image, progress.scaling)
     for note in notes:
         on_note(f"{source.name}: {note}")
@@ -74,17 +75,22 @@ def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note
             label_file = open_files.enter_context(_array_file(folder / LABEL, np.uint8, source.shape, progress.slices))
         files = [file for file in (image_file, label_file) if file is not None]
         _measure_again(source, folder, progress.slices, running)
-        recorded = time.monotonic()
+        recorder, recording, recorded = open_files.enter_context(ThreadPoolExecutor(1)), None, time.monotonic()
         for block in _blocks(source, progress):
             _write(image_file, block.image.data)
             if label_file is not None and block.label is not None:
                 _write(label_file, block.label.data)
             running.add(block.measures)
             done = block.start + len(block.image)
-            if time.monotonic() - recorded > CHECKPOINT_SECONDS:
-                _record(folder, progress.model_copy(update={"slices": done}), files)
+            if time.monotonic() - recorded > CHECKPOINT_SECONDS and (recording is None or recording.done()):
+                if recording is not None:
+                    recording.result()  # a disk that is full may say so only here
+                # Beside the conversion, which goes on while the disk writes.
+                recording = recorder.submit(_record, folder, progress.model_copy(update={"slices": done}), files)
                 recorded = time.monotonic()
             on_progress(before + done, passes * depth)
+        if recording is not None:
+            recording.result()
         _record(folder, progress.model_copy(update={"slices": depth}), files)
     with (folder / VESSELS).open("wb") as file:
         np.save(file, running.vessel_voxels(), allow_pickle=False)
@@ -104,6 +110,8 @@ def read_progress(source: VolumeSource, folder: Path) -> Progress:
     """How far an earlier conversion came; nothing where its files are not as long as it says."""
     try:
         progress = Progress.model_validate_json((folder / _PROGRESS).read_bytes())
+        if not progress.slices:
+            return progress
         lengths = [(IMAGE, np.uint16)] if source.label is None else [(IMAGE, np.uint16), (LABEL, np.uint8)]
         whole = all(
             (folder / name).stat().st_size >= _end(dtype, source.shape, progress.slices) for name, dtype in lengths

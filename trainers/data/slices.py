@@ -14,8 +14,9 @@ from trainers.data.volume import Spacing
 
 ReadBlock = Callable[[int, int], NDArray[Any]]
 
-# A block is what is read, converted and written at once: large enough to hide the cost of a call, small against memory.
-BLOCK_BYTES = 16 * 2**20
+# A block is what is read, converted and written at once: large enough to hide the cost of a call, small
+# enough to stay in the processor's cache from reading to writing.
+BLOCK_BYTES = 6 * 2**20
 # A chunk of a chunked file is decoded whole, so a block as deep as the chunks is worth more memory than that.
 CHUNK_BLOCK_BYTES = 160 * 2**20
 

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ MAX_SLICE_BYTES = 2**30
 _DECODING_ERRORS = (struct.error, ValueError, OSError, RuntimeError, IndexError, KeyError, TypeError, ArithmeticError)
 
 _UNCOMPRESSED, _PALETTE, _SEPARATE_PLANES = 1, 3, 2  # values of the tags Compression, Photometric, PlanarConfig
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 
 
@@ -41,13 +43,7 @@ class TiffFolder(Slices):
         def read(start: int, stop: int) -> NDArray[Any]:
             block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
             for z in range(start, stop):
-                one = read_slice(self.files[z], self.shape[1:], self.files[0])
-                if one.dtype != self.dtype or one.shape != block.shape[1:]:
-                    raise InputError(
-                        f"{self.files[z]}: {_kind(one.dtype, one.shape)}, but {self.files[0].name} is "
-                        f"{_kind(self.dtype, block.shape[1:])}; all slices of a volume must be alike"
-                    )
-                block[z - start] = one
+                read_slice(self.files[z], block[z - start], self.files[0])
             return block
 
         yield read
@@ -82,7 +78,11 @@ class TiffPages(Slices):
                         # ImageJ writes large stacks as one page and one run of voxels.
                         dtype = self.dtype.newbyteorder(tif.byteorder)
                         return np.array(np.memmap(self.path, dtype, "r", series.dataoffset, self.shape)[start:stop])
-                    return np.stack([_decode(tif, series.pages[z], self.path) for z in range(start, stop)])
+                    sample_axis = (self.samples,) if self.samples > 1 else ()
+                    block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
+                    for z in range(start, stop):
+                        _decode(tif, series.pages[z], self.path, block[z - start])
+                    return block
                 except InputError:
                     raise
                 except _DECODING_ERRORS as error:
@@ -141,17 +141,26 @@ def count_pages(path: Path) -> int:
     return open_pages(path).shape[0]
 
 
-def read_slice(path: Path, expected: tuple[int, ...], like: Path) -> NDArray[Any]:
-    """One slice, (H, W) or (H, W, samples); its header must announce the expected (H, W), which `like` has."""
+def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
+    """Read one slice into an array of (H, W) or (H, W, samples), which is what `like` holds.
+
+    Raises InputError for a slice of another shape or type.
+    """
     with _opened(path) as tif:
         page = _single_page(tif, path)
-        if _height_width(page) != expected:
-            height, width = _height_width(page)
+        height, width = _height_width(page)
+        if (height, width) != into.shape[:2]:
             raise InputError(
-                f"{path}: {height} x {width} voxels, but {like.name} has {expected[0]} x {expected[1]}; "
+                f"{path}: {height} x {width} voxels, but {like.name} has {into.shape[0]} x {into.shape[1]}; "
                 "all slices of a volume must have one shape"
             )
-        return _decode(tif, page, path)
+        samples = into.shape[2] if into.ndim == 3 else 1
+        if _native(page.dtype) != into.dtype or page.samplesperpixel != samples:
+            raise InputError(
+                f"{path}: {_kind(page.dtype, page.samplesperpixel)}, but {like.name} is "
+                f"{_kind(into.dtype, samples)}; all slices of a volume must be alike"
+            )
+        _decode(tif, page, path, into)
 
 
 @contextmanager
@@ -190,17 +199,19 @@ def _check_header(page: Any, path: Path, file_bytes: int) -> None:
         raise InputError(f"{path}: a palette TIFF holds colours, not grey values; write it again as 16-bit grey")
 
 
-def _decode(tif: Any, page: Any, path: Path) -> NDArray[Any]:
+def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > tif.filehandle.size:
         raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, its voxels end later")
     try:
-        decoded: NDArray[Any] = page.asarray()
+        if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
+            into[:] = np.moveaxis(page.asarray(), 0, -1)
+        elif tif.byteorder == _NATIVE_ORDER:
+            page.asarray(out=into)
+        else:
+            into[:] = page.asarray()
     except _DECODING_ERRORS as error:
         raise _damaged(path, error) from error
-    if page.keyframe.planarconfig == _SEPARATE_PLANES and decoded.ndim == 3:
-        decoded = np.moveaxis(decoded, 0, -1)
-    return decoded
 
 
 def _native(dtype: Any) -> np.dtype[Any]:
@@ -209,8 +220,8 @@ def _native(dtype: Any) -> np.dtype[Any]:
     return native
 
 
-def _kind(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
-    return f"{dtype} {'colour' if len(shape) == 3 else 'grey'}"
+def _kind(dtype: Any, samples: int) -> str:
+    return f"{dtype} {'colour' if samples > 1 else 'grey'}"
 
 
 def _height_width(page: Any) -> tuple[int, int]:
