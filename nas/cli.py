@@ -12,11 +12,11 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from nas.environment import ENVIRONMENT
 from search_spaces.errors import InputError
 
-# Before any library is imported: nothing asks the network during a search.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Before torch and albumentations are imported, which read it then.
+os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
 
 app = typer.Typer(
     name="nas",

@@ -12,6 +12,7 @@ from types import TracebackType
 import psutil
 import torch
 
+from nas.environment import ENVIRONMENT
 from nas.protocol import Answer, Died, Finished, Progress, Ready, Scored, Start, from_worker
 from results.record import Job
 from results.run_folder import RunFolder
@@ -38,8 +39,7 @@ class _Worker:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks the network at import
-            "HF_HUB_OFFLINE": "1",
+            **ENVIRONMENT,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nas.worker", str(folder.path), device],

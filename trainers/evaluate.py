@@ -22,7 +22,7 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
 
     slabs: PositiveInt = 8  # runs of slices a volume is cut into; the blocks of cross-fitting and bootstrap
     resamples: PositiveInt = 2_000  # bootstrap draws of the interval
-    rung_slices: PositiveInt | None = 64  # slices a volume scored before the end of a trial; None: all
+    rung_slices: PositiveInt | None = None  # slices a volume scored before the end of a trial; None: all
     rung_axes: tuple[Literal[0, 1, 2], ...] = (0,)  # axes predicted along before the end of a trial
 
 

@@ -38,7 +38,7 @@ class FitConfig(BaseModel, frozen=True, extra="forbid"):
     learning_rate: PositiveFloat = 6e-5  # the peak of the one-cycle schedule
     weight_decay: NonNegativeFloat = 0.01  # AdamW's; not on biases and normalisation scales
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps in which the learning rate rises
-    gradient_clip: PositiveFloat | None = 1.0  # norm of the whole gradient
+    gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient
     average_decay: float = Field(default=0.99, ge=0, lt=1)  # of the weight average that is scored
     vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
     augmentation: str = "standard"  # a name in AUGMENTATIONS

@@ -28,7 +28,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(_F, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # no folder to keep it in may be written, as in some containers: compile in each process
+        return cast(_F, numba.njit(nogil=True)(function))
 
 
 @_compiled

@@ -15,6 +15,7 @@ from trainers.metrics.surface_area import surface_areas
 
 THRESHOLDS = np.arange(1, 256)  # the mask at threshold t is `probabilities >= t`; column t - 1 of every array below
 _LAYERS = 16  # cube layers counted at a time by one thread
+_CUBES = 2**28  # at most in those layers: kernels count in 32 bits, up to seven times a cube
 
 Slabs = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
 
@@ -97,10 +98,11 @@ def surface_curve(
         cube_kernels.count_thresholds(block.slices_of(values), block.slices_of(voxels_t), *layers, area_class, *counts)
         return counts
 
+    layers = max(1, min(_LAYERS, _CUBES // values[0].size))
     work = [
         (slab, block)
         for slab, (first, last) in enumerate(pairwise(edges))
-        for block in cube_layers.blocks(len(values), first, last, _LAYERS)
+        for block in cube_layers.blocks(len(values), first, last, layers)
     ]
     sums = [[np.zeros(shape, np.int64) for shape in shapes] for _ in slab_starts]
     for (slab, block), counts in zip(work, cube_layers.run(count, [block for _, block in work]), strict=True):
