@@ -61,8 +61,10 @@ def report(scratch: Path, depth: int, repeats: int) -> None:
         f"{depth} slices of {HEIGHT} x {WIDTH}, uint16 images and uint8 labels, {gigabytes:.2f} GB of voxels, ", end=""
     )
     print(f"{repeats} repeats, the three taken in turn; median (least to most).\n")
-    print("| TIFF | tifffile, one thread (s) | tifffile, threads (s) | prepare (s) | prepare / one thread |")
-    print("|---|---|---|---|---|")
+    print(
+        "| TIFF | tifffile, one thread (s) | tifffile, threads (s) | prepare (s) | prepare / one thread | CPU seconds of the three |"
+    )
+    print("|---|---|---|---|---|---|")
     warm_up(scratch / "small")
     for compression in (None, "deflate"):
         volume = write_volume(scratch / (compression or "uncompressed"), depth, compression)
@@ -132,17 +134,20 @@ def compare(volume: Path, cache: Path, name: str, repeats: int) -> None:
 
     read_in_turn()
     times: dict[Callable[[], None], list[float]] = {read_in_turn: [], read_by_threads: [], convert: []}
+    busy: dict[Callable[[], None], list[float]] = {read_in_turn: [], read_by_threads: [], convert: []}
     for _ in range(repeats):
         for measured, seconds in times.items():
             shutil.rmtree(cache, ignore_errors=True)
-            started = time.perf_counter()
+            started, working = time.perf_counter(), time.process_time()
             measured()
             seconds.append(time.perf_counter() - started)
+            busy[measured].append(time.process_time() - working)
     cells = [
         f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})" for seconds in times.values()
     ]
     ratio = statistics.median(times[convert]) / statistics.median(times[read_in_turn])
-    print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
+    cpu = " / ".join(f"{statistics.median(seconds):.2f}" for seconds in busy.values())
+    print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {cpu} |", flush=True)
 
 
 def slabs(volume: Path, cache: Path) -> None:

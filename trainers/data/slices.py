@@ -16,7 +16,7 @@ ReadBlock = Callable[[int, int], NDArray[Any]]
 
 # A block is what is read, converted and written at once: large enough to hide the cost of a call, small
 # enough to stay in the processor's cache from reading to writing.
-BLOCK_BYTES = 6 * 2**20
+BLOCK_BYTES = 3 * 2**20
 # A chunk of a chunked file is decoded whole, so a block as deep as the chunks is worth more memory than that.
 CHUNK_BLOCK_BYTES = 160 * 2**20
 

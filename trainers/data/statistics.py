@@ -64,7 +64,8 @@ class RunningMeasures:
 
     def __post_init__(self) -> None:
         self._hash = hashlib.blake2b(repr(self.shape).encode(), digest_size=16)
-        self._vessels = np.zeros(0, np.int64)
+        self._vessels: list[NDArray[np.int64]] = []
+        self._kept = 0
 
     def add(self, block: BlockMeasures) -> None:
         """Add the next block."""
@@ -72,13 +73,15 @@ class RunningMeasures:
         self._hash.update(block.fingerprints.tobytes())
         self.vessel_count += block.vessel_voxels.size
         self.labelled_slices += block.labelled_slices
-        self._vessels = np.concatenate([self._vessels, block.vessel_voxels])
-        if self._vessels.size > 2 * MOST_VESSEL_VOXELS:
-            self._vessels = draw_million(self._vessels)
+        self._vessels.append(block.vessel_voxels)
+        self._kept += block.vessel_voxels.size
+        if self._kept > 2 * MOST_VESSEL_VOXELS:
+            self._vessels = [draw_million(np.concatenate(self._vessels))]
+            self._kept = self._vessels[0].size
 
     def vessel_voxels(self) -> NDArray[np.int64]:
         """Flat indices of labelled voxels in rising order: all of them, or a million drawn at random."""
-        return np.sort(draw_million(self._vessels))
+        return np.sort(draw_million(np.concatenate([np.zeros(0, np.int64), *self._vessels])))
 
     def statistics(self, has_label: bool, notes: list[str]) -> VolumeStatistics:
         """What is kept of it all."""
