@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from search_spaces.candidate import Candidate
@@ -162,7 +162,7 @@ def _on_meta(candidate: Candidate, size: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class _TrainingPass:
-    """What one forward and backward pass on the meta device told."""
+    """What one pass in training mode on the meta device told."""
 
     failure: str | None
     parameters: int = 0  # that get a gradient
@@ -174,14 +174,27 @@ def _training_pass(candidate: Candidate, crop: int, batch: int) -> _TrainingPass
     """Whatever the libraries raise is a reason to refuse the candidate, so everything is caught."""
     try:
         network = _on_meta(candidate, _size(candidate, crop)).train()
-        network.zero_grad(set_to_none=True)
         logits = network(torch.empty(batch, candidate.slices_in, crop, crop, device="meta"))
-        logits.sum().backward()
     except Exception as error:
         return _TrainingPass(" ".join(str(error).split()) or type(error).__name__)
     wanted = (batch, candidate.slices_out, crop, crop)
     if tuple(logits.shape) != wanted:
         return _TrainingPass(f"it gives {tuple(logits.shape)} instead of {wanted}")
     named = dict(network.named_parameters())
-    unused = frozenset(name for name, parameter in named.items() if parameter.grad is None)
+    reached = _reached_by_gradient(logits)
+    unused = frozenset(name for name, parameter in named.items() if parameter not in reached)
     return _TrainingPass(None, sum(p.numel() for name, p in named.items() if name not in unused), unused)
+
+
+def _reached_by_gradient(output: Tensor) -> set[Tensor]:
+    """The parameters that `output` depends on, read from autograd's graph: a backward pass would take as long again."""
+    found, seen, stack = set(), set(), [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(node.variable)
+        stack.extend(following for following, _ in node.next_functions)
+    return found
