@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 3, {"a": torch.arange(4.0)}, {"note": "x"})
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    tensors, state = loaded
+    assert torch.equal(tensors["a"], torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    assert state == {"step": 3, "note": "x"}
+
+
+def test_nothing_saved_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path / "missing") is None
+
+
+def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+    for step in (9, 10, 100):
+        save_checkpoint(tmp_path, step, {"a": torch.zeros(1)}, {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
+
+
+@pytest.mark.parametrize("damaged", ["tensors.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damaged: str) -> None:
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
+    newest = save_checkpoint(tmp_path, 2, {"a": torch.zeros(1)}, {})
+    (newest / damaged).write_bytes(b"{half")
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded[1]["step"] == 1
+
+
+def test_a_checkpoint_half_written_does_not_count(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
+    half = tmp_path / ".step-00000002.999"
+    half.mkdir()
+    (half / "state.json").write_text('{"step": 2}')
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded[1]["step"] == 1
+
+
+def test_channels_last_tensors_keep_their_values(tmp_path: Path) -> None:
+    tensor = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    save_tensors({"a": tensor, "view": tensor[:, 1]}, tmp_path / "w.safetensors")
+    from safetensors.torch import load_file
+
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert torch.equal(loaded["a"], tensor)
+    assert torch.equal(loaded["view"], tensor[:, 1])

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.kidneys import tube
+from trainers.average import weight_average
+from trainers.data.patches import PatchSampler
+from trainers.fit import Fit, FitConfig, make_accelerator
+from trainers.step import NonFiniteLoss
+
+CONFIG = FitConfig(
+    steps=6, crop=16, batch_size=2, loss="bce", learning_rate=0.01, augmentation="flips", vessel_share=0.5
+)
+
+
+def _network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 1, 1)
+    )
+
+
+def _fit(config: FitConfig = CONFIG, network: nn.Module | None = None) -> Fit:
+    sampler = PatchSampler([tube("a")], 3, 1, config.crop, config.vessel_share, seed=5)
+    return Fit(network or _network(), sampler, config, 5, make_accelerator("float32", "cpu"))
+
+
+def _go_on(step: int, loss: float) -> bool:
+    return True
+
+
+def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken = _fit()
+    unbroken.run(6, _go_on)
+
+    first = _fit()
+    assert not first.run(6, lambda step, _: step < 3)
+    assert first.step == 3
+    first.save(tmp_path)
+    torch.manual_seed(999)  # another process would have drawn other numbers by now
+    second = _fit(network=_network(seed=7))
+    assert second.resume(tmp_path)
+    assert second.step == 3
+    second.run(6, _go_on)
+
+    for name, value in unbroken.averaged.state_dict().items():
+        assert torch.equal(value, second.averaged.state_dict()[name]), name
+    for name, value in unbroken.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def test_the_same_seed_trains_the_same_weights() -> None:
+    one = _fit()
+    one.run(3, _go_on)
+    other = _fit()
+    other.run(3, _go_on)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.averaged.state_dict().values(), other.averaged.state_dict().values(), strict=True)
+    )
+
+
+def test_training_lowers_the_loss() -> None:
+    losses: list[float] = []
+    fit = _fit(CONFIG.model_copy(update={"steps": 60, "learning_rate": 0.05}))
+    fit.run(60, lambda _, loss: bool(losses.append(loss)) or True)
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_a_fresh_training_has_nothing_to_resume(tmp_path: Path) -> None:
+    assert not _fit().resume(tmp_path)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_change() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:, :1] * self.weight * float("nan")
+
+    network = Broken()
+    with pytest.raises(NonFiniteLoss, match="nan"):
+        _fit(network=network).run(1, _go_on)
+    assert float(network.weight.detach()) == 1.0
+
+
+def test_biases_and_normalisation_are_not_decayed() -> None:
+    config = CONFIG.model_copy(update={"weight_decay": 0.5})
+    groups = _fit(config)._optimiser.param_groups
+    assert {(group["weight_decay"], len(group["params"])) for group in groups} == {(0.5, 2), (0.0, 4)}
+
+
+def test_the_average_of_few_steps_is_near_the_weights_not_the_start() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = weight_average(layer, decay=0.999)
+    nn.init.zeros_(layer.weight)
+    average.update_parameters(layer)  # the start: weight 0
+    nn.init.ones_(layer.weight)
+    for _ in range(30):
+        average.update_parameters(layer)
+    assert float(average.module.weight.detach()) > 0.9
+
+
+def test_the_average_counts_batches_as_whole_numbers() -> None:
+    norm = nn.BatchNorm1d(2)
+    average = weight_average(norm, decay=0.9)
+    for _ in range(3):
+        norm(torch.rand(4, 2))
+        average.update_parameters(norm)
+    assert int(average.module.num_batches_tracked) == 3

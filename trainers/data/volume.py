@@ -1,0 +1,47 @@
+"""Volume: the voxels of one scanned kidney, its vessel labels, and what is known of both."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spacing = tuple[float, float, float]
+
+# Grey values are stretched so that these percentiles of the volume fall on 0 and 1. Robust against dead and hot
+# pixels; one pair for the whole volume, because neighbouring slices must keep their relative brightness.
+LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
+# Lumens and bright walls lie outside the two percentiles and carry the information, so the clip is wide.
+CLIP_LOW, CLIP_HIGH = -1.0, 2.0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One scanned kidney, or a part of it; all arrays are (D, H, W) = (z, y, x), usually memory-mapped.
+
+    image: uint16. label: uint8, 0 or 1, or None where there is none. vessel_voxels: int64, (N,), flat indices of
+    labelled voxels (all of them, or a seeded random million), for sampling around vessels.
+    content_hash is equal for two volumes exactly if all their grey values and their shape are.
+    """
+
+    name: str
+    kidney: str
+    image: NDArray[np.uint16]
+    label: NDArray[np.uint8] | None
+    vessel_voxels: NDArray[np.int64]
+    spacing_um: Spacing  # voxel size along (D, H, W)
+    annotated: float  # share of the vessels that the labels hold, 0.0 to 1.0
+    grey_low: float  # grey value at LOW_PERCENTILE
+    grey_high: float  # grey value at HIGH_PERCENTILE
+    content_hash: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        depth, height, width = self.image.shape
+        return depth, height, width
+
+    def normalise(self, block: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Grey values of any block of this volume as float32: 0 and 1 at the two percentiles, clipped."""
+        scale = 1.0 / max(self.grey_high - self.grey_low, 1e-6)
+        scaled = (block.astype(np.float32) - np.float32(self.grey_low)) * np.float32(scale)
+        return np.clip(scaled, CLIP_LOW, CLIP_HIGH, out=scaled)
