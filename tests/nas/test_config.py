@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from nas.config import PRESETS, SearchConfig, parse_config, read_config, recipe, write_config
+from search_spaces.errors import InputError
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_complete_and_survives_being_written(preset: str, tmp_path: Path) -> None:
+    config = read_config(preset)
+    path = tmp_path / "config.toml"
+    path.write_text(write_config(config))
+    assert read_config(path) == config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_leaves_nothing_to_defaults_but_what_is_off(preset: str) -> None:
+    import tomllib
+    from importlib.resources import files
+
+    written = tomllib.loads(files("nas").joinpath("presets", f"{preset}.toml").read_text())
+    meant = tomllib.loads(write_config(read_config(preset)))
+    for section in ("study", "space", "fit", "inference", "score", "retrain"):
+        assert set(written[section]) == set(meant[section]), section
+
+
+def test_the_source_table_has_its_nine_rows() -> None:
+    config = read_config("source-table")
+    rows = [(f.candidate.encoder, f.candidate.encoder_weights, f.fit["loss"], f.fit["crop"]) for f in config.fixed]
+    assert rows == [
+        ("se_resnext50_32x4d", "imagenet", "focal", 256),
+        ("se_resnext50_32x4d", "imagenet", "bce", 256),
+        ("se_resnext50_32x4d", "imagenet", "dice", 256),
+        ("densenet161", "imagenet", "dice", 256),
+        ("efficientnet-b6", "imagenet", "dice", 256),
+        ("se_resnext101_32x4d", "imagenet", "dice", 256),
+        ("resnext101_32x8d", "imagenet", "dice", 256),
+        ("resnext101_32x16d", "instagram", "dice", 256),
+        ("resnext101_32x8d", "imagenet", "dice", 512),
+    ]
+    assert all(recipe(config, f).learning_rate == 6e-5 and f.candidate.slices_in == 5 for f in config.fixed)
+
+
+def test_off_survives_being_written(tmp_path: Path) -> None:
+    config = read_config("demo", ["fit.gradient_clip=none", "score.rung_slices=none", "study.minutes=none"])
+    assert (config.fit.gradient_clip, config.score.rung_slices, config.study.minutes) == (None, None, None)
+    path = tmp_path / "config.toml"
+    path.write_text(write_config(config))
+    assert read_config(path) == config
+
+
+def test_set_changes_one_value_and_reads_it_as_toml() -> None:
+    config = read_config("demo", ["study.trials=3", 'space.losses=["dice"]', "data.hold_out=phantom_1"])
+    assert config.study.trials == 3
+    assert config.space.losses == ("dice",)
+    assert config.data.hold_out == "phantom_1"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit.learning_rte=1e-3", "unknown key 'fit.learning_rte'; did you mean 'fit.learning_rate'"),
+        ("fi.steps=3", "unknown key 'fi'; did you mean 'fit'"),
+        ("study.trials=0", "study.trials = 0"),
+        ("study.trials=many", "study.trials = 'many'"),
+        ("fit.vessel_share=2", "fit.vessel_share = 2"),
+        ("trials", "--set takes section.key=value"),
+        ("study.trials.x=1", "'trials' is a value, not a section"),
+        ("space.learning_rate=[1e-2, 1e-3]", "space.learning_rate"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_config("demo", [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_in_a_fixed_trial_names_the_trial() -> None:
+    with pytest.raises(InputError, match=r"fixed trial 'x': unknown key 'stps'; did you mean 'steps'"):
+        parse_config({"fixed": [{"name": "x", "candidate": {}, "fit": {"stps": 3}}]}, "f.toml")
+
+
+def test_an_unknown_preset_names_the_near_one() -> None:
+    with pytest.raises(InputError, match="unknown preset 'sennett'; did you mean 'sennet'"):
+        read_config("sennett")
+
+
+@pytest.mark.parametrize("content", [b"study = [", b"\xff\xfe"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken.toml"):
+        read_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing.toml cannot be read"):
+        read_config(tmp_path / "missing.toml")
+
+
+def test_the_defaults_are_a_configuration() -> None:
+    assert parse_config({}, "empty") == SearchConfig()

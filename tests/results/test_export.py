@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from results.export import (
+    ARCHITECTURE,
+    CARD,
+    WEIGHTS,
+    Architecture,
+    Provenance,
+    read_bundle,
+    to_onnx,
+    write_bundle,
+)
+from search_spaces.candidate import Candidate
+from search_spaces.errors import InputError
+from search_spaces.network import build_network
+from trainers.evaluate import ScoreConfig
+from trainers.fit import FitConfig
+from trainers.inference import InferenceConfig
+
+CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+
+
+def architecture() -> Architecture:
+    return Architecture(
+        name="small",
+        candidate=CANDIDATE,
+        fit=FitConfig(crop=32),
+        voxel_spacing_um=((50.0, 50.0, 50.0),),
+        threshold=0.25,
+        inference=InferenceConfig(),
+        score_config=ScoreConfig(),
+        score=None,
+        parameters=1,
+        provenance=Provenance(
+            study="s", trial=3, seed=0, version="0", train_volumes={"a": "1"}, held_out_volumes={}, libraries={}
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = build_network(CANDIDATE, 32)
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "b", architecture(), network.state_dict())
+
+
+def test_a_bundle_rebuilds_the_same_network(bundle: Path) -> None:
+    torch.manual_seed(0)
+    original = build_network(CANDIDATE, 32).eval()
+    found = read_bundle(bundle)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(found.network(images), original(images))
+    assert found.architecture == architecture()
+
+
+def test_the_card_names_the_trial_the_data_and_the_threshold(bundle: Path) -> None:
+    card = (bundle / CARD).read_text()
+    assert all(text in card for text in ("trial\n3", "trained on | a", "threshold 0.250", "no held-out score"))
+
+
+def test_a_new_bundle_replaces_the_old_one_whole(bundle: Path, tmp_path: Path) -> None:
+    network = build_network(CANDIDATE, 32)
+    path = write_bundle(tmp_path / "b", architecture(), network.state_dict())
+    (path / "model.onnx").write_text("of the old weights")
+    write_bundle(path, architecture(), network.state_dict())
+    assert sorted(p.name for p in path.iterdir()) == [CARD, ARCHITECTURE, WEIGHTS]
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing is not a bundle: architecture.json"):
+        read_bundle(tmp_path / "nothing")
+
+
+def _copy(bundle: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "copy"
+    path.mkdir()
+    for file in bundle.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}'])
+def test_a_damaged_description_is_one_line(bundle: Path, tmp_path: Path, content: str) -> None:
+    path = _copy(bundle, tmp_path)
+    (path / ARCHITECTURE).write_text(content)
+    with pytest.raises(InputError, match=r"architecture.json does not describe a bundle") as caught:
+        read_bundle(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
+    path = _copy(bundle, tmp_path)
+    (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"weights.safetensors cannot be read"):
+        read_bundle(path)
+
+
+def test_weights_of_another_network_are_one_line(bundle: Path, tmp_path: Path) -> None:
+    path = _copy(bundle, tmp_path)
+    values = json.loads((path / ARCHITECTURE).read_text())
+    values["candidate"]["slices_in"] = 5
+    (path / ARCHITECTURE).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"does not fit its architecture.json") as caught:
+        read_bundle(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_normalisation_is_refused(bundle: Path, tmp_path: Path) -> None:
+    path = _copy(bundle, tmp_path)
+    values = json.loads((path / ARCHITECTURE).read_text())
+    values["normalisation"]["low_percentile"] = 10.0
+    (path / ARCHITECTURE).write_text(json.dumps(values))
+    with pytest.raises(InputError, match="stretched in another way"):
+        read_bundle(path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns about itself
+def test_onnx_answers_as_torch_does(bundle: Path, tmp_path: Path) -> None:
+    path, difference = to_onnx(read_bundle(_copy(bundle, tmp_path)))
+    assert path.name == "model.onnx"
+    assert difference < 1e-4
