@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from results.leaderboard import Leaderboard, interval, rank, seed_deviation, seconds, to_markdown
+from results.leaderboard import Leaderboard, interval, rank, seconds, seed_deviation, to_markdown
 from results.record import Job, Outcome, Record, State
 from search_spaces.candidate import Candidate
 from trainers.evaluate import Score, Slab, VolumeScore

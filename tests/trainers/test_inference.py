@@ -40,9 +40,7 @@ def _expected(volume: Volume) -> np.ndarray:
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("any_size", [True, False])
 @pytest.mark.parametrize("shape", [(24, 48, 48), (9, 30, 41), (17, 16, 50)])
-def test_every_voxel_gets_the_networks_answer_for_it(
-    shape: tuple[int, int, int], any_size: bool, outputs: int
-) -> None:
+def test_every_voxel_gets_the_networks_answer_for_it(shape: tuple[int, int, int], any_size: bool, outputs: int) -> None:
     volume = tube("a", shape)
     found = predict(_reader(outputs, any_size=any_size), volume, InferenceConfig(), CPU)
     assert found.dtype == np.uint8

@@ -1,5 +1,8 @@
 """Surface dice: by geometry, in its empty cases, and against the reference implementation."""
 
+import os
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +13,7 @@ import surface_distance
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.rle import decode, read_rles
 from trainers.metrics.surface_dice import surface_dice
 
 Spacing = tuple[float, float, float]
@@ -166,3 +170,28 @@ def test_what_cannot_be_scored_is_named(change: dict[str, object], named: str) -
     arguments = {"predicted": np.zeros((3, 4, 5), bool), "target": np.zeros((3, 4, 5), bool), **change}
     with pytest.raises(InputError, match=named):
         surface_dice(**arguments)
+
+
+@pytest.mark.slow
+def test_scores_where_no_folder_can_keep_compiled_functions() -> None:
+    # As in a container whose user may write nowhere: numba has no place for its cache.
+    code = """
+import numpy as np
+from trainers.metrics.surface_dice import surface_dice
+print(surface_dice(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool)))
+"""
+    nowhere = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
+    run = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=False)
+    assert run.stdout == "1.0\n", run.stderr
+
+
+@pytest.mark.data
+def test_a_real_vascular_tree_equals_the_reference(reference, real_data: Path) -> None:
+    rows = read_rles(real_data / "hipct_k3_dense_pseudomask" / "rles.csv")["kidney_3_dense"]
+    slices = [decode(rows[number].rle, 1706, 1510) for number in range(700, 740)]
+    target = np.stack(slices)[:, 600:900, 500:800]
+    predicted = np.roll(target, 1, axis=2)
+    assert target.any()
+    for tolerance in (0.0, 50.16):
+        expected = reference(predicted, target, SPACINGS[4], tolerance)
+        assert surface_dice(predicted, target, SPACINGS[4], tolerance) == pytest.approx(expected, abs=1e-12)

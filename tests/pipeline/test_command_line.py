@@ -1,0 +1,84 @@
+"""What the command line answers to mistakes: one line that names them, exit code 1, and nothing is lost."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("leaderboard",), "no run below results/runs; start one with `nas search`"),
+        (("status", "--run", "nowhere"), "nowhere is not a run folder"),
+        (("retrain", "best", "--run", "nowhere"), "nowhere is not a run folder"),
+        (("search", "--preset", "demmo"), "unknown preset 'demmo'; did you mean 'demo'"),
+        (("search", "missing.toml"), "missing.toml cannot be read"),
+        (("search", "--set", "study.trails=3"), "unknown key 'study.trails'; did you mean 'study.trials'"),
+        (("search", "--families", "cells"), "space.families"),
+        (("search", "--data", "no_scans", "--hold-out", "k"), "no_scans: there is no such file or folder"),
+        (("predict", "no_bundle", "scan"), "no_bundle is not a bundle"),
+        (("score", "a.npy", "b.npy"), "a.npy"),
+        (("score", "a.npy", "b.npy", "--spacing-um", "1,2"), "--spacing-um takes one positive number or three"),
+        (("data", "check", "no_scans"), "no_scans"),
+        (("data", "phantom", "out", "--shape", "1,2"), "--shape takes three numbers"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = nas(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.startswith("nas: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
+    assert nas("search", "--no-such-option", cwd=tmp_path).returncode == 2
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    # Half a second is the promise on an idle machine (see the benchmarks); what breaks it is an import of torch,
+    # which takes seconds.
+    code = "import sys, nas.cli; print([m for m in ('torch', 'numpy', 'pydantic', 'optuna') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "search" in nas("--help", cwd=tmp_path).stdout
+
+
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = nas("search", "--run", tmp_path / "file" / "run")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_the_dashboard_warns_when_others_can_reach_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text("")
+    command = [
+        sys.executable,
+        "-m",
+        "nas.cli",
+        "dashboard",
+        "--run",
+        str(tmp_path / "run"),
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "0",
+    ]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    line = server.stderr.readline()
+    time.sleep(0.1)
+    server.kill()
+    server.wait()
+    server.stderr.close()
+    assert "can be reached from other machines" in line

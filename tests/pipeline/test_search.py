@@ -1,0 +1,234 @@
+"""The whole way on phantoms, through the command line: search, resume, retrain, predict, score."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = """
+[study]
+name = "tiny"
+trials = 3
+random_trials = 2
+rungs = 1
+leaders = 1
+seeds = 2
+pruner = "none"
+
+[data]
+hold_out = "phantom_3"
+
+[phantom]
+kidneys = 3
+shape = [24, 48, 48]
+
+[space]
+encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
+decoders = ["Unet"]
+slices_in = [3]
+losses = ["dice", "dice + bce"]
+crops = [32]
+batch_sizes = [4]
+
+[fit]
+steps = 9
+crop = 32
+batch_size = 4
+learning_rate = 3e-3
+augmentation = "flips"
+
+[retrain]
+steps = 30
+
+[[fixed]]
+name = "plain"
+candidate = { encoder = "tu-resnet10t", slices_in = 3 }
+fit = { loss = "dice + bce" }
+"""
+
+
+def nas(
+    *arguments: str | Path, cache: Path, expect: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, "NAS_CACHE": str(cache)}
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, config: Path, cache: Path) -> Path:
+    """A finished search."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    nas("search", config, "--run", folder, cache=cache)
+    return folder
+
+
+def _board(run: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads((run / "leaderboard.json").read_text())  # type: ignore[no-any-return]
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_search_ranks_its_candidates_and_repeats_the_leader(run: Path) -> None:
+    board = _board(run)
+    assert board["held_out"] == "phantom_3"
+    complete = [row for row in board["rows"] if row["state"] == "complete"]
+    assert len(complete) == 3
+    assert [row["surface_dice"] for row in complete] == sorted((r["surface_dice"] for r in complete), reverse=True)
+    assert complete[0]["seeds"] == 2
+    assert sum(row["baseline"] for row in complete) == 1
+    assert (run / "best" / "weights.safetensors").is_file()
+    assert (run / "LEADERBOARD.md").is_file()
+
+
+def test_every_trial_leaves_its_job_its_record_its_curve_and_a_picture(run: Path) -> None:
+    for trial in sorted((run / "trials").iterdir()):
+        names = {p.name for p in trial.iterdir()}
+        assert {"candidate.json", "record.json", "scores.jsonl", "overlay.png"} <= names
+        assert "checkpoint" not in names
+
+
+def test_a_finished_search_run_again_changes_nothing(run: Path, config: Path, cache: Path) -> None:
+    before = _board(run)
+    nas("search", config, "--run", run, cache=cache)
+    assert _board(run) == before
+
+
+def test_more_trials_go_on_from_where_it_stopped(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "tiny"
+    shutil.copytree(run, copy)
+    before = {row["trial"]: row["surface_dice"] for row in _board(copy)["rows"]}
+    nas("search", "--run", copy, "--trials", "4", cache=cache)
+    after = {row["trial"]: row["surface_dice"] for row in _board(copy)["rows"]}
+    assert len(after) == 4
+    assert {trial: value for trial, value in after.items() if trial in before and trial != _board(run)["best"]} == {
+        trial: value for trial, value in before.items() if trial != _board(run)["best"]
+    }
+
+
+def test_other_settings_on_the_same_folder_are_refused(run: Path, config: Path, cache: Path) -> None:
+    answer = nas("search", config, "--run", run, "--set", "fit.steps=10", cache=cache, expect=1)
+    assert "fit.steps was 9 and is now 10" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_search_that_was_killed_ends_as_an_unbroken_one(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("trials/0001/scores.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    nas("search", config, "--run", folder, cache=cache)
+    broken, whole = _board(folder), _board(run)
+    assert [(r["trial"], r["surface_dice"], r["ci_low"]) for r in broken["rows"]] == [
+        (r["trial"], r["surface_dice"], r["ci_low"]) for r in whole["rows"]
+    ]
+
+
+def test_a_worker_that_dies_is_one_failed_trial(config: Path, cache: Path, tmp_path: Path) -> None:
+    import psutil
+
+    folder = tmp_path / "struck"
+    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder), "--set", "study.leaders=0"]
+    driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("trials/0000/scores.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (worker,) = psutil.Process(driver.pid).children()
+    worker.kill()
+    assert driver.wait(timeout=400) == 0
+    rows = {row["trial"]: row for row in _board(folder)["rows"]}
+    assert rows[0]["state"] == "failed"
+    assert "signal 9" in rows[0]["reason"]
+    assert [rows[t]["state"] for t in (1, 2)] == ["complete", "complete"]
+
+
+def test_time_that_runs_out_leaves_the_trial_to_be_gone_on_with(config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "short"
+    long = ["--set", "fit.steps=100000", "--set", "study.rungs=0"]
+    nas("search", config, "--run", folder, *long, "--minutes", "0.1", cache=cache, expect=1)
+    rows = _board(folder)["rows"]
+    assert [row["state"] for row in rows] == ["interrupted"]
+    assert list((folder / "trials" / "0000" / "checkpoint").iterdir())
+    again = nas("search", config, "--run", folder, *long, "--minutes", "0.2", cache=cache, expect=1)
+    assert "trial 0: plain, resumed" in again.stdout
+    assert [row["trial"] for row in _board(folder)["rows"]] == [0]
+
+
+def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
+    run: Path, cache: Path, tmp_path: Path
+) -> None:
+    done = json.loads(nas("retrain", "best", "--run", run, "--json", cache=cache).stdout)
+    bundle = Path(done["bundle"])
+    expected = done["record"]["outcome"]["score"]
+    scan = run / "phantoms" / "train" / "phantom_3"
+    found = json.loads(
+        nas("predict", bundle, scan, "--score", "--json", "--out", tmp_path / "mask.npy", cache=cache).stdout
+    )
+    assert found["score"]["surface_dice"] == pytest.approx(expected["surface_dice"], abs=1e-6)
+    assert found["mask_surface_dice"] == pytest.approx(expected["best_surface_dice"], abs=1e-6)
+    alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
+    assert alone["surface_dice"] == pytest.approx(found["mask_surface_dice"], abs=1e-9)
+
+
+def test_a_submission_decodes_to_the_predicted_mask(run: Path, cache: Path, tmp_path: Path) -> None:
+    from trainers.data.masks import read_mask
+
+    csv = tmp_path / "submission.csv"
+    scan = run / "phantoms" / "train" / "phantom_3"
+    nas("predict", run / "best", scan, "--out", tmp_path / "mask", "--submission", csv, cache=cache)
+    mask = read_mask(tmp_path / "mask")
+    assert csv.read_text().splitlines()[0] == "id,rle"
+    assert csv.read_text().splitlines()[1].startswith("phantom_3_0000,")
+    np.testing.assert_array_equal(read_mask(csv, "phantom_3", (24, 48, 48)), mask)
+
+
+def test_the_best_bundle_gives_the_leaderboards_score_again(run: Path, cache: Path, tmp_path: Path) -> None:
+    best = _board(run)["rows"][0]
+    found = json.loads(
+        nas(
+            "predict", run / "best", run / "phantoms", "--held-out", "--score", "--json", "--out", tmp_path / "m",
+            cache=cache,
+        ).stdout
+    )  # fmt: skip
+    assert found["score"]["surface_dice"] == pytest.approx(best["seed_scores"][0], abs=1e-6)
+
+
+def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
+    status = json.loads(nas("status", "--run", run, "--json", cache=cache).stdout)
+    assert (status["candidates"], status["complete"], status["repeats"], status["running"]) == (3, 4, 1, False)
+    assert json.loads(nas("leaderboard", "--run", run, "--json", cache=cache).stdout) == _board(run)
+    assert "4 complete" in nas("status", "--run", run, cache=cache).stdout
+
+
+def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: Path, tmp_path: Path) -> None:
+    done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
+    assert "tu-mobilenetv3_small_100" in done.stdout
+    assert not list((tmp_path / "dry" / "trials").iterdir())
