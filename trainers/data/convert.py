@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
@@ -41,14 +40,6 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
     scaling: Scaling | None = None
 
 
-@dataclass(frozen=True)
-class _Block:
-    start: int
-    image: NDArray[np.uint16]
-    label: NDArray[np.uint8] | None
-    measures: BlockMeasures
-
-
 def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note: Callable[[str], None]) -> None:
     """Write image.npy, label.npy, vessels.npy and statistics.json of a volume into a folder, all synced to disk.
 
@@ -76,12 +67,8 @@ def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note
         files = [file for file in (image_file, label_file) if file is not None]
         _measure_again(source, folder, progress.slices, running)
         recorder, recording, recorded = open_files.enter_context(ThreadPoolExecutor(1)), None, time.monotonic()
-        for block in _blocks(source, progress):
-            _write(image_file, block.image.data)
-            if label_file is not None and block.label is not None:
-                _write(label_file, block.label.data)
-            running.add(block.measures)
-            done = block.start + len(block.image)
+        for done, measures in _blocks(source, progress, image_file, label_file):
+            running.add(measures)
             if time.monotonic() - recorded > CHECKPOINT_SECONDS and (recording is None or recording.done()):
                 if recording is not None:
                     recording.result()  # a disk that is full may say so only here
@@ -121,23 +108,30 @@ def read_progress(source: VolumeSource, folder: Path) -> Progress:
     return progress if whole and progress.slices <= source.shape[0] else Progress(scaling=progress.scaling)
 
 
-def _blocks(source: VolumeSource, progress: Progress) -> Iterator[_Block]:
-    """The rest of the volume, converted and measured by threads, in order."""
+def _blocks(
+    source: VolumeSource, progress: Progress, image_file: FileIO, label_file: FileIO | None
+) -> Iterator[tuple[int, BlockMeasures]]:
+    """Read, convert, write and measure the rest of the volume; gives the slices done so far and the measures, in order.
+
+    One thread takes a block all the way, while it is in its processor's cache.
+    """
     image, label = source.image, source.label
     with ExitStack() as stacks:
         read_image = stacks.enter_context(image.reading())
         read_label = None if label is None else stacks.enter_context(label.reading())
 
-        def convert_block(start: int, stop: int) -> _Block:
+        def convert_block(start: int, stop: int) -> tuple[int, BlockMeasures]:
             grey = to_grey(
                 _read(read_image, image, start, stop), progress.scaling, lambda z: image.slice_name(start + z)
             )
+            _write(image_file, grey.data, _end(np.uint16, source.shape, start))
             mask = None
-            if label is not None and read_label is not None:
+            if label is not None and read_label is not None and label_file is not None:
                 # Two names, because mypy forgets inside the lambda that the label is there.
                 name_of = label.slice_name
                 mask = to_mask(_read(read_label, label, start, stop), lambda z: name_of(start + z))
-            return _Block(start, grey, mask, measure(grey, mask, start))
+                _write(label_file, mask.data, _end(np.uint8, source.shape, start))
+            return stop, measure(grey, mask, start)
 
         parallel = image.parallel and (label is None or label.parallel)
         yield from _in_order(convert_block, _ranges(source, progress.slices), parallel)
@@ -221,9 +215,8 @@ def _array_file(path: Path, dtype: type, shape: tuple[int, int, int], slices: in
     """
     with path.open("r+b" if slices else "wb", buffering=0) as file:
         if not slices:
-            _write(file, _header(dtype, shape))
+            _write(file, _header(dtype, shape), 0)
         file.truncate(_end(dtype, shape, slices))
-        file.seek(0, os.SEEK_END)
         yield file
 
 
@@ -246,10 +239,11 @@ def _end(dtype: type, shape: tuple[int, int, int], slices: int) -> int:
     return len(_header(dtype, shape)) + slices * shape[1] * shape[2] * np.dtype(dtype).itemsize
 
 
-def _write(file: FileIO, data: memoryview | bytes) -> None:
+def _write(file: FileIO, data: memoryview | bytes, offset: int) -> None:
     view = memoryview(data).cast("B")
     while view:  # a nearly full disk takes a part of it and says so only at the next call
-        view = view[file.write(view) :]
+        written = os.pwrite(file.fileno(), view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _record(folder: Path, progress: Progress, files: list[FileIO]) -> None:

@@ -43,7 +43,8 @@ class Slices(ABC):
     def reading(self) -> AbstractContextManager[ReadBlock]:
         """Open the stack; gives `read(start, stop)` -> (stop - start, H, W), or (..., samples) for colour.
 
-        A block that cannot be read, or has another shape than the stack, raises InputError that names its file.
+        A block may be overwritten by the next `read` of the same thread. One that cannot be read, or has another
+        shape than the stack, raises InputError that names its file.
         """
 
     @property

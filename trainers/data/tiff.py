@@ -3,6 +3,7 @@
 import re
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,9 +40,14 @@ class TiffFolder(Slices):
     def reading(self) -> Iterator[ReadBlock]:
         """See Slices; slices are opened one by one, so any number of threads may read."""
         sample_axis = (self.samples,) if self.samples > 1 else ()
+        # One block of memory per thread, used again and again: fresh memory costs as much as reading into it.
+        own = threading.local()
 
         def read(start: int, stop: int) -> NDArray[Any]:
-            block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
+            shape = (stop - start, *self.shape[1:], *sample_axis)
+            if getattr(own, "block", np.empty(0)).shape != shape:
+                own.block = np.empty(shape, self.dtype)
+            block: NDArray[Any] = own.block
             for z in range(start, stop):
                 read_slice(self.files[z], block[z - start], self.files[0])
             return block
