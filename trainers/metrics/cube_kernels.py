@@ -38,8 +38,9 @@ def _compiled(function: _F) -> _F:
 def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts: NDArray[np.int64]) -> None:
     """Add to counts, (2, 256), the surface cubes of both masks by code: row TOTAL all, row OVERLAP those in both."""
     _, height, width = predicted.shape
-    pairs_p, pairs_t = np.zeros((2, width + 2), np.uint8), np.zeros((2, width + 2), np.uint8)
-    codes_p, codes_t = np.zeros(width + 1, np.uint8), np.zeros(width + 1, np.uint8)
+    cubes = _whole_runs(width + 1)
+    pairs_p, pairs_t = np.zeros((2, cubes + 1), np.uint8), np.zeros((2, cubes + 1), np.uint8)
+    codes_p, codes_t = np.zeros(cubes, np.uint8), np.zeros(cubes, np.uint8)
     for layer in range(first, last):
         pairs_p[:] = 0
         pairs_t[:] = 0
@@ -55,10 +56,16 @@ def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts
 
 
 @_compiled
+def _whole_runs(cubes: int) -> int:
+    """Cubes in a row rounded up to whole runs; those beyond the border are background."""
+    return -(-cubes // _RUN) * _RUN
+
+
+@_compiled
 def _pair_row(mask: Voxels, layer: int, y: int, pairs: Voxels) -> np.uint8:
     """Write the voxels of row y in both slices of a layer as bits 0 and 4, one place to the right; 0 if all are 0."""
     slices, height, width = mask.shape
-    if y >= height:
+    if not 0 <= y < height:
         pairs[:] = 0
         return np.uint8(0)
     below_bit = np.uint8(1 if layer > 0 else 0)
@@ -86,22 +93,22 @@ def _is_surface(code: int) -> bool:
 
 
 @_compiled
-def _no_surface(codes: Voxels) -> bool:
-    # Codes 0 and 255 become 1 and 0: no branch, so the loop runs on whole registers.
+def _no_surface(codes: Voxels, start: int) -> bool:
+    # Codes 0 and 255 become 1 and 0. No branch, a fixed length and an unsigned index (a signed one might count from the
+    # end): so the compiler sees that it may work on whole registers. The same in all loops over a run.
     mixed = np.uint8(0)
-    for x in range(len(codes)):
-        mixed = np.uint8(mixed | np.uint8(codes[x] + 1))
+    for x in range(start, start + np.uint64(_RUN)):
+        mixed = np.uint8(mixed | np.uint8(codes[x] + np.uint8(1)))
     return bool(mixed <= 1)
 
 
 @_compiled
 def _count_row(codes_p: Voxels, codes_t: Voxels, counts: NDArray[np.int64]) -> None:
-    for start in range(0, len(codes_p), _RUN):
-        run_p, run_t = codes_p[start : start + _RUN], codes_t[start : start + _RUN]
-        if _no_surface(run_p) and _no_surface(run_t):
+    for start in range(np.uint64(0), np.uint64(len(codes_p)), np.uint64(_RUN)):
+        if _no_surface(codes_p, start) and _no_surface(codes_t, start):
             continue
-        for x in range(len(run_p)):
-            p, t = run_p[x], run_t[x]
+        for x in range(start, start + np.uint64(_RUN)):
+            p, t = codes_p[x], codes_t[x]
             in_p, in_t = _is_surface(p), _is_surface(t)
             if in_p:
                 counts[TOTAL, p] += 1
@@ -129,67 +136,81 @@ def count_codes_within(
     _, height, width = predicted.shape
     reach_z = np.abs(windows[:, 0]).max()
     kept = 2 * reach_z + 1  # layers in memory at a time, as a ring
-    gaps_p = np.full((kept, height + 1, width + 1), FAR, np.uint16)
-    gaps_t = np.full((kept, height + 1, width + 1), FAR, np.uint16)
-    codes_p, codes_t = np.zeros((height + 1, width + 1), np.uint8), np.zeros((height + 1, width + 1), np.uint8)
+    gaps_p, gaps_t = np.zeros((2, kept, height + 1, width + 1), np.uint16)
+    rows_p, rows_t = np.zeros((2, kept, height + 1), np.bool_)
+    cubes = _whole_runs(width + 1)
+    pairs, codes_p, codes_t = np.zeros((2, cubes + 1), np.uint8), np.zeros(cubes, np.uint8), np.zeros(cubes, np.uint8)
     for newest in range(max(first - reach_z, lowest), last + reach_z):
         if newest < beyond:
-            _fill_gaps(predicted, newest, codes_p, gaps_p[newest % kept])
-            _fill_gaps(target, newest, codes_t, gaps_t[newest % kept])
+            _fill_gaps(predicted, newest, pairs, codes_p, gaps_p[newest % kept], rows_p[newest % kept])
+            _fill_gaps(target, newest, pairs, codes_t, gaps_t[newest % kept], rows_t[newest % kept])
         layer = newest - reach_z
         if layer < first:
             continue
-        _code_layer(predicted, layer, codes_p)
-        _code_layer(target, layer, codes_t)
         for y in range(height + 1):
-            if _no_surface(codes_p[y]) and _no_surface(codes_t[y]):
+            if not (rows_p[layer % kept, y] or rows_t[layer % kept, y]):
                 continue
+            _code_row_alone(predicted, layer, y, pairs, codes_p)
+            _code_row_alone(target, layer, y, pairs, codes_t)
             for x in range(width + 1):
-                p, t = codes_p[y, x], codes_t[y, x]
+                p, t = codes_p[x], codes_t[x]
                 if _is_surface(p):
                     counts[TOTAL, p] += 1
-                    counts[OVERLAP, p] += _is_near(gaps_t, windows, (lowest, beyond), layer, y, x)
+                    counts[OVERLAP, p] += _is_near(gaps_t, rows_t, windows, (lowest, beyond), layer, y, x)
                 if _is_surface(t):
                     counts[TOTAL, t] += 1
-                    counts[OVERLAP, t] += _is_near(gaps_p, windows, (lowest, beyond), layer, y, x)
+                    counts[OVERLAP, t] += _is_near(gaps_p, rows_p, windows, (lowest, beyond), layer, y, x)
 
 
 @_compiled
 def _is_near(
-    gaps: NDArray[np.uint16], windows: NDArray[np.int64], within: tuple[int, int], layer: int, y: int, x: int
+    gaps: NDArray[np.uint16],
+    rows: NDArray[np.bool_],
+    windows: NDArray[np.int64],
+    within: tuple[int, int],
+    layer: int,
+    y: int,
+    x: int,
 ) -> bool:
-    kept, rows, _ = gaps.shape
+    kept, height, _ = gaps.shape
     for i in range(len(windows)):
         z_near, y_near = layer + windows[i, 0], y + windows[i, 1]
-        if within[0] <= z_near < within[1] and 0 <= y_near < rows and gaps[z_near % kept, y_near, x] <= windows[i, 2]:
+        if not (within[0] <= z_near < within[1] and 0 <= y_near < height):
+            continue
+        z_kept = z_near % kept
+        if rows[z_kept, y_near] and gaps[z_kept, y_near, x] <= windows[i, 2]:
             return True
     return False
 
 
 @_compiled
-def _fill_gaps(mask: Voxels, layer: int, codes: Voxels, gaps: NDArray[np.uint16]) -> None:
-    """Write for each cube of a layer how many cubes along x the nearest surface is away, FAR where there is none."""
-    _code_layer(mask, layer, codes)
-    for y in range(len(codes)):
-        gaps[y] = FAR
-        if _no_surface(codes[y]):
+def _fill_gaps(
+    mask: Voxels, layer: int, pairs: Voxels, codes: Voxels, gaps: NDArray[np.uint16], rows: NDArray[np.bool_]
+) -> None:
+    """Write for each cube of a layer how far along x the nearest surface is, in cubes; only in rows with vessel."""
+    pairs[:] = 0
+    before = np.uint8(0)
+    for y in range(len(rows)):
+        any_vessel = _pair_row(mask, layer, y, pairs[y & 1])
+        rows[y] = any_vessel | before
+        before = any_vessel
+        if not rows[y]:
             continue
-        cubes = codes.shape[1]
+        _code_row(pairs[(y + 1) & 1], pairs[y & 1], codes)
+        cubes = gaps.shape[1]
         gap = int(FAR)
         for x in range(cubes):
-            gap = 0 if _is_surface(codes[y, x]) else min(gap + 1, int(FAR))
+            gap = 0 if _is_surface(codes[x]) else min(gap + 1, int(FAR))
             gaps[y, x] = gap
         for x in range(cubes - 2, -1, -1):
-            gaps[y, x] = min(np.int64(gaps[y, x]), np.int64(gaps[y, x + 1]) + 1)
+            gaps[y, x] = min(int(gaps[y, x]), int(gaps[y, x + 1]) + 1)
 
 
 @_compiled
-def _code_layer(mask: Voxels, layer: int, codes: Voxels) -> None:
-    pairs = np.zeros((2, mask.shape[2] + 2), np.uint8)
-    for y in range(len(codes)):
-        now, old = y & 1, (y + 1) & 1
-        _pair_row(mask, layer, y, pairs[now])
-        _code_row(pairs[old], pairs[now], codes[y])
+def _code_row_alone(mask: Voxels, layer: int, y: int, pairs: Voxels, codes: Voxels) -> None:
+    _pair_row(mask, layer, y - 1, pairs[0])
+    _pair_row(mask, layer, y, pairs[1])
+    _code_row(pairs[0], pairs[1], codes)
 
 
 @_compiled
@@ -214,7 +235,7 @@ def count_thresholds(
     Row 0 of the thresholds holds what happens below t = 1 and means nothing.
     """
     _, height, width = probabilities.shape
-    cubes = -(-(width + 1) // _RUN) * _RUN  # whole runs; what lies beyond the border is background
+    cubes = _whole_runs(width + 1)
     padded = np.zeros((2, 2, cubes + 1), np.uint8)  # rows y-1 and y (by turns) of the slices below and above
     pairs = np.zeros((2, cubes + 1), np.uint8)
     codes = np.zeros(cubes, np.uint8)
@@ -270,8 +291,7 @@ def _count_changes(
         _write_keys(corners, start, keys)
         _sort_keys(keys)
         _count_cubes(keys, codes_t[start : start + np.uint64(_RUN)], area_class, changes, touched, target_cubes)
-        for i in range(_RUN):
-            x = start + np.uint64(i)
+        for x in range(start, start + np.uint64(_RUN)):
             in_target, probability = codes_t[x] >> 7, corners[3][x + np.uint64(1)]
             if in_target | probability:  # most are neither, and adding to one place again and again is slow
                 voxels[in_target, probability] += 1
@@ -284,8 +304,7 @@ def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels
     value, code = a[start], codes_t[start]
     end = start + np.uint64(_RUN)
     mixed = np.uint8((a[end] ^ value) | (b[end] ^ value) | (c[end] ^ value) | (d[end] ^ value) | (code + 1 & 254))
-    for i in range(_RUN):
-        x = start + np.uint64(i)
+    for x in range(start, end):
         mixed = np.uint8(mixed | np.uint8(a[x] ^ value) | np.uint8(b[x] ^ value))
         mixed = np.uint8(mixed | np.uint8(c[x] ^ value) | np.uint8(d[x] ^ value) | np.uint8(codes_t[x] ^ code))
     return bool(mixed == 0)

@@ -69,8 +69,9 @@ def pairs_of_masks(seed: int, count: int):
         yield predicted, target, spacing, float(voxels * rng.choice(spacing))
 
 
-def test_300_random_pairs_equal_the_reference(reference) -> None:
-    for predicted, target, spacing, tolerance in pairs_of_masks(seed=0, count=300):
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_random_pairs_equal_the_reference(reference, count: int) -> None:
+    for predicted, target, spacing, tolerance in pairs_of_masks(seed=count, count=count):
         expected = reference(predicted, target, spacing, tolerance)
         assert surface_dice(predicted, target, spacing, tolerance) == pytest.approx(expected, abs=1e-12)
 
