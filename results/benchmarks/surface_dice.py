@@ -47,10 +47,11 @@ def main() -> None:
 
 
 def describe(seconds: tuple[float, float]) -> None:
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    command = ["git", "log", "-1", "--format=%h", "--", "trainers/metrics"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False)
     names = ("numpy", "scipy", "numba", "surface-distance", "monai", "torch")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    print(f"Commit {commit.stdout.strip()}, Python {platform.python_version()}, {versions}.")
+    print(f"`trainers/metrics` of commit {commit.stdout.strip()}, Python {platform.python_version()}, {versions}.")
     print(f"{available_cores()} cores ({cpu()}), load {os.getloadavg()[0]:.1f} before the run.")
     print(
         f"The first call took {seconds[0]:.1f} s (surface_dice) and {seconds[1]:.1f} s (surface_curve): compiled, or "
