@@ -8,12 +8,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from nas.environment import ENVIRONMENT
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 160  # columns
 
 # Before torch and albumentations are imported, which read it then.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
@@ -48,6 +53,14 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _console(on_stderr: bool = False) -> "Console":
+    """Where to print; wide enough for every column where there is no terminal to fit."""
+    from rich.console import Console
+
+    console = Console(stderr=on_stderr)
+    return console if console.is_terminal else Console(stderr=on_stderr, width=WIDE)
+
+
 def _stop(message: str) -> NoReturn:
     print(f"nas: {message}", file=sys.stderr)
     sys.exit(1)
@@ -73,8 +86,6 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
-    from rich.console import Console
-
     from nas.live import leaderboard_table, make_view
     from nas.runs import open_run
     from results.leaderboard import reading
@@ -91,7 +102,7 @@ def search(
     if families:
         overrides.append(f"space.families={json.dumps(families.split(','))}")
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
-    console = Console(stderr=as_json)
+    console = _console(as_json)
     if dry_run:
         from nas.dry_run import dry_run as describe
 
@@ -111,7 +122,7 @@ def search(
         _stop(f"no candidate was trained to its end; see {folder.trials}")
     console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:
-        _export_onnx(folder.best, console.print)
+        _export_onnx(folder.best)
 
 
 @app.command()
@@ -129,12 +140,10 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Train the best network of a run at full length and export it. Run again after a stop, it goes on."""
-    from rich.console import Console
-
     from nas.live import retrain_progress
     from nas.retrain import retrain_in_run
 
-    console = Console(stderr=as_json)
+    console = _console(as_json)
     with retrain_progress(console) as on_progress:
         path, record, before = retrain_in_run(run, target, on, steps, set_ or [], on_progress, console.print)
     score = record.outcome.score
@@ -150,10 +159,10 @@ def retrain(
             soft_wrap=True,
         )
     if onnx:
-        _export_onnx(path, console.print)
+        _export_onnx(path)
 
 
-def _export_onnx(path: Path, say: object) -> None:
+def _export_onnx(path: Path) -> None:
     from results.export import read_bundle, to_onnx
 
     file, difference = to_onnx(read_bundle(path))
@@ -183,12 +192,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Segment volumes with a bundle."""
-    from rich.console import Console
-
     from nas.live import step_progress
     from nas.predict import predict_paths
 
-    console = Console(stderr=as_json)
+    console = _console(as_json)
     with step_progress(console) as on_progress:
         result = predict_paths(
             bundle,
@@ -237,8 +244,6 @@ def score(
 @app.command()
 def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     """Show the ranking of a run."""
-    from rich.console import Console
-
     from nas.live import leaderboard_table
     from nas.status import current_leaderboard
     from results.leaderboard import reading
@@ -247,7 +252,7 @@ def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     if as_json:
         print(board.model_dump_json(indent=2))
         return
-    console = Console()
+    console = _console()
     console.print(leaderboard_table(board, console.width))
     console.print(reading(board))
 
@@ -304,11 +309,9 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Print a table of the volumes in a folder, and draw a picture of each."""
-    from rich.console import Console
-
     from nas.data_commands import check_folder
 
-    if not check_folder(folder, out, cache, as_json, Console(stderr=as_json)):
+    if not check_folder(folder, out, cache, as_json, _console(as_json)):
         sys.exit(1)
 
 
@@ -318,11 +321,9 @@ def data_prepare(
     cache: Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)] = None,
 ) -> None:
     """Convert all volumes of a folder now, so that a search starts at once."""
-    from rich.console import Console
-
     from nas.data_commands import prepare_folder
 
-    prepare_folder(folder, cache, Console())
+    prepare_folder(folder, cache, _console())
 
 
 @data_app.command("phantom")
@@ -333,11 +334,9 @@ def data_phantom(
     seed: Annotated[int, typer.Option(help="Equal seeds make equal kidneys.")] = 0,
 ) -> None:
     """Make synthetic kidneys in the competition's layout."""
-    from rich.console import Console
-
     from nas.data_commands import make_phantoms
 
-    make_phantoms(folder, kidneys, shape, seed, Console())
+    make_phantoms(folder, kidneys, shape, seed, _console())
 
 
 if __name__ == "__main__":

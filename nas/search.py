@@ -6,6 +6,7 @@ running when it starts belonged to a driver that is gone, and is taken up again 
 
 import json
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,7 @@ from nas.executor import Executor
 from nas.fold import fingerprint, open_fold
 from nas.preflight import preflight
 from nas.protocol import Died, Finished, Progress, Ready, Scored
+from nas.signals import stop_on_signal
 from nas.study import (
     REPEATS,
     ask,
@@ -39,8 +41,6 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
-
-LEAVE_SECONDS = 60.0  # a worker that was asked to leave gets this long to write its checkpoint
 
 
 class View(Protocol):
@@ -74,15 +74,16 @@ class _Driver:
     config: SearchConfig
     folder: RunFolder
     held_out: str
-    executor: Executor
     view: View
-    began: float = field(default_factory=time.monotonic)
-    used_before: float = 0.0
+    used_before: float  # seconds that earlier drivers of this study have searched
+    began: float | None = None  # when the first worker was ready
     trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
-    leaving: float | None = None  # when the workers were asked to leave
+    stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
+    asked_to_leave: bool = False
 
     def seconds(self) -> float:
-        return self.used_before + time.monotonic() - self.began
+        """Search time so far; starting workers and preparing data do not count."""
+        return self.used_before + (0.0 if self.began is None else time.monotonic() - self.began)
 
     def out_of_time(self) -> bool:
         limit = self.config.study.minutes
@@ -91,7 +92,7 @@ class _Driver:
     def board(self) -> Leaderboard:
         return write_leaderboard(self.folder, self.config.study.name, self.held_out)
 
-    def begin(self, trial: Trial) -> None:
+    def begin(self, trial: Trial, executor: Executor) -> None:
         """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study."""
         job = job_of(trial, self.config)
         place = self.folder.trial(trial.number)
@@ -104,26 +105,34 @@ class _Driver:
         resumed = place.job.is_file()
         write_atomically(place.job, job.model_dump_json(indent=2))
         self.view.started(job, resumed)
-        self.executor.start(job)
+        executor.start(job)
 
-    def next_trial(self, waiting: list[Trial]) -> Trial | None:
+    def next_trial(self, waiting: list[Trial], running: bool) -> Trial | None:
         """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
         if waiting:
             return waiting.pop(0)
         if count_candidates(self.study) < self.config.study.trials:
             return ask(self.study, self.config)
-        if self.executor.running():
+        if running:
             return None  # who leads is known when all candidates are in
-        return self._repeat()
+        leader = self._leader_to_repeat()
+        if leader is None:
+            return None
+        enqueue_repeat(self.study, *leader)
+        return ask(self.study, self.config)
 
-    def _repeat(self) -> Trial | None:
-        """Another seed for the first of the leaders that has too few; None when all have enough."""
+    def has_work(self) -> bool:
+        """Whether there is anything to train within the budget."""
+        left = unfinished(self.study) or count_candidates(self.study) < self.config.study.trials
+        return not self.out_of_time() and bool(left or self._leader_to_repeat())
+
+    def _leader_to_repeat(self) -> tuple[int, int] | None:
+        """Trial and seed index of the first leader with too few trainings; None when all have enough."""
         for row in self.board().rows[: self.config.study.leaders]:
             if row.state == "complete" and row.seeds < self.config.study.seeds:
                 asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
                 if asked < self.config.study.seeds - 1:
-                    enqueue_repeat(self.study, row.trial, asked + 1)
-                    return ask(self.study, self.config)
+                    return row.trial, asked + 1
         return None
 
     def close(self, record: Record) -> None:
@@ -147,15 +156,17 @@ class _Driver:
             if number not in kept and number not in self.trials:
                 place.weights.unlink(missing_ok=True)
 
-    def handle(self, event: Ready | Progress | Scored | Finished | Died) -> None:
-        if isinstance(event, Progress):
+    def handle(self, event: Ready | Progress | Scored | Finished | Died, executor: Executor) -> None:
+        if isinstance(event, Ready):
+            self.began = self.began or time.monotonic()
+        elif isinstance(event, Progress):
             self.view.progress(event)
         elif isinstance(event, Scored):
             trial, job = self.trials[event.trial]
             trial.report(event.surface_dice, event.step)
             spared = job.baseline or job.repeats is not None
             answer = "stop" if not spared and trial.should_prune() else "go"
-            self.executor.answer(event.trial, answer)
+            executor.answer(event.trial, answer)
             self.view.scored(event, answer)
         elif isinstance(event, Finished):
             _, job = self.trials[event.trial]
@@ -165,34 +176,34 @@ class _Driver:
             outcome = Outcome(state="failed", reason=event.reason)
             self.close(Record(job=job, outcome=outcome, version=program_version()))
 
-    def run(self) -> None:
+    def run(self, executor: Executor) -> None:
         """Until the budget is used up and every worker is idle."""
         waiting = unfinished(self.study)
         left = None if self.config.study.minutes is None else self.config.study.minutes - self.seconds() / 60
         self.view.plan(self.config.study.trials, count_candidates(self.study) - len(waiting), left)
         while True:
-            if not self.out_of_time():
-                while self.executor.idle() and (trial := self.next_trial(waiting)) is not None:
-                    self.begin(trial)
-                if self.executor.all_ready() and not self.executor.running():
+            if self.stop.is_set() or self.out_of_time():
+                if not executor.running():
                     return
+                self._ask_to_leave(executor)
             else:
-                if not self.executor.running():
+                while executor.idle() and (trial := self.next_trial(waiting, bool(executor.running()))) is not None:
+                    self.begin(trial, executor)
+                if executor.all_ready() and not executor.running():
                     return
-                self._ask_to_leave()
-            event = self.executor.next_event(timeout=0.25)
+            event = executor.next_event(timeout=0.25)
             if event is not None:
-                self.handle(event)
+                self.handle(event, executor)
 
-    def _ask_to_leave(self) -> None:
-        if self.leaving is None:
-            self.leaving = time.monotonic()
-            for number in self.executor.running():
-                self.executor.answer(number, "leave")
-            self.view.note(
-                f"{self.config.study.minutes:g} minutes are over: running trials write a checkpoint; the same command "
-                "with more --minutes goes on with them"
-            )
+    def _ask_to_leave(self, executor: Executor) -> None:
+        if self.asked_to_leave:
+            return
+        self.asked_to_leave = True
+        for number in executor.running():
+            executor.answer(number, "leave")
+        why = "stopping" if self.stop.is_set() else f"{self.config.study.minutes:g} minutes are over"
+        how = "goes on" if self.stop.is_set() else "with more --minutes goes on"
+        self.view.note(f"{why}: running trials write a checkpoint and leave; the same command {how} with them")
 
 
 def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None) -> Leaderboard:
@@ -218,12 +229,13 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     _same_data(folder, fold)
     held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
     study = open_study(folder, config)
-    with Executor(folder, config.device, workers) as executor:
-        driver = _Driver(study, config, folder, held_out, executor, view, used_before=seconds_used(study))
-        try:
-            driver.run()
-        finally:
-            study.set_user_attr("seconds", driver.seconds())
+    driver = _Driver(study, config, folder, held_out, view, used_before=seconds_used(study))
+    if driver.has_work():
+        with stop_on_signal(driver.stop), Executor(folder, config.device, workers) as executor:
+            try:
+                driver.run(executor)
+            finally:
+                study.set_user_attr("seconds", driver.seconds())
     board = driver.board()
     if board.best is not None:
         export_trial(folder, board.best, config, fold, folder.best)

@@ -118,9 +118,7 @@ def _ask(trial: optuna.Trial, name: str, distribution: CategoricalDistribution |
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def _parameter(
-    space: SearchSpace, name: str, *given: str
-) -> tuple[str, CategoricalDistribution | FloatDistribution]:
+def _parameter(space: SearchSpace, name: str, *given: str) -> tuple[str, CategoricalDistribution | FloatDistribution]:
     """A parameter's name in the study and its values, after the choices `given` that it depends on.
 
     Where these leave it only some of its values (a decoder that an encoder has no features for, a crop that it cannot
