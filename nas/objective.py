@@ -4,7 +4,7 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from nas.config import SearchConfig
-from nas.samplers import rungs
+from results.curve import LossCurve, draw_curve, read_lines
 from results.overlay import draw_overlay
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder
@@ -41,10 +41,13 @@ class Talk:
     scored: Callable[[int, float], Answer]  # step, surface dice so far
 
 
-def run_job(job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, device: str, talk: Talk) -> Outcome:
+def run_job(
+    job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, device: str, talk: Talk, rungs: Sequence[int] = ()
+) -> Outcome:
     """Train and score one candidate; resumes from the folder's checkpoint, leaves one when told to leave.
 
-    A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
+    rungs: steps before the last at which a part of the held-out kidney is scored. Without held-out volumes nothing is
+    scored. A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
     torch.manual_seed(job.seed)
@@ -73,16 +76,18 @@ def run_job(job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, dev
         )
 
     saved = time.monotonic()
+    curve = LossCurve(folder.losses, job.fit.steps)
 
     def on_step(step: int, loss: float) -> bool:
         nonlocal saved
+        curve.add(step, loss)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save(folder.checkpoints)
             saved = time.monotonic()
         return talk.progress("train", step, job.fit.steps, loss) == "go"
 
     reader = make_reader(training.averaged, job.candidate, job.fit.crop)
-    for rung in rungs(config.study, job.fit.steps):
+    for rung in (*rungs, job.fit.steps):
         if rung < training.step:
             continue
         try:
@@ -102,6 +107,10 @@ def run_job(job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, dev
             if answer == "leave":
                 return ended("interrupted", f"left at step {training.step} of {job.fit.steps}")
 
+    save_tensors(training.averaged.state_dict(), folder.weights)
+    draw_curve(folder.curve, folder.losses, folder.scores, job.name)
+    if not fold.held_out:
+        return ended("complete")
     predictions = predict_all(
         reader,
         fold.held_out,
@@ -112,7 +121,6 @@ def run_job(job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, dev
     )
     result = score(predictions, fold.held_out, config.score)
     draw_overlay(folder.overlay, fold.held_out, predictions, result, job.name)
-    save_tensors(training.averaged.state_dict(), folder.weights)
     shutil.rmtree(folder.scratch, ignore_errors=True)
     return ended("complete").model_copy(update={"score": result})
 
@@ -159,7 +167,7 @@ class _Clock:
     """Seconds spent in optimiser steps, over all attempts at a trial."""
 
     def __init__(self, folder: TrialFolder) -> None:
-        self._file = folder.path / "seconds"
+        self._file = folder.seconds
         self.seconds = float(self._file.read_text()) if self._file.is_file() else 0.0
 
     def __enter__(self) -> None:
@@ -171,9 +179,7 @@ class _Clock:
 
 
 def _reported(folder: TrialFolder) -> set[int]:
-    if not folder.scores.is_file():
-        return set()
-    return {json.loads(line)["step"] for line in folder.scores.read_text().splitlines() if line.endswith("}")}
+    return {line["step"] for line in read_lines(folder.scores)}
 
 
 def _note_score(folder: TrialFolder, step: int, value: float) -> None:

@@ -1,32 +1,27 @@
 """The leader, or any other candidate, trained in full and exported."""
 
 import shutil
-import time
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
+from safetensors.torch import load_file
 
 from nas.best import describe_trial, trial_record
 from nas.config import SearchConfig, read_config
 from nas.fold import open_fold
-from nas.objective import CHECKPOINT_SECONDS
+from nas.objective import Answer, Talk, run_job
 from nas.runs import read_run, refuse_other_search
+from nas.signals import stop_on_signal
 from results.export import read_architecture, write_bundle
 from results.leaderboard import Leaderboard
-from results.overlay import draw_overlay
-from results.record import Job, Outcome, Record, read_record
-from results.run_folder import RunFolder
+from results.record import Job, Record, read_record
+from results.run_folder import RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
-from search_spaces.network import build_network
+from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
-from trainers.data.patches import PatchSampler
-from trainers.evaluate import predict_all, score
-from trainers.fit import Fit, make_accelerator
-from trainers.inference import make_reader
-from trainers.step import NonFiniteLoss
 
 Side = Literal["train", "all"]
 
@@ -68,76 +63,38 @@ def retrain(
     threshold: float | None,
     on_progress: Callable[[str, int, int, float | None], None],
 ) -> Record:
-    """Train a job at full length and write its bundle to `path`; resumes from a checkpoint beside it.
+    """Train a job at full length and write its bundle to `path`; goes on from what an earlier call left beside it.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
     left to score on, and `threshold`, which the search found, is the bundle's. Raises InputError if the loss becomes
-    non-finite.
+    non-finite, when it was stopped by Ctrl-C, and where `path` is there already.
     """
-    accelerator = make_accelerator(job.fit.precision, config.device)
-    torch.manual_seed(job.seed)
-    network = build_network(job.candidate, job.fit.crop)
-    volumes = fold.train if on == "train" else (*fold.train, *(v for v in fold.held_out if v.label is not None))
-    sampler = PatchSampler(
-        volumes,
-        slices_in=job.candidate.slices_in,
-        slices_out=job.candidate.slices_out,
-        crop=job.fit.crop,
-        vessel_share=job.fit.vessel_share,
-        seed=job.seed,
-    )
-    training = Fit(network, sampler, job.fit, job.seed, accelerator)
-    checkpoints = path.with_name(f"{path.name}.checkpoint")
-    training.resume(checkpoints)
-    began = saved = time.monotonic()
+    if on == "all":
+        fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
+    work = TrialFolder(path.with_name(f"{path.name}.work"))
+    if path.exists():
+        raise InputError(f"{path} is there already; move or delete it to train again")
+    if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
+        raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
+    work.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(work.job, job.model_dump_json(indent=2))
+    stop = threading.Event()
 
-    def on_step(step: int, loss: float) -> bool:
-        nonlocal saved
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            training.save(checkpoints)
-            saved = time.monotonic()
-        on_progress("train", step, job.fit.steps, loss)
-        return True
+    def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
+        on_progress(phase, done, total, loss)
+        return "leave" if stop.is_set() else "go"
 
-    try:
-        training.run(job.fit.steps, on_step)
-    except NonFiniteLoss as error:
-        raise InputError(
-            f"retraining stopped: {error} at step {training.step + 1}; try --set retrain.learning_rate_factor=0.5"
-        ) from error
-    except KeyboardInterrupt:
-        training.save(checkpoints)
-        raise
-    training.save(checkpoints)
-    seconds = time.monotonic() - began
-    result = None
-    if on == "train":
-        reader = make_reader(training.averaged, job.candidate, job.fit.crop)
-        scratch = path.with_name(f"{path.name}.scratch")
-        predictions = predict_all(
-            reader,
-            fold.held_out,
-            config.inference,
-            accelerator,
-            scratch=scratch,
-            on_progress=lambda done, of: on_progress("score", done, of, None),
-        )
-        result = score(predictions, fold.held_out, config.score)
-    outcome = Outcome(
-        state="complete",
-        score=result,
-        step=training.step,
-        parameters=sum(p.numel() for p in network.parameters()),
-        train_seconds=seconds,
-    )
+    with stop_on_signal(stop):
+        outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
+    if outcome.state == "interrupted":
+        raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
+    if outcome.state == "failed":
+        raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
     record = Record(job=job, outcome=outcome, version=program_version())
-    trained_on = fold if on == "train" else Fold(volumes, ())
-    architecture = describe_trial(record, config, trained_on, threshold)
-    write_bundle(path, architecture, training.averaged.state_dict())
-    if result is not None:
-        draw_overlay(path / "overlay.png", fold.held_out, predictions, result, job.name)
-        shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    write_bundle(path, describe_trial(record, config, fold, threshold), load_file(work.weights))
+    if work.overlay.is_file():
+        shutil.move(work.overlay, path / work.overlay.name)
+    shutil.rmtree(work.path)
     return record
 
 

@@ -36,6 +36,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         pruner=make_pruner(config.study, config.fit.steps),
         load_if_exists=True,
     )
+    study.set_metric_names(["surface dice"])
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:
@@ -109,6 +110,7 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
     if outcome.state == "complete" and outcome.score is not None:
         trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
         trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
+        trial.report(outcome.score.surface_dice, outcome.step)  # the end of the learning curve
         study.tell(trial.number, outcome.score.surface_dice)
     else:
         study.tell(trial.number, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)

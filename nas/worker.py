@@ -20,6 +20,7 @@ from nas.fold import open_fold
 from nas.objective import Answer as Reply
 from nas.objective import Talk, run_job
 from nas.protocol import Answer, Finished, Progress, Ready, Scored, Start, from_driver
+from nas.samplers import rungs
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, TrialFolder
 from search_spaces.errors import InputError
@@ -57,9 +58,10 @@ def _attempt(
     """Run one job; an exception becomes a failed outcome, its traceback goes to the trial's log."""
     started = time.monotonic()
     try:
-        outcome = run_job(
-            job, fold, read_config(folder.config), folder.trial(job.trial), config_device, _talk(job, speech, ears)
-        )
+        config = read_config(folder.config)
+        steps = rungs(config.study, job.fit.steps)[:-1]
+        talk = _talk(job, speech, ears)
+        outcome = run_job(job, fold, config, folder.trial(job.trial), config_device, talk, steps)
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

@@ -12,36 +12,36 @@ from trainers.data.volume import Volume
 from trainers.evaluate import Score
 
 LABEL_COLOUR, PREDICTION_COLOUR = "#00d4ff", "#ff9500"
-_COLUMNS = 3  # volumes shown at most
+_SHOWN = 3  # volumes shown at most
 
 
 def draw_overlay(
     path: Path, volumes: Sequence[Volume], predictions: Mapping[str, NDArray[np.uint8]], score: Score, title: str
 ) -> None:
-    """Draw, for up to three held-out volumes, grey values with both outlines above, and where they differ below.
+    """Draw, for up to three held-out volumes, grey values with both outlines, and beside them where these differ.
 
     predictions: probabilities in steps of 1/255, (D, H, W), by volume name; they are cut at the score's threshold.
     """
     labelled = [volume for volume in volumes if volume.label is not None]
-    shown = sorted(labelled, key=lambda volume: -len(volume.vessel_voxels))[:_COLUMNS]
-    figure = Figure(figsize=(4.2 * len(shown), 9.2), layout="constrained")
+    shown = sorted(labelled, key=lambda volume: -len(volume.vessel_voxels))[:_SHOWN]
+    figure = Figure(figsize=(8.4, 0.7 + 4.4 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(shown), squeeze=False)
-    for column, volume in enumerate(shown):
+    axes = figure.subplots(len(shown), 2, squeeze=False)
+    for row, volume in enumerate(shown):
         assert volume.label is not None
         z = int(np.argmax(np.count_nonzero(volume.label, axis=(1, 2))))
         label = np.asarray(volume.label[z]) > 0
         predicted = predictions[volume.name][z] >= round(score.threshold * 255)
         own = next(v for v in score.volumes if v.volume == volume.name)
         grey = volume.normalise(volume.image[z])
-        upper, lower = axes[0, column], axes[1, column]
-        upper.imshow(grey, cmap="gray", vmin=-0.5, vmax=1.5, interpolation="nearest")
-        _outline(upper, label, LABEL_COLOUR)
-        _outline(upper, predicted, PREDICTION_COLOUR)
-        upper.set_title(f"{volume.name}, slice {z}\nsurface dice {own.surface_dice:.3f}", fontsize=9)
-        lower.imshow(_differences(label, predicted), interpolation="nearest")
-        lower.set_title("white: both · blue: missed · orange: invented", fontsize=8)
-        for axis in (upper, lower):
+        left, right = axes[row]
+        left.imshow(grey, cmap="gray", vmin=-0.5, vmax=1.5, interpolation="nearest")
+        _outline(left, label, LABEL_COLOUR)
+        _outline(left, predicted, PREDICTION_COLOUR)
+        left.set_title(f"{volume.name}, slice {z}\nsurface dice {own.surface_dice:.3f}", fontsize=9)
+        right.imshow(_differences(label, predicted), interpolation="nearest")
+        right.set_title("white: both · blue: missed · orange: invented", fontsize=8)
+        for axis in (left, right):
             axis.set_axis_off()
     figure.suptitle(f"{title}\nblue: label · orange: prediction", fontsize=10)
     aside = path.with_name(f".{path.name}")

@@ -32,6 +32,21 @@ class TrialFolder:
         return self.path / "scores.jsonl"
 
     @property
+    def losses(self) -> Path:
+        """One JSON line for the mean loss of each run of steps."""
+        return self.path / "losses.jsonl"
+
+    @property
+    def curve(self) -> Path:
+        """A picture of loss and score over steps."""
+        return self.path / "curve.png"
+
+    @property
+    def seconds(self) -> Path:
+        """Time spent in optimiser steps so far."""
+        return self.path / "seconds"
+
+    @property
     def checkpoints(self) -> Path:
         """Where the training goes on after a stop; removed when the trial is over."""
         return self.path / "checkpoint"

@@ -194,6 +194,8 @@ def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
     )
     assert found["score"]["surface_dice"] == pytest.approx(expected["surface_dice"], abs=1e-6)
     assert found["mask_surface_dice"] == pytest.approx(expected["best_surface_dice"], abs=1e-6)
+    again = nas("retrain", "best", "--run", run, cache=cache, expect=1)
+    assert f"{bundle} is there already" in again.stderr
     alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
     assert alone["surface_dice"] == pytest.approx(found["mask_surface_dice"], abs=1e-9)
 

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kidneys import tube
 
 from search_spaces.errors import InputError
-from tests.kidneys import tube
 from trainers.evaluate import Score, ScoreConfig, bootstrap_interval, score, slab_starts
 from trainers.metrics.surface_dice import surface_dice
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from kidneys import tube
 from torch import Tensor, nn
 
-from tests.kidneys import tube
 from trainers.average import weight_average
 from trainers.data.patches import PatchSampler
 from trainers.fit import Fit, FitConfig, make_accelerator

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kidneys import tube
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
-from tests.kidneys import tube
 from trainers import inference
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
