@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_tiles_cover_a_plane_with_the_overlap_asked_for() -> None:
     starts = inference._starts(1303, 512, 0.25)
     assert starts[0] == 0
     assert starts[-1] == 1303 - 512
-    assert all(b - a <= 512 * 0.75 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= 512 * 0.75 for a, b in pairwise(starts))
 
 
 def test_networks_of_a_fixed_size_only_see_that_size() -> None:
