@@ -64,12 +64,14 @@ def mask_slices(probabilities: NDArray[np.uint8], threshold: float) -> Iterator[
 
 def write_masks(predictions: Predictions, volumes: Sequence[Volume], threshold: float, out: Path) -> list[Path]:
     """One mask a volume: at `out` itself for one volume, below it for several."""
-    written = []
-    for volume in volumes:
-        path = out if len(volumes) == 1 else out / volume.name
+    paths = _mask_paths([volume.name for volume in volumes], out)
+    for path, volume in zip(paths, volumes, strict=True):
         write_mask(path, mask_slices(predictions[volume.name], threshold), volume.spacing_um)
-        written.append(path)
-    return written
+    return paths
+
+
+def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
+    return [out] if len(names) == 1 else [out / name for name in names]
 
 
 def write_submission_csv(
@@ -148,6 +150,9 @@ def predict_paths(
             raise InputError(f"the volumes that {bundle_path} was scored on are not all there: {', '.join(wanted)}")
     if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    for path in [*_mask_paths([s.name for s in sources], out), *([submission] if submission else [])]:
+        if path.exists():
+            raise InputError(f"{path} is there already; choose another place, or delete it")
     cut = bundle.architecture.threshold if threshold is None else threshold
     with Scratch(out.parent) as scratch:
         volumes = [prepare(source, default_cache(), on_note=on_note) for source in sources]

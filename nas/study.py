@@ -75,6 +75,8 @@ def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
 
 def job_of(trial: Trial, config: SearchConfig) -> Job:
     """What a trial is to train. Asked again, after a stop, it is the same."""
+    # What a killed driver had not yet asked of the sampler is drawn as it would have been then.
+    trial.study.sampler = make_sampler(config.study, trial.number)
     attributes = trial.user_attrs
     seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
     repeats = attributes.get(REPEATS)
