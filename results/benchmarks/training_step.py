@@ -2,8 +2,8 @@
 
     python results/benchmarks/training_step.py FOLDER [--steps 60]
 
-FOLDER gets a synthetic kidney of 1024 x 1303 x 912 voxels (3.7 GB), used again by later runs. Without a GPU the script says
-so and measures nothing: the preset is not meant for a CPU.
+FOLDER gets a synthetic kidney of 1024 x 1303 x 912 voxels (3.7 GB), used again by later runs. Without a GPU the script
+says so and measures nothing: the preset is not meant for a CPU.
 """
 
 import argparse
