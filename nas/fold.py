@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nas.config import SearchConfig
 from results.run_folder import RunFolder
+from trainers.data.contrast import share_contrast
 from trainers.data.folds import Fold, choose, guard
 from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache, prepare
@@ -37,7 +38,8 @@ def open_fold(
 
         return prepare(source, cache, on_progress=report, on_note=on_note)
 
-    fold = Fold(tuple(convert(s) for s in train), tuple(convert(s) for s in held_out))
+    volumes = share_contrast([convert(source) for source in (*train, *held_out)])
+    fold = Fold(volumes[: len(train)], volumes[len(train) :])
     guard(fold)
     return fold
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from results.export import Bundle, read_bundle
 from search_spaces.errors import InputError
+from trainers.data.contrast import share_contrast
 from trainers.data.masks import read_mask, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
@@ -155,7 +156,7 @@ def predict_paths(
             raise InputError(f"{path} is there already; choose another place, or delete it")
     cut = bundle.architecture.threshold if threshold is None else threshold
     with Scratch(out.parent) as scratch:
-        volumes = [prepare(source, default_cache(), on_note=on_note) for source in sources]
+        volumes = share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
         predictions = predict_volumes(
             bundle, volumes, device=device, scratch=scratch, on_note=on_note, on_progress=on_progress
         )
