@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import numpy as np
-
 from kidneys import tube
+
 from trainers.data.contrast import share_contrast
 from trainers.data.volume import Volume
 
