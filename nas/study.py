@@ -4,6 +4,7 @@ Only the driver calls this. What a trial was and how it ended also lies in the t
 the sampler works without Optuna.
 """
 
+import warnings
 from typing import Any
 
 import optuna
@@ -36,7 +37,9 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         pruner=make_pruner(config.study, config.fit.steps),
         load_if_exists=True,
     )
-    study.set_metric_names(["surface dice"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["surface dice"])
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:

@@ -190,7 +190,7 @@ def to_markdown(board: Leaderboard) -> str:
         lines.append(
             f"| {row.rank or '–'} | {row.trial} | {row.name} | {_number(row.surface_dice)} | {interval(row)} "
             f"| {_number(row.voxel_dice)} | {row.seeds} | {millions(row.parameters)} | {seconds(row.train_seconds)} "
-            f"| {notes(row)} |"
+            f"| {notes(row).replace('|', chr(92) + '|')} |"
         )
     lines += ["", reading(board), ""]
     return "\n".join(lines)
@@ -244,5 +244,5 @@ def notes(row: Row) -> str:
     if row.tied_with_best and row.rank != 1:
         words.append("tied with best")
     if row.state != "complete":
-        words.append(row.state + (f": {row.reason}" if row.reason else ""))
-    return ", ".join(words).replace("|", "\\|")
+        words.append(f"{row.state}: {row.reason}" if row.reason and row.state == "failed" else row.state)
+    return ", ".join(words)
