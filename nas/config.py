@@ -139,10 +139,20 @@ def _override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             raise InputError(f"--set {key}: {part!r} is a value, not a section")
-    if isinstance(value, str) and value.lower() == "none":
+    if isinstance(value, str) and value.lower() == "none" and _can_be_off(path):
         section.pop(path[-1], None)
     else:
         section[path[-1]] = value
+
+
+def _can_be_off(path: Sequence[str]) -> bool:
+    """Whether the key takes None; elsewhere "none" is a name, as of a pruner or an augmentation."""
+    model: Any = SearchConfig
+    for part in path[:-1]:
+        model = getattr(model, "model_fields", {}).get(part)
+        model = model and model.annotation
+    field = getattr(model, "model_fields", {}).get(path[-1])
+    return field is not None and type(None) in get_args(field.annotation)
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
