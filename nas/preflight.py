@@ -45,9 +45,12 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
         Augmentation(fit.augmentation)
         build_loss(fit.loss)
     if config.study.trials > len(config.fixed):
-        recipes += [config.fit.model_copy(update={"crop": pair.crop}) for pair in possible.pairs if not pair.refusal]
+        most = {"vessel_share": config.space.vessel_share[1]}
+        crops = {pair.crop for pair in possible.pairs if not pair.refusal}
+        recipes += [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
     for crop in sorted({fit.crop for fit in recipes}):
-        PatchSampler(fold.train, slices_in=1, slices_out=1, crop=crop, vessel_share=0.0, seed=0)
+        share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
+        PatchSampler(fold.train, slices_in=1, slices_out=1, crop=crop, vessel_share=share, seed=0)
         for volume in fold.held_out:
             usable_axes(volume, config.inference.axes, crop)
             usable_axes(volume, config.score.rung_axes, crop)
