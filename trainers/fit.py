@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -57,6 +58,9 @@ def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
     # accelerate keeps the first precision of a process for good, and reads its own variables before its arguments.
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    # It also keeps the first device and precision of a process for good and refuses others, but a worker trains many
+    # candidates, whose recipes may differ in precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=use_cpu, mixed_precision=_ACCELERATE_NAMES[precision])
 
 
