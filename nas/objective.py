@@ -50,6 +50,8 @@ def run_job(
     scored. A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
+    if accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # else the largest trial of this worker so far would count
     torch.manual_seed(job.seed)
     network = build_network(job.candidate, job.fit.crop)
     clock = _Clock(folder)
