@@ -1,6 +1,7 @@
 """The learning curve of one training: loss and scores over steps, kept as lines of JSON and drawn as a picture."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ class LossCurve:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a curve by rising step: of several for one step (after a stop) the last; a torn line is left out."""
+    """The lines of a curve by rising step: of several for one step (after a stop) the last.
+
+    A line that a power cut tore is left out, and so is the one that was then written behind its half.
+    """
     found: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        if line.endswith("}"):
+        with suppress(json.JSONDecodeError):
             values = json.loads(line)
             found[values["step"]] = values
     return [found[step] for step in sorted(found)]
@@ -47,7 +51,7 @@ def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
     axis.plot([p["step"] for p in points], [p["loss"] for p in points], color="#555555", label="loss")
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, parse_math=False)
     rungs = read_lines(scores)
     if rungs:
         right = axis.twinx()
