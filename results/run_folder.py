@@ -141,7 +141,7 @@ class RunFolder:
         """Number and folder of every trial that has one, in order."""
         if not self.trials.is_dir():
             return []
-        names = sorted(p.name for p in self.trials.iterdir() if p.name.isdigit())
+        names = sorted((p.name for p in self.trials.iterdir() if p.name.isdecimal()), key=int)
         return [(int(name), TrialFolder(self.trials / name)) for name in names]
 
 
