@@ -1,0 +1,120 @@
+"""From a configuration to kidneys: found or made once, and told apart by their voxels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from nas.config import SearchConfig, parse_config
+from nas.fold import data_root, fingerprint, open_fold
+from results.run_folder import RunFolder, create
+from search_spaces.errors import InputError
+from trainers.data.phantom import PhantomConfig, write_phantoms
+
+PHANTOM = PhantomConfig(kidneys=3, shape=(16, 32, 32))
+
+
+def _config(cache: Path, **data: object) -> SearchConfig:
+    return parse_config(
+        {"phantom": PHANTOM.model_dump(), "data": {"hold_out": "phantom_3", "cache": str(cache), **data}}, "test"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return create(tmp_path / "run")
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    root = tmp_path / "scans"
+    write_phantoms(root, PHANTOM, seed=5)
+    return root
+
+
+def test_phantoms_are_made_once(folder: RunFolder, tmp_path: Path) -> None:
+    config = _config(tmp_path / "cache")
+    seen: list[str] = []
+    first = open_fold(config, folder, on_progress=lambda what, done, of: seen.append(what))
+    assert "making phantom kidneys" in seen
+    assert "converting phantom_3" in seen
+    made = {p: p.stat().st_mtime_ns for p in folder.phantoms.rglob("*.tif")}
+    seen.clear()
+    again = open_fold(config, folder, on_progress=lambda what, done, of: seen.append(what))
+    assert "making phantom kidneys" not in seen
+    assert {p: p.stat().st_mtime_ns for p in folder.phantoms.rglob("*.tif")} == made
+    assert fingerprint(again) == fingerprint(first)
+    assert ([v.name for v in first.train], [v.name for v in first.held_out]) == (
+        ["phantom_1", "phantom_2"],
+        ["phantom_3"],
+    )
+    assert all(v.shape == (16, 32, 32) for v in (*first.train, *first.held_out))
+
+
+def test_another_seed_makes_other_phantoms(tmp_path: Path) -> None:
+    prints = []
+    for seed in (0, 1):
+        config = _config(tmp_path / "cache")
+        config = config.model_copy(update={"study": config.study.model_copy(update={"seed": seed})})
+        prints.append(fingerprint(open_fold(config, create(tmp_path / f"run{seed}"))))
+    one, other = (set(p["train"].values()) | set(p["held_out"].values()) for p in prints)
+    assert not one & other
+
+
+def test_scans_that_are_given_are_used_and_no_phantoms_made(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "cache", root=str(scans))
+    assert data_root(config, folder) == scans
+    fold = open_fold(config, folder)
+    assert not folder.phantoms.exists()
+    (held_out,) = fold.held_out
+    slice_0 = tifffile.imread(scans / "train" / "phantom_3" / "images" / "0000.tif")
+    np.testing.assert_array_equal(held_out.image[0], slice_0)
+
+
+def test_a_voxel_that_changed_changes_the_fingerprint_of_its_volume_alone(
+    folder: RunFolder, scans: Path, tmp_path: Path
+) -> None:
+    config = _config(tmp_path / "cache", root=str(scans))
+    before = fingerprint(open_fold(config, folder))
+    path = scans / "train" / "phantom_1" / "images" / "0007.tif"
+    grey = tifffile.imread(path)
+    grey[3, 4] += 1
+    tifffile.imwrite(path, grey)
+    after = fingerprint(open_fold(config, folder))
+    assert after["train"]["phantom_1"] != before["train"]["phantom_1"]
+    assert after["train"]["phantom_2"] == before["train"]["phantom_2"]
+    assert after["held_out"] == before["held_out"]
+
+
+def test_the_two_sides_share_no_volume(folder: RunFolder, tmp_path: Path) -> None:
+    found = fingerprint(open_fold(_config(tmp_path / "cache"), folder))
+    assert set(found) == {"train", "held_out"}
+    assert not set(found["train"].values()) & set(found["held_out"].values())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"hold_out": "phantom_9"}, "unknown kidney or volume in hold_out, 'phantom_9'; did you mean 'phantom_"),
+        ({"hold_out": ""}, "name the kidney to hold out with hold_out; the labelled kidneys are: phantom_1, phantom_2"),
+        ({"exclude": ["phantom_1", "phantom_2"]}, "there is only one kidney, phantom_3"),
+        ({"root": "no_scans"}, "no_scans: there is no such file or folder"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_one_line(
+    folder: RunFolder, tmp_path: Path, data: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        open_fold(_config(tmp_path / "cache", **data), folder)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_tissue_on_both_sides_is_refused(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        name = f"images/{number:04d}.tif"
+        copy = (scans / "train" / "phantom_3" / name).read_bytes()
+        (scans / "train" / "phantom_1" / name).write_bytes(copy)
+    with pytest.raises(InputError, match=r"phantom_1 is trained on and phantom_3 is held out"):
+        open_fold(_config(tmp_path / "cache", root=str(scans)), folder)

@@ -1,0 +1,139 @@
+"""What is found before the first trial: each mistake is one line, and no trial is needed to find it."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+from kidneys import tube
+
+from nas.config import parse_config
+from nas.preflight import preflight
+from search_spaces.errors import InputError
+from trainers.data.folds import Fold
+from trainers.data.volume import Volume
+
+VALUES: dict[str, dict[str, Any]] = {
+    "study": {"trials": 4},
+    "space": {
+        "encoders": ["tu-resnet10t"],
+        "decoders": ["Unet"],
+        "slices_in": [3],
+        "losses": ["dice"],
+        "crops": [32],
+        "batch_sizes": [2],
+    },
+    "fit": {"crop": 32, "batch_size": 2, "augmentation": "flips"},
+}
+FOLD = Fold((tube("a"), tube("b")), (tube("c"),))
+
+
+def _check(section: str = "", changes: dict[str, Any] | None = None, fold: Fold = FOLD, fixed: Any = ()) -> None:
+    values = {**VALUES, "fixed": list(fixed)}
+    if section:
+        values[section] = {**VALUES.get(section, {}), **(changes or {})}
+    preflight(parse_config(values, "test"), fold, lambda what, done, of: None)
+
+
+def _fixed(candidate: dict[str, Any] | None = None, **fit: Any) -> list[dict[str, Any]]:
+    return [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3, **(candidate or {})}, "fit": fit}]
+
+
+def _without_vessels(volume: Volume) -> Volume:
+    return replace(volume, label=np.zeros(volume.shape, np.uint8), vessel_voxels=np.zeros(0, np.int64))
+
+
+def test_a_search_without_mistakes_passes() -> None:
+    _check(fixed=_fixed())
+
+
+def test_every_choice_is_reported_while_it_is_built() -> None:
+    seen: list[tuple[str, int, int]] = []
+    preflight(parse_config(VALUES, "test"), FOLD, lambda *step: seen.append(step))
+    assert seen == [("building every choice", 0, 1), ("building every choice", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("study", {"trial_sampler": "tpee"}, "unknown trial sampler 'tpee'; did you mean 'tpe'"),
+        ("study", {"pruner": "halvin"}, "unknown pruner 'halvin'; did you mean 'halving'"),
+        ("space", {"encoders": ["tu-resnet10"]}, "unknown encoder 'tu-resnet10'; did you mean"),
+        ("space", {"decoders": ["Unet", "UNet+"]}, "unknown decoder 'UNet+'; did you mean"),
+        ("space", {"losses": ["dice", "dise"]}, "unknown loss 'dise'; did you mean 'dice'"),
+        ("space", {"losses": ["dice + 0*bce"]}, "loss 'dice + 0*bce' has the weight '0'"),
+        ("space", {"decoders": ["PAN"]}, "nothing in this space can be built: encoder 'tu-resnet10t' with decoder"),
+        ("space", {"slices_in": [3, 4]}, "slices_in has 4, which has no middle slice"),
+        ("space", {"crops": [32, 128]}, "crop 128 is too large for a of shape (24, 48, 48)"),
+        ("fit", {"augmentation": "flip"}, "unknown augmentation 'flip'; did you mean 'flips'"),
+        ("fit", {"loss": "lovas"}, "unknown loss 'lovas'; did you mean 'lovasz'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(section: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _check(section, changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        (_fixed({"decoder": "PAN"}), "decoder 'PAN' at crop 32 cannot be built: the decoder needs crops of at least 1"),
+        (_fixed({"encoder": "resnet81"}), "unknown encoder 'resnet81'; did you mean 'resnet18'"),
+        (_fixed({"encoder_weights": "missing.safetensors"}), "weights file missing.safetensors does not exist"),
+        (_fixed(crop=33), "set the crop to 32 or 64"),
+        (_fixed(crop=128), "crop 128 is too large for a of shape (24, 48, 48)"),
+        (_fixed(loss="dic"), "unknown loss 'dic'; did you mean 'dice'"),
+        (_fixed(augmentation="standrd"), "unknown augmentation 'standrd'; did you mean 'standard'"),
+    ],
+)
+def test_a_mistake_in_a_fixed_trial_is_found_too(fixed: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _check(fixed=fixed)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fixed_trial_beyond_the_budget_is_not_looked_at() -> None:
+    _check("study", {"trials": 1}, fixed=[*_fixed(), *_fixed({"decoder": "PAN"})])
+
+
+def test_some_refused_combinations_are_no_mistake() -> None:
+    _check("space", {"decoders": ["Unet", "PAN"]})
+
+
+def test_weights_that_are_not_on_this_machine_are_named_with_the_command_that_fetches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something asked the network")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    with pytest.raises(InputError, match=r"weights 'imagenet' of encoder 'tu-resnet10t' .*`hf download ") as caught:
+        _check("space", {"encoder_weights": ["none", "imagenet"]})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_held_out_kidney_too_small_for_the_crop_is_named() -> None:
+    # Its planes are at most 24 x 14: less than half a crop along every axis.
+    with pytest.raises(InputError, match=r"lump of \(24, 14, 14\).*crops of 32"):
+        _check(fold=Fold(FOLD.train, (tube("lump", (24, 14, 14)),)))
+
+
+def test_a_held_out_kidney_too_flat_for_the_axes_of_the_rungs_is_named() -> None:
+    flat = Fold(FOLD.train, (tube("flat", (10, 48, 48)),))
+    _check(fold=flat)
+    with pytest.raises(InputError, match=r"flat of \(10, 48, 48\)"):
+        _check("score", {"rung_axes": [1, 2]}, fold=flat)
+
+
+def test_training_kidneys_without_a_vessel_are_found_where_vessels_are_wanted() -> None:
+    bare = Fold(tuple(_without_vessels(volume) for volume in FOLD.train), FOLD.held_out)
+    with pytest.raises(InputError, match="no vessel is labelled in a, b"):
+        _check(fold=bare)
+    _check("space", {"vessel_share": [0.0, 0.0]}, fold=bare)

@@ -1,0 +1,143 @@
+"""Which configuration and which run folder a command is about."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.config import PRESETS, read_config, write_config
+from nas.runs import default_preset, open_run, read_run
+from results.run_folder import RUNS
+from search_spaces.errors import InputError
+
+FIXED = """
+[[fixed]]
+name = "plain"
+candidate = { encoder = "tu-resnet10t" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a search that has begun."""
+    source = tmp_path / "mine.toml"
+    source.write_text('[study]\nname = "mine"\n[fit]\nsteps = 9\n' + FIXED)
+    config, folder = open_run(source, None, tmp_path / "run", [], has_data=False)
+    folder.config.write_text(write_config(config))
+    return folder.path
+
+
+def test_without_anything_the_demo_is_run_below_results() -> None:
+    config, folder = open_run(None, None, None, [], has_data=False)
+    assert config == read_config("demo")
+    assert folder.path == RUNS / "demo"
+    assert folder.trials.is_dir()
+
+
+def test_with_data_the_preset_is_one_that_this_machine_can_run() -> None:
+    assert default_preset(has_data=False) == "demo"
+    assert default_preset(has_data=True) == ("sennet" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_runs_under_its_own_name(preset: str) -> None:
+    config, folder = open_run(None, preset, None, [], has_data=True)
+    assert config == read_config(preset)
+    assert folder.path == RUNS / config.study.name
+
+
+def test_a_file_and_a_preset_are_too_much(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"give a configuration file \(my.toml\) or --preset demo, not both"):
+        open_run(Path("my.toml"), "demo", None, [], has_data=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_alone_goes_on_with_its_own_configuration(run: Path) -> None:
+    config, folder = open_run(None, None, run, [], has_data=True)
+    assert (config.study.name, config.fit.steps) == ("mine", 9)
+    assert folder.path == run
+    assert read_run(run) == (config, folder)
+
+
+def test_a_new_run_folder_gets_the_default_preset(tmp_path: Path) -> None:
+    config, folder = open_run(None, None, tmp_path / "new", [], has_data=False)
+    assert config == read_config("demo")
+    assert folder.path == tmp_path / "new"
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("study.trials", 99),
+        ("study.minutes", 3.5),
+        ("study.leaders", 7),
+        ("study.seeds", 5),
+        ("study.kept_weights", 2),
+        ("data.cache", Path("elsewhere")),
+        ("inference.batch_voxels", 1000),
+        ("retrain.steps", 5),
+        ("device", "cpu"),
+    ],
+)
+def test_how_long_and_where_to_search_may_change(run: Path, override: str, value: object) -> None:
+    config, _ = open_run(None, None, run, [f"{override}={value}"], has_data=False)
+    found: object = config
+    for part in override.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
+    overrides = ["study.pruner=none", "fit.augmentation=none", "study.minutes=none"]
+    config, _ = open_run(None, "demo", None, overrides, has_data=False)
+    assert (config.study.pruner, config.fit.augmentation, config.study.minutes) == ("none", "none", None)
+    with pytest.raises(InputError, match="fit.steps = 'none'"):
+        open_run(None, "demo", None, ["fit.steps=none"], has_data=False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("study.seed=3", "study.seed was 0 and is now 3"),
+        ("study.name=other", "study.name was mine and is now other"),
+        ("study.pruner=none", "study.pruner was halving and is now none"),
+        ("study.rungs=1", "study.rungs was 2 and is now 1"),
+        ("fit.steps=10", "fit.steps was 9 and is now 10"),
+        ("fit.gradient_clip=1.0", "fit.gradient_clip was None and is now 1.0"),
+        ('space.losses=["bce"]', "space.losses was ['dice', 'dice + bce', 'dice + focal'] and is now ['bce']"),
+        ("data.hold_out=kidney_3", "data.hold_out was  and is now kidney_3"),
+        ("phantom.kidneys=4", "phantom.kidneys was 3 and is now 4"),
+        ("inference.overlap=0.5", "inference.overlap was 0.25 and is now 0.5"),
+        ("score.slabs=4", "score.slabs was 8 and is now 4"),
+        ("fixed=[]", "fixed differs"),
+    ],
+)
+def test_what_decides_the_result_may_not_change(run: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_run(None, None, run, [override], has_data=False)
+    assert message in str(caught.value)
+    assert f"nas search --run {run}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_many_differences_the_first_three_are_named(run: Path) -> None:
+    overrides = [f"fit.{key}" for key in ("steps=1", "crop=64", "batch_size=2", "learning_rate=1.0", "warm_up=0.5")]
+    with pytest.raises(InputError, match=r"fit.steps was .*; fit.crop was .*; fit.batch_size was .* \(and 2 more\)"):
+        open_run(None, None, run, overrides, has_data=False)
+
+
+def test_another_preset_on_the_folder_of_a_run_is_refused_and_changes_nothing(run: Path) -> None:
+    before = (run / "config.toml").read_text()
+    with pytest.raises(InputError, match="holds a search with other settings"):
+        open_run(None, "cpu", run, [], has_data=True)
+    assert (run / "config.toml").read_text() == before
+
+
+def test_reading_a_run_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere is not a run folder"):
+        read_run(tmp_path / "nowhere")

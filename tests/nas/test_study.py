@@ -1,0 +1,263 @@
+"""The study of a run: what is tried, in which order, and that a stop changes none of it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import Trial, TrialState
+
+from nas.config import SearchConfig, parse_config
+from nas.study import (
+    ask,
+    count_candidates,
+    enqueue_repeat,
+    job_of,
+    open_study,
+    seconds_used,
+    tell,
+    unfinished,
+)
+from results.record import Job, Outcome, Record, State
+from results.run_folder import RunFolder, create
+from trainers.evaluate import Score, Slab, VolumeScore
+
+VALUES = {
+    "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "pruner": "none"},
+    "space": {
+        "encoders": ["tu-resnet10t"],
+        "decoders": ["Unet"],
+        "slices_in": [3, 5],
+        "losses": ["dice", "bce", "tversky"],
+        "crops": [32, 64],
+        "batch_sizes": [2, 4],
+    },
+    "fit": {"steps": 9, "crop": 32, "batch_size": 2},
+}
+FIXED = [
+    {"name": "first", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}, "fit": {"loss": "dice"}},
+    {"name": "second", "candidate": {"encoder": "resnet18", "slices_in": 5}, "fit": {"loss": "bce"}},
+]
+SEARCHED = parse_config(VALUES, "test")
+CONFIG = parse_config({**VALUES, "fixed": FIXED}, "test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return create(tmp_path / "run")
+
+
+def _trials(config: SearchConfig, count: int) -> SearchConfig:
+    return config.model_copy(update={"study": config.study.model_copy(update={"trials": count})})
+
+
+def _score(dice: float) -> Score:
+    return Score(
+        surface_dice=dice,
+        ci_low=dice - 0.1,
+        ci_high=dice + 0.1,
+        voxel_dice=dice / 2,
+        threshold=0.5,
+        best_surface_dice=dice,
+        mean_over_thresholds=dice,
+        volumes=(VolumeScore(volume="k", surface_dice=dice, voxel_dice=dice),),
+        slabs=(Slab(volume="k", overlap=dice, total=1.0),),
+    )
+
+
+def _record(job: Job, state: State = "complete", dice: float = 0.5) -> Record:
+    outcome = Outcome(
+        state=state,
+        score=_score(dice) if state == "complete" else None,
+        reason=None if state == "complete" else "because",
+        step=9,
+        parameters=5,
+        train_seconds=1.5,
+        device="CPU",
+    )
+    return Record(job=job, outcome=outcome, version="0")
+
+
+def _next(study: optuna.Study, config: SearchConfig, dice: float = 0.5) -> Job:
+    """The next job, trained."""
+    trial = ask(study, config)
+    job = job_of(trial, config)
+    tell(study, trial, _record(job, dice=dice))
+    return job
+
+
+def test_fixed_trials_come_first_and_in_order(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    jobs = [_next(study, CONFIG) for _ in range(3)]
+    assert [(job.trial, job.name, job.baseline) for job in jobs[:2]] == [(0, "first", True), (1, "second", True)]
+    assert not jobs[2].baseline
+    assert [(job.candidate.encoder, job.fit.loss) for job in jobs[:2]] == [
+        ("tu-resnet10t", "dice"),
+        ("resnet18", "bce"),
+    ]
+
+
+def test_a_study_reopened_has_no_fixed_trial_twice(folder: RunFolder) -> None:
+    for _ in range(2):
+        open_study(folder, CONFIG)
+    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG).trials] == ["first", "second"]
+    _next(open_study(folder, CONFIG), CONFIG)
+    assert len(open_study(folder, CONFIG).trials) == 2
+
+
+def test_no_more_fixed_trials_are_tried_than_trials_were_asked_for(folder: RunFolder) -> None:
+    assert len(open_study(folder, _trials(CONFIG, 1)).trials) == 1
+    # ... and a budget raised later takes in the others.
+    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG).trials] == ["first", "second"]
+
+
+def test_the_sampler_learns_from_fixed_trials(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    for _ in range(2):
+        _next(study, CONFIG)
+    inside, outside = study.trials
+    assert {"encoder", "crop", "loss", "slices_in"} <= set(inside.params)
+    assert "encoder" not in outside.params
+
+
+@pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
+def test_a_trial_whose_driver_died_is_found_and_is_the_same_job(folder: RunFolder, config: SearchConfig) -> None:
+    study = open_study(folder, config)
+    job = job_of(ask(study, config), config)
+    reopened = open_study(folder, config)
+    (left,) = unfinished(reopened)
+    assert left.number == 0
+    assert job_of(left, config) == job
+    assert len(reopened.trials) == len(study.trials)
+
+
+def test_a_driver_that_died_before_it_chose_loses_nothing(folder: RunFolder, tmp_path: Path) -> None:
+    """Killed between asking for a trial and choosing its parameters: they are those of an unbroken search."""
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
+    expected = [_next(unbroken, SEARCHED, dice=0.1 * number) for number in range(5)]
+
+    study = open_study(folder, SEARCHED)
+    for number in range(4):
+        _next(study, SEARCHED, dice=0.1 * number)
+    ask(study, SEARCHED)
+    (left,) = unfinished(open_study(folder, SEARCHED))
+    assert job_of(left, SEARCHED) == expected[4]
+
+
+def test_nothing_is_unfinished_in_a_new_study_or_when_all_have_ended(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    assert unfinished(study) == []  # fixed trials that wait have not begun
+    _next(study, CONFIG)
+    assert unfinished(study) == []
+
+
+def test_a_study_reopened_suggests_what_an_unbroken_one_would(tmp_path: Path) -> None:
+    dices = [0.3, 0.6, 0.2, 0.7, 0.5, 0.4]
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
+    expected = [_next(unbroken, SEARCHED, dice) for dice in dices]
+    folder = create(tmp_path / "broken")
+    found = []
+    for part in (dices[:3], dices[3:]):
+        study = open_study(folder, SEARCHED)
+        found += [_next(study, SEARCHED, dice) for dice in part]
+    assert found == expected
+    assert len({job.fit.learning_rate for job in found}) == 6
+
+
+def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
+    other = SEARCHED.model_copy(update={"study": SEARCHED.study.model_copy(update={"seed": 8})})
+    one = _next(open_study(create(tmp_path / "one"), SEARCHED), SEARCHED)
+    two = _next(open_study(create(tmp_path / "two"), other), other)
+    assert one.fit.learning_rate != two.fit.learning_rate
+    assert (one.seed, two.seed) == (7, 8)
+
+
+@pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
+def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config: SearchConfig) -> None:
+    study = open_study(folder, config)
+    original = [_next(study, config) for _ in range(3)][0]
+    enqueue_repeat(study, 0, seed_index=2)
+    trial = ask(study, config)
+    repeat = job_of(trial, config)
+    assert (repeat.trial, repeat.repeats, repeat.design, repeat.seed) == (3, 0, 0, original.seed + 2)
+    assert (repeat.name, repeat.candidate, repeat.fit) == (original.name, original.candidate, original.fit)
+    assert repeat.baseline == original.baseline
+    assert trial.params == study.trials[0].params
+
+
+def test_a_repeat_whose_driver_died_is_the_same_job(folder: RunFolder) -> None:
+    study = open_study(folder, SEARCHED)
+    _next(study, SEARCHED)
+    enqueue_repeat(study, 0, seed_index=1)
+    job = job_of(ask(study, SEARCHED), SEARCHED)
+    (left,) = unfinished(open_study(folder, SEARCHED))
+    assert job_of(left, SEARCHED) == job
+
+
+def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    assert count_candidates(study) == 0
+    for _ in range(3):
+        _next(study, CONFIG)
+    assert count_candidates(study) == 3
+    enqueue_repeat(study, 2, seed_index=1)
+    _next(study, CONFIG)
+    assert len(study.trials) == 4
+    assert count_candidates(study) == 3
+    ask(study, CONFIG)  # running counts: it uses up the budget
+    assert count_candidates(study) == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("complete", TrialState.COMPLETE),
+        ("pruned", TrialState.PRUNED),
+        ("failed", TrialState.FAIL),
+        ("interrupted", TrialState.RUNNING),
+    ],
+)
+def test_every_end_of_a_training_is_a_state_of_its_trial(folder: RunFolder, state: State, expected: TrialState) -> None:
+    study = open_study(folder, SEARCHED)
+    trial = ask(study, SEARCHED)
+    tell(study, trial, _record(job_of(trial, SEARCHED), state))
+    assert open_study(folder, SEARCHED).trials[0].state == expected
+
+
+def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) -> None:
+    study = open_study(folder, SEARCHED)
+    job = _next(study, SEARCHED, dice=0.6)
+    (trial,) = study.trials
+    assert trial.value == 0.6
+    assert trial.intermediate_values == {9: 0.6}
+    assert trial.user_attrs["interval"] == pytest.approx([0.5, 0.7])
+    assert trial.user_attrs["voxel_dice"] == 0.3
+    assert (trial.user_attrs["parameters"], trial.user_attrs["train_seconds"]) == (5, 1.5)
+    assert trial.user_attrs["network"] == job.name
+    assert "reason" not in trial.user_attrs
+
+
+@pytest.mark.parametrize("state", ["pruned", "failed"])
+def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State) -> None:
+    study = open_study(folder, SEARCHED)
+    trial = ask(study, SEARCHED)
+    tell(study, trial, _record(job_of(trial, SEARCHED), state))
+    assert study.trials[0].user_attrs["reason"] == "because"
+
+
+def test_an_interrupted_trial_can_be_told_later(folder: RunFolder) -> None:
+    study = open_study(folder, SEARCHED)
+    trial = ask(study, SEARCHED)
+    job = job_of(trial, SEARCHED)
+    tell(study, trial, _record(job, "interrupted"))
+    reopened = open_study(folder, SEARCHED)
+    (left,) = unfinished(reopened)
+    assert isinstance(left, Trial)
+    tell(reopened, left, _record(job, dice=0.4))
+    assert reopened.trials[0].value == 0.4
+
+
+def test_a_new_study_has_used_no_time(folder: RunFolder) -> None:
+    study = open_study(folder, SEARCHED)
+    assert seconds_used(study) == 0.0
+    study.set_user_attr("seconds", 12.5)
+    assert seconds_used(open_study(folder, SEARCHED)) == 12.5

@@ -1,0 +1,88 @@
+"""The run folder: where the latest run is, and which trials it has."""
+
+from pathlib import Path
+
+import pytest
+
+from results.run_folder import RUNS, RunFolder, create, find
+from search_spaces.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _run(path: Path) -> RunFolder:
+    folder = create(path)
+    folder.config.write_text("")
+    return folder
+
+
+def test_the_latest_run_is_the_one_made_last() -> None:
+    _run(RUNS / "one")
+    second = _run(RUNS / "two")
+    assert find(None) == second
+    first = _run(RUNS / "one")  # gone on with
+    assert find(None) == first
+
+
+def test_a_run_elsewhere_is_not_the_latest(tmp_path: Path) -> None:
+    inside = _run(RUNS / "one")
+    outside = _run(tmp_path / "elsewhere")
+    assert find(None) == inside
+    assert find(outside.path) == outside
+
+
+def test_a_run_made_again_keeps_what_is_in_it() -> None:
+    folder = _run(RUNS / "one")
+    folder.trial(3).path.mkdir()
+    assert create(RUNS / "one").trial_folders() == folder.trial_folders() != []
+
+
+def test_nothing_is_left_behind_but_the_folder_and_the_pointer() -> None:
+    create(RUNS / "one")
+    assert sorted(p.name for p in RUNS.iterdir()) == ["latest", "one"]
+    assert [p.name for p in (RUNS / "one").iterdir()] == ["trials"]
+
+
+def test_without_any_run_the_command_that_starts_one_is_named() -> None:
+    with pytest.raises(InputError, match=r"no run below .*`nas search`.*--run"):
+        find(None)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=r"other is not a run folder: it has no config.toml"):
+        find(tmp_path / "other")
+
+
+def test_a_latest_run_that_was_deleted_is_named() -> None:
+    _run(RUNS / "one").config.unlink()
+    with pytest.raises(InputError, match=r"one is not a run folder"):
+        find(None)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"run folder .*run cannot be written: Not a directory; .*--run"):
+        create(tmp_path / "file" / "run")
+
+
+def test_trials_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run")
+    for number in (10_000, 2, 9999, 0):
+        folder.trial(number).path.mkdir()
+    assert folder.trial_folders() == [(number, folder.trial(number)) for number in (0, 2, 9999, 10_000)]
+
+
+def test_what_is_no_trial_is_left_out(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run")
+    folder.trial(1).path.mkdir()
+    for name in ("notes", ".0002", "0003.old", "latest"):
+        (folder.trials / name).mkdir()
+    assert folder.trial_folders() == [(1, folder.trial(1))]
+
+
+def test_a_run_without_a_folder_of_trials_has_none(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).trial_folders() == []
