@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.state import AcceleratorState
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -55,12 +54,10 @@ def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
         torch.cuda.set_device(torch.device(device))
     if precision == "auto":
         precision = "float32" if use_cpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    # accelerate keeps the first precision of a process for good, and reads its own variables before its arguments.
+    # accelerate keeps the first device and precision of a process for good, and reads its own variables before its
+    # arguments; a worker trains many candidates, whose recipes may differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
-    # It also keeps the first device and precision of a process for good and refuses others, but a worker trains many
-    # candidates, whose recipes may differ in precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=use_cpu, mixed_precision=_ACCELERATE_NAMES[precision])
 
 
