@@ -1,11 +1,16 @@
 """From a trial of a run to a bundle."""
 
-from pathlib import Path
-
 from safetensors.torch import load_file
 
 from nas.config import SearchConfig
-from results.export import Architecture, Provenance, architecture_of, library_versions, write_bundle
+from results.export import (
+    Architecture,
+    Provenance,
+    architecture_of,
+    library_versions,
+    read_architecture,
+    write_bundle,
+)
 from results.record import Record, read_record
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -32,17 +37,20 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: 
         held_out_volumes={v.name: v.content_hash for v in fold.held_out},
         libraries=library_versions(),
     )
-    spacings = tuple(v.spacing_um for v in fold.train)
-    return architecture_of(record, config.inference, config.score, spacings, provenance, threshold)
+    return architecture_of(record, config.inference, config.score, fold, provenance, threshold)
 
 
-def export_trial(folder: RunFolder, trial: int, config: SearchConfig, fold: Fold, path: Path) -> Path:
-    """Write a trial's network as a bundle. Raises InputError where its weights were not kept."""
-    record = trial_record(folder, trial)
-    weights = folder.trial(trial).weights
-    if not weights.is_file():
-        raise InputError(
-            f"the weights of trial {trial} were not kept (study.kept_weights = {config.study.kept_weights}); "
-            f"`nas retrain {trial}` trains it again"
-        )
-    return write_bundle(path, describe_trial(record, config, fold), load_file(weights))
+def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:
+    """Write the leader's first training whose weights were kept as the bundle `best`; False if none were.
+
+    A bundle that holds this training already is left alone, with whatever was exported beside it.
+    """
+    for number, place in folder.trial_folders():
+        record = read_record(place.record)
+        if record is None or record.job.design != design or not place.weights.is_file():
+            continue
+        architecture = describe_trial(record, config, fold)
+        if not folder.best.is_dir() or read_architecture(folder.best) != architecture:
+            write_bundle(folder.best, architecture, load_file(folder.trial(number).weights))
+        return True
+    return False

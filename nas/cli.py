@@ -57,8 +57,9 @@ def _console(on_stderr: bool = False) -> "Console":
     """Where to print; wide enough for every column where there is no terminal to fit."""
     from rich.console import Console
 
-    console = Console(stderr=on_stderr)
-    return console if console.is_terminal else Console(stderr=on_stderr, width=WIDE)
+    # No markup: a path may hold brackets.
+    console = Console(stderr=on_stderr, markup=False, highlight=False)
+    return console if console.is_terminal else Console(stderr=on_stderr, markup=False, highlight=False, width=WIDE)
 
 
 def _stop(message: str) -> NoReturn:
@@ -101,6 +102,8 @@ def search(
     ]
     if families:
         overrides.append(f"space.families={json.dumps(families.split(','))}")
+    if onnx:
+        _require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
     console = _console(as_json)
     if dry_run:
@@ -143,6 +146,8 @@ def retrain(
     from nas.live import retrain_progress
     from nas.retrain import retrain_in_run
 
+    if onnx:
+        _require_onnx()
     console = _console(as_json)
     with retrain_progress(console) as on_progress:
         path, record, before = retrain_in_run(run, target, on, steps, set_ or [], on_progress, console.print)
@@ -160,6 +165,12 @@ def retrain(
         )
     if onnx:
         _export_onnx(path)
+
+
+def _require_onnx() -> None:
+    from results.export import require_onnx
+
+    require_onnx()
 
 
 def _export_onnx(path: Path) -> None:

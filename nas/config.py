@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError, unknown_name
@@ -42,7 +42,7 @@ class RetrainConfig(BaseModel, frozen=True, extra="forbid"):
     """What `nas retrain` changes of a recipe."""
 
     steps: PositiveInt = 20_000  # optimiser steps of the full training
-    learning_rate_factor: NonNegativeFloat = 1.0  # on the rate that the search found at its own length
+    learning_rate_factor: PositiveFloat = 1.0  # on the rate that the search found at its own length
 
 
 class FixedTrial(BaseModel, frozen=True, extra="forbid"):
@@ -73,7 +73,7 @@ def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConf
 
     Raises InputError with one line that names the file and the key.
     """
-    if isinstance(source, str) and source in PRESETS:
+    if str(source) in PRESETS and not Path(source).exists():
         text, name = files("nas").joinpath("presets", f"{source}.toml").read_text(encoding="utf-8"), f"preset {source}"
     else:
         path = Path(source)

@@ -9,13 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-import psutil
 import torch
+from pydantic import ValidationError
 
 from nas.environment import ENVIRONMENT
 from nas.protocol import Answer, Died, Finished, Progress, Ready, Scored, Start, from_worker
 from results.record import Job
 from results.run_folder import RunFolder
+from search_spaces.errors import InputError
+
+FAILED_STARTS = 3  # in a row, before a device is given up
 
 Event = Ready | Progress | Scored | Finished | Died
 
@@ -28,44 +31,64 @@ def devices(wanted: str) -> list[str]:
 
 
 class _Worker:
-    def __init__(
-        self, index: int, device: str, threads: int, folder: RunFolder, heard: "queue.Queue[tuple[int, Event]]"
-    ):
-        self.index = index
+    """One process. What it says arrives in `heard`, with this object beside it."""
+
+    def __init__(self, device: str, threads: int, folder: RunFolder, log: Path, heard: "queue.Queue[_Heard]") -> None:
         self.device = device
+        self.log = log
         self.trial: int | None = None
         self.ready = False
-        log = (folder.path / f"worker-{index}.log").open("ab")
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            **ENVIRONMENT,
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "nas.worker", str(folder.path), device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            text=True,
-            bufsize=1,
-            start_new_session=True,  # Ctrl-C is the driver's to answer
-        )
-        log.close()
         self._heard = heard
-        threading.Thread(target=self._read, daemon=True).start()
+        ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
+        with log.open("ab") as printed:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nas.worker", str(folder.path), device, str(mouth)],
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=printed,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads), **ENVIRONMENT},
+                pass_fds=(mouth,),
+                text=True,
+                bufsize=1,
+                start_new_session=True,  # Ctrl-C is the driver's to answer
+            )
+        os.close(mouth)
+        self._thread = threading.Thread(target=self._read, args=(ears,), daemon=True)
+        self._thread.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._heard.put((self.index, from_worker.validate_json(line)))
+    def _read(self, ears: int) -> None:
+        with os.fdopen(ears, encoding="utf-8") as said:
+            for line in said:
+                try:
+                    self._heard.put((self, from_worker.validate_json(line)))
+                except ValidationError:  # half a line: it was killed while it spoke
+                    self.process.kill()
         code = self.process.wait()
-        self._heard.put((self.index, Died(trial=self.trial, reason=_why(code))))
+        self.close_input()
+        self._heard.put((self, Died(trial=None, reason=_why(code))))
 
     def say(self, message: Start | Answer) -> None:
         assert self.process.stdin is not None
-        with suppress(OSError):  # it has just died; its reader says so
+        with suppress(OSError, ValueError):  # it has just died; its reader says so
             self.process.stdin.write(message.model_dump_json() + "\n")
+
+    def close_input(self) -> None:
+        """Ask the process to end."""
+        assert self.process.stdin is not None
+        with suppress(OSError):  # what it was told last did not reach it
+            self.process.stdin.close()
+
+    def end(self) -> None:
+        """Wait for the process to end, and make it after a while."""
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._thread.join()
+
+
+_Heard = tuple[_Worker, Event]
 
 
 class Executor:
@@ -73,17 +96,16 @@ class Executor:
 
     def __init__(self, folder: RunFolder, device: str = "auto", workers: int | None = None) -> None:
         self._folder = folder
-        self._heard: queue.Queue[tuple[int, Event]] = queue.Queue()
+        self._heard: queue.Queue[_Heard] = queue.Queue()
         names = devices(device)
         if workers is not None:
             names = [names[i % len(names)] for i in range(workers)]
-        self._devices = names
-        cores = psutil.cpu_count(logical=True) or 1
-        self._threads = max(1, cores // len(names))
-        self._workers = [self._start(i) for i in range(len(names))]
+        self._threads = max(1, len(os.sched_getaffinity(0)) // len(names))
+        self._failed_starts: dict[Path, int] = {}
+        self._workers = [self._start(name, folder.worker_log(i)) for i, name in enumerate(names)]
 
-    def _start(self, index: int) -> _Worker:
-        return _Worker(index, self._devices[index], self._threads, self._folder, self._heard)
+    def _start(self, device: str, log: Path) -> _Worker:
+        return _Worker(device, self._threads, self._folder, log, self._heard)
 
     def __enter__(self) -> "Executor":
         return self
@@ -92,13 +114,9 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker in self._workers:
-            if worker.process.stdin is not None:
-                worker.process.stdin.close()
+            worker.close_input()
         for worker in self._workers:
-            try:
-                worker.process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
+            worker.end()
 
     def idle(self) -> int:
         """How many workers could take a job now."""
@@ -125,23 +143,37 @@ class Executor:
                 worker.say(Answer.model_validate({"trial": trial, "answer": answer}))
 
     def next_event(self, timeout: float) -> Event | None:
-        """What a worker said, or None if none spoke in `timeout` seconds. A worker that died is started again."""
+        """What a worker said, or None if none spoke in `timeout` seconds. A worker that died is started again.
+
+        Raises InputError when the last worker cannot be started.
+        """
         try:
-            index, event = self._heard.get(timeout=timeout)
+            worker, event = self._heard.get(timeout=timeout)
         except queue.Empty:
             return None
-        worker = self._workers[index]
         if isinstance(event, Ready):
             worker.ready = True
+            self._failed_starts.pop(worker.log, None)
         elif isinstance(event, Finished):
             worker.trial = None
         elif isinstance(event, Died):
-            if not worker.ready:
-                raise RuntimeError(
-                    f"a worker could not start ({event.reason}); see {self._folder.path / f'worker-{index}.log'}"
-                )
-            self._workers[index] = self._start(index)
+            # Which trial it had is known here alone: the job may have been given while it was dying.
+            event = event.model_copy(update={"trial": worker.trial})
+            self._replace(worker, event)
         return event
+
+    def _replace(self, worker: _Worker, death: Died) -> None:
+        """Start a worker again; give its device up if it dies before it is ready for the third time in a row."""
+        self._workers.remove(worker)
+        if not worker.ready:
+            self._failed_starts[worker.log] = self._failed_starts.get(worker.log, 0) + 1
+        if self._failed_starts.get(worker.log, 0) < FAILED_STARTS:
+            self._workers.append(self._start(worker.device, worker.log))
+        elif not self._workers:
+            last = worker.log.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+            raise InputError(
+                f"no worker can be started on {worker.device} ({death.reason}): {last[0]}; see {worker.log}"
+            )
 
 
 def _why(code: int) -> str:
@@ -150,8 +182,3 @@ def _why(code: int) -> str:
     if code < 0:
         return f"the worker was killed by signal {-code}"
     return f"the worker ended with code {code}"
-
-
-def worker_logs(folder: Path) -> list[Path]:
-    """The logs of the worker processes, for `nas doctor`."""
-    return sorted(folder.glob("worker-*.log"))

@@ -1,10 +1,18 @@
 """From the configuration to the kidneys of a search: found or made, converted, split, and checked for leaks."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from nas.config import SearchConfig
 from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
 from trainers.data.contrast import share_contrast
 from trainers.data.folds import Fold, choose, guard
 from trainers.data.phantom import write_phantoms
@@ -48,6 +56,8 @@ def data_root(config: SearchConfig, folder: RunFolder, on_progress: OnProgress |
     """Where the scans lie; the phantoms are made when they are not there yet."""
     if config.data.root is not None:
         return config.data.root
+    if folder.phantoms.is_dir() and not folder.config.is_file():
+        shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
     if not folder.phantoms.is_dir():
 
         def report(done: int, total: int) -> None:
@@ -58,9 +68,27 @@ def data_root(config: SearchConfig, folder: RunFolder, on_progress: OnProgress |
     return folder.phantoms
 
 
-def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:
-    """What the data of a run is: the content hash of each volume, by its side of the split."""
-    return {
-        "train": {volume.name: volume.content_hash for volume in fold.train},
-        "held_out": {volume.name: volume.content_hash for volume in fold.held_out},
-    }
+def check_same_data(folder: RunFolder, fold: Fold) -> None:
+    """Remember what a run is about; InputError where voxels, labels or spacings are others than before."""
+    now = {"train": _fingerprints(fold.train), "held-out": _fingerprints(fold.held_out)}
+    if not folder.identity.is_file():
+        write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
+        return
+    before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+    for side, volumes in now.items():
+        for name in sorted({*before[side], *volumes}):
+            if before[side].get(name) == volumes.get(name):
+                continue
+            what = "has changed" if name in before[side] and name in volumes else "is new or gone"
+            raise InputError(f"{folder.path} is about other data: {side} volume {name} {what}; choose another --run")
+
+
+def _fingerprints(volumes: Sequence[Volume]) -> dict[str, str]:
+    """One hash a volume over everything that training and scores depend on."""
+    found = {}
+    for volume in volumes:
+        facts = (volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high)
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(volume.vessel_voxels).tobytes())  # the labels, or a million of their places
+        found[volume.name] = digest.hexdigest()
+    return found

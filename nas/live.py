@@ -132,7 +132,7 @@ class LiveView:
     def ended(self, record: Record, board: Leaderboard) -> None:
         self._running.pop(record.job.trial, None)
         self._board = board
-        self._ended += 1
+        self._ended += record.job.repeats is None
         self._counts[record.outcome.state] += 1
         if record.outcome.state == "failed":
             self.note(f"trial {record.job.trial} failed: {record.outcome.reason}")

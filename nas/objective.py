@@ -1,11 +1,13 @@
 """One trial, start to end, as a worker runs it: train, score at the rungs, score the whole held-out kidney."""
 
+import gc
 import json
 import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,16 +16,16 @@ from accelerate import Accelerator
 from nas.config import SearchConfig
 from results.curve import LossCurve, draw_curve, read_lines
 from results.overlay import draw_overlay
-from results.record import Job, Outcome
+from results.record import Job, Outcome, State
 from results.run_folder import TrialFolder
 from search_spaces.network import build_network
-from trainers.checkpoint import save_tensors
+from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import predict_all, score
+from trainers.evaluate import Predictions, Score, predict_all, score
 from trainers.fit import Fit, make_accelerator
-from trainers.inference import Reader, make_reader
+from trainers.inference import InferenceConfig, make_reader
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
@@ -41,6 +43,13 @@ class Talk:
     scored: Callable[[int, float], Answer]  # step, surface dice so far
 
 
+class _Ended(Exception):
+    """The trial is over before its last score."""
+
+    def __init__(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+
+
 def run_job(
     job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, device: str, talk: Talk, rungs: Sequence[int] = ()
 ) -> Outcome:
@@ -50,11 +59,9 @@ def run_job(
     scored. A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
-    if accelerator.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # else the largest trial of this worker so far would count
+    _forget_peak_memory(accelerator)
     torch.manual_seed(job.seed)
     network = build_network(job.candidate, job.fit.crop)
-    clock = _Clock(folder)
     sampler = PatchSampler(
         fold.train,
         slices_in=job.candidate.slices_in,
@@ -64,86 +71,126 @@ def run_job(
         seed=job.seed,
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
-    training.resume(folder.checkpoints)
+    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
+    state, reason, result = _run(attempt, rungs)
+    return Outcome(
+        state=state,
+        reason=reason,
+        score=result,
+        step=training.step,
+        parameters=sum(p.numel() for p in network.parameters()),
+        train_seconds=attempt.clock.seconds,
+        peak_memory_gib=_peak_memory_gib(accelerator),
+        device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    )
 
-    def ended(state: Literal["complete", "pruned", "failed", "interrupted"], reason: str | None = None) -> Outcome:
-        return Outcome(
-            state=state,
-            reason=reason,
-            step=training.step,
-            parameters=sum(p.numel() for p in network.parameters()),
-            train_seconds=clock.seconds,
-            peak_memory_gib=_peak_memory_gib(accelerator),
-            device=_device_name(accelerator),
-        )
 
-    saved = time.monotonic()
-    curve = LossCurve(folder.losses, job.fit.steps)
+@dataclass
+class _Attempt:
+    """What the parts of one run_job share."""
+
+    job: Job
+    fold: Fold
+    config: SearchConfig
+    folder: TrialFolder
+    talk: Talk
+    accelerator: Accelerator
+    training: Fit
+    clock: "_Clock" = field(init=False)
+    curve: LossCurve = field(init=False)
+    saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.clock = _Clock(self.folder.seconds)
+        self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the time it took to get here."""
+        self.clock.mark()
+        self.training.save(self.folder.checkpoints)
+        self.saved = time.monotonic()
+
+    def left(self) -> _Ended:
+        return _Ended("interrupted", f"left at step {self.training.step} of {self.job.fit.steps}")
+
+
+def _run(attempt: _Attempt, rungs: Sequence[int]) -> tuple[State, str | None, Score | None]:
+    try:
+        _train(attempt, rungs)
+        return "complete", None, _finish(attempt)
+    except _Ended as end:
+        return end.state, end.reason, None
+    finally:
+        shutil.rmtree(attempt.folder.scratch, ignore_errors=True)
+
+
+def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
+    """All steps, with a score and a decision at each rung."""
+    training, steps = attempt.training, attempt.job.fit.steps
+    training.resume(attempt.folder.checkpoints)
 
     def on_step(step: int, loss: float) -> bool:
-        nonlocal saved
-        curve.add(step, loss)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            training.save(folder.checkpoints)
-            saved = time.monotonic()
-        return talk.progress("train", step, job.fit.steps, loss) == "go"
+        attempt.curve.add(step, loss)
+        if time.monotonic() - attempt.saved > CHECKPOINT_SECONDS:
+            attempt.save()
+        return attempt.talk.progress("train", step, steps, loss) == "go"
 
-    reader = make_reader(training.averaged, job.candidate, job.fit.crop)
-    for rung in (*rungs, job.fit.steps):
+    for rung in (*rungs, steps):
         if rung < training.step:
             continue
         try:
-            with clock:
+            with attempt.clock:
                 finished = training.run(rung, on_step)
         except NonFiniteLoss as error:
-            return ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may do")
-        training.save(folder.checkpoints)
+            raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may do") from error
+        attempt.save()
         if not finished:
-            return ended("interrupted", f"left at step {training.step} of {job.fit.steps}")
-        if rung < job.fit.steps and rung not in _reported(folder):
-            value = _score_so_far(reader, fold, config, accelerator, folder, talk)
-            _note_score(folder, rung, value)
-            answer = talk.scored(rung, value)
-            if answer == "stop":
-                return ended("pruned", f"behind the others at step {rung}: surface dice {value:.3f} so far")
-            if answer == "leave":
-                return ended("interrupted", f"left at step {training.step} of {job.fit.steps}")
+            raise attempt.left()
+        if rung < steps:
+            _decide(attempt, rung)
 
-    save_tensors(training.averaged.state_dict(), folder.weights)
+
+def _decide(attempt: _Attempt, rung: int) -> None:
+    """Score so far, and do what the answer says.
+
+    A score that an interrupted attempt had already found is said again: the answer may never have come.
+    """
+    known = {line["step"]: float(line["surface_dice"]) for line in read_lines(attempt.folder.scores)}
+    if rung not in known:
+        parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
+        inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
+        known[rung] = score(_predict(attempt, parts, inference), parts, attempt.config.score).surface_dice
+        with attempt.folder.scores.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": rung, "surface_dice": known[rung]}) + "\n")
+    answer = attempt.talk.scored(rung, known[rung])
+    if answer == "stop":
+        raise _Ended("pruned", f"behind the others at step {rung}: surface dice {known[rung]:.3f} so far")
+    if answer == "leave":
+        raise attempt.left()
+
+
+def _finish(attempt: _Attempt) -> Score | None:
+    """Weights, pictures, and the score of the whole held-out kidney if there is one."""
+    folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
+    save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
-    if not fold.held_out:
-        return ended("complete")
-    predictions = predict_all(
-        reader,
-        fold.held_out,
-        config.inference,
-        accelerator,
-        scratch=folder.scratch,
-        on_progress=lambda done, of: _report(talk, "score", done, of),
-    )
-    result = score(predictions, fold.held_out, config.score)
-    draw_overlay(folder.overlay, fold.held_out, predictions, result, job.name)
-    shutil.rmtree(folder.scratch, ignore_errors=True)
-    return ended("complete").model_copy(update={"score": result})
+    if not held_out:
+        return None
+    predictions = _predict(attempt, held_out, attempt.config.inference)
+    result = score(predictions, held_out, attempt.config.score)
+    draw_overlay(folder.overlay, held_out, predictions, result, job.name)
+    return result
 
 
-def _score_so_far(
-    reader: Reader, fold: Fold, config: SearchConfig, accelerator: Accelerator, folder: TrialFolder, talk: Talk
-) -> float:
-    """Surface dice on a part of the held-out kidney, along fewer axes: cheap, and equal for all trials."""
-    parts = [middle_part(volume, config.score.rung_slices) for volume in fold.held_out]
-    inference = config.inference.model_copy(update={"axes": config.score.rung_axes})
-    predictions = predict_all(
-        reader,
-        parts,
-        inference,
-        accelerator,
-        scratch=folder.scratch,
-        on_progress=lambda done, of: _report(talk, "score", done, of),
+def _predict(attempt: _Attempt, volumes: Sequence[Volume], inference: InferenceConfig) -> Predictions:
+    def report(done: int, of: int) -> None:
+        if attempt.talk.progress("score", done, of, None) == "leave":
+            raise attempt.left()  # the checkpoint is from before the prediction, which is done again
+
+    reader = make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit.crop)
+    return predict_all(
+        reader, volumes, inference, attempt.accelerator, scratch=attempt.folder.scratch, on_progress=report
     )
-    value = score(predictions, parts, config.score).surface_dice
-    shutil.rmtree(folder.scratch, ignore_errors=True)
-    return value
 
 
 def middle_part(volume: Volume, slices: int | None) -> Volume:
@@ -152,48 +199,48 @@ def middle_part(volume: Volume, slices: int | None) -> Volume:
     if slices is None or depth <= slices or volume.label is None:
         return volume
     vessels = volume.vessel_voxels
-    centre = int(
-        sorted(vessels[:: max(1, len(vessels) // 10_000)])[len(vessels[:: max(1, len(vessels) // 10_000)]) // 2]
-    )
-    middle = centre // (height * width) if len(vessels) else depth // 2
+    middle = int(vessels[len(vessels) // 2]) // (height * width) if len(vessels) else depth // 2
     first = min(max(0, middle - slices // 2), depth - slices)
     return replace(volume, image=volume.image[first : first + slices], label=volume.label[first : first + slices])
 
 
-def _report(talk: Talk, phase: str, done: int, of: int) -> None:
-    # A score is short beside a training, so an answer to leave waits for its end.
-    talk.progress(phase, done, of, None)
-
-
 class _Clock:
-    """Seconds spent in optimiser steps, over all attempts at a trial."""
+    """Seconds spent in optimiser steps up to the last checkpoint, over all attempts at a trial."""
 
-    def __init__(self, folder: TrialFolder) -> None:
-        self._file = folder.seconds
-        self.seconds = float(self._file.read_text()) if self._file.is_file() else 0.0
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._start: float | None = None
+        self.seconds = float(file.read_text()) if file.is_file() else 0.0
 
     def __enter__(self) -> None:
         self._start = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self.seconds += time.monotonic() - self._start
-        self._file.write_text(f"{self.seconds:.3f}\n")
+        self._add()
+        self._start = None
+
+    def mark(self) -> None:
+        """Write down the time so far."""
+        self._add()
+        write_atomically(self._file, f"{self.seconds:.3f}\n")
+
+    def _add(self) -> None:
+        if self._start is not None:
+            now = time.monotonic()
+            self.seconds += now - self._start
+            self._start = now
 
 
-def _reported(folder: TrialFolder) -> set[int]:
-    return {line["step"] for line in read_lines(folder.scores)}
-
-
-def _note_score(folder: TrialFolder, step: int, value: float) -> None:
-    with folder.scores.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "surface_dice": value}) + "\n")
+def _forget_peak_memory(accelerator: Accelerator) -> None:
+    """Let the peak be this trial's own: the worker is warm, and an earlier trial may have been larger."""
+    gc.collect()
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _peak_memory_gib(accelerator: Accelerator) -> float:
+    """Of the GPU in this trial; on a CPU of the worker process so far, its libraries included."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _device_name(accelerator: Accelerator) -> str:
-    return torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"

@@ -3,6 +3,8 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from pydantic import BaseModel
 from results.export import Bundle, read_bundle
 from search_spaces.errors import InputError
 from trainers.data.contrast import share_contrast
-from trainers.data.masks import read_mask, write_mask
+from trainers.data.masks import check_mask_path, read_mask, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
 from trainers.data.sources import VolumeSource, scan, scan_one
@@ -57,17 +59,25 @@ def spacing_text(spacing: tuple[float, ...]) -> str:
 
 
 def mask_slices(probabilities: NDArray[np.uint8], threshold: float) -> Iterator[NDArray[np.bool_]]:
-    """The mask, slice by slice: (H, W) each. The threshold is rounded to a step of 1/255, as in scoring."""
-    level = round(threshold * LEVELS)
+    """The mask, slice by slice: (H, W) each."""
+    level = threshold_level(threshold)
     for plane in probabilities:
         yield plane >= level
 
 
-def write_masks(predictions: Predictions, volumes: Sequence[Volume], threshold: float, out: Path) -> list[Path]:
-    """One mask a volume: at `out` itself for one volume, below it for several."""
+def threshold_level(threshold: float) -> int:
+    """A threshold in steps of 1/255, as scoring has them; never 0, which would make every voxel vessel."""
+    return max(1, round(threshold * LEVELS))
+
+
+def write_masks(
+    predictions: Predictions, volumes: Sequence[Volume], sources: Sequence[VolumeSource], threshold: float, out: Path
+) -> list[Path]:
+    """One mask a volume: at `out` itself for one volume, below it for several; slices numbered as the source's are."""
     paths = _mask_paths([volume.name for volume in volumes], out)
-    for path, volume in zip(paths, volumes, strict=True):
-        write_mask(path, mask_slices(predictions[volume.name], threshold), volume.spacing_um)
+    for path, volume, source in zip(paths, volumes, sources, strict=True):
+        slices = mask_slices(predictions[volume.name], threshold)
+        write_mask(path, slices, volume.spacing_um, first=source.image.numbers[0])
     return paths
 
 
@@ -143,24 +153,31 @@ def predict_paths(
     Raises InputError where a path holds no volume, or labels are missing for a score.
     """
     bundle = read_bundle(bundle_path)
-    sources = [source for path in paths for source in _sources(path, on_note)]
+    # In order of their names, as a search has them: slabs are numbered through all volumes.
+    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
     if only_held_out:
-        wanted = bundle.architecture.provenance.held_out_volumes
-        sources = [source for source in sources if source.name in wanted]
-        if len(sources) != len(wanted):
-            raise InputError(f"the volumes that {bundle_path} was scored on are not all there: {', '.join(wanted)}")
+        sources = _held_out(bundle, sources)
+    for first, second in pairwise(sources):
+        if first.name == second.name:
+            raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
     if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
-    for path in [*_mask_paths([s.name for s in sources], out), *([submission] if submission else [])]:
-        if path.exists():
-            raise InputError(f"{path} is there already; choose another place, or delete it")
+    for path in _mask_paths([s.name for s in sources], out):
+        check_mask_path(path)
+    if submission is not None and submission.exists():
+        raise InputError(f"{submission}: is there already; choose another path or delete it")
     cut = bundle.architecture.threshold if threshold is None else threshold
     with Scratch(out.parent) as scratch:
-        volumes = share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
+        volumes = _with_known_greys(
+            bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
+        )
+        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.train_volumes.values()]
+        if wants_score and seen:
+            on_note(f"the network was trained on {', '.join(seen)}: the score says nothing about new kidneys")
         predictions = predict_volumes(
             bundle, volumes, device=device, scratch=scratch, on_note=on_note, on_progress=on_progress
         )
-        masks = write_masks(predictions, volumes, cut, out)
+        masks = write_masks(predictions, volumes, sources, cut, out)
         rows = 0
         if submission is not None:
             names = [[f"{number:04d}" for number in source.image.numbers] for source in sources]
@@ -180,9 +197,30 @@ def predict_paths(
 
 
 def _dice_at(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volume], threshold: float) -> float:
-    level = round(threshold * LEVELS)
     curve = pooled_curve(predictions, volumes, bundle.architecture.score_config)
-    return curve.surface_dice_at(max(level, 1))
+    return curve.surface_dice_at(threshold_level(threshold))
+
+
+def _held_out(bundle: Bundle, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
+    """Those of the sources that the bundle was scored on, by name; InputError if one is missing."""
+    wanted = bundle.architecture.provenance.held_out_volumes
+    if not wanted:
+        raise InputError(f"{bundle.path} was trained on every kidney: it has no held-out volumes")
+    found = [source for source in sources if source.name in wanted]
+    if missing := sorted(set(wanted) - {source.name for source in found}):
+        raise InputError(f"{missing[0]}, which {bundle.path} was scored on, is not among the volumes")
+    return found
+
+
+def _with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+    """Volumes that the exporting run had get the grey scale that they had there, whatever lies beside them now."""
+    scales = bundle.architecture.grey_scales
+    return tuple(
+        replace(v, grey_low=scales[v.content_hash][0], grey_high=scales[v.content_hash][1])
+        if v.content_hash in scales
+        else v
+        for v in volumes
+    )
 
 
 def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:

@@ -1,8 +1,9 @@
 """What is checked before the first trial, so that no trial finds it out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nas.config import SearchConfig, recipe
+from nas.objective import middle_part
 from nas.samplers import make_pruner, make_sampler
 from nas.suggest import buildable
 from search_spaces.candidate import Candidate
@@ -13,7 +14,7 @@ from search_spaces.weights import find_weights
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
-from trainers.fit import FitConfig
+from trainers.fit import FitConfig, check_device
 from trainers.inference import usable_axes
 from trainers.losses import build_loss
 
@@ -32,15 +33,14 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
         raise InputError(f"nothing in this space can be built: {possible.pairs[0].refusal}")
     for loss in config.space.losses:
         build_loss(loss)
-    for encoder in possible.encoders():
-        for weights in weights_for(config.space, encoder):
-            find_weights(Candidate(encoder=encoder, encoder_weights=weights))
+    check_device(config.device)
     recipes: list[FitConfig] = []
+    candidates: list[Candidate] = []
     for fixed in config.fixed[: config.study.trials]:
         fit = recipe(config, fixed)
-        check_buildable(fixed.candidate, fit.crop)
-        find_weights(fixed.candidate)
+        check_buildable(fixed.candidate, fit.crop, fit.batch_size)
         recipes.append(fit)
+        candidates.append(fixed.candidate)
     for fit in (config.fit, *recipes):
         Augmentation(fit.augmentation)
         build_loss(fit.loss)
@@ -48,9 +48,25 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
         most = {"vessel_share": config.space.vessel_share[1]}
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
         recipes += [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
+        for encoder in possible.encoders():
+            weights = weights_for(config.space, encoder)
+            candidates += [Candidate(encoder=encoder, encoder_weights=name) for name in weights]
+    _check_weights(candidates)
     for crop in sorted({fit.crop for fit in recipes}):
         share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
         PatchSampler(fold.train, slices_in=1, slices_out=1, crop=crop, vessel_share=share, seed=0)
         for volume in fold.held_out:
             usable_axes(volume, config.inference.axes, crop)
-            usable_axes(volume, config.score.rung_axes, crop)
+            usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop)
+
+
+def _check_weights(candidates: Sequence[Candidate]) -> None:
+    """Raise InputError that names every missing file of weights, each with the command that fetches it."""
+    missing: dict[str, None] = {}
+    for candidate in candidates:
+        try:
+            find_weights(candidate)
+        except InputError as error:
+            missing[str(error)] = None
+    if missing:
+        raise InputError("; ".join(missing))

@@ -1,8 +1,10 @@
 """The leader, or any other candidate, trained in full and exported."""
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,36 +12,46 @@ from safetensors.torch import load_file
 
 from nas.best import describe_trial, trial_record
 from nas.config import SearchConfig, read_config
-from nas.fold import open_fold
+from nas.fold import check_same_data, open_fold
 from nas.objective import Answer, Talk, run_job
 from nas.runs import read_run, refuse_other_search
 from nas.signals import stop_on_signal
+from nas.status import read_leaderboard
 from results.export import read_architecture, write_bundle
-from results.leaderboard import Leaderboard
-from results.record import Job, Record, read_record
-from results.run_folder import RunFolder, TrialFolder
+from results.record import Job, Record
+from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
+from trainers.evaluate import Score
 
 Side = Literal["train", "all"]
 
 
-def job_to_retrain(folder: RunFolder, config: SearchConfig, target: str, best: int | None, steps: int | None) -> Job:
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained in full."""
+
+    name: str  # of the bundle's folder
+    job: Job
+    known: Score | None  # what the search, or the bundle, had reached
+
+
+def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | None, steps: int | None) -> Task:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
     Raises InputError for a target that does not exist.
     """
-    steps = steps or config.retrain.steps
-    if target == "best":
-        if best is None:
-            raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
-        job = trial_record(folder, best).job
-    elif target.isdigit():
-        job = trial_record(folder, int(target)).job
+    if target == "best" and best is None:
+        raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
+    if target == "best" or target.isdigit():
+        number = best if best is not None and target == "best" else int(target)
+        record = trial_record(folder, number)
+        name, job, known = f"trial-{number:04d}", record.job, record.outcome.score
     elif Path(target).is_dir():
         architecture = read_architecture(Path(target))
+        name, known = Path(target).resolve().name, architecture.score
         job = Job(
             trial=architecture.provenance.trial,
             name=architecture.name,
@@ -50,28 +62,28 @@ def job_to_retrain(folder: RunFolder, config: SearchConfig, target: str, best: i
     else:
         raise InputError(f"cannot retrain {target!r}: give `best`, the number of a trial, or the folder of a bundle")
     rate = job.fit.learning_rate * config.retrain.learning_rate_factor
-    fit = job.fit.model_copy(update={"steps": steps, "learning_rate": rate})
-    return job.model_copy(update={"fit": fit, "repeats": None})
+    fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
+    return Task(name, job.model_copy(update={"fit": fit, "repeats": None}), known)
 
 
 def retrain(
-    job: Job,
+    task: Task,
     fold: Fold,
     config: SearchConfig,
-    path: Path,
+    folder: RunFolder,
     on: Side,
-    threshold: float | None,
     on_progress: Callable[[str, int, int, float | None], None],
-) -> Record:
-    """Train a job at full length and write its bundle to `path`; goes on from what an earlier call left beside it.
+) -> tuple[Path, Record]:
+    """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on, and `threshold`, which the search found, is the bundle's. Raises InputError if the loss becomes
-    non-finite, when it was stopped by Ctrl-C, and where `path` is there already.
+    left to score on, and the threshold that the search found is the bundle's. Raises InputError if the loss becomes
+    non-finite, when it was stopped by Ctrl-C, and where the bundle is there already.
     """
     if on == "all":
         fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-    work = TrialFolder(path.with_name(f"{path.name}.work"))
+    name, job = task.name + ("-all" if on == "all" else ""), task.job
+    path, work = folder.retrained / name, folder.retraining(name)
     if path.exists():
         raise InputError(f"{path} is there already; move or delete it to train again")
     if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
@@ -89,13 +101,16 @@ def retrain(
     if outcome.state == "interrupted":
         raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
     if outcome.state == "failed":
+        shutil.rmtree(work.path)
         raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
     record = Record(job=job, outcome=outcome, version=program_version())
-    write_bundle(path, describe_trial(record, config, fold, threshold), load_file(work.weights))
-    if work.overlay.is_file():
-        shutil.move(work.overlay, path / work.overlay.name)
+    architecture = describe_trial(record, config, fold, task.known.threshold if task.known else None)
+    write_bundle(path, architecture, load_file(work.weights))
+    for picture in (work.overlay, work.curve):
+        if picture.is_file():
+            shutil.move(picture, path / picture.name)
     shutil.rmtree(work.path)
-    return record
+    return path, record
 
 
 def retrain_in_run(
@@ -111,19 +126,16 @@ def retrain_in_run(
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("nas retrain runs as one process; start it without torchrun")
     config, folder = read_run(run)
     if overrides:
         config = read_config(folder.config, overrides)
         refuse_other_search(folder, config)
-    best = None
-    if folder.leaderboard_json.is_file():
-        best = Leaderboard.model_validate_json(folder.leaderboard_json.read_bytes()).best
-    job = job_to_retrain(folder, config, target, best, steps)
-    before = read_record(folder.trial(job.trial).record)
-    known = before.outcome.score if before is not None else None
+    best = read_leaderboard(folder).best if folder.leaderboard_json.is_file() else None
+    task = find_task(folder, config, target, best, steps)
     fold = open_fold(config, folder, on_note)
-    path = folder.retrained / (f"trial-{job.trial:04d}" + ("-all" if on == "all" else ""))
-    path.parent.mkdir(exist_ok=True)
-    on_note(f"{job.name}: {job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
-    record = retrain(job, fold, config, path, on, known.threshold if known else None, on_progress)
-    return path, record, known.surface_dice if known else None
+    check_same_data(folder, fold)
+    on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    path, record = retrain(task, fold, config, folder, on, on_progress)
+    return path, record, task.known.surface_dice if task.known else None

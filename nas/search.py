@@ -4,7 +4,6 @@ One driver a run folder: it holds the folder's lock and is the only writer of th
 running when it starts belonged to a driver that is gone, and is taken up again from its checkpoint.
 """
 
-import json
 import shutil
 import threading
 import time
@@ -15,11 +14,11 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import Trial
 
-from nas.best import export_trial
+from nas.best import export_best
 from nas.config import SearchConfig, write_config
 from nas.dashboard import show_in_dashboard
 from nas.executor import Executor
-from nas.fold import fingerprint, open_fold
+from nas.fold import check_same_data, open_fold
 from nas.preflight import preflight
 from nas.protocol import Died, Finished, Progress, Ready, Scored
 from nas.signals import stop_on_signal
@@ -40,7 +39,8 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.folds import Fold
+
+NOTE_SECONDS = 60.0
 
 
 class View(Protocol):
@@ -80,6 +80,7 @@ class _Driver:
     trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
     asked_to_leave: bool = False
+    noted: float = field(default_factory=time.monotonic)
 
     def seconds(self) -> float:
         """Search time so far; starting workers and preparing data do not count."""
@@ -107,13 +108,13 @@ class _Driver:
         self.view.started(job, resumed)
         executor.start(job)
 
-    def next_trial(self, waiting: list[Trial], running: bool) -> Trial | None:
+    def next_trial(self, waiting: list[Trial]) -> Trial | None:
         """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
         if waiting:
             return waiting.pop(0)
         if count_candidates(self.study) < self.config.study.trials:
             return ask(self.study, self.config)
-        if running:
+        if any(job.repeats is None for _, job in self.trials.values()):
             return None  # who leads is known when all candidates are in
         leader = self._leader_to_repeat()
         if leader is None:
@@ -129,10 +130,9 @@ class _Driver:
     def _leader_to_repeat(self) -> tuple[int, int] | None:
         """Trial and seed index of the first leader with too few trainings; None when all have enough."""
         for row in self.board().rows[: self.config.study.leaders]:
-            if row.state == "complete" and row.seeds < self.config.study.seeds:
-                asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
-                if asked < self.config.study.seeds - 1:
-                    return row.trial, asked + 1
+            asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
+            if row.state == "complete" and asked < self.config.study.seeds - 1:
+                return row.trial, asked + 1
         return None
 
     def close(self, record: Record) -> None:
@@ -153,8 +153,10 @@ class _Driver:
         """Keep the weights of the rows at the top alone: hundreds of trials would fill a disk."""
         kept = {row.trial for row in board.rows[: self.config.study.kept_weights]}
         for number, place in self.folder.trial_folders():
-            if number not in kept and number not in self.trials:
-                place.weights.unlink(missing_ok=True)
+            if place.weights.is_file() and number not in self.trials:
+                record = read_record(place.record)
+                if record is None or record.job.design not in kept:
+                    place.weights.unlink()
 
     def handle(self, event: Ready | Progress | Scored | Finished | Died, executor: Executor) -> None:
         if isinstance(event, Ready):
@@ -173,7 +175,8 @@ class _Driver:
             self.close(Record(job=job, outcome=event.outcome, version=program_version()))
         elif isinstance(event, Died) and event.trial is not None:
             _, job = self.trials[event.trial]
-            outcome = Outcome(state="failed", reason=event.reason)
+            # On the way out a signal may have reached the workers too; their checkpoints are good.
+            outcome = Outcome(state="interrupted" if self.stop.is_set() else "failed", reason=event.reason)
             self.close(Record(job=job, outcome=outcome, version=program_version()))
 
     def run(self, executor: Executor) -> None:
@@ -187,13 +190,20 @@ class _Driver:
                     return
                 self._ask_to_leave(executor)
             else:
-                while executor.idle() and (trial := self.next_trial(waiting, bool(executor.running()))) is not None:
+                while executor.idle() and (trial := self.next_trial(waiting)) is not None:
                     self.begin(trial, executor)
                 if executor.all_ready() and not executor.running():
                     return
             event = executor.next_event(timeout=0.25)
             if event is not None:
                 self.handle(event, executor)
+            self._note_time()
+
+    def _note_time(self) -> None:
+        """Keep the time used in the study, so that a kill forgets at most a minute of it."""
+        if time.monotonic() - self.noted > NOTE_SECONDS:
+            self.noted = time.monotonic()
+            self.study.set_user_attr("seconds", self.seconds())
 
     def _ask_to_leave(self, executor: Executor) -> None:
         if self.asked_to_leave:
@@ -223,10 +233,11 @@ def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int
 
 
 def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None) -> Leaderboard:
-    write_atomically(folder.config, write_config(config))
     fold = open_fold(config, folder, view.note, view.working)
     preflight(config, fold, view.working)
-    _same_data(folder, fold)
+    check_same_data(folder, fold)
+    # Written only now: a mistake in the settings must not bind the folder to them.
+    write_atomically(folder.config, write_config(config))
     held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
     study = open_study(folder, config)
     driver = _Driver(study, config, folder, held_out, view, used_before=seconds_used(study))
@@ -237,8 +248,8 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
             finally:
                 study.set_user_attr("seconds", driver.seconds())
     board = driver.board()
-    if board.best is not None:
-        export_trial(folder, board.best, config, fold, folder.best)
+    if board.best is not None and not export_best(folder, board.best, config, fold):
+        view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
     return board
 
 
@@ -249,21 +260,3 @@ def write_leaderboard(folder: RunFolder, study: str, held_out: str) -> Leaderboa
     write_atomically(folder.leaderboard_json, board.model_dump_json(indent=2) + "\n")
     write_atomically(folder.leaderboard_markdown, to_markdown(board))
     return board
-
-
-def _same_data(folder: RunFolder, fold: Fold) -> None:
-    """Remember which voxels a run is about; InputError if they are others than before."""
-    now = fingerprint(fold)
-    if folder.identity.is_file():
-        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
-        for side in ("train", "held_out"):
-            for name in sorted({*before[side], *now[side]}):
-                if before[side].get(name) != now[side].get(name):
-                    what = (
-                        "is new" if name not in before[side] else "is gone" if name not in now[side] else "has changed"
-                    )
-                    raise InputError(
-                        f"{folder.path} holds a search on other data: {side.replace('_', '-')} volume {name} {what}; "
-                        "choose another --run"
-                    )
-    write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))

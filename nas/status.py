@@ -32,7 +32,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
 
     def text(self) -> str:
         """The same for people."""
-        limit = "" if self.minutes is None else f" of {self.minutes:g}"
+        limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
         best = (
             "no trial is complete yet"
             if self.best_trial is None
@@ -42,7 +42,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
             f"{self.run}: {'running' if self.running else 'not running'}",
             f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.pruned} pruned, "
             f"{self.failed} failed, {self.interrupted} interrupted; {self.repeats} repeated trainings",
-            f"searched for {seconds(60 * self.minutes_used)}{limit and f' (limit {self.minutes:g} min)'}",
+            f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
             *(f"trial {trial} failed: {reason}" for trial, reason in self.failures.items()),
         ]
@@ -54,7 +54,17 @@ def current_leaderboard(run: Path | None) -> tuple[Leaderboard, RunFolder]:
     _, folder = read_run(run)
     if not folder.leaderboard_json.is_file():
         raise InputError(f"{folder.path} has no leaderboard yet: no trial has ended")
-    return Leaderboard.model_validate_json(folder.leaderboard_json.read_bytes()), folder
+    return read_leaderboard(folder), folder
+
+
+def read_leaderboard(folder: RunFolder) -> Leaderboard:
+    """The ranking in leaderboard.json. Raises InputError where it is damaged."""
+    try:
+        return Leaderboard.model_validate_json(folder.leaderboard_json.read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"{folder.leaderboard_json} is damaged; `nas search --run {folder.path}` writes it again"
+        ) from error
 
 
 def read_status(run: Path | None) -> Status:
@@ -79,7 +89,8 @@ def read_status(run: Path | None) -> Status:
         asked = len(trials) - repeats
         used = seconds_used(study) / 60
     board = rank(records, config.study.name, "")
-    counts = {s: sum(r.outcome.state == s for r in records) for s in ("complete", "pruned", "failed", "interrupted")}
+    candidates = [r for r in records if r.job.repeats is None]
+    counts = {s: sum(r.outcome.state == s for r in candidates) for s in ("complete", "pruned", "failed", "interrupted")}
     return Status(
         run=str(folder.path),
         running=running,

@@ -1,21 +1,26 @@
 """The worker process: trains what the driver sends, one candidate after the other, in a warm interpreter.
 
-`python -m nas.worker RUN_FOLDER DEVICE` talks JSON lines (nas/protocol.py) on its standard input and output. It knows
-nothing of Optuna. When the driver is gone, its input closes and it ends at once: the last checkpoint stands.
+`python -m nas.worker RUN_FOLDER DEVICE CHANNEL` reads JSON lines (nas/protocol.py) from its standard input and writes
+them to the file descriptor CHANNEL. It knows nothing of Optuna. When the driver is gone, its input closes and it ends
+at once: the last checkpoint stands.
 """
 
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from nas.config import read_config
+from pydantic import BaseModel
+
+from nas.config import SearchConfig, read_config
 from nas.fold import open_fold
 from nas.objective import Answer as Reply
 from nas.objective import Talk, run_job
@@ -29,47 +34,61 @@ from trainers.data.folds import Fold
 PROGRESS_SECONDS = 0.5
 
 
-def main(run: str, device: str) -> None:
+@dataclass(frozen=True)
+class _Worker:
+    """What stays open between jobs."""
+
+    folder: RunFolder
+    device: str
+    config: SearchConfig
+    fold: Fold
+    speech: IO[str]
+    ears: "queue.Queue[Start | Answer]"
+
+    def say(self, message: BaseModel) -> None:
+        self.speech.write(message.model_dump_json() + "\n")
+
+
+def main(run: str, device: str, channel: int) -> None:
     """Serve jobs until the driver closes our input."""
-    speech = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not end up between our messages
+    # A terminal or a batch system signals every process; it is the driver that says what to do.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     folder = RunFolder(Path(run))
     config = read_config(folder.config)
-    fold = open_fold(config, folder)
-    ears = _listen(sys.stdin)
-    speech.write(Ready(device=device).model_dump_json() + "\n")
+    speech = os.fdopen(channel, "w", encoding="utf-8", buffering=1)
+    worker = _Worker(folder, device, config, open_fold(config, folder), speech, _listen(sys.stdin))
+    worker.say(Ready(device=device))
     while True:
-        message = ears.get()
+        message = worker.ears.get()
         if isinstance(message, Start):
-            job = message.job
-            with _log_to(folder.trial(job.trial)):
-                outcome = _attempt(job, fold, config_device=device, folder=folder, speech=speech, ears=ears)
-            speech.write(Finished(trial=job.trial, outcome=outcome).model_dump_json() + "\n")
+            with _log_to(folder.trial(message.job.trial)):
+                outcome, healthy = _attempt(message.job, worker)
+            worker.say(Finished(trial=message.job.trial, outcome=outcome))
+            if not healthy:
+                sys.exit(0)
 
 
-def _attempt(
-    job: Job,
-    fold: Fold,
-    config_device: str,
-    folder: RunFolder,
-    speech: IO[str],
-    ears: "queue.Queue[Start | Answer]",
-) -> Outcome:
-    """Run one job; an exception becomes a failed outcome, its traceback goes to the trial's log."""
+def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
+    """Run one job; an exception becomes a failed outcome, its traceback goes to the trial's log.
+
+    Also whether this process can be trusted with another job: an error on a GPU can leave it unusable.
+    """
     started = time.monotonic()
+    healthy = True
     try:
-        config = read_config(folder.config)
-        steps = rungs(config.study, job.fit.steps)[:-1]
-        talk = _talk(job, speech, ears)
-        outcome = run_job(job, fold, config, folder.trial(job.trial), config_device, talk, steps)
+        steps = rungs(worker.config.study, job.fit.steps)[:-1]
+        place = worker.folder.trial(job.trial)
+        outcome = run_job(job, worker.fold, worker.config, place, worker.device, _talk(job, worker), steps)
     except Exception as error:
         traceback.print_exc()
+        healthy = worker.device == "cpu" or isinstance(error, InputError)
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         outcome = Outcome(state="failed", reason=reason.splitlines()[0][:300] if reason else "unknown")
-    return outcome.model_copy(update={"seconds": time.monotonic() - started})
+    return outcome.model_copy(update={"seconds": time.monotonic() - started}), healthy
 
 
-def _talk(job: Job, speech: IO[str], ears: "queue.Queue[Start | Answer]") -> Talk:
+def _talk(job: Job, worker: _Worker) -> Talk:
     last = 0.0
     leaving = False
 
@@ -78,20 +97,25 @@ def _talk(job: Job, speech: IO[str], ears: "queue.Queue[Start | Answer]") -> Tal
         now = time.monotonic()
         if now - last > PROGRESS_SECONDS:
             last = now
-            speech.write(
-                Progress(trial=job.trial, phase=phase, done=done, total=total, loss=loss).model_dump_json() + "\n"
-            )
-        while not ears.empty():
-            message = ears.get()
+            worker.say(Progress(trial=job.trial, phase=phase, done=done, total=total, loss=loss))
+        while not worker.ears.empty():
+            message = worker.ears.get()
             leaving |= isinstance(message, Answer) and message.trial == job.trial and message.answer == "leave"
         return "leave" if leaving else "go"
 
     def scored(step: int, value: float) -> Reply:
-        speech.write(Scored(trial=job.trial, step=step, surface_dice=value).model_dump_json() + "\n")
-        while True:
-            message = ears.get()
-            if isinstance(message, Answer) and message.trial == job.trial:
-                return "leave" if leaving else message.answer
+        nonlocal leaving
+        worker.say(Scored(trial=job.trial, step=step, surface_dice=value))
+        while True:  # to the answer to this score, whatever else comes before
+            message = worker.ears.get()
+            if not isinstance(message, Answer) or message.trial != job.trial:
+                continue
+            if message.answer == "leave":
+                leaving = True
+            elif message.answer == "stop":
+                return "stop"
+            else:
+                return "leave" if leaving else "go"
 
     return Talk(progress, scored)
 
@@ -129,4 +153,4 @@ def _log_to(folder: TrialFolder) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

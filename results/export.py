@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -17,22 +18,17 @@ from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
+from trainers.data.folds import Fold
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
 from trainers.evaluate import Score, ScoreConfig
 from trainers.fit import FitConfig
 from trainers.inference import InferenceConfig, Reader, make_reader
 
-ARCHITECTURE, WEIGHTS, CARD, ONNX, PT2 = (
-    "architecture.json",
-    "weights.safetensors",
-    "MODEL_CARD.md",
-    "model.onnx",
-    "model.pt2",
-)
+ARCHITECTURE, WEIGHTS, CARD, ONNX = "architecture.json", "weights.safetensors", "MODEL_CARD.md", "model.onnx"
 
 
 class Normalisation(BaseModel, frozen=True, extra="forbid"):
-    """How grey values were stretched before the network saw them, volume by volume."""
+    """How grey values were stretched before the network saw them: by percentiles of all volumes of a kidney."""
 
     low_percentile: float = LOW_PERCENTILE  # falls on 0
     high_percentile: float = HIGH_PERCENTILE  # falls on 1
@@ -61,6 +57,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
     voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes
+    grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
     threshold: float  # probability from which a voxel is vessel
     inference: InferenceConfig
     score_config: ScoreConfig
@@ -135,7 +132,7 @@ def architecture_of(
     record: Record,
     inference: InferenceConfig,
     score_config: ScoreConfig,
-    spacings: tuple[Spacing, ...],
+    fold: Fold,
     provenance: Provenance,
     threshold: float | None = None,
 ) -> Architecture:
@@ -153,7 +150,8 @@ def architecture_of(
         name=job.name,
         candidate=job.candidate,
         fit=job.fit,
-        voxel_spacing_um=tuple(sorted(set(spacings))),
+        voxel_spacing_um=tuple(sorted({volume.spacing_um for volume in fold.train})),
+        grey_scales={v.content_hash: (v.grey_low, v.grey_high) for v in (*fold.train, *fold.held_out)},
         threshold=threshold,
         inference=inference,
         score_config=score_config,
@@ -194,8 +192,8 @@ slices at once). Found by vessel-nas {architecture.provenance.version}, study {a
 
 ## Use
 `nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
-for each volume so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1. Trained at a voxel
-spacing of {spacing} µm.
+for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
+kidney together. Trained at a voxel spacing of {spacing} µm.
 
 ## Network and training
 | | |
@@ -209,16 +207,21 @@ spacing of {spacing} µm.
 """
 
 
+def require_onnx() -> None:
+    """Raise InputError where ONNX cannot be written, before hours are spent on what should be."""
+    if any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
+        raise InputError("ONNX export needs the extra: pip install 'vessel-nas[onnx]'")
+
+
 def to_onnx(bundle: Bundle) -> tuple[Path, float]:
     """Write model.onnx into a bundle; its path and the largest difference to torch's output.
 
     The graph takes float (B, slices_in, crop, crop) with any B and gives logits. The difference is measured with
     onnxruntime on random input. Raises InputError where the extra `onnx` is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("ONNX export needs the extra: pip install 'vessel-nas[onnx]'") from error
+    require_onnx()
+    import onnxruntime
+
     architecture = bundle.architecture
     shape = (2, architecture.candidate.slices_in, architecture.fit.crop, architecture.fit.crop)
     example = torch.rand(shape, generator=torch.Generator().manual_seed(0))

@@ -29,7 +29,8 @@ def draw_overlay(
     axes = figure.subplots(len(shown), 2, squeeze=False)
     for row, volume in enumerate(shown):
         assert volume.label is not None
-        z = int(np.argmax(np.count_nonzero(volume.label, axis=(1, 2))))
+        depth, height, width = volume.shape
+        z = int(np.bincount(volume.vessel_voxels // (height * width), minlength=depth).argmax())
         label = np.asarray(volume.label[z]) > 0
         predicted = predictions[volume.name][z] >= round(score.threshold * 255)
         own = next(v for v in score.volumes if v.volume == volume.name)

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from search_spaces.candidate import Candidate
+from search_spaces.errors import InputError
 from trainers.evaluate import Score
 from trainers.fit import FitConfig
 
@@ -52,8 +53,13 @@ class Record(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in a file, or None where there is no file."""
-    return Record.model_validate_json(path.read_bytes()) if path.is_file() else None
+    """The record in a file, or None where there is no file. Raises InputError where it cannot be understood."""
+    if not path.is_file():
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged, or of another version; delete it to train this trial again") from error
 
 
 def describe(candidate: Candidate, fit: FitConfig) -> str:

@@ -85,7 +85,7 @@ class RunFolder:
 
     @property
     def identity(self) -> Path:
-        """Hashes of data, space and code, to tell a run apart from one that merely has its name."""
+        """What the voxels, labels and spacings of this run are, and the version that began it."""
         return self.path / "identity.json"
 
     @property
@@ -132,6 +132,14 @@ class RunFolder:
     def phantoms(self) -> Path:
         """The kidneys a search made itself."""
         return self.path / "phantoms"
+
+    def worker_log(self, index: int) -> Path:
+        """What a worker process printed between trials."""
+        return self.path / f"worker-{index}.log"
+
+    def retraining(self, name: str) -> TrialFolder:
+        """What a full training leaves until its bundle is whole."""
+        return TrialFolder(self.retrained / f"{name}.work")
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether or not it exists."""

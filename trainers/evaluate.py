@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 from search_spaces.errors import InputError
 from trainers.data.volume import Volume
@@ -20,7 +20,7 @@ Predictions = dict[str, NDArray[np.uint8]]  # volume name -> probabilities in st
 class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
     """How the held-out kidney is cut up to be scored."""
 
-    slabs: PositiveInt = 8  # runs of slices a volume is cut into; the blocks of cross-fitting and bootstrap
+    slabs: int = Field(default=8, ge=2)  # runs of slices of a volume: blocks of cross-fitting and bootstrap
     resamples: PositiveInt = 2_000  # bootstrap draws of the interval
     rung_slices: PositiveInt | None = None  # slices a volume scored before the end of a trial; None: all
     rung_axes: tuple[Literal[0, 1, 2], ...] = (0,)  # axes predicted along before the end of a trial
@@ -87,9 +87,11 @@ def score(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConf
 
     Slabs are numbered through all volumes; the even ones choose the threshold of the odd ones and the reverse
     (cross-fitting). Numerators and denominators are summed, so a slab counts by its surface.
-    Raises InputError where a volume has no labels.
+    Raises InputError where a volume has no labels, and for fewer than two slabs (four slices).
     """
     owners = [volume.name for volume in volumes for _ in slab_starts(volume.shape[0], config.slabs)]
+    if len(owners) < 2:
+        raise InputError(f"{owners[0]} has too few slices to choose a threshold on one half and score the other")
     return _summarise(pooled_curve(predictions, volumes, config), owners, config)
 
 
@@ -113,10 +115,8 @@ def slab_starts(depth: int, slabs: int) -> list[int]:
 def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> Score:
     count = len(owners)
     chosen = np.empty(count, np.int64)  # column of the threshold that is applied to each slab
-    halves = [np.arange(count) % 2 == 0, np.arange(count) % 2 == 1] if count > 1 else [np.ones(1, bool)]
-    for half in halves:
-        others = ~half if count > 1 else half
-        chosen[half] = _best(curve, others)
+    even = np.arange(count) % 2 == 0
+    chosen[even], chosen[~even] = _best(curve, ~even), _best(curve, even)
     rows = np.arange(count)
     overlap, total = curve.overlap[rows, chosen], curve.total[rows, chosen]
     both, either = 2 * curve.true_positives[rows, chosen], curve.predicted_voxels[rows, chosen] + curve.target_voxels

@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from search_spaces.errors import InputError
 from trainers.average import weight_average
 from trainers.checkpoint import (
     load_checkpoint,
@@ -47,8 +48,22 @@ class FitConfig(BaseModel, frozen=True, extra="forbid"):
     loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer itself
 
 
+def check_device(device: str) -> None:
+    """Raise InputError for a device that does not exist on this machine."""
+    if device in ("auto", "cpu"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in there:
+        raise InputError(f"there is no device {device!r} here; choose one of: {', '.join(there)}")
+
+
 def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
-    """Where and how exactly to compute: `device` is auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    """Where and how exactly to compute: `device` is auto (a GPU if there is one), cpu, cuda or cuda:N.
+
+    Raises InputError for another name, or a GPU that is not there.
+    """
+    check_device(device)
     use_cpu = device == "cpu" or not torch.cuda.is_available()
     if not use_cpu and device.startswith("cuda:"):
         torch.cuda.set_device(torch.device(device))

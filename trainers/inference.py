@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of 
 T = TypeVar("T", bound=np.generic)
 
 _IN_MEMORY_BYTES = 2 << 30  # sums of larger volumes lie in a file
-_CHUNK_BYTES = 256 << 20  # grey values held at once as float32
+_CHUNK_BYTES = (256 << 20, 4 << 30)  # grey values held at once as float32: at least, at most
 
 
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -85,7 +86,7 @@ def predict(
     for axis in axes:
         along = np.moveaxis(volume.image, axis, 0)
         target = np.moveaxis(sums, axis, 0)
-        for first, last in _chunks(along.shape, reader.slices_in):
+        for first, last in _chunks(along.shape, reader.slices_in, accelerator.device):
             block = _grey_block(volume, along, first, last, reader)
             mean = _predict_slices(reader, block, last - first, (first, along.shape[0] - last), config, accelerator)
             target[first:last] += (mean * share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
@@ -114,9 +115,16 @@ def _zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: s
     return np.lib.format.open_memmap(scratch / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
-def _chunks(shape: tuple[int, ...], slices_in: int) -> Iterator[tuple[int, int]]:
-    """Runs of slices whose float32 grey values stay below _CHUNK_BYTES."""
-    count = max(slices_in, _CHUNK_BYTES // (4 * shape[1] * shape[2]))
+def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Iterator[tuple[int, int]]:
+    """Runs of slices, as long as memory allows: across x each run touches every page of the volume's files.
+
+    A run's grey values, sums and weights are float32 on the device, and its sums once more on their way back.
+    """
+    free = psutil.virtual_memory().available
+    if device.type == "cuda":
+        free = min(free, torch.cuda.mem_get_info(device)[0])
+    room = max(_CHUNK_BYTES[0], min(free // 16, _CHUNK_BYTES[1]))
+    count = max(slices_in, room // (4 * shape[1] * shape[2]))
     for first in range(0, shape[0], count):
         yield first, min(first + count, shape[0])
 

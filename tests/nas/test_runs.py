@@ -96,7 +96,7 @@ def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
     overrides = ["study.pruner=none", "fit.augmentation=none", "study.minutes=none"]
     config, _ = open_run(None, "demo", None, overrides, has_data=False)
     assert (config.study.pruner, config.fit.augmentation, config.study.minutes) == ("none", "none", None)
-    with pytest.raises(InputError, match="fit.steps = 'none'"):
+    with pytest.raises(InputError, match=r"fit.steps = 'none'"):
         open_run(None, "demo", None, ["fit.steps=none"], has_data=False)
 
 

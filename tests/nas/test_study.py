@@ -174,7 +174,7 @@ def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
 def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config: SearchConfig) -> None:
     study = open_study(folder, config)
-    original = [_next(study, config) for _ in range(3)][0]
+    original, *_ = [_next(study, config) for _ in range(3)]
     enqueue_repeat(study, 0, seed_index=2)
     trial = ask(study, config)
     repeat = job_of(trial, config)

@@ -30,6 +30,7 @@ def architecture() -> Architecture:
         candidate=CANDIDATE,
         fit=FitConfig(crop=32),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
+        grey_scales={},
         threshold=0.25,
         inference=InferenceConfig(),
         score_config=ScoreConfig(),

@@ -71,7 +71,7 @@ def test_one_slice_is_enough() -> None:
 def test_reading_in_small_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
     volume = tube("a", (20, 32, 32))
     whole = predict(_reader(outputs), volume, InferenceConfig(), CPU)
-    monkeypatch.setattr(inference, "_CHUNK_BYTES", 4 * 32 * 32 * 5)
+    monkeypatch.setattr(inference, "_CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
     in_chunks = predict(_reader(outputs), volume, InferenceConfig(batch_voxels=32 * 32 * 2), CPU)
     np.testing.assert_array_equal(whole, in_chunks)
 

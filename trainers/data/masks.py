@@ -33,11 +33,7 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
     The spacing is stored with it, except in .npy. The mask appears under its name only when it is complete.
     Raises InputError where something is there already, for other suffixes, and for no slices or unequal ones.
     """
-    suffix = suffix_of(path) or path.suffix.lower()
-    if suffix not in _WRITERS:
-        raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"{path}: is there already; choose another path or delete it")
+    suffix = check_mask_path(path)
     part = path.with_name(f".{path.name}.part")
     _remove(part)
     try:
@@ -50,6 +46,16 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         _remove(part)
+
+
+def check_mask_path(path: Path) -> str:
+    """The suffix that decides how a mask is written; InputError where none can be written there."""
+    suffix = suffix_of(path) or path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"{path}: is there already; choose another path or delete it")
+    return suffix
 
 
 def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Spacing = tuple[float, float, float]
 
-# Grey values are stretched so that these percentiles of the volume fall on 0 and 1. Robust against dead and hot
-# pixels; one pair for the whole volume, because neighbouring slices must keep their relative brightness.
+# Grey values are stretched so that these percentiles fall on 0 and 1. Robust against dead and hot pixels; one pair for
+# all volumes of a kidney (contrast.py), because neighbouring slices must keep their relative brightness.
 LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
 # Lumens and bright walls lie outside the two percentiles and carry the information, so the clip is wide.
 CLIP_LOW, CLIP_HIGH = -1.0, 2.0
