@@ -70,7 +70,7 @@ def data_root(config: SearchConfig, folder: RunFolder, on_progress: OnProgress |
 
 def check_same_data(folder: RunFolder, fold: Fold) -> None:
     """Remember what a run is about; InputError where voxels, labels or spacings are others than before."""
-    now = {"train": _fingerprints(fold.train), "held-out": _fingerprints(fold.held_out)}
+    now = fingerprint(fold)
     if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
         return
@@ -80,11 +80,17 @@ def check_same_data(folder: RunFolder, fold: Fold) -> None:
             if before[side].get(name) == volumes.get(name):
                 continue
             what = "has changed" if name in before[side] and name in volumes else "is new or gone"
-            raise InputError(f"{folder.path} is about other data: {side} volume {name} {what}; choose another --run")
+            raise InputError(
+                f"{folder.path} is about other data: {side.replace('_', '-')} volume {name} {what}; choose another --run"
+            )
+
+
+def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:
+    """One hash a volume over all that training and scores depend on, by its name and its side of the split."""
+    return {"train": _fingerprints(fold.train), "held_out": _fingerprints(fold.held_out)}
 
 
 def _fingerprints(volumes: Sequence[Volume]) -> dict[str, str]:
-    """One hash a volume over everything that training and scores depend on."""
     found = {}
     for volume in volumes:
         facts = (volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high)

@@ -13,7 +13,10 @@ PICKLE_READERS = {"torch.load", "pickle.load", "pickle.loads", "joblib.load", "n
 
 
 def modules() -> list[Path]:
-    return sorted(path for package in FLOW for path in (ROOT / package).rglob("*.py") if "runs" not in path.parts)
+    """Every module of the packages; what a search wrote and the scripts that measure the whole are none."""
+    outputs = {ROOT / "results" / "runs", ROOT / "results" / "benchmarks"}
+    found = (path for package in FLOW for path in (ROOT / package).rglob("*.py"))
+    return sorted(path for path in found if not outputs & set(path.parents))
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[str]:

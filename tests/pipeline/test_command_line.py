@@ -82,3 +82,17 @@ def test_the_dashboard_warns_when_others_can_reach_it(tmp_path: Path) -> None:
     server.wait()
     server.stderr.close()
     assert "can be reached from other machines" in line
+
+
+def test_a_mistake_does_not_bind_the_run_folder_to_it(tmp_path: Path) -> None:
+    done = nas("search", "--run", tmp_path / "run", "--hold-out", "phantom_9", "--set", "phantom.shape=[16, 32, 32]")
+    assert done.returncode == 1
+    assert "phantom_9" in done.stderr
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    small = ["--set", "phantom.shape=[16, 64, 64]", "--set", "study.trials=1"]
+    done = nas("search", "--run", tmp_path / "run", *small, "--set", "device=cuda:99")
+    assert done.returncode == 1
+    assert "there is no device 'cuda:99' here; choose one of: auto, cpu" in done.stderr

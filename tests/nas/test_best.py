@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+import torch
+from kidneys import tube
+
+from nas.best import export_best
+from nas.config import SearchConfig
+from results.export import ONNX, read_bundle
+from results.record import Job, Outcome, Record
+from results.run_folder import RunFolder, create
+from search_spaces.candidate import Candidate
+from search_spaces.network import build_network
+from trainers.checkpoint import save_tensors, write_atomically
+from trainers.data.folds import Fold
+from trainers.evaluate import ScoreConfig, score
+from trainers.fit import FitConfig
+
+CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+HELD_OUT = tube("k")
+FOLD = Fold((tube("t"),), (HELD_OUT,))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run with trial 0 and trial 1, which repeats it; only the weights of trial 1 were kept."""
+    folder = create(tmp_path / "run")
+    assert HELD_OUT.label is not None
+    result = score({"k": HELD_OUT.label * 255}, [HELD_OUT], ScoreConfig())
+    for trial, repeats in ((0, None), (1, 0)):
+        job = Job(trial=trial, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), seed=trial, repeats=repeats)
+        outcome = Outcome(state="complete", score=result, parameters=1)
+        folder.trial(trial).path.mkdir(parents=True)
+        record = Record(job=job, outcome=outcome, version="0")
+        write_atomically(folder.trial(trial).record, record.model_dump_json())
+    torch.manual_seed(0)
+    save_tensors(build_network(CANDIDATE, 32).state_dict(), folder.trial(1).weights)
+    return folder
+
+
+def test_a_repeat_stands_in_where_the_first_trainings_weights_were_not_kept(folder: RunFolder) -> None:
+    assert export_best(folder, 0, SearchConfig(), FOLD)
+    found = read_bundle(folder.best).architecture
+    assert (found.provenance.trial, found.provenance.seed) == (1, 1)
+    assert found.grey_scales == {v.content_hash: (v.grey_low, v.grey_high) for v in (*FOLD.train, *FOLD.held_out)}
+
+
+def test_exporting_again_leaves_what_lies_beside_the_weights(folder: RunFolder) -> None:
+    export_best(folder, 0, SearchConfig(), FOLD)
+    (folder.best / ONNX).write_text("exported")
+    export_best(folder, 0, SearchConfig(), FOLD)
+    assert (folder.best / ONNX).is_file()
+
+
+def test_without_any_weights_nothing_is_exported(folder: RunFolder) -> None:
+    folder.trial(1).weights.unlink()
+    assert not export_best(folder, 0, SearchConfig(), FOLD)
+    assert not folder.best.exists()
