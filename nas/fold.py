@@ -80,9 +80,8 @@ def check_same_data(folder: RunFolder, fold: Fold) -> None:
             if before[side].get(name) == volumes.get(name):
                 continue
             what = "has changed" if name in before[side] and name in volumes else "is new or gone"
-            raise InputError(
-                f"{folder.path} is about other data: {side.replace('_', '-')} volume {name} {what}; choose another --run"
-            )
+            where = side.replace("_", "-")
+            raise InputError(f"{folder.path} is about other data: {where} volume {name} {what}; choose another --run")
 
 
 def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:

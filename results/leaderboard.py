@@ -202,12 +202,12 @@ def reading(board: Leaderboard) -> str:
     spread = (
         f"Training again with another seed moves a score by {board.seed_deviation:.3f} (standard deviation)."
         if board.seed_deviation is not None
-        else "No candidate was trained with two seeds, so the spread between trainings is unknown."
+        else "No candidate was trained with two seeds, so the spread between trainings is unknown and ties miss it."
     )
     ties = (
         f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."
         if tied
-        else "No other row is tied with the best."
+        else "The slabs tell every other row apart from the best."
     )
     return (
         f"{ties} {spread} The interval says how the score depends on which part of this kidney was scored; one kidney "
