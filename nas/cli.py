@@ -150,7 +150,15 @@ def retrain(
         _require_onnx()
     console = _console(as_json)
     with retrain_progress(console) as on_progress:
-        path, record, before = retrain_in_run(run, target, on, steps, set_ or [], on_progress, console.print)
+        path, record, before = retrain_in_run(
+            run,
+            target,
+            on=on,
+            steps=steps,
+            overrides=set_ or [],
+            on_progress=on_progress,
+            on_note=lambda text: console.print(text, soft_wrap=True),
+        )
     score = record.outcome.score
     if as_json:
         print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))
@@ -211,14 +219,14 @@ def predict(
         result = predict_paths(
             bundle,
             volumes,
-            out,
-            threshold,
-            submission,
-            score,
-            held_out,
-            device,
-            on_progress,
-            lambda text: console.print(f"note: {text}", soft_wrap=True),
+            out=out,
+            threshold=threshold,
+            submission=submission,
+            wants_score=score,
+            only_held_out=held_out,
+            device=device,
+            on_progress=on_progress,
+            on_note=lambda text: console.print(f"note: {text}", soft_wrap=True),
         )
     if as_json:
         print(result.model_dump_json(indent=2))

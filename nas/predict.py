@@ -1,6 +1,5 @@
 """Bundle and volumes to masks, a submission, or the score again."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -110,21 +109,6 @@ def score_again(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volu
     return score(predictions, volumes, bundle.architecture.score_config)
 
 
-class Scratch:
-    """A folder for large arrays beside the output, removed at the end."""
-
-    def __init__(self, beside: Path) -> None:
-        self._beside = beside
-
-    def __enter__(self) -> Path:
-        self._beside.mkdir(parents=True, exist_ok=True)
-        self._path = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self._beside))
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
-
-
 class Prediction(BaseModel, frozen=True, extra="forbid"):
     """What `nas predict` did."""
 
@@ -139,6 +123,7 @@ class Prediction(BaseModel, frozen=True, extra="forbid"):
 def predict_paths(
     bundle_path: Path,
     paths: Sequence[Path],
+    *,
     out: Path,
     threshold: float | None,
     submission: Path | None,
@@ -167,7 +152,8 @@ def predict_paths(
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
     cut = bundle.architecture.threshold if threshold is None else threshold
-    with Scratch(out.parent) as scratch:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
         volumes = _with_known_greys(
             bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
         )
@@ -175,7 +161,7 @@ def predict_paths(
         if wants_score and seen:
             on_note(f"the network was trained on {', '.join(seen)}: the score says nothing about new kidneys")
         predictions = predict_volumes(
-            bundle, volumes, device=device, scratch=scratch, on_note=on_note, on_progress=on_progress
+            bundle, volumes, device=device, scratch=Path(scratch), on_note=on_note, on_progress=on_progress
         )
         masks = write_masks(predictions, volumes, sources, cut, out)
         rows = 0

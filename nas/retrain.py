@@ -116,6 +116,7 @@ def retrain(
 def retrain_in_run(
     run: Path | None,
     target: str,
+    *,
     on: Side,
     steps: int | None,
     overrides: Sequence[str],
