@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.environment import ENVIRONMENT
+
+os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})  # before torch
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU or real kidneys where these are missing, and say why."""
