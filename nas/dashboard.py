@@ -7,7 +7,7 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import Trial
 
 from results.leaderboard import millions, seconds
-from results.record import Record
+from results.record import Job, Record
 from results.run_folder import RunFolder
 from trainers.evaluate import Score
 
@@ -31,6 +31,7 @@ def note(record: Record) -> str:
     paragraphs = [f"**{escape(job.name)}**" + (" (baseline)" if job.baseline else "")]
     if job.repeats is not None:
         paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}.")
+    paragraphs.append(_settings(job))
     if outcome.score is not None:
         paragraphs += [_result(outcome.score), _volumes(outcome.score)]
     if outcome.reason:
@@ -40,6 +41,12 @@ def note(record: Record) -> str:
         f"seed {job.seed}, {outcome.device or 'no device'}, version {record.version}."
     )
     return "\n\n".join(paragraphs)
+
+
+def _settings(job: Job) -> str:
+    """Candidate and recipe in words: a fixed trial's are no parameters of the study where its space lacks them."""
+    values = {**job.candidate.model_dump(exclude={"family"}), **job.fit.model_dump()}
+    return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
 
 
 def _result(score: Score) -> str:

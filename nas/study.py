@@ -110,8 +110,6 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         if (value := getattr(outcome, key)) is not None:
             trial.set_user_attr(key, value)
     trial.set_user_attr("network", record.job.name)
-    trial.set_user_attr("candidate", record.job.candidate.model_dump_json())
-    trial.set_user_attr("recipe", record.job.fit.model_dump_json())
     if outcome.reason:
         trial.set_user_attr("reason", outcome.reason)
     if outcome.state == "complete" and outcome.score is not None:
