@@ -10,13 +10,15 @@ import tomli_w
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from search_spaces.candidate import Candidate
+from search_spaces.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.space import SearchSpace
+from trainers.cell_config import CellSearchConfig
 from trainers.data.folds import DataConfig
 from trainers.data.phantom import PhantomConfig
 from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
-from trainers.inference import InferenceConfig
+from trainers.reader import InferenceConfig
 
 PRESETS = ("demo", "cpu", "sennet", "source-table")
 
@@ -60,6 +62,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     data: DataConfig = DataConfig()
     phantom: PhantomConfig = PhantomConfig()  # the kidneys that a search makes itself where data.root is not given
     space: SearchSpace = SearchSpace()
+    cell_space: CellSpace = CELL_SPACES[DEFAULT_LEVEL]  # what the cells of families cells and hybrid may be
+    cell_search: CellSearchConfig = CellSearchConfig()  # how they are searched
     fit: FitConfig = FitConfig()  # the recipe, where the space does not say otherwise
     inference: InferenceConfig = InferenceConfig()
     score: ScoreConfig = ScoreConfig()

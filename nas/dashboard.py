@@ -9,6 +9,7 @@ from optuna.trial import Trial
 from results.leaderboard import millions, seconds
 from results.record import Job, Record
 from results.run_folder import RunFolder
+from search_spaces.candidate import Candidate
 from trainers.evaluate import Score
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -20,7 +21,7 @@ def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder:
 
     save_note(trial, note(record))
     place = folder.trial(trial.number)
-    for picture in (place.curve, place.overlay):
+    for picture in (place.curve, place.overlay, place.genotype):
         if picture.is_file():
             upload_artifact(artifact_store=_store(folder), file_path=str(picture), study_or_trial=trial)
 
@@ -45,8 +46,14 @@ def note(record: Record) -> str:
 
 def _settings(job: Job) -> str:
     """Candidate and recipe in words: a fixed trial's are no parameters of the study where its space lacks them."""
-    values = {**job.candidate.model_dump(exclude={"family"}), **job.fit.model_dump()}
+    values = {**_candidate(job.candidate), **job.fit.model_dump()}
     return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
+
+
+def _candidate(candidate: Candidate) -> dict[str, object]:
+    """The fields that count for its family; of a genotype its hash, because the picture shows the rest."""
+    values = candidate.model_dump(exclude={"genotype"}, exclude_none=True)
+    return values if candidate.genotype is None else {**values, "genotype": candidate.genotype.hash}
 
 
 def _result(score: Score) -> str:

@@ -11,7 +11,9 @@ from nas.samplers import rungs
 from nas.suggest import buildable
 from results.leaderboard import millions, seconds
 from results.run_folder import RunFolder
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import CELLS, Candidate
+from search_spaces.hand_made import hand_made
+from search_spaces.space import Pair
 from trainers.estimate import Estimate, estimate, operations_per_second
 from trainers.fit import FitConfig
 
@@ -27,9 +29,11 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     refused = [pair.refusal for pair in buildable(config.space).pairs if pair.refusal is not None]
     for pair in buildable(config.space).pairs:
         if pair.refusal is None:
-            candidate = Candidate(encoder=pair.encoder, decoder=pair.decoder, slices_in=max(config.space.slices_in))
+            candidate = _candidate(pair, config)
             fit = config.fit.model_copy(update={"crop": pair.crop, "batch_size": max(config.space.batch_sizes)})
             rows.append((f"{pair.encoder} · {pair.decoder} · {pair.crop}", candidate, fit))
+    if "cells" in config.space.families:
+        rows += _boxes(config)
     costs = [(name, fit, estimate(candidate, fit)) for name, candidate, fit in rows]
     # Timed on the middle one: small steps are mostly overhead, and the largest may not fit this machine.
     middle = sorted(range(len(costs)), key=lambda i: costs[i][2].operations)[len(costs) // 2]
@@ -41,6 +45,30 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     console.print(
         f"{config.study.trials} trials of {config.fit.steps} steps, scored at steps {steps}; estimated on this machine"
     )
+
+
+def _candidate(pair: Pair, config: SearchConfig) -> Candidate:
+    """A candidate for an encoder and a decoder; one of cells has cells drawn by hand, until others are found."""
+    common = {"encoder": pair.encoder, "slices_in": max(config.space.slices_in)}
+    if pair.decoder != CELLS:
+        return Candidate.model_validate({**common, "decoder": pair.decoder})
+    cells = {"family": "hybrid", "genotype": "plain", "width": max(config.space.cell_widths), "slices_out": 1}
+    return Candidate.model_validate({**common, **cells})
+
+
+def _boxes(config: SearchConfig) -> list[tuple[str, Candidate, FitConfig]]:
+    """Networks of family cells, with cells drawn by hand, at every box."""
+    rows = []
+    for crop in config.space.box_crops:
+        for slices in config.space.box_slices:
+            for width in config.space.cell_widths:
+                genotype = hand_made("plain", "cells", config.cell_space.levels)
+                candidate = Candidate.model_validate(
+                    {"family": "cells", "genotype": genotype, "width": width, "slices_in": slices}
+                )
+                fit = config.fit.model_copy(update={"crop": crop, "batch_size": max(config.space.box_batch_sizes)})
+                rows.append((f"cells c{width} · {slices}x{crop}", candidate, fit))
+    return rows
 
 
 def _table(costs: list[tuple[str, FitConfig, Estimate]], speed: float) -> Table:

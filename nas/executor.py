@@ -13,14 +13,25 @@ import torch
 from pydantic import ValidationError
 
 from nas.environment import ENVIRONMENT
-from nas.protocol import Answer, Died, Finished, Progress, Ready, Scored, Start, from_worker
+from nas.protocol import (
+    Answer,
+    Died,
+    Event,
+    Finished,
+    Order,
+    Ready,
+    Searched,
+    Start,
+    StartCells,
+    Work,
+    from_worker,
+)
 from results.record import Job
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from trainers.cell_run import CellPlan
 
 FAILED_STARTS = 3  # in a row, before a device is given up
-
-Event = Ready | Progress | Scored | Finished | Died
 
 
 def devices(wanted: str) -> list[str]:
@@ -36,7 +47,7 @@ class _Worker:
     def __init__(self, device: str, threads: int, folder: RunFolder, log: Path, heard: "queue.Queue[_Heard]") -> None:
         self.device = device
         self.log = log
-        self.trial: int | None = None
+        self.work: Work | None = None
         self.ready = False
         self._heard = heard
         ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
@@ -65,9 +76,9 @@ class _Worker:
                     self.process.kill()
         code = self.process.wait()
         self.close_input()
-        self._heard.put((self, Died(trial=None, reason=_why(code))))
+        self._heard.put((self, Died(work=None, reason=_why(code))))
 
-    def say(self, message: Start | Answer) -> None:
+    def say(self, message: Order) -> None:
         assert self.process.stdin is not None
         with suppress(OSError, ValueError):  # it has just died; its reader says so
             self.process.stdin.write(message.model_dump_json() + "\n")
@@ -120,27 +131,34 @@ class Executor:
 
     def idle(self) -> int:
         """How many workers could take a job now."""
-        return sum(worker.ready and worker.trial is None for worker in self._workers)
+        return sum(worker.ready and worker.work is None for worker in self._workers)
 
     def all_ready(self) -> bool:
         """Whether every worker has opened the volumes."""
         return all(worker.ready for worker in self._workers)
 
-    def running(self) -> list[int]:
-        """The trials being trained."""
-        return [worker.trial for worker in self._workers if worker.trial is not None]
+    def running(self) -> list[Work]:
+        """What the workers are busy with."""
+        return [worker.work for worker in self._workers if worker.work is not None]
 
     def start(self, job: Job) -> None:
         """Give a job to an idle worker."""
-        worker = next(w for w in self._workers if w.ready and w.trial is None)
-        worker.trial = job.trial
-        worker.say(Start(job=job))
+        self._give(job.trial, Start(job=job))
 
-    def answer(self, trial: int, answer: str) -> None:
-        """Tell the worker of a trial to go on, to stop or to leave."""
+    def start_cells(self, plan: CellPlan) -> None:
+        """Give a cell search to an idle worker."""
+        self._give(plan.id, StartCells(plan=plan))
+
+    def _give(self, work: Work, order: Order) -> None:
+        worker = next(w for w in self._workers if w.ready and w.work is None)
+        worker.work = work
+        worker.say(order)
+
+    def answer(self, work: Work, answer: str) -> None:
+        """Tell the worker that is busy with this to go on, to stop or to leave."""
         for worker in self._workers:
-            if worker.trial == trial:
-                worker.say(Answer.model_validate({"trial": trial, "answer": answer}))
+            if worker.work == work:
+                worker.say(Answer.model_validate({"work": work, "answer": answer}))
 
     def next_event(self, timeout: float) -> Event | None:
         """What a worker said, or None if none spoke in `timeout` seconds. A worker that died is started again.
@@ -154,11 +172,11 @@ class Executor:
         if isinstance(event, Ready):
             worker.ready = True
             self._failed_starts.pop(worker.log, None)
-        elif isinstance(event, Finished):
-            worker.trial = None
+        elif isinstance(event, Finished | Searched):
+            worker.work = None
         elif isinstance(event, Died):
-            # Which trial it had is known here alone: the job may have been given while it was dying.
-            event = event.model_copy(update={"trial": worker.trial})
+            # What it was busy with is known here alone: the order may have been given while it was dying.
+            event = event.model_copy(update={"work": worker.work})
             self._replace(worker, event)
         return event
 

@@ -16,14 +16,14 @@ from nas import protocol
 from results.leaderboard import Leaderboard, Row, interval, millions, seconds
 from results.leaderboard import notes as row_notes
 from results.record import Job, Record
+from trainers.cell_run import CellFindings, CellPlan
 
 SHOWN_ROWS = 8
 
 
 @dataclass
 class _Running:
-    job: Job
-    began: float
+    name: str
     phase: str = "start"
     done: int = 0
     total: int = 1
@@ -63,6 +63,14 @@ class PlainView:
         again = f" (trial {job.repeats} again, seed {job.seed})" if job.repeats is not None else ""
         self._say(f"trial {job.trial}: {job.name}{again}{', resumed' if resumed else ''}")
 
+    def cells_started(self, plan: CellPlan, steps: int, resumed: bool) -> None:
+        self._say(f"cell search {plan.id}: {steps} steps{', resumed' if resumed else ''}")
+
+    def cells_ended(self, plan: CellPlan, findings: CellFindings | None) -> None:
+        if findings is not None:
+            found = f"{len(findings.genotypes)} genotypes to train in {seconds(findings.search_seconds)}"
+            self._say(f"cell search {plan.id}: {found}")
+
     def progress(self, event: protocol.Progress) -> None:
         return None
 
@@ -85,7 +93,7 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._running: dict[int, _Running] = {}
+        self._running: dict[protocol.Work, _Running] = {}
         self._board: Leaderboard | None = None
         self._counts = {"complete": 0, "pruned": 0, "failed": 0, "interrupted": 0}
         self._candidates = 0
@@ -118,10 +126,19 @@ class LiveView:
         self._deadline = None if minutes_left is None else self._began + 60 * minutes_left
 
     def started(self, job: Job, resumed: bool) -> None:
-        self._running[job.trial] = _Running(job, time.monotonic())
+        self._running[job.trial] = _Running(job.name)
+
+    def cells_started(self, plan: CellPlan, steps: int, resumed: bool) -> None:
+        self._running[plan.id] = _Running(f"cell search {plan.id}", total=steps)
+
+    def cells_ended(self, plan: CellPlan, findings: CellFindings | None) -> None:
+        self._running.pop(plan.id, None)
+        if findings is not None:
+            spent = seconds(findings.search_seconds)
+            self.note(f"cell search {plan.id}: {len(findings.genotypes)} genotypes to train in {spent}")
 
     def progress(self, event: protocol.Progress) -> None:
-        if (run := self._running.get(event.trial)) is not None:
+        if (run := self._running.get(event.work)) is not None:
             run.phase, run.done, run.total = event.phase, event.done, event.total
             run.loss = event.loss if event.loss is not None else run.loss
 
@@ -152,12 +169,12 @@ class LiveView:
         table = Table(title="running", title_justify="left", box=None, pad_edge=False)
         for name in ("trial", "network", "phase", "", "loss", "so far"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
-        for number, run in sorted(self._running.items()):
+        for number, run in sorted(self._running.items(), key=lambda item: str(item[0])):
             filled = int(20 * run.done / max(run.total, 1))
             table.add_row(
-                str(number),
-                run.job.name,
-                f"{run.phase} {run.done}/{run.total}" if run.phase == "train" else run.phase,
+                str(number) if isinstance(number, int) else "",
+                run.name,
+                f"{run.phase} {run.done}/{run.total}" if run.phase in ("train", "search") else run.phase,
                 "█" * filled + "░" * (20 - filled),
                 "–" if run.loss is None else f"{run.loss:.3f}",
                 "–" if run.last_score is None else f"{run.last_score:.3f}",

@@ -1,7 +1,6 @@
 """One trial, start to end, as a worker runs it: train, score at the rungs, score the whole held-out kidney."""
 
 import gc
-import json
 import resource
 import shutil
 import time
@@ -14,7 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from nas.config import SearchConfig
-from results.curve import LossCurve, draw_curve, read_lines
+from results.cell_picture import draw_genotype
+from results.curve import LossCurve, append_line, draw_curve, read_lines
 from results.overlay import draw_overlay
 from results.record import Job, Outcome, State
 from results.run_folder import TrialFolder
@@ -25,7 +25,7 @@ from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.evaluate import Predictions, Score, predict_all, score
 from trainers.fit import Fit, make_accelerator
-from trainers.inference import InferenceConfig, make_reader
+from trainers.reader import InferenceConfig, make_reader
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
@@ -69,6 +69,7 @@ def run_job(
         crop=job.fit.crop,
         vessel_share=job.fit.vessel_share,
         seed=job.seed,
+        boxes=job.candidate.family == "cells",
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
     attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
@@ -160,8 +161,7 @@ def _decide(attempt: _Attempt, rung: int) -> None:
         parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
         inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
         known[rung] = score(_predict(attempt, parts, inference), parts, attempt.config.score).surface_dice
-        with attempt.folder.scores.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": rung, "surface_dice": known[rung]}) + "\n")
+        append_line(attempt.folder.scores, {"step": rung, "surface_dice": known[rung]})
     answer = attempt.talk.scored(rung, known[rung])
     if answer == "stop":
         raise _Ended("pruned", f"behind the others at step {rung}: surface dice {known[rung]:.3f} so far")
@@ -174,6 +174,8 @@ def _finish(attempt: _Attempt) -> Score | None:
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
+    if job.candidate.genotype is not None:
+        draw_genotype(folder.genotype, job.candidate.genotype, job.name)
     if not held_out:
         return None
     predictions = _predict(attempt, held_out, attempt.config.inference)

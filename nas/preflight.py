@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
+from nas.cells import plans
 from nas.config import SearchConfig, recipe
 from nas.objective import middle_part
 from nas.samplers import make_pruner, make_sampler
 from nas.suggest import buildable
-from search_spaces.candidate import Candidate
-from search_spaces.errors import InputError
+from search_spaces.candidate import CELLS, Candidate
+from search_spaces.cell_space import check_cell_space
+from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
 from search_spaces.space import pairs, weights_for
 from search_spaces.weights import find_weights
+from trainers.alphas import ESTIMATORS
+from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candidate
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
@@ -29,8 +33,10 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
     make_pruner(config.study, config.fit.steps)
     pairs(config.space, lambda done, of: on_progress("building every choice", done, of))
     possible = buildable(config.space)
-    if not possible.encoders():
-        raise InputError(f"nothing in this space can be built: {possible.pairs[0].refusal}")
+    for family in config.space.families:
+        if family != "cells" and not possible.encoders(family):
+            refused = next(p.refusal for p in possible.pairs if (p.decoder == CELLS) == (family == "hybrid"))
+            raise InputError(f"nothing of family {family} in this space can be built: {refused}")
     for loss in config.space.losses:
         build_loss(loss)
     check_device(config.device)
@@ -48,9 +54,10 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
         most = {"vessel_share": config.space.vessel_share[1]}
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
         recipes += [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
-        for encoder in possible.encoders():
+        for encoder in {*possible.encoders(), *possible.encoders("hybrid")}:
             weights = weights_for(config.space, encoder)
             candidates += [Candidate(encoder=encoder, encoder_weights=name) for name in weights]
+    _check_cells(config, fold, candidates)
     _check_weights(candidates)
     for crop in sorted({fit.crop for fit in recipes}):
         share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
@@ -58,6 +65,40 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
         for volume in fold.held_out:
             usable_axes(volume, config.inference.axes, crop)
             usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop)
+
+
+def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) -> None:
+    """The cell searches of a run, and the boxes of the networks that come of them.
+
+    Adds what needs weights to `candidates`.
+    """
+    needed = plans(config)
+    if not needed:
+        return
+    check_cell_space(config.cell_space)
+    search = config.cell_search
+    for name in (search.estimator, search.weight_paths):
+        if name not in ESTIMATORS:
+            raise unknown_name("estimator", name, ESTIMATORS)
+    build_loss(search.loss)
+    Augmentation(search.augmentation)
+    for plan in needed:
+        check_plan(plan, config.cell_space, search)
+        split_for(plan, fold.train, search, lambda _: None)
+        if plan.family == "hybrid":
+            candidate = supernet_candidate(plan, search)
+            check_buildable(candidate, plan.crop)
+            candidates.append(candidate)
+    if "cells" not in config.space.families:
+        return
+    for crop in config.space.box_crops:
+        for slices in config.space.box_slices:
+            check_boxes(crop, slices, config.cell_space)
+            share = config.space.vessel_share[1]
+            PatchSampler(fold.train, slices, slices, crop, share, seed=0, boxes=True)
+            for volume in fold.held_out:
+                usable_axes(volume, config.inference.axes, crop, slices)
+                usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop, slices)
 
 
 def _check_weights(candidates: Sequence[Candidate]) -> None:

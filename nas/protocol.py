@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from results.record import Job, Outcome
+from trainers.cell_run import CellPlan
+
+Work = int | str  # what a worker is busy with: the number of a trial, or the id of a cell search
 
 
 class Start(BaseModel, frozen=True, extra="forbid"):
@@ -14,6 +17,13 @@ class Start(BaseModel, frozen=True, extra="forbid"):
     job: Job
 
 
+class StartCells(BaseModel, frozen=True, extra="forbid"):
+    """Driver: search the cells of this supernet."""
+
+    kind: Literal["start_cells"] = "start_cells"
+    plan: CellPlan
+
+
 class Answer(BaseModel, frozen=True, extra="forbid"):
     """Driver: go on, stop, or write a checkpoint and leave.
 
@@ -21,7 +31,7 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["answer"] = "answer"
-    trial: int
+    work: Work
     answer: Literal["go", "stop", "leave"]
 
 
@@ -36,8 +46,8 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
     """Worker: so far have I come."""
 
     kind: Literal["progress"] = "progress"
-    trial: int
-    phase: str  # train or score
+    work: Work
+    phase: str  # train or score; search or decode
     done: int
     total: int
     loss: float | None
@@ -60,15 +70,24 @@ class Finished(BaseModel, frozen=True, extra="forbid"):
     outcome: Outcome
 
 
+class Searched(BaseModel, frozen=True, extra="forbid"):
+    """Worker: the cell search has ended, this way."""
+
+    kind: Literal["searched"] = "searched"
+    cells: str
+    state: Literal["complete", "failed", "interrupted"]
+    reason: str | None = None
+
+
 class Died(BaseModel, frozen=True, extra="forbid"):
-    """Driver to itself: the worker of this trial is gone."""
+    """Driver to itself: a worker is gone, and with it what it was busy with."""
 
     kind: Literal["died"] = "died"
-    trial: int | None
+    work: Work | None
     reason: str
 
 
-FromWorker = Annotated[Ready | Progress | Scored | Finished | Died, Field(discriminator="kind")]
-FromDriver = Annotated[Start | Answer, Field(discriminator="kind")]
-from_worker: TypeAdapter[Ready | Progress | Scored | Finished | Died] = TypeAdapter(FromWorker)
-from_driver: TypeAdapter[Start | Answer] = TypeAdapter(FromDriver)
+Event = Ready | Progress | Scored | Finished | Searched | Died
+Order = Start | StartCells | Answer
+from_worker: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+from_driver: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -7,24 +7,27 @@ running when it starts belonged to a driver that is gone, and is taken up again 
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from nas.best import export_best
+from nas.cells import genotypes_of, plan_for, plans, read_findings
 from nas.config import SearchConfig, write_config
 from nas.dashboard import show_in_dashboard
 from nas.executor import Executor
 from nas.fold import check_same_data, open_fold
 from nas.preflight import preflight
-from nas.protocol import Died, Finished, Progress, Ready, Scored
+from nas.protocol import Died, Event, Finished, Progress, Ready, Scored, Searched
 from nas.signals import stop_on_signal
 from nas.study import (
     REPEATS,
     ask,
+    cells_needed,
     count_candidates,
     enqueue_repeat,
     job_of,
@@ -34,13 +37,17 @@ from nas.study import (
     unfinished,
 )
 from results.leaderboard import Leaderboard, rank, to_markdown
-from results.record import Job, Outcome, Record, read_record
+from results.record import Job, Outcome, Record, State, read_record
 from results.run_folder import RunFolder
 from results.version import program_version
+from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
+from search_spaces.genotype import Genotype
+from trainers.cell_run import CellFindings, CellPlan
 from trainers.checkpoint import write_atomically
 
 NOTE_SECONDS = 60.0
+MOST_HELD = 16  # trials that may wait for a cell search while workers try something else
 
 
 class View(Protocol):
@@ -58,8 +65,14 @@ class View(Protocol):
     def started(self, job: Job, resumed: bool) -> None:
         """A trial begins or goes on."""
 
+    def cells_started(self, plan: CellPlan, steps: int, resumed: bool) -> None:
+        """A cell search begins or goes on."""
+
+    def cells_ended(self, plan: CellPlan, findings: CellFindings | None) -> None:
+        """A cell search has found something, or has failed."""
+
     def progress(self, event: Progress) -> None:
-        """A trial has come this far."""
+        """A trial or a cell search has come this far."""
 
     def scored(self, event: Scored, answer: str) -> None:
         """A trial was scored at a rung."""
@@ -78,6 +91,8 @@ class _Driver:
     used_before: float  # seconds that earlier drivers of this study have searched
     began: float | None = None  # when the first worker was ready
     trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
+    cells: dict[str, CellPlan] = field(default_factory=dict)  # searches that workers are busy with
+    held: list[Trial] = field(default_factory=list)  # trials that wait for a cell search to end
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
     asked_to_leave: bool = False
     noted: float = field(default_factory=time.monotonic)
@@ -94,8 +109,18 @@ class _Driver:
         return write_leaderboard(self.folder, self.config.study.name, self.held_out)
 
     def begin(self, trial: Trial, executor: Executor) -> None:
-        """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study."""
-        job = job_of(trial, self.config)
+        """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study.
+
+        One whose cells are still being searched is held until they are found.
+        """
+        plan = cells_needed(trial, self.config)
+        if plan is not None and self.folder.cells(plan.id).failure.is_file():
+            self._give_up(trial, plan)
+            return
+        if plan is not None and not self.folder.cells(plan.id).findings.is_file():
+            self.held.append(trial)
+            return
+        job = job_of(trial, self.config, self._genotypes)
         place = self.folder.trial(trial.number)
         self.trials[trial.number] = (trial, job)
         known = read_record(place.record)
@@ -108,13 +133,53 @@ class _Driver:
         self.view.started(job, resumed)
         executor.start(job)
 
+    def _genotypes(self, family: CellFamily, crop: int) -> Mapping[str, Genotype]:
+        return genotypes_of(self.folder, plan_for(self.config, family, crop))
+
+    def _give_up(self, trial: Trial, plan: CellPlan) -> None:
+        """Close a trial whose cells could not be found: it has no candidate, so no record either."""
+        reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
+        trial.set_user_attr("reason", f"the cell search {plan.id} failed: {reason}")
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def next_cells(self) -> CellPlan | None:
+        """A cell search that has neither ended nor begun; they come first, because trials wait for them."""
+        for plan in plans(self.config):
+            place = self.folder.cells(plan.id)
+            if plan.id not in self.cells and not place.findings.is_file() and not place.failure.is_file():
+                return plan
+        return None
+
+    def begin_cells(self, plan: CellPlan, executor: Executor) -> None:
+        """Hand a cell search to a worker."""
+        self.cells[plan.id] = plan
+        resumed = self.folder.cells(plan.id).checkpoints.is_dir()
+        self.view.cells_started(plan, self.config.cell_search.steps, resumed)
+        executor.start_cells(plan)
+
+    def close_cells(self, identity: str, state: str, reason: str | None) -> None:
+        """A cell search is over: what it left lies in its folder."""
+        plan = self.cells.pop(identity)
+        if state == "interrupted":
+            return
+        place = self.folder.cells(identity)
+        if state == "failed":
+            place.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(place.failure, f"{reason or 'unknown'}\n")
+            self.view.note(f"the cell search {identity} failed: {reason}; {place.failure} removed, it is tried again")
+        self.view.cells_ended(plan, read_findings(place))
+
     def next_trial(self, waiting: list[Trial]) -> Trial | None:
         """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
+        if self.held and not self.cells:
+            return self.held.pop(0)
         if waiting:
             return waiting.pop(0)
+        if len(self.held) > MOST_HELD:
+            return None
         if count_candidates(self.study) < self.config.study.trials:
             return ask(self.study, self.config)
-        if any(job.repeats is None for _, job in self.trials.values()):
+        if self.held or any(job.repeats is None for _, job in self.trials.values()):
             return None  # who leads is known when all candidates are in
         leader = self._leader_to_repeat()
         if leader is None:
@@ -158,7 +223,7 @@ class _Driver:
                 if record is None or record.job.design not in kept:
                     place.weights.unlink()
 
-    def handle(self, event: Ready | Progress | Scored | Finished | Died, executor: Executor) -> None:
+    def handle(self, event: Event, executor: Executor) -> None:
         if isinstance(event, Ready):
             self.began = self.began or time.monotonic()
         elif isinstance(event, Progress):
@@ -173,11 +238,16 @@ class _Driver:
         elif isinstance(event, Finished):
             _, job = self.trials[event.trial]
             self.close(Record(job=job, outcome=event.outcome, version=program_version()))
-        elif isinstance(event, Died) and event.trial is not None:
-            _, job = self.trials[event.trial]
+        elif isinstance(event, Searched):
+            self.close_cells(event.cells, event.state, event.reason)
+        elif isinstance(event, Died) and event.work is not None:
             # On the way out a signal may have reached the workers too; their checkpoints are good.
-            outcome = Outcome(state="interrupted" if self.stop.is_set() else "failed", reason=event.reason)
-            self.close(Record(job=job, outcome=outcome, version=program_version()))
+            state: State = "interrupted" if self.stop.is_set() else "failed"
+            if isinstance(event.work, str):
+                self.close_cells(event.work, state, event.reason)
+                return
+            _, job = self.trials[event.work]
+            self.close(Record(job=job, outcome=Outcome(state=state, reason=event.reason), version=program_version()))
 
     def run(self, executor: Executor) -> None:
         """Until the budget is used up and every worker is idle."""
@@ -190,6 +260,8 @@ class _Driver:
                     return
                 self._ask_to_leave(executor)
             else:
+                while executor.idle() and (plan := self.next_cells()) is not None:
+                    self.begin_cells(plan, executor)
                 while executor.idle() and (trial := self.next_trial(waiting)) is not None:
                     self.begin(trial, executor)
                 if executor.all_ready() and not executor.running():

@@ -12,11 +12,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
+from nas.cells import plan_for
 from nas.config import SearchConfig, recipe
 from nas.samplers import make_pruner, make_sampler
-from nas.suggest import known_parameters, register, suggest
+from nas.suggest import Genotypes, cells_wanted, known_parameters, no_genotypes, register, suggest
 from results.record import Job, Record, describe
 from results.run_folder import RunFolder
+from trainers.cell_run import CellPlan
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
@@ -43,7 +45,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:
-            known = known_parameters(config.space, fixed.candidate, recipe(config, fixed))
+            known = known_parameters(config, fixed.candidate, recipe(config, fixed))
             study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
     return study
 
@@ -76,20 +78,31 @@ def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
     study.enqueue_trial(dict(original.params), user_attrs=attributes)
 
 
-def job_of(trial: Trial, config: SearchConfig) -> Job:
-    """What a trial is to train. Asked again, after a stop, it is the same."""
-    # What a killed driver had not yet asked of the sampler is drawn as it would have been then.
+def cells_needed(trial: Trial, config: SearchConfig) -> CellPlan | None:
+    """The cell search whose genotypes a trial is going to choose from; None where it needs none."""
+    _as_then(trial, config)
+    wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config)
+    return None if wanted is None else plan_for(config, *wanted)
+
+
+def _as_then(trial: Trial, config: SearchConfig) -> None:
+    """What a killed driver had not yet asked of the sampler is drawn as it would have been then."""
     trial.study.sampler = make_sampler(config.study, trial.number)
+
+
+def job_of(trial: Trial, config: SearchConfig, genotypes: Genotypes = no_genotypes) -> Job:
+    """What a trial is to train. Asked again, after a stop, it is the same."""
+    _as_then(trial, config)
     attributes = trial.user_attrs
     seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
     repeats = attributes.get(REPEATS)
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
         candidate, fit, name = fixed.candidate, recipe(config, fixed), fixed.name
-        register(trial, config.space, candidate, fit)
+        register(trial, config, candidate, fit)
     else:
-        candidate, fit = suggest(trial, config)
-        name = describe(candidate, fit)
+        candidate, fit = suggest(trial, config, genotypes)
+        name = describe(candidate, fit, trial.params.get("genotype"))
     return Job(
         trial=trial.number,
         name=name,

@@ -1,6 +1,6 @@
 """From an Optuna trial to a Candidate and a FitConfig."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,24 +9,35 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from nas.config import SearchConfig
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import CELLS, Candidate, Family
+from search_spaces.cell_space import CellFamily
+from search_spaces.genotype import Genotype
 from search_spaces.space import Pair, SearchSpace, pairs, weights_for
+from trainers.cell_run import genotype_names
 from trainers.fit import FitConfig
+
+# (family, crop) -> the genotypes that a cell search found for it, by how they were found.
+Genotypes = Callable[[CellFamily, int], Mapping[str, Genotype]]
+
+
+def no_genotypes(family: CellFamily, crop: int) -> Mapping[str, Genotype]:
+    """For spaces without cells."""
+    raise ValueError(f"no cells of family {family} were searched")
 
 
 @dataclass(frozen=True)
 class Buildable:
-    """Which choices of a space go together."""
+    """Which encoders, decoders and crops of a space go together, in families unet and hybrid."""
 
     pairs: tuple[Pair, ...]
 
-    def encoders(self) -> tuple[str, ...]:
-        """Encoders that make a network with some decoder at some crop."""
-        return self._names(lambda pair: pair.encoder, lambda _: True)
+    def encoders(self, family: Family = "unet") -> tuple[str, ...]:
+        """Encoders that make a network of a family at some crop."""
+        return self._names(lambda pair: pair.encoder, lambda pair: (pair.decoder == CELLS) == (family == "hybrid"))
 
     def decoders(self, encoder: str) -> tuple[str, ...]:
-        """Decoders that make a network with an encoder at some crop."""
-        return self._names(lambda pair: pair.decoder, lambda pair: pair.encoder == encoder)
+        """Published decoders that make a network with an encoder at some crop."""
+        return self._names(lambda pair: pair.decoder, lambda pair: pair.encoder == encoder and pair.decoder != CELLS)
 
     def crops(self, encoder: str, decoder: str) -> tuple[int, ...]:
         """Crops at which an encoder and a decoder make a network."""
@@ -42,66 +53,155 @@ def buildable(space: SearchSpace) -> Buildable:
     return Buildable(pairs(space))
 
 
-def suggest(trial: optuna.Trial, config: SearchConfig) -> tuple[Candidate, FitConfig]:
+def suggest(
+    trial: optuna.Trial, config: SearchConfig, genotypes: Genotypes = no_genotypes
+) -> tuple[Candidate, FitConfig]:
     """One point of the search space, asked of Optuna parameter by parameter.
 
-    Only what can be built is offered. The same trial always gives the same point.
+    Only what can be built is offered. The same trial always gives the same point. genotypes: where those of cell
+    searches are looked up.
     """
-    space = config.space
 
-    def choose(name: str, *given: str) -> Any:
-        return _ask(trial, *_parameter(space, name, *given))
+    def choose(name: str, *given: Any) -> Any:
+        return _ask(trial, *_parameter(config, name, *given))
 
-    encoder = choose("encoder")
-    decoder = choose("decoder", encoder)
-    slices_in = choose("slices_in")
-    candidate = Candidate(
-        encoder=encoder,
-        decoder=decoder,
-        encoder_weights=choose("encoder_weights", encoder),
-        slices_in=slices_in,
-        slices_out=slices_in if choose("slices_out") == "all" else 1,
-    )
+    family = _family(choose, config)
+    crop_of, point = _FAMILIES[family]
+    crop = crop_of(choose)
+    candidate, batch_size = point(choose, crop, genotypes)
     recipe = {
-        "crop": choose("crop", encoder, decoder),
+        "crop": crop,
         "loss": choose("loss"),
-        "batch_size": choose("batch_size"),
+        "batch_size": batch_size,
         "learning_rate": choose("learning_rate"),
         "vessel_share": choose("vessel_share"),
     }
     return candidate, config.fit.model_copy(update=recipe)
 
 
-def known_parameters(space: SearchSpace, candidate: Candidate, fit: FitConfig) -> dict[str, Any]:
+def cells_wanted(trial: optuna.Trial, config: SearchConfig) -> tuple[CellFamily, int] | None:
+    """Family and crop whose cells a trial is going to need; None where it needs none."""
+
+    def choose(name: str, *given: Any) -> Any:
+        return _ask(trial, *_parameter(config, name, *given))
+
+    family = _family(choose, config)
+    return None if family == "unet" else (family, _FAMILIES[family][0](choose))
+
+
+def _family(choose: "Choose", config: SearchConfig) -> Family:
+    families = config.space.families
+    family: Family = choose("family") if len(families) > 1 else families[0]
+    return family
+
+
+def _unet(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
+    encoder = choose("encoder")
+    slices_in = choose("slices_in")
+    candidate = Candidate(
+        encoder=encoder,
+        decoder=choose("decoder", encoder),
+        encoder_weights=choose("encoder_weights", encoder),
+        slices_in=slices_in,
+        slices_out=slices_in if choose("slices_out") == "all" else 1,
+    )
+    return candidate, choose("batch_size")
+
+
+def _hybrid(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
+    encoder = choose("hybrid_encoder")
+    slices_in = choose("slices_in")
+    candidate = Candidate(
+        family="hybrid",
+        encoder=encoder,
+        decoder=CELLS,
+        encoder_weights=choose("encoder_weights", encoder),
+        slices_in=slices_in,
+        slices_out=slices_in if choose("slices_out") == "all" else 1,
+        genotype=genotypes("hybrid", crop)[choose("genotype")],
+        width=choose("cell_width"),
+    )
+    return candidate, choose("batch_size")
+
+
+def _cells(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
+    slices = choose("box_slices")
+    candidate = Candidate(
+        family="cells",
+        encoder=CELLS,
+        decoder=CELLS,
+        slices_in=slices,
+        slices_out=slices,
+        genotype=genotypes("cells", crop)[choose("genotype")],
+        width=choose("cell_width"),
+    )
+    return candidate, choose("box_batch_size")
+
+
+def _unet_crop(choose: "Choose") -> int:
+    encoder = choose("encoder")
+    crop: int = choose("crop", encoder, choose("decoder", encoder))
+    return crop
+
+
+def _hybrid_crop(choose: "Choose") -> int:
+    crop: int = choose("crop", choose("hybrid_encoder"), CELLS)
+    return crop
+
+
+def _cells_crop(choose: "Choose") -> int:
+    crop: int = choose("box_crop")
+    return crop
+
+
+Choose = Callable[..., Any]
+# How a family's crop is asked for, and then the rest of its candidate with the batch size.
+_FAMILIES: dict[Family, tuple[Callable[[Choose], int], Callable[[Choose, int, Genotypes], tuple[Candidate, int]]]] = {
+    "unet": (_unet_crop, _unet),
+    "cells": (_cells_crop, _cells),
+    "hybrid": (_hybrid_crop, _hybrid),
+}
+
+
+def known_parameters(config: SearchConfig, candidate: Candidate, fit: FitConfig) -> dict[str, Any]:
     """The parameters of a fixed trial that the space could have suggested, by their names in the study."""
-    return {name: value for name, (_, value) in _known(space, candidate, fit).items()}
+    return {name: value for name, (_, value) in _known(config, candidate, fit).items()}
 
 
-def register(trial: optuna.Trial, space: SearchSpace, candidate: Candidate, fit: FitConfig) -> None:
+def register(trial: optuna.Trial, config: SearchConfig, candidate: Candidate, fit: FitConfig) -> None:
     """Enter a fixed trial's known parameters as if they had been suggested, so that the sampler learns from them."""
-    for name, (distribution, _) in _known(space, candidate, fit).items():
+    for name, (distribution, _) in _known(config, candidate, fit).items():
         _ask(trial, name, distribution)
 
 
 def _known(
-    space: SearchSpace, candidate: Candidate, fit: FitConfig
+    config: SearchConfig, candidate: Candidate, fit: FitConfig
 ) -> dict[str, tuple[CategoricalDistribution | FloatDistribution, Any]]:
-    encoder, decoder = candidate.encoder, candidate.decoder
+    family, encoder, decoder = candidate.family, candidate.encoder, candidate.decoder
     wanted: list[tuple[str, tuple[str, ...], Any]] = [
-        ("encoder", (), encoder),
-        ("decoder", (encoder,), decoder),
-        ("encoder_weights", (encoder,), candidate.encoder_weights),
-        ("crop", (encoder, decoder), fit.crop),
-        ("slices_in", (), candidate.slices_in),
-        ("slices_out", (), "middle" if candidate.slices_out == 1 else "all"),
+        *([("family", (), family)] if len(config.space.families) > 1 else []),
         ("loss", (), fit.loss),
-        ("batch_size", (), fit.batch_size),
         ("learning_rate", (), fit.learning_rate),
         ("vessel_share", (), fit.vessel_share),
     ]
+    if family == "cells":
+        wanted += [("box_crop", (), fit.crop), ("box_slices", (), candidate.slices_in)]
+        wanted += [("box_batch_size", (), fit.batch_size)]
+    else:
+        wanted += [
+            ("hybrid_encoder" if family == "hybrid" else "encoder", (), encoder),
+            ("encoder_weights", (encoder,), candidate.encoder_weights),
+            ("crop", (encoder, decoder), fit.crop),
+            ("slices_in", (), candidate.slices_in),
+            ("slices_out", (), "middle" if candidate.slices_out == 1 else "all"),
+            ("batch_size", (), fit.batch_size),
+        ]
+    wanted += [("decoder", (encoder,), decoder)] if family == "unet" else [("cell_width", (), candidate.width)]
+    if family not in config.space.families:
+        return {}  # the sampler has nothing to learn for a family that it never suggests
     found = {}
     for name, given, value in wanted:
-        parameter, distribution = _parameter(space, name, *given)
+        parameter, distribution = _parameter(config, name, *given)
         inside = (
             value in distribution.choices
             if isinstance(distribution, CategoricalDistribution)
@@ -118,19 +218,22 @@ def _ask(trial: optuna.Trial, name: str, distribution: CategoricalDistribution |
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def _parameter(space: SearchSpace, name: str, *given: str) -> tuple[str, CategoricalDistribution | FloatDistribution]:
+def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, CategoricalDistribution | FloatDistribution]:
     """A parameter's name in the study and its values, after the choices `given` that it depends on.
 
     Where these leave it only some of its values (a decoder that an encoder has no features for, a crop that it cannot
     take) the name tells which: Optuna wants one set of values a name, and the sampler then learns about each set apart.
     """
+    space = config.space
     if name == "learning_rate":
         return name, FloatDistribution(*space.learning_rate, log=True)
     if name == "vessel_share":
         return name, FloatDistribution(*space.vessel_share)
     possible = buildable(space)
     table: dict[str, tuple[tuple[Any, ...], Callable[..., tuple[Any, ...]]]] = {
+        "family": (space.families, lambda: space.families),
         "encoder": (space.encoders, possible.encoders),
+        "hybrid_encoder": (space.encoders, lambda: possible.encoders("hybrid")),
         "decoder": (space.decoders, possible.decoders),
         "encoder_weights": (space.encoder_weights, lambda encoder: weights_for(space, encoder)),
         "crop": (space.crops, possible.crops),
@@ -138,6 +241,11 @@ def _parameter(space: SearchSpace, name: str, *given: str) -> tuple[str, Categor
         "slices_out": (space.slices_out, lambda: space.slices_out),
         "loss": (space.losses, lambda: space.losses),
         "batch_size": (space.batch_sizes, lambda: space.batch_sizes),
+        "cell_width": (space.cell_widths, lambda: space.cell_widths),
+        "box_crop": (space.box_crops, lambda: space.box_crops),
+        "box_slices": (space.box_slices, lambda: space.box_slices),
+        "box_batch_size": (space.box_batch_sizes, lambda: space.box_batch_sizes),
+        "genotype": (names := genotype_names(config.cell_search), lambda: names),
     }
     every, some = table[name]
     values = some(*given) or ("none",)

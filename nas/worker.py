@@ -20,16 +20,31 @@ from typing import IO
 
 from pydantic import BaseModel
 
+from nas.cells import search_cells
 from nas.config import SearchConfig, read_config
 from nas.fold import open_fold
 from nas.objective import Answer as Reply
 from nas.objective import Talk, run_job
-from nas.protocol import Answer, Finished, Progress, Ready, Scored, Start, from_driver
+from nas.protocol import (
+    Answer,
+    Finished,
+    Order,
+    Progress,
+    Ready,
+    Scored,
+    Searched,
+    Start,
+    StartCells,
+    Work,
+    from_driver,
+)
 from nas.samplers import rungs
 from results.record import Job, Outcome
-from results.run_folder import RunFolder, TrialFolder
+from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from trainers.cell_run import CellPlan
 from trainers.data.folds import Fold
+from trainers.step import NonFiniteLoss
 
 PROGRESS_SECONDS = 0.5
 
@@ -43,7 +58,7 @@ class _Worker:
     config: SearchConfig
     fold: Fold
     speech: IO[str]
-    ears: "queue.Queue[Start | Answer]"
+    ears: "queue.Queue[Order]"
 
     def say(self, message: BaseModel) -> None:
         self.speech.write(message.model_dump_json() + "\n")
@@ -61,12 +76,17 @@ def main(run: str, device: str, channel: int) -> None:
     worker.say(Ready(device=device))
     while True:
         message = worker.ears.get()
+        healthy = True
         if isinstance(message, Start):
-            with _log_to(folder.trial(message.job.trial)):
+            with _log_to(folder.trial(message.job.trial).log):
                 outcome, healthy = _attempt(message.job, worker)
             worker.say(Finished(trial=message.job.trial, outcome=outcome))
-            if not healthy:
-                sys.exit(0)
+        elif isinstance(message, StartCells):
+            with _log_to(folder.cells(message.plan.id).log):
+                answer, healthy = _attempt_cells(message.plan, worker)
+            worker.say(answer)
+        if not healthy:
+            sys.exit(0)
 
 
 def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
@@ -79,16 +99,33 @@ def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
     try:
         steps = rungs(worker.config.study, job.fit.steps)[:-1]
         place = worker.folder.trial(job.trial)
-        outcome = run_job(job, worker.fold, worker.config, place, worker.device, _talk(job, worker), steps)
+        outcome = run_job(job, worker.fold, worker.config, place, worker.device, _talk(job.trial, worker), steps)
     except Exception as error:
-        traceback.print_exc()
-        healthy = worker.device == "cpu" or isinstance(error, InputError)
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(state="failed", reason=reason.splitlines()[0][:300] if reason else "unknown")
+        reason, healthy = _explain(error, worker)
+        outcome = Outcome(state="failed", reason=reason)
     return outcome.model_copy(update={"seconds": time.monotonic() - started}), healthy
 
 
-def _talk(job: Job, worker: _Worker) -> Talk:
+def _attempt_cells(plan: CellPlan, worker: _Worker) -> tuple[Searched, bool]:
+    """The same for a cell search."""
+    place = worker.folder.cells(plan.id)
+    try:
+        state = search_cells(plan, worker.fold, worker.config, place, worker.device, _talk(plan.id, worker))
+    except Exception as error:
+        reason, healthy = _explain(error, worker)
+        return Searched(cells=plan.id, state="failed", reason=reason), healthy
+    return Searched(cells=plan.id, state=state), True
+
+
+def _explain(error: Exception, worker: _Worker) -> tuple[str, bool]:
+    """One line for an exception whose traceback goes to the log, and whether this process can go on."""
+    traceback.print_exc()
+    expected = isinstance(error, InputError | NonFiniteLoss)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    return reason.splitlines()[0][:300] if reason else "unknown", worker.device == "cpu" or expected
+
+
+def _talk(work: Work, worker: _Worker) -> Talk:
     last = 0.0
     leaving = False
 
@@ -97,18 +134,19 @@ def _talk(job: Job, worker: _Worker) -> Talk:
         now = time.monotonic()
         if now - last > PROGRESS_SECONDS:
             last = now
-            worker.say(Progress(trial=job.trial, phase=phase, done=done, total=total, loss=loss))
+            worker.say(Progress(work=work, phase=phase, done=done, total=total, loss=loss))
         while not worker.ears.empty():
             message = worker.ears.get()
-            leaving |= isinstance(message, Answer) and message.trial == job.trial and message.answer == "leave"
+            leaving |= isinstance(message, Answer) and message.work == work and message.answer == "leave"
         return "leave" if leaving else "go"
 
     def scored(step: int, value: float) -> Reply:
         nonlocal leaving
-        worker.say(Scored(trial=job.trial, step=step, surface_dice=value))
+        assert isinstance(work, int)  # a cell search has no score
+        worker.say(Scored(trial=work, step=step, surface_dice=value))
         while True:  # to the answer to this score, whatever else comes before
             message = worker.ears.get()
-            if not isinstance(message, Answer) or message.trial != job.trial:
+            if not isinstance(message, Answer) or message.work != work:
                 continue
             if message.answer == "leave":
                 leaving = True
@@ -120,9 +158,9 @@ def _talk(job: Job, worker: _Worker) -> Talk:
     return Talk(progress, scored)
 
 
-def _listen(stream: IO[str]) -> "queue.Queue[Start | Answer]":
+def _listen(stream: IO[str]) -> "queue.Queue[Order]":
     """The driver's messages as they come; the end of the stream ends the process."""
-    heard: queue.Queue[Start | Answer] = queue.Queue()
+    heard: queue.Queue[Order] = queue.Queue()
 
     def read() -> None:
         for line in stream:
@@ -134,11 +172,11 @@ def _listen(stream: IO[str]) -> "queue.Queue[Start | Answer]":
 
 
 @contextmanager
-def _log_to(folder: TrialFolder) -> Iterator[None]:
-    """Send everything printed, also by compiled code, to the trial's log."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+def _log_to(file: Path) -> Iterator[None]:
+    """Send everything printed, also by compiled code, to a log."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
-    log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)

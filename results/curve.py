@@ -24,9 +24,14 @@ class LossCurve:
         self._sum += loss
         self._count += 1
         if step % self._run == 0 or step == self._steps:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "loss": self._sum / self._count}) + "\n")
+            append_line(self._path, {"step": step, "loss": self._sum / self._count})
             self._sum, self._count = 0.0, 0
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Add one line of JSON to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from trainers.data.folds import Fold
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
 from trainers.evaluate import Score, ScoreConfig
 from trainers.fit import FitConfig
-from trainers.inference import InferenceConfig, Reader, make_reader
+from trainers.reader import InferenceConfig, Reader, make_reader
 
 ARCHITECTURE, WEIGHTS, CARD, ONNX = "architecture.json", "weights.safetensors", "MODEL_CARD.md", "model.onnx"
 

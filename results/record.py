@@ -62,8 +62,15 @@ def read_record(path: Path) -> Record | None:
         raise InputError(f"{path} is damaged, or of another version; delete it to train this trial again") from error
 
 
-def describe(candidate: Candidate, fit: FitConfig) -> str:
-    """A short name for a row: encoder, decoder, loss, slices and crop."""
+def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) -> str:
+    """A short name for a row: encoder, decoder, loss, slices and crop; `origin` is how its genotype was found."""
     encoder = candidate.encoder.removeprefix("tu-")
-    weights = "" if candidate.encoder_weights == "none" else f" ({Path(candidate.encoder_weights).stem})"
-    return f"{encoder}{weights} · {candidate.decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
+    if candidate.genotype is not None:
+        cells = f"cells {origin or candidate.genotype.hash} c{candidate.width}"
+        before = "" if candidate.family == "cells" else f"{encoder}{_weights(candidate)} · "
+        return f"{before}{cells} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
+    return f"{encoder}{_weights(candidate)} · {candidate.decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
+
+
+def _weights(candidate: Candidate) -> str:
+    return "" if candidate.encoder_weights == "none" else f" ({Path(candidate.encoder_weights).stem})"

@@ -62,6 +62,11 @@ class TrialFolder:
         return self.path / "overlay.png"
 
     @property
+    def genotype(self) -> Path:
+        """A picture of its cells, where it has any; `.png`, and `.svg` beside it."""
+        return self.path / "genotype.png"
+
+    @property
     def log(self) -> Path:
         """What the libraries printed, and the traceback of a failure."""
         return self.path / "log.txt"
@@ -70,6 +75,52 @@ class TrialFolder:
     def scratch(self) -> Path:
         """Large arrays while predicting; removed afterwards."""
         return self.path / "scratch"
+
+
+@dataclass(frozen=True)
+class CellsFolder:
+    """What the search of one supernet leaves behind."""
+
+    path: Path
+
+    @property
+    def findings(self) -> Path:
+        """The genotypes found, with probabilities and costs; there when the search is over."""
+        return self.path / "findings.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the search failed; there if it did."""
+        return self.path / "failure.txt"
+
+    @property
+    def history(self) -> Path:
+        """One JSON line for losses, entropy, expected cost and probabilities every so often."""
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the search goes on after a stop, and the supernet's weights afterwards."""
+        return self.path / "checkpoint"
+
+    @property
+    def alphas_picture(self) -> Path:
+        """The probabilities over time."""
+        return self.path / "alphas.png"
+
+    @property
+    def log(self) -> Path:
+        """What was printed."""
+        return self.path / "log.txt"
+
+    @property
+    def seconds(self) -> Path:
+        """Time spent so far, over all attempts."""
+        return self.path / "seconds"
+
+    def genotype(self, name: str) -> Path:
+        """One genotype by itself, for other programs and `nas show`."""
+        return self.path / "genotypes" / f"{name}.json"
 
 
 @dataclass(frozen=True)
@@ -140,6 +191,10 @@ class RunFolder:
     def retraining(self, name: str) -> TrialFolder:
         """What a full training leaves until its bundle is whole."""
         return TrialFolder(self.retrained / f"{name}.work")
+
+    def cells(self, identity: str) -> CellsFolder:
+        """The folder of a supernet, whether or not it exists."""
+        return CellsFolder(self.path / "cells" / identity)
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether or not it exists."""

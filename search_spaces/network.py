@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from search_spaces.candidate import Candidate
-from search_spaces.decoder import DECODERS, Decoder
-from search_spaces.encoders import ENCODERS
-from search_spaces.encoders.encoder import Encoder
-from search_spaces.errors import InputError, unknown_name
+from search_spaces import cells, hybrid, unet
+from search_spaces.candidate import Candidate, Family, describe
+from search_spaces.cell_space import CellSpace, check_cell_space
+from search_spaces.errors import InputError
 from search_spaces.weights import find_weights, load_weights
 
 
@@ -34,7 +33,23 @@ def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> n
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in unused)
     if path is not None:
-        load_weights(network.get_submodule("encoder"), candidate, path, _encoder_arguments(candidate, crop))
+        load_weights(network.get_submodule("encoder"), candidate, path, unet.encoder_arguments(candidate, crop))
+    return network
+
+
+def build_supernet(space: CellSpace, candidate: Candidate, crop: int) -> nn.Module:
+    """The network that holds all of a space's cells; called with an image and a path, it gives a candidate's logits.
+
+    candidate: family, slices, width and encoder, with its weights; its genotype does not matter. Raises InputError
+    where the space names unknown operations, the crop does not suit it, or the weights are missing.
+    """
+    check_cell_space(space)
+    path = find_weights(candidate)
+    if candidate.family == "cells":
+        return cells.construct_supernet(space, candidate.width or 1)
+    network = hybrid.construct_supernet(space, candidate, crop)
+    if path is not None:
+        load_weights(network.encoder, candidate, path, unet.encoder_arguments(candidate, crop))
     return network
 
 
@@ -44,10 +59,10 @@ def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
     Runs one training pass on torch's meta device: shapes only, a fraction of a second, and remembered. Weights do
     not matter here (`find_weights` checks those). batch 1 is refused where a batch norm would see a single value.
     """
-    _refuse_by_rule(candidate, crop)
+    BUILDERS[candidate.family].refuse(candidate, crop)
     reason = _training_pass(_without_weights(candidate), crop, min(batch, 2)).failure
     if reason is not None:
-        raise InputError(f"{_what(candidate, crop)} cannot be built: {reason}")
+        raise InputError(f"{describe(candidate)} at crop {crop} cannot be built: {reason}")
 
 
 def parameters(candidate: Candidate, crop: int) -> int:
@@ -58,65 +73,29 @@ def parameters(candidate: Candidate, crop: int) -> int:
 
 def takes_any_size(candidate: Candidate) -> bool:
     """True where the network predicts on tiles of any multiple of `stride`, False where only on its crop."""
-    return not _encoder(candidate).sized_to_crop
+    return BUILDERS[candidate.family].any_size(candidate)
 
 
 def stride(candidate: Candidate) -> int:
     """What the edge of a crop, or of a tile at prediction, must divide by."""
-    return 32 if _encoder(candidate).sized_to_crop else _decoder(candidate).stride
+    return BUILDERS[candidate.family].stride(candidate)
 
 
-def _encoder(candidate: Candidate) -> Encoder:
-    if candidate.encoder not in ENCODERS:
-        raise unknown_name("encoder", candidate.encoder, ENCODERS)
-    return ENCODERS[candidate.encoder]
+@dataclass(frozen=True)
+class Builder:
+    """How the networks of a family are built: `construct`, after `refuse` has raised InputError for what cannot be."""
+
+    construct: Callable[[Candidate, int], nn.Module]
+    refuse: Callable[[Candidate, int], None]
+    stride: Callable[[Candidate], int]
+    any_size: Callable[[Candidate], bool]
 
 
-def _decoder(candidate: Candidate) -> Decoder:
-    if candidate.decoder not in DECODERS:
-        raise unknown_name("decoder", candidate.decoder, DECODERS)
-    return DECODERS[candidate.decoder]
-
-
-def _what(candidate: Candidate, crop: int) -> str:
-    return f"encoder {candidate.encoder!r} with decoder {candidate.decoder!r} at crop {crop}"
-
-
-def _refuse_by_rule(candidate: Candidate, crop: int) -> None:
-    """Raise InputError for everything that is known without building."""
-    encoder, decoder, what = _encoder(candidate), _decoder(candidate), _what(candidate, crop)
-    if candidate.slices_out not in (1, candidate.slices_in):
-        raise InputError(f"slices_out is {candidate.slices_out}; set it to 1 or to slices_in, {candidate.slices_in}")
-    if candidate.slices_out == 1 and candidate.slices_in % 2 == 0:
-        raise InputError(f"slices_in is {candidate.slices_in}, which has no middle slice; set it to an odd number")
-    if encoder.gives != decoder.takes:
-        maps = {"pyramid": "a pyramid of maps", "tokens": "token maps of one stride"}
-        other = "decoder DPT" if encoder.gives == "tokens" else "another decoder"
-        raise InputError(
-            f"{what} cannot be built: the decoder takes {maps[decoder.takes]} and the encoder gives "
-            f"{maps[encoder.gives]}; use {other}"
-        )
-    if decoder.keeps_stride_16 and not encoder.dilates:
-        raise InputError(
-            f"{what} cannot be built: the decoder needs a map of stride 16 and the encoder cannot be dilated; "
-            "use another decoder"
-        )
-    if crop < decoder.smallest_crop:
-        raise InputError(f"{what} cannot be built: the decoder needs crops of at least {decoder.smallest_crop}")
-    edge = stride(candidate)
-    if crop % edge:
-        why = "its windows and position tables are made for" if encoder.sized_to_crop else "its maps need"
-        below, above = crop // edge * edge, (crop // edge + 1) * edge
-        near = f"{below} or {above}" if below >= decoder.smallest_crop else f"{above}"
-        raise InputError(f"{what} cannot be built: {why} multiples of {edge}; set the crop to {near}")
-
-
-def _encoder_arguments(candidate: Candidate, crop: int) -> dict[str, Any]:
-    """What timm has to be told besides the name."""
-    encoder = _encoder(candidate)
-    size = {"img_size": crop} if encoder.sized_to_crop else {}
-    # smp builds these with their classifier, of as many classes as the pretraining had.
-    return {**size, "num_classes": 0} if encoder.gives == "tokens" else size
+BUILDERS: dict[Family, Builder] = {
+    "unet": Builder(unet.construct, unet.refuse, unet.stride, unet.any_size),
+    "cells": Builder(cells.construct, cells.refuse, cells.stride, lambda _: True),
+    "hybrid": Builder(hybrid.construct, hybrid.refuse, hybrid.stride, unet.any_size),
+}
 
 
 class _NumbersOnCpu(TorchFunctionMode):
@@ -132,13 +111,7 @@ class _NumbersOnCpu(TorchFunctionMode):
 def _construct(candidate: Candidate, crop: int) -> nn.Module:
     """The network on torch's default device, meta included, with nothing loaded."""
     with _NumbersOnCpu():
-        network = _decoder(candidate).constructor(
-            encoder_name=candidate.encoder,
-            encoder_weights=None,
-            in_channels=candidate.slices_in,
-            classes=candidate.slices_out,
-            **_encoder_arguments(candidate, crop),
-        )
+        network = BUILDERS[candidate.family].construct(candidate, crop)
     # smp makes the first convolution anew, on the CPU wherever the rest is.
     return network.to(torch.get_default_device())
 
@@ -150,7 +123,7 @@ def _without_weights(candidate: Candidate) -> Candidate:
 
 def _size(candidate: Candidate, crop: int) -> int:
     """The crop where the network depends on it, else 0, so that one network serves all crops in the cache."""
-    return crop if _encoder(candidate).sized_to_crop else 0
+    return 0 if takes_any_size(candidate) else crop
 
 
 @lru_cache(maxsize=8)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveInt, field_validator
 
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import CELLS, Candidate, Family
 from search_spaces.decoder import DECODERS
 from search_spaces.encoders import ENCODERS
 from search_spaces.errors import InputError, unknown_name
@@ -22,7 +22,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     `check_space` looks the names up. The losses are names of another package, which looks them up itself.
     """
 
-    families: Annotated[tuple[Literal["unet"], ...], Field(min_length=1)] = ("unet",)
+    families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("unet",)
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("resnet18", "resnet50", "efficientnet-b0")
     decoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("Unet", "UnetPlusPlus", "FPN")
     encoder_weights: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
@@ -34,6 +34,11 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     learning_rate: Range = (1e-4, 1e-2)  # drawn on a logarithmic scale
     batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16)
     vessel_share: Range = (0.5, 1.0)  # of the patches, those cut around a vessel
+    # Of networks with cells; what the cells may be is the section cell_space's matter.
+    cell_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32)  # channels, finest resolution
+    box_crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)  # of family cells, which reads boxes
+    box_slices: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)  # their depth
+    box_batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2,)
 
     @field_validator("*")
     @classmethod
@@ -66,7 +71,10 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class Pair:
-    """An encoder and a decoder at a crop, and why they make no network there, or None where they do."""
+    """An encoder and a decoder at a crop, and why they make no network there, or None where they do.
+
+    The decoder CELLS is that of family hybrid.
+    """
 
     encoder: str
     decoder: str
@@ -109,12 +117,13 @@ def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
 
 
 def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = None) -> tuple[Pair, ...]:
-    """Every encoder, decoder and crop of the space, in its order, tried with its smallest batch.
+    """Every encoder, decoder and crop of families unet and hybrid, in the space's order, tried with its smallest batch.
 
     Takes about half a second for each encoder and decoder the first time. Raises InputError where `check_space` does.
     """
     check_space(space)
-    combinations = [(e, d, c) for e in space.encoders for d in space.decoders for c in space.crops]
+    decoders = [*(space.decoders if "unet" in space.families else ()), *([CELLS] if "hybrid" in space.families else ())]
+    combinations = [(e, d, c) for e in space.encoders for d in decoders for c in space.crops]
     found = []
     for done, (encoder, decoder, crop) in enumerate(combinations):
         if on_progress is not None:
@@ -128,7 +137,8 @@ def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = N
 def _refusal(space: SearchSpace, encoder: str, decoder: str, crop: int) -> str | None:
     slices = space.slices_in[0]
     slices_out = slices if space.slices_out[0] == "all" else 1
-    candidate = Candidate(encoder=encoder, decoder=decoder, slices_in=slices, slices_out=slices_out)
+    family: dict[str, Any] = {"family": "hybrid", "genotype": "plain"} if decoder == CELLS else {"decoder": decoder}
+    candidate = Candidate(encoder=encoder, slices_in=slices, slices_out=slices_out, **family)
     try:
         check_buildable(candidate, crop, batch=min(space.batch_sizes))
     except InputError as error:

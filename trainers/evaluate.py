@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from search_spaces.errors import InputError
 from trainers.data.volume import Volume
-from trainers.inference import InferenceConfig, Reader, predict
+from trainers.inference import predict
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
+from trainers.reader import InferenceConfig, Reader
 
 Predictions = dict[str, NDArray[np.uint8]]  # volume name -> probabilities in steps of 1/255
 

@@ -76,6 +76,20 @@ def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
     return Accelerator(cpu=use_cpu, mixed_precision=_ACCELERATE_NAMES[precision])
 
 
+def to_device(network: nn.Module, device: torch.device) -> tuple[nn.Module, torch.memory_format]:
+    """The network on a device in the layout that suits it there, and the layout of its input (B, k, H, W)."""
+    if device.type != "cuda":
+        return network.to(device), torch.contiguous_format
+    # On a GPU convolutions run on tensor cores in this layout without transposing around each of them.
+    solid = any(parameter.ndim == 5 for parameter in network.parameters())
+    layout = torch.channels_last_3d if solid else torch.channels_last
+    for parameter in network.to(device).parameters():
+        if parameter.ndim == (5 if solid else 4):
+            parameter.data = parameter.data.to(memory_format=layout)
+    # The slices of a box are no channels: its network makes the channel itself.
+    return network, torch.contiguous_format if solid else layout
+
+
 class Fit:
     """The training of one network, step by step, resumable at any step.
 
@@ -93,10 +107,7 @@ class Fit:
         self._augmentation = Augmentation(config.augmentation)
         self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self._accelerator = accelerator
-        # On a GPU convolutions run on tensor cores in this layout without transposing around each of them.
-        layout = torch.channels_last if accelerator.device.type == "cuda" else torch.contiguous_format
-        network = network.to(device=accelerator.device, memory_format=layout)  # type: ignore[call-overload]
-        self._layout = layout
+        network, self._layout = to_device(network, accelerator.device)
         self._loss = build_loss(config.loss).to(accelerator.device)
         groups = weight_groups(network.named_parameters(), config.weight_decay)
         # fused: one pass over the weights; on two cores five times faster than the default.

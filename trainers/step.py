@@ -6,6 +6,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from search_spaces.path import Path
+
 
 class NonFiniteLoss(Exception):
     """The loss became NaN or infinite: this training has failed and going on would only waste time."""
@@ -19,14 +21,16 @@ def optimiser_step(
     optimiser: torch.optim.Optimizer,
     accelerator: Accelerator,
     gradient_clip: float | None,
+    path: Path | None = None,
 ) -> float:
     """Train `network` on one batch and return its loss.
 
-    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). Raises NonFiniteLoss before the weights are touched.
+    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). path: which sub-network of a supernet. Raises
+    NonFiniteLoss before the weights are touched.
     """
     optimiser.zero_grad(set_to_none=True)
     with accelerator.autocast():
-        logits = network(images)
+        logits = network(images) if path is None else network(images, path)
     # Losses sum over whole batches; half precision would lose small vessels there.
     value = loss(logits.float(), labels.float())
     number = float(value.detach())

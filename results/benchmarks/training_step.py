@@ -25,7 +25,7 @@ from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.evaluate import ScoreConfig, predict_all, score
 from trainers.fit import Fit, FitConfig, make_accelerator
-from trainers.inference import make_reader
+from trainers.reader import make_reader
 
 SHAPE = (1024, 1303, 912)
 ENCODERS = ("resnet50", "se_resnext50_32x4d", "efficientnet-b5", "tu-convnext_tiny")

@@ -22,7 +22,7 @@ from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, Precision, make_accelerator
-from trainers.inference import InferenceConfig, make_reader
+from trainers.reader import InferenceConfig, make_reader
 
 pytestmark = [
     pytest.mark.gpu,

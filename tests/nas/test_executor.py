@@ -59,12 +59,12 @@ def test_how_a_worker_died_is_said_in_words(code: int, words: str) -> None:
     "message",
     [
         Ready(device="cuda:1"),
-        Progress(trial=3, phase="train", done=1, total=9, loss=0.25),
-        Progress(trial=3, phase="score", done=1, total=9, loss=None),
+        Progress(work=3, phase="train", done=1, total=9, loss=0.25),
+        Progress(work=3, phase="score", done=1, total=9, loss=None),
         Scored(trial=3, step=5, surface_dice=0.5),
         Finished(trial=3, outcome=Outcome(state="failed", reason="two\nlines · and µm")),
-        Died(trial=None, reason="gone"),
-        Died(trial=4, reason="gone"),
+        Died(work=None, reason="gone"),
+        Died(work=4, reason="gone"),
     ],
     ids=lambda message: message.kind,
 )
@@ -74,7 +74,7 @@ def test_what_a_worker_says_is_one_line_that_says_all_of_it(message: BaseModel) 
     assert from_worker.validate_json(line) == message
 
 
-@pytest.mark.parametrize("message", [Start(job=_job(3)), *(Answer(trial=1, answer=a) for a in ("go", "stop", "leave"))])
+@pytest.mark.parametrize("message", [Start(job=_job(3)), *(Answer(work=1, answer=a) for a in ("go", "stop", "leave"))])
 def test_what_the_driver_says_is_one_line_that_says_all_of_it(message: BaseModel) -> None:
     line = message.model_dump_json()
     assert "\n" not in line
@@ -216,6 +216,6 @@ def test_a_worker_that_dies_is_said_to_be_dead_and_started_again(executor: Execu
     _until(executor, Progress)
     executor._workers[0].process.kill()
     died = _until(executor, Died)
-    assert died == Died(trial=4, reason=_why(-9))
+    assert died == Died(work=4, reason=_why(-9))
     assert _until(executor, Ready) == Ready(device="cpu")
     assert executor.running() == []

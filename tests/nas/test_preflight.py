@@ -65,7 +65,11 @@ def test_every_choice_is_reported_while_it_is_built() -> None:
         ("space", {"decoders": ["Unet", "UNet+"]}, "unknown decoder 'UNet+'; did you mean"),
         ("space", {"losses": ["dice", "dise"]}, "unknown loss 'dise'; did you mean 'dice'"),
         ("space", {"losses": ["dice + 0*bce"]}, "loss 'dice + 0*bce' has the weight '0'"),
-        ("space", {"decoders": ["PAN"]}, "nothing in this space can be built: encoder 'tu-resnet10t' with decoder"),
+        (
+            "space",
+            {"decoders": ["PAN"]},
+            "nothing of family unet in this space can be built: encoder 'tu-resnet10t' with decoder",
+        ),
         ("space", {"slices_in": [3, 4]}, "slices_in has 4, which has no middle slice"),
         ("space", {"crops": [32, 128]}, "crop 128 is too large for a of shape (24, 48, 48)"),
         ("fit", {"augmentation": "flip"}, "unknown augmentation 'flip'; did you mean 'flips'"),

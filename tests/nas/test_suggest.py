@@ -128,12 +128,12 @@ RECIPE = {"slices_in": 3, "slices_out": "middle", "loss": "bce", "batch_size": 2
 def test_a_fixed_trial_is_known_by_what_the_space_could_have_suggested(
     candidate: Candidate, architecture: dict[str, object]
 ) -> None:
-    assert known_parameters(CONFIG.space, candidate, FIT) == {**RECIPE, **architecture}
+    assert known_parameters(CONFIG, candidate, FIT) == {**RECIPE, **architecture}
 
 
 def test_what_lies_outside_of_a_range_is_not_registered() -> None:
     fit = FIT.model_copy(update={"learning_rate": 1.0, "vessel_share": 0.0, "loss": "dice + bce", "batch_size": 64})
-    known = known_parameters(CONFIG.space, Candidate(encoder="tu-resnet10t", slices_in=7, slices_out=7), fit)
+    known = known_parameters(CONFIG, Candidate(encoder="tu-resnet10t", slices_in=7, slices_out=7), fit)
     assert known == {
         "encoder": "tu-resnet10t",
         "decoder": "Unet",
@@ -146,11 +146,11 @@ def test_what_lies_outside_of_a_range_is_not_registered() -> None:
 @pytest.mark.parametrize("encoder", ["tu-resnet10t", "mit_b0", "resnet18"])
 def test_the_sampler_sees_the_known_parameters_of_a_fixed_trial(encoder: str) -> None:
     candidate = Candidate(encoder=encoder, slices_in=3)
-    known = known_parameters(CONFIG.space, candidate, FIT)
+    known = known_parameters(CONFIG, candidate, FIT)
     study = _study()
     study.enqueue_trial(known)
     trial = study.ask()
-    register(trial, CONFIG.space, candidate, FIT)
+    register(trial, CONFIG, candidate, FIT)
     study.tell(trial, 0.5)
     assert study.trials[0].params == known
     assert json.loads(json.dumps(known)) == known
@@ -161,4 +161,4 @@ def test_a_point_that_was_suggested_is_known_by_the_parameters_of_its_trial() ->
     for _ in range(20):
         trial = study.ask()
         candidate, fit = suggest(trial, CONFIG)
-        assert known_parameters(CONFIG.space, candidate, fit) == trial.params
+        assert known_parameters(CONFIG, candidate, fit) == trial.params

@@ -19,7 +19,7 @@ from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
-from trainers.inference import InferenceConfig
+from trainers.reader import InferenceConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 

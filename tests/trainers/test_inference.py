@@ -12,7 +12,8 @@ from search_spaces.errors import InputError
 from trainers import inference
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
-from trainers.inference import InferenceConfig, Reader, predict
+from trainers.inference import predict
+from trainers.reader import InferenceConfig, Reader
 
 CPU = make_accelerator("float32", "cpu")
 
@@ -86,7 +87,7 @@ def test_large_volumes_keep_their_sums_in_files(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_tiles_cover_a_plane_with_the_overlap_asked_for() -> None:
-    starts = inference._starts(1303, 512, 0.25)
+    starts = inference.starts(1303, 512, 0.25)
     assert starts[0] == 0
     assert starts[-1] == 1303 - 512
     assert all(b - a <= 512 * 0.75 for a, b in pairwise(starts))

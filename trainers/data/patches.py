@@ -1,4 +1,4 @@
-"""Patches: 2.5D slabs of neighbouring slices along any of the three axes, cut from memory-mapped volumes.
+"""Patches: slabs of neighbouring slices along any of the three axes, or boxes, cut from memory-mapped volumes.
 
 Sample number i is a function of the sampler's seed and i alone, so that one integer says where a training run stands
 and several loader processes make the same samples as one.
@@ -38,6 +38,9 @@ class PatchSampler:
     whose planes are large enough: at least half the crop on both edges; they are then mirrored to the crop's size.
     slices_out is 1 (the label of the middle slice, number slices_in // 2) or slices_in.
 
+    boxes: the slices are a third edge like the crop's, for networks that work in three dimensions. A box lies inside
+    its volume where there is room, and the vessel anywhere in it; volumes too small for boxes are passed over.
+
     Raises InputError for a volume without a label, or with no plane that large, and where vessels are wanted and there
     are none.
     """
@@ -51,13 +54,15 @@ class PatchSampler:
         vessel_share: float,
         seed: int,
         axes: tuple[int, ...] = (0, 1, 2),
+        boxes: bool = False,
     ) -> None:
         if slices_out not in (1, slices_in):
             raise InputError(f"slices_out {slices_out} is neither 1 nor slices_in, which is {slices_in}")
-        self.volumes = tuple(volumes)
+        depth = slices_in if boxes else 1
+        self.volumes = tuple(v for v in volumes if not boxes or _fits(v, crop, axes, depth)) or tuple(volumes)
         self.slices_in, self.slices_out, self.crop = slices_in, slices_out, crop
-        self.vessel_share, self.seed = vessel_share, seed
-        self.usable_axes = [_usable_axes(volume, crop, axes) for volume in self.volumes]
+        self.vessel_share, self.seed, self.boxes = vessel_share, seed, boxes
+        self.usable_axes = [_usable_axes(volume, crop, axes, depth) for volume in self.volumes]
         sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
         vessels = [len(volume.vessel_voxels) for volume in self.volumes]
         if not self.volumes:
@@ -82,32 +87,33 @@ class PatchSampler:
             vessel = [int(place) for place in np.unravel_index(int(flat), volume.shape)]
         start = [0, 0, 0]
         for along, edge in enumerate(volume.shape):
-            if along == axis:
+            if along == axis and not self.boxes:
                 middle = int(rng.integers(edge)) if vessel is None else vessel[along]
                 start[along] = middle - self.slices_in // 2
             else:
                 # Where the plane is smaller than the crop, the room is negative and the crop starts outside.
-                room = edge - self.crop
+                size = self.slices_in if along == axis else self.crop
+                room = edge - size
                 lowest, highest = min(0, room), max(0, room)
                 if vessel is None:
                     start[along] = int(rng.integers(lowest, highest + 1))
                 else:
-                    wanted = vessel[along] - int(rng.integers(self.crop))
+                    wanted = vessel[along] - int(rng.integers(size))
                     start[along] = min(max(wanted, lowest), highest)
         return PatchLocation(index, axis, (start[0], start[1], start[2]))
 
     def patch(self, location: PatchLocation) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop) of 0 and 1.
 
-        Only these voxels are read. Slices beyond the volume repeat its first or last slice, planes are mirrored.
+        Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored.
         """
         volume, axis = self.volumes[location.volume], location.axis
         assert volume.label is not None  # checked when the sampler was made
-        image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop))
+        image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop, self.boxes))
         start = list(location.start)
         if self.slices_out == 1:
             start[axis] += self.slices_in // 2
-        label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop)
+        label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop, self.boxes)
         return image, label
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -157,22 +163,42 @@ def _unfold(array: Any) -> Any:
     return array
 
 
-def _usable_axes(volume: Volume, crop: int, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes whose planes are at least half the crop on both edges, so that mirroring once fills it."""
+def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], depth: int = 1) -> tuple[int, ...]:
+    """The axes across which planes are at least half the crop on both edges, so that mirroring once fills it.
+
+    depth: slices that a box has along the axis; there has to be at least half of them too.
+    """
+
+    def fits(axis: int) -> bool:
+        plane = min(edge for other, edge in enumerate(shape) if other != axis)
+        return 2 * plane >= crop and 2 * shape[axis] >= depth
+
+    return tuple(axis for axis in axes if fits(axis))
+
+
+def _fits(volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> bool:
+    return bool(fitting_axes(volume.shape, crop, axes, depth))
+
+
+def _usable_axes(volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    """The axes along which patches can be cut; InputError where there is none."""
     if volume.label is None:
         raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
-    shortest = {axis: min(edge for other, edge in enumerate(volume.shape) if other != axis) for axis in axes}
-    usable = tuple(axis for axis in axes if 2 * shortest[axis] >= crop)
-    if not usable:
-        largest = 2 * max(shortest.values())
-        raise InputError(
-            f"crop {crop} is too large for {volume.name} of shape {volume.shape}; the largest possible is {largest}"
-        )
-    return usable
+    usable = fitting_axes(volume.shape, crop, axes, depth)
+    if usable:
+        return usable
+    if depth > 1:
+        raise InputError(f"boxes of {depth} x {crop} x {crop} are too large for {volume.name} of shape {volume.shape}")
+    largest = 2 * max(min(edge for other, edge in enumerate(volume.shape) if other != axis) for axis in axes)
+    raise InputError(
+        f"crop {crop} is too large for {volume.name} of shape {volume.shape}; the largest possible is {largest}"
+    )
 
 
-def _cut(voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: int, crop: int) -> NDArray[Any]:
-    """(slices, crop, crop): a box of the volume, beyond whose ends slices repeat and planes are mirrored."""
+def _cut(
+    voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: int, crop: int, mirror: bool
+) -> NDArray[Any]:
+    """(slices, crop, crop): beyond the volume planes are mirrored; slices repeat its last, or are mirrored too."""
     boxes: list[slice] = []
     gathers: list[NDArray[np.int64] | None] = []
     for along, (first, edge) in enumerate(zip(start, voxels.shape, strict=True)):
@@ -183,7 +209,7 @@ def _cut(voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: i
             continue
         wanted = np.arange(first, first + size)
         mirrored = np.minimum(wanted % (2 * edge), 2 * edge - 1 - wanted % (2 * edge))
-        places = np.clip(wanted, 0, edge - 1) if along == axis else mirrored
+        places = mirrored if mirror or along != axis else np.clip(wanted, 0, edge - 1)
         boxes.append(slice(int(places.min()), int(places.max()) + 1))
         gathers.append(places - places.min())
     # Along x every voxel costs a cache line, so what lies inside is read once, before anything is repeated.

@@ -1,0 +1,97 @@
+"""Cell searches of a run: which ones it needs, one of them start to end, and what they found."""
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import ValidationError
+
+from nas.config import SearchConfig
+from nas.objective import Talk
+from results.cell_picture import draw_alphas, draw_genotype
+from results.curve import append_line
+from results.run_folder import CellsFolder, RunFolder
+from search_spaces.cell_space import CellFamily
+from search_spaces.errors import InputError
+from search_spaces.genotype import Genotype
+from trainers.cell_run import CellFindings, CellPlan, Report, run_cells
+from trainers.checkpoint import write_atomically
+from trainers.data.folds import Fold
+from trainers.fit import make_accelerator
+
+
+def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
+    """The supernets that a search needs: one for each of its families with cells and class of crops."""
+    classes: dict[CellFamily, tuple[int, ...]] = {
+        "cells": config.cell_search.box_crops,
+        "hybrid": config.cell_search.crops,
+    }
+    fixed_only = config.study.trials <= len(config.fixed)
+    return tuple(
+        CellPlan(family=family, crop=crop)
+        for family, crops in classes.items()
+        if family in config.space.families and not fixed_only
+        for crop in crops
+    )
+
+
+def plan_for(config: SearchConfig, family: CellFamily, crop: int) -> CellPlan:
+    """The supernet whose crops are nearest to a trial's."""
+    fitting = [plan for plan in plans(config) if plan.family == family]
+    return min(fitting, key=lambda plan: (abs(plan.crop - crop), plan.crop))
+
+
+def read_findings(place: CellsFolder) -> CellFindings | None:
+    """What a cell search found, or None where it has not ended. Raises InputError where the file is damaged."""
+    if not place.findings.is_file():
+        return None
+    try:
+        return CellFindings.model_validate_json(place.findings.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{place.findings} is damaged, or of another version; delete it to search again") from error
+
+
+def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
+    """The genotypes of a cell search that has ended, by how they were found."""
+    findings = read_findings(folder.cells(plan.id))
+    if findings is None:
+        raise InputError(f"the cell search {plan.id} has not ended yet")
+    return {name: found.genotype for name, found in findings.genotypes.items()}
+
+
+def search_cells(
+    plan: CellPlan, fold: Fold, config: SearchConfig, place: CellsFolder, device: str, talk: Talk
+) -> Literal["complete", "interrupted"]:
+    """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint."""
+    place.path.mkdir(parents=True, exist_ok=True)
+    before = float(place.seconds.read_text()) if place.seconds.is_file() else 0.0
+    began = time.monotonic()
+    report = Report(
+        on_step=lambda phase, done, of, loss: talk.progress(phase, done, of, loss) == "go",
+        on_history=lambda values: append_line(place.history, values),
+        on_note=print,
+    )
+    accelerator = make_accelerator(config.fit.precision, device)
+    findings = run_cells(
+        plan,
+        fold.train,
+        config.cell_space,
+        config.cell_search,
+        config.study.seed,
+        accelerator,
+        place.checkpoints,
+        report,
+    )
+    spent = before + time.monotonic() - began
+    write_atomically(place.seconds, f"{spent:.3f}\n")
+    if findings is None:
+        return "interrupted"
+    draw_alphas(place.alphas_picture, place.history, plan.id)
+    for name, found in findings.genotypes.items():
+        file = place.genotype(name)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, found.genotype.model_dump_json(indent=2) + "\n")
+        draw_genotype(file.with_suffix(".svg"), found.genotype, f"{plan.id}: {name}", findings)
+    whole = findings.model_copy(update={"search_seconds": spent})
+    write_atomically(place.findings, whole.model_dump_json(indent=1) + "\n")
+    return "complete"

@@ -1,0 +1,330 @@
+"""One supernet from start to end: split, measure, search, decode; what comes out are genotypes to train."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from search_spaces.candidate import Candidate
+from search_spaces.cell_space import CellFamily, CellSpace, Choice, decisions, genotype_of, levels_of
+from search_spaces.errors import InputError
+from search_spaces.genotype import Genotype
+from search_spaces.network import build_supernet
+from search_spaces.path import plain_path
+from trainers.alphas import Alphas
+from trainers.bilevel import bilevel_split
+from trainers.cell_config import CellSearchConfig
+from trainers.cell_search import CellSearch, Sides, Stream
+from trainers.costs import (
+    CostTable,
+    EncoderCost,
+    expected_cost,
+    measure,
+    shares_of_choice,
+    shares_of_probabilities,
+)
+from trainers.data.augment import Augmentation
+from trainers.data.batches import Batches
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume
+from trainers.decode import likeliest, perturbation, random_of_cost, sample
+from trainers.losses import build_loss
+
+_CALIBRATED_ON = 3  # random networks
+
+
+class CellPlan(BaseModel, frozen=True, extra="forbid"):
+    """Which supernet to search: one for each family and class of crops."""
+
+    family: CellFamily
+    crop: PositiveInt
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return f"{self.family}-{self.crop}"
+
+
+class FoundGenotype(BaseModel, frozen=True, extra="forbid"):
+    """One genotype that a search hands on, and what a training step of it costs on the machine that searched."""
+
+    genotype: Genotype
+    seconds: NonNegativeFloat
+    memory_bytes: NonNegativeFloat
+
+
+class CellFindings(BaseModel, frozen=True, extra="forbid"):
+    """What came of one supernet."""
+
+    plan: CellPlan
+    space: CellSpace
+    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation, sample-1, random-1 ...
+    probabilities: dict[str, list[float]]  # of every decision's options, at the end
+    options: dict[str, list[str]]
+    search_seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a cell search tells what it does. on_step answers whether to go on."""
+
+    on_step: Callable[[str, int, int, float | None], bool]  # phase, done, of, loss
+    on_history: Callable[[dict[str, Any]], None]
+    on_note: Callable[[str], None]
+
+
+def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
+    """How the genotypes of a search are found; known before it begins, because the study chooses among them."""
+    names = ["likeliest", *(["perturbation"] if config.perturbation_paths else [])]
+    names += [f"sample-{i + 1}" for i in range(config.samples)]
+    return (*names, *(f"random-{i + 1}" for i in range(config.randoms)))
+
+
+def supernet_candidate(plan: CellPlan, config: CellSearchConfig) -> Candidate:
+    """Slices, width and encoder of a supernet; its genotype is none of the search's."""
+    if plan.family == "cells":
+        return Candidate.model_validate(
+            {"family": "cells", "genotype": "plain", "width": config.width, "slices_in": config.box_slices}
+        )
+    return Candidate.model_validate(
+        {
+            "family": "hybrid",
+            "genotype": "plain",
+            "width": config.width,
+            "encoder": config.encoder,
+            "encoder_weights": config.encoder_weights,
+            "slices_in": config.slices_in,
+        }
+    )
+
+
+def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
+    """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
+    if plan.family == "cells":
+        check_boxes(plan.crop, config.box_slices, space)
+    else:
+        _check_edge("crop", plan.crop, 2 ** (levels_of(space, "hybrid") - 1), "hybrid")
+
+
+def check_boxes(crop: int, slices: int, space: CellSpace) -> None:
+    """Raise InputError, one line, where the boxes of family cells do not suit its networks."""
+    stride = 2 ** (space.levels - 1) * max(space.stem_strides)
+    for name, edge in (("box_crop", crop), ("box_slices", slices)):
+        _check_edge(name, edge, stride, "cells")
+
+
+def _check_edge(name: str, edge: int, stride: int, family: CellFamily) -> None:
+    if edge % stride:
+        below, above = edge // stride * stride, (edge // stride + 1) * stride
+        raise InputError(
+            f"{name} {edge} of family {family!r} does not divide by {stride}, the stride of its networks; set it to "
+            + (f"{below} or {above}" if below else f"{above}")
+        )
+
+
+def split_for(
+    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, on_note: Callable[[str], None]
+) -> tuple[PatchSampler, PatchSampler]:
+    """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
+    boxes = plan.family == "cells"
+    gap = max(config.box_slices, plan.crop) if boxes else plan.crop
+    candidate = supernet_candidate(plan, config)
+    first, second = (
+        PatchSampler(
+            side,
+            slices_in=candidate.slices_in,
+            slices_out=candidate.slices_out,
+            crop=plan.crop,
+            vessel_share=config.vessel_share,
+            seed=number,
+            boxes=boxes,
+        )
+        for number, side in enumerate(bilevel_split(volumes, gap, on_note))
+    )
+    return first, second
+
+
+def run_cells(
+    plan: CellPlan,
+    volumes: Sequence[Volume],
+    space: CellSpace,
+    config: CellSearchConfig,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoints: Path,
+    report: Report,
+    save_every: float = 60.0,
+) -> CellFindings | None:
+    """Search the cells of one supernet; None if it was asked to leave, having written a checkpoint.
+
+    Goes on from the newest checkpoint. Raises InputError for settings and volumes that do not do, NonFiniteLoss.
+    """
+    check_plan(plan, space, config)
+    began, torch_state = time.monotonic(), torch.get_rng_state()
+    torch.manual_seed(seed)
+    samplers = split_for(plan, volumes, config, report.on_note)
+    network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
+    costs = _Costs(plan, space, config, accelerator)
+    costs.prepare(network.to(accelerator.device), seed)
+    sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
+    search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
+    search.resume(checkpoints)
+    saved = time.monotonic()
+
+    def on_step(step: int, loss: float) -> bool:
+        nonlocal saved
+        if time.monotonic() - saved > save_every:
+            search.save(checkpoints)
+            saved = time.monotonic()
+        return report.on_step("search", step, config.steps, loss)
+
+    finished = search.run(config.steps, on_step, report.on_history)
+    search.save(checkpoints)
+    if not finished:
+        return None
+    chosen = _decode(search, costs, sides, report)
+    torch.set_rng_state(torch_state)
+    return CellFindings(
+        plan=plan,
+        space=space,
+        genotypes={name: costs.found(choice) for name, choice in chosen.items()},
+        probabilities=search.alphas.table(),
+        options={key: list(d.options) for key, d in search.alphas.decisions.items()},
+        search_seconds=time.monotonic() - began,
+        device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    )
+
+
+def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> Stream:
+    size = config.box_batch_size if plan.family == "cells" else config.batch_size
+    augmentation = Augmentation(config.augmentation)
+
+    def batches(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(Batches(sampler, augmentation, size, number * size))
+
+    return batches
+
+
+def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -> dict[str, Choice]:
+    """All genotypes that become trials, by name."""
+    config, alphas, seed = search.config, search.alphas, search.seed
+    chosen: dict[str, Choice] = {"likeliest": likeliest(alphas)}
+    if config.perturbation_paths:
+        chosen["perturbation"] = perturbation(
+            alphas, _loss_on_one_batch(search, sides), config.perturbation_paths, seed
+        )
+    for number in range(config.samples):
+        tries = (sample(alphas, seed + 1000 * number + t) for t in range(20))
+        chosen[f"sample-{number + 1}"] = next(
+            (c for c in tries if costs.genotype(c) not in [costs.genotype(k) for k in chosen.values()]),
+            sample(alphas, seed + 1000 * number),
+        )
+    target = costs.of_choice(chosen["likeliest"])[0]
+    drawn = random_of_cost(
+        list(alphas.decisions.values()), lambda c: costs.of_choice(c)[0], target, config.randoms, seed
+    )
+    for number, choice in enumerate(drawn):
+        chosen[f"random-{number + 1}"] = choice
+    report.on_step("decode", 1, 1, None)
+    return chosen
+
+
+def _loss_on_one_batch(search: CellSearch, sides: Sides) -> Callable[[Choice], float]:
+    """The loss of a sub-network with the supernet's weights, on one batch that no weight was trained on."""
+    images, labels = next(sides.alphas(0))
+    device = next(search.network.parameters()).device
+    images, labels = images.to(device), labels.to(device)
+    loss = build_loss(search.config.loss).to(device)
+
+    @torch.no_grad()
+    def value(choice: Choice) -> float:
+        return float(loss(search.network(images, plain_path(choice)).float(), labels.float()))
+
+    return value
+
+
+@dataclass
+class _Costs:
+    """Seconds and bytes of anything in one supernet's space."""
+
+    plan: CellPlan
+    space: CellSpace
+    config: CellSearchConfig
+    accelerator: Accelerator
+
+    def prepare(self, network: nn.Module, seed: int) -> None:
+        """Measure the encoder, and scale the table so that it adds up to whole networks."""
+        config, boxes = self.config, self.plan.family == "cells"
+        plane = (self.plan.crop, self.plan.crop)
+        batch = config.box_batch_size if boxes else config.batch_size
+        self.table = CostTable(self.accelerator, batch, (config.box_slices, *plane) if boxes else plane)
+        self.encoder: EncoderCost | None = None
+        shape = (batch, config.box_slices if boxes else config.slices_in, *plane)
+        if not boxes:
+            encoder: Any = network.encoder
+            self.encoder = EncoderCost(measure(_Summed(encoder), shape, self.accelerator), tuple(encoder.out_channels))
+        self.table.factor = self._calibrate(network, shape, seed)
+
+    def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
+        import numpy as np
+
+        from search_spaces.cell_space import random_choice
+
+        rng = np.random.default_rng(seed)
+        ratios = []
+        for _ in range(_CALIBRATED_ON):
+            choice = random_choice(decisions(self.space, self.plan.family), rng)
+            whole = measure(_SubNet(network, choice), shape, self.accelerator, repeats=3)
+            ratios.append(whole.seconds / self.of_choice(choice)[0])
+        return sorted(ratios)[_CALIBRATED_ON // 2]
+
+    def of_alphas(self, alphas: Alphas) -> Tensor:
+        picks = {key: decision.picks for key, decision in alphas.decisions.items()}
+        probabilities = {key: alphas.probabilities(key) for key in alphas.decisions}
+        shares = shares_of_probabilities(probabilities, picks)
+        return expected_cost(self.space, self.plan.family, self.config.width, self.table, shares, self.encoder)[0]
+
+    def of_choice(self, choice: Choice) -> tuple[float, float]:
+        shares = shares_of_choice(self.space, self.plan.family, choice)
+        seconds, memory = expected_cost(
+            self.space, self.plan.family, self.config.width, self.table, shares, self.encoder
+        )
+        return float(seconds), float(memory)
+
+    def genotype(self, choice: Choice) -> Genotype:
+        return genotype_of(self.space, self.plan.family, choice)
+
+    def found(self, choice: Choice) -> FoundGenotype:
+        seconds, memory = self.of_choice(choice)
+        return FoundGenotype(genotype=self.genotype(choice), seconds=seconds, memory_bytes=memory)
+
+
+class _Summed(nn.Module):
+    """An encoder whose maps are added up, so that a backward pass goes through all of them."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        parts = [m.mean() for m in self.encoder(image) if m.numel()]
+        return torch.stack(parts).sum()
+
+
+class _SubNet(nn.Module):
+    """A supernet that always takes one path."""
+
+    def __init__(self, supernet: nn.Module, choice: Choice) -> None:
+        super().__init__()
+        self.supernet, self.choice = supernet, choice
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.supernet(image, plain_path(self.choice))
+        return logits
