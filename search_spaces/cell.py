@@ -138,10 +138,10 @@ class Cell(nn.Module):
         self.merge = Merge(dims, self.nodes, channels)
 
     def forward(self, first: Tensor, second: Tensor, path: Path | None, mask: Tensor | None) -> Tensor:
-        states = [_masked(adapter(image), mask) for adapter, image in zip(self.adapters, (first, second), strict=True)]
+        states = [masked(adapter(image), mask) for adapter, image in zip(self.adapters, (first, second), strict=True)]
         for node in range(self.nodes):
-            states.append(_masked(self._node(node, states, path), mask))
-        return _masked(self.merge(states[2:]), mask)
+            states.append(masked(self._node(node, states, path), mask))
+        return masked(self.merge(states[2:]), mask)
 
     def _node(self, node: int, states: list[Tensor], path: Path | None) -> Tensor:
         picks = None if path is None else path.get(f"{self.key}/{node}/edges")
@@ -156,5 +156,6 @@ class Cell(nn.Module):
         return total
 
 
-def _masked(image: Tensor, mask: Tensor | None) -> Tensor:
+def masked(image: Tensor, mask: Tensor | None) -> Tensor:
+    """The channels that a mask of 0 and 1 lets through; all of them for None."""
     return image if mask is None else image * mask

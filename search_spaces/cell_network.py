@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from search_spaces.cell import Adapter, Cell, EdgeMaker
+from search_spaces.cell import Adapter, Cell, EdgeMaker, masked
 from search_spaces.operations import SpatialGate, convolution, interpolate, norm
 from search_spaces.path import Path, Pick, blend
 from search_spaces.skeleton import Skeleton, narrowed
@@ -30,7 +30,7 @@ class SkipJoin(nn.Module):
             {str(s): SpatialGate(skeleton.dims, width) for s in sources if "attention" in self.options[s]}
         )
 
-    def forward(self, maps: Sequence[Tensor], path: Path | None) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], path: Path | None, mask: Tensor | None) -> Tensor:
         if path is None:
             opened = {s: tuple(Pick(i) for i in range(len(gates))) for s, gates in self.options.items()}
         else:
@@ -41,15 +41,16 @@ class SkipJoin(nn.Module):
             part if pick.weight is None else part * pick.weight
             for source, picks in opened.items()
             for pick in picks
-            if (part := self._value(source, self.options[source][pick.option], maps)) is not None
+            if (part := self._value(source, self.options[source][pick.option], maps, mask)) is not None
         ]
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
-    def _value(self, source: int, gate: str, maps: Sequence[Tensor]) -> Tensor | None:
+    def _value(self, source: int, gate: str, maps: Sequence[Tensor], mask: Tensor | None) -> Tensor | None:
         if gate == "closed" or str(source) not in self.adapters:
             return None
-        value: Tensor = self.adapters[str(source)](maps[source])
-        return self.gates[str(source)](value) if gate == "attention" else value
+        value = masked(self.adapters[str(source)](maps[source]), mask)
+        gated: Tensor = self.gates[str(source)](value) if gate == "attention" else value
+        return gated
 
 
 class _Levels(nn.Module):
@@ -164,11 +165,9 @@ class CellDecoder(_Levels):
 
     def _skip(self, level: int, maps: Sequence[Tensor], path: Path | None, mask: Tensor | None) -> Tensor | None:
         name = str(level)
-        skip: Tensor | None = self.joins[name](maps, path) if name in self.joins else maps[level]
-        if skip is None or not skip.shape[1]:
-            return None
-        if name in self.joins and mask is not None:
-            skip = skip * mask
+        skip: Tensor = self.joins[name](maps, path, mask) if name in self.joins else maps[level]
+        if not skip.shape[1]:
+            return None  # the encoder has no map at this level
         return self.skip_cells[name](skip, skip, path, mask) if name in self.skip_cells else skip
 
 
@@ -200,7 +199,7 @@ class CellNetwork(nn.Module):
     def _at_stride(self, stride: int, image: Tensor, path: Path | None) -> Tensor:
         stem: Tensor = self.stems[str(stride)](image[:, None])
         mask = self.encoder.mask(0, path, stem)
-        maps, pair = self.encoder(stem if mask is None else stem * mask, path)
+        maps, pair = self.encoder(masked(stem, mask), path)
         logits: Tensor = self.head(self.decoder(maps, pair, path))
         return (interpolate(logits, 2) if stride == 2 else logits)[:, 0]
 

@@ -57,7 +57,7 @@ class Alphas(nn.Module):
         """Mean over the decisions of the entropy as a share of the largest possible, 0 to 1."""
         shares = []
         for key, decision in self.decisions.items():
-            p = self.probabilities(key)
+            p = self.probabilities(key)[self.is_active(key)]  # the entropy's slope at 0 is infinite
             shares.append(torch.special.entr(p).sum() / torch.log(torch.tensor(float(len(decision.options)))))
         return torch.stack(shares).mean()
 
@@ -85,30 +85,36 @@ def _one_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor:
     Its weight has the value 1 and the gradient of its relaxed probability (GDAS, Dong and Yang 2019, arXiv 1910.04465,
     without the terms of the options that were not computed: those would tell nothing of them).
     """
-    logits = torch.log(alphas.probabilities(key, floor))
-    noise = _gumbel(logits, rng)
-    soft = torch.softmax((logits + noise) / tau, dim=0)
-    chosen = torch.topk(logits + noise, alphas.decisions[key].picks).indices.tolist()
-    return tuple(Pick(option, 1.0 - soft[option].detach() + soft[option]) for option in sorted(chosen))
+    left = torch.nonzero(alphas.is_active(key))[:, 0].tolist()
+    noisy = torch.log(alphas.probabilities(key, floor)[left])
+    noisy = noisy + _gumbel(noisy, rng)
+    soft = torch.softmax(noisy / tau, dim=0)
+    chosen = torch.topk(noisy, alphas.decisions[key].picks).indices.tolist()
+    return tuple(Pick(left[place], 1.0 - soft[place].detach() + soft[place]) for place in sorted(chosen))
 
 
 def _two_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:
-    """One option more than is picked takes part, so that the gradient compares real outputs.
+    """The sampled options and one more, so that the gradient compares real outputs; tau does not matter.
 
-    The value is that of the picked ones alone: weights are 1 or 0, with the gradient of the probabilities among those
-    that take part (ProxylessNAS, Cai et al. 2019, arXiv 1812.00332).
+    The value is that of the sampled ones. Of an option k in place of another o the loss L changes by about
+    L'(y) (f_k - f_o), the mean of both ends being exact to second order. With k drawn from p, and o from the rest,
+    (1 - p_k) / 2 times that is, in the mean, the gradient of the expected loss in the logit of k, and minus that in
+    the logit of o. (Two sampled paths as in ProxylessNAS, Cai et al. 2019, arXiv 1812.00332; second order as in
+    ReinMax, Liu et al. 2023, arXiv 2304.08612; the weights are derived here, and tested against enumeration.) Where
+    several options are picked, one of them is compared.
     """
-    p = alphas.probabilities(key, floor)
+    p = alphas.probabilities(key, floor).detach()
     picks = alphas.decisions[key].picks
-    noisy = torch.log(p.detach()) + _gumbel(p, rng)
-    present = torch.topk(noisy, min(picks + 1, int((p > 0).sum()))).indices
-    soft = picks * p[present] / p[present].sum()
-    # Which of them count is drawn anew: the order in which they were found says which are likelier.
-    hard = torch.zeros(len(present), device=p.device)
-    again = torch.log(p.detach()[present]) + _gumbel(p[present], rng)
-    hard[torch.topk(again, min(picks, len(present))).indices] = 1.0
-    weights = hard - soft.detach() + soft
-    return tuple(Pick(int(option), weights[place]) for place, option in enumerate(present.tolist()))
+    order = torch.topk(torch.log(p) + _gumbel(p, rng), min(picks + 1, int((p > 0).sum()))).indices.tolist()
+    sampled, rest = order[:picks], order[picks:]
+    if not rest:
+        return tuple(Pick(option) for option in sorted(sampled))
+    compared = sampled[int(torch.randint(len(sampled), (1,), generator=rng))]
+    other, logits = rest[0], alphas.logits[key]
+    swap = picks * (1 - p[compared]) / 2 * (logits[compared] - logits[other])
+    swap = swap - swap.detach()  # 0 with a gradient
+    weights = {compared: 1.0 + swap, other: -swap}
+    return tuple(Pick(option, weights.get(option)) for option in sorted(order))
 
 
 def _mixture(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:

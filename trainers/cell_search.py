@@ -219,7 +219,7 @@ class CellSearch:
         groups = {}
         for name, optimiser in (("weights", self._optimiser), ("alphas", self._alpha_optimiser)):
             values, groups[name] = optimiser_tensors(optimiser)
-            tensors |= {f"{name}.{key}": value for key, value in values.items()}
+            tensors |= {f"{name}-{key}": value for key, value in values.items()}
         if self._accelerator.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         state = {
@@ -241,7 +241,7 @@ class CellSearch:
         load_weights(self.network, tensors, "network.")
         load_weights(self.alphas, tensors, "alphas.")
         for name, optimiser in (("weights", self._optimiser), ("alphas", self._alpha_optimiser)):
-            own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.optimiser.")}
+            own = {k.removeprefix(f"{name}-"): v for k, v in tensors.items() if k.startswith(f"{name}-")}
             restore_optimiser(optimiser, own, state["groups"][name])
         self._schedule.load_state_dict({**self._schedule.state_dict(), **state["schedule"]})
         torch.set_rng_state(tensors["random.cpu"])
