@@ -286,6 +286,29 @@ def status(run: Run = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def show(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A trial's number, a file of a genotype, a bundle, a cell search (cells-64) or one of its genotypes "
+            "(cells-64/likeliest), or a hand-made one (plain)."
+        ),
+    ],
+    run: Run = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Pictures OUT.svg and OUT.png; genotype-HASH if not given.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the cells of a genotype and the network they make, and count their operations."""
+    from nas.show import describe_target
+
+    shown = describe_target(run, target, out)
+    print(shown.model_dump_json(indent=2) if as_json else shown.text())
+
+
+@app.command()
 def dashboard(
     run: Run = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -44,7 +44,7 @@ def draw_genotype(path: Path, genotype: Genotype, title: str, findings: CellFind
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [1.15])
     probabilities = _probabilities(findings) if findings else {}
-    for number, cell in enumerate(genotype.cells):
+    for number, cell in enumerate(sorted(genotype.cells, key=lambda cell: list(_WORDS).index(cell.kind))):
         axis = figure.add_subplot(grid[number // columns, number % columns])
         _draw_cell(axis, cell, probabilities)
     _draw_network(figure.add_subplot(grid[rows, :]), genotype)
@@ -126,7 +126,7 @@ def _draw_network(axis: Any, genotype: Genotype) -> None:
         y, bottom = -level, level == levels - 1
         stride = 2**level * genotype.stem_stride
         share = "" if genotype.widths[level] == 1 else f", width {genotype.widths[level]:g}"
-        left = "encoder of its own" if hybrid else f"{genotype.depths[level]} x encoder"
+        left = "published encoder" if hybrid else f"{genotype.depths[level]} x encoder"
         _box(axis, 0.6 * level, y, f"{left}\nstride {stride}{share}")
         if not bottom:
             _box(axis, 9.0 - 0.6 * level, y, f"{genotype.depths[level]} x decoder\nstride {stride}{share}")

@@ -14,7 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -70,7 +70,7 @@ def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int
     trial = fit_of(20)
     stamps: list[float] = []
     trial.run(12, lambda _step, _loss: bool(stamps.append(time.process_time())) or True)
-    step = statistics.median(b - a for a, b in zip(stamps[2:], stamps[3:], strict=False))
+    step = statistics.median(b - a for a, b in pairwise(stamps[2:]))
     steps = max(20, round(seconds / step))
     training = fit_of(steps)
     began = time.process_time()
@@ -162,9 +162,8 @@ def report(folder: Path) -> None:
             f"| {arm} | {len(values)} | {statistics.mean(values):.3f} | {deviation:.3f} "
             f"| {', '.join(f'{value:.3f}' for value in best)} |"
         )
-    print(
-        "\n| seed | arm | network | surface dice | voxel dice | steps | parameters |\n|---:|---|---|---:|---:|---:|---:|"
-    )
+    print("\n| seed | arm | network | surface dice | voxel dice | steps | parameters |")
+    print("|---:|---|---|---:|---:|---:|---:|")
     for line in sorted(lines, key=lambda line: (line["seed"], line["arm"], line["name"])):
         print(
             f"| {line['seed']} | {line['arm']} | {line['name']} | {line['surface_dice']:.4f} "

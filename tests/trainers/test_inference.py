@@ -117,3 +117,24 @@ def test_the_mean_over_axes_is_a_mean() -> None:
     found = predict(reader, tube("a", (10, 20, 30)), InferenceConfig(), CPU)
     # (0.5 + 1 + 1) / 3 of 255 is 212.5
     assert set(np.unique(found)) <= {212, 213}
+
+
+@pytest.mark.parametrize("shape", [(24, 48, 48), (9, 30, 41), (7, 16, 50), (33, 20, 21)])
+@pytest.mark.parametrize("voxels", [1 << 20, 2_000])
+def test_boxes_give_every_voxel_the_networks_answer_for_it(shape: tuple[int, int, int], voxels: int) -> None:
+    volume = tube("a", shape)
+    reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=16, stride=4, any_size=True, boxes=True)
+    steps: list[tuple[int, int]] = []
+    found = predict(
+        reader, volume, InferenceConfig(batch_voxels=voxels), CPU, on_progress=lambda *step: steps.append(step)
+    )
+    assert np.abs(found - _expected(volume)).max() <= 0.55
+    assert steps[-1][0] == steps[-1][1]
+
+
+def test_boxes_are_read_along_axes_that_are_half_a_box_deep() -> None:
+    volume = tube("a", (3, 40, 40))
+    reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=4, stride=4, any_size=True, boxes=True)
+    steps: list[tuple[int, int]] = []
+    predict(reader, volume, InferenceConfig(), CPU, on_progress=lambda *step: steps.append(step))
+    assert steps[-1] == (80, 80)  # across y and x, not across the three slices

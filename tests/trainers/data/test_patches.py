@@ -262,3 +262,45 @@ def test_a_patch_of_a_large_memory_map_takes_milliseconds(tmp_path):
             seconds.append(thread_time() - started)
         # 1 to 3 ms on an idle machine; processor time and a margin, for one that also runs other tests.
         assert np.median(seconds) < 0.01
+
+
+@pytest.mark.parametrize("slices", [4, 12])
+def test_a_box_lies_inside_its_volume_where_there_is_room(slices):
+    sampler = sampler_of(make_volume((12, 14, 16)), slices_in=slices, slices_out=slices, crop=8, boxes=True)
+    starts = set()
+    for number in range(200):
+        location = sampler.location(number)
+        for along, edge in enumerate((12, 14, 16)):
+            size = slices if along == location.axis else 8
+            assert 0 <= location.start[along] <= edge - size
+        starts.add(location.start[location.axis])
+        image, label = sampler.patch(location)
+        assert image.shape == label.shape == (slices, 8, 8)
+    assert len(starts) > 1
+
+
+def test_a_vessel_lies_anywhere_in_its_box():
+    volume = make_volume((24, 24, 24), vessels=1)
+    sampler = sampler_of(volume, slices_in=8, slices_out=8, crop=8, vessel_share=1.0, boxes=True)
+    depths = set()
+    for number in range(60):
+        location = sampler.location(number)
+        _, label = sampler.patch(location)
+        assert label.sum() == 1
+        depths.add(int(np.flatnonzero(label.any(axis=(1, 2)))[0]))
+    assert len(depths) > 4
+
+
+def test_a_box_deeper_than_its_volume_is_mirrored_along_all_axes():
+    volume = make_volume((6, 20, 20))
+    sampler = sampler_of(volume, slices_in=8, slices_out=8, crop=8, axes=(0,), boxes=True)
+    image, _ = sampler.patch(PatchLocation(0, 0, (-2, 0, 0)))
+    assert grey(image)[:, 0, 0].tolist() == [3000 * z for z in (1, 0, 0, 1, 2, 3, 4, 5)]
+
+
+def test_volumes_too_small_for_boxes_are_passed_over_and_named_where_there_is_no_other():
+    thin, deep = make_volume((1, 20, 20), "thin"), make_volume((16, 20, 20), "deep")
+    sampler = sampler_of(thin, deep, slices_in=8, slices_out=8, boxes=True)
+    assert [volume.name for volume in sampler.volumes] == ["deep"]
+    with pytest.raises(InputError, match="boxes of 8 x 8 x 8 are too large for thin"):
+        sampler_of(thin, slices_in=8, slices_out=8, boxes=True)

@@ -1,0 +1,65 @@
+"""Weights and alphas never learn from the same voxels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kidneys import tube
+
+from search_spaces.errors import InputError
+from trainers.bilevel import bilevel_split
+from trainers.data.volume import Volume
+
+
+def _notes() -> list[str]:
+    return []
+
+
+def _of(kidney: str, name: str, vessels: int) -> Volume:
+    return replace(tube(name), kidney=kidney, vessel_voxels=np.arange(vessels))
+
+
+def test_two_kidneys_are_one_side_each() -> None:
+    notes = _notes()
+    first, second = bilevel_split([_of("k1", "a", 50), _of("k1", "b", 30), _of("k2", "c", 60)], 8, notes.append)
+    assert {v.kidney for v in first} == {"k1"}
+    assert {v.kidney for v in second} == {"k2"}
+    assert notes == []
+
+
+def test_several_kidneys_are_dealt_so_that_both_sides_have_vessels() -> None:
+    volumes = [_of(f"k{i}", f"v{i}", vessels) for i, vessels in enumerate((10, 40, 25, 35))]
+    first, second = bilevel_split(volumes, 8, _notes().append)
+    assert not {v.kidney for v in first} & {v.kidney for v in second}
+    sides = [sum(len(v.vessel_voxels) for v in side) for side in (first, second)]
+    assert sorted(sides) == [50, 60]
+
+
+def test_where_one_kidney_has_nearly_all_vessels_its_volumes_are_split() -> None:
+    notes = _notes()
+    volumes = [_of("k1", "a", 50), _of("k1", "b", 48), _of("k2", "c", 2)]
+    first, second = bilevel_split(volumes, 8, notes.append)
+    assert {v.name for v in first} == {"a"}
+    assert {v.name for v in second} == {"b", "c"}
+    assert "different volumes of it" in notes[0]
+
+
+def test_one_volume_is_cut_into_slabs_with_a_gap() -> None:
+    volume = tube("a", (40, 32, 32))
+    notes = _notes()
+    (first,), (second,) = bilevel_split([volume], 12, notes.append)
+    assert first.shape[0] + second.shape[0] == 40 - 12
+    np.testing.assert_array_equal(first.image, volume.image[: first.shape[0]])
+    np.testing.assert_array_equal(second.image, volume.image[-second.shape[0] :])
+    for part in (first, second):
+        assert part.label is not None
+        np.testing.assert_array_equal(np.flatnonzero(part.label), part.vessel_voxels)
+    assert "12 slices apart" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "volume", [tube("thin", (6, 32, 32)), replace(tube("bare"), vessel_voxels=np.zeros(0, np.int64))]
+)
+def test_a_volume_that_cannot_be_split_is_named_with_what_would_do(volume: Volume) -> None:
+    with pytest.raises(InputError, match=rf"cells cannot be searched on {volume.name}: .* add a kidney"):
+        bilevel_split([volume], 16, _notes().append)
