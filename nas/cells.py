@@ -14,9 +14,10 @@ from results.run_folder import CellsFolder, RunFolder
 from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
-from trainers.cell_run import CellFindings, CellPlan, Report, run_cells
+from trainers.cell_run import CellFindings, CellPlan, Report, costs_name, run_cells
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
+from trainers.data.prepare import default_cache
 from trainers.fit import make_accelerator
 
 
@@ -72,15 +73,19 @@ def search_cells(
         on_note=print,
     )
     accelerator = make_accelerator(config.fit.precision, device)
+    space, search = config.cell_space, config.cell_search
+    # Measured once a machine: timings differ from run to run, and the same search is to find the same cells again.
+    remembered = (config.data.cache or default_cache()) / "costs" / costs_name(plan, space, search, accelerator)
     findings = run_cells(
         plan,
         fold.train,
-        config.cell_space,
-        config.cell_search,
+        space,
+        search,
         config.study.seed,
         accelerator,
         place.checkpoints,
         report,
+        cost_files=(place.costs, remembered),
     )
     spent = before + time.monotonic() - began
     write_atomically(place.seconds, f"{spent:.3f}\n")

@@ -47,6 +47,7 @@ from trainers.cell_run import CellFindings, CellPlan
 from trainers.checkpoint import write_atomically
 
 NOTE_SECONDS = 60.0
+ATTEMPTS = 3  # at a cell search, before it is given up
 MOST_HELD = 16  # trials that may wait for a cell search while workers try something else
 
 
@@ -92,6 +93,7 @@ class _Driver:
     began: float | None = None  # when the first worker was ready
     trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
     cells: dict[str, CellPlan] = field(default_factory=dict)  # searches that workers are busy with
+    lost: dict[str, int] = field(default_factory=dict)  # how often the worker of a cell search died
     held: list[Trial] = field(default_factory=list)  # trials that wait for a cell search to end
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
     asked_to_leave: bool = False
@@ -157,6 +159,15 @@ class _Driver:
         self.view.cells_started(plan, self.config.cell_search.steps, resumed)
         executor.start_cells(plan)
 
+    def lose_cells(self, identity: str, reason: str) -> None:
+        """The worker of a cell search died: the search goes on from its checkpoint, unless that happens too often."""
+        self.lost[identity] = self.lost.get(identity, 0) + 1
+        if self.stop.is_set() or self.lost[identity] < ATTEMPTS:
+            self.cells.pop(identity)
+            self.view.note(f"cell search {identity}: {reason}; it goes on from its checkpoint")
+        else:
+            self.close_cells(identity, "failed", f"{reason}, {ATTEMPTS} times")
+
     def close_cells(self, identity: str, state: str, reason: str | None) -> None:
         """A cell search is over: what it left lies in its folder."""
         plan = self.cells.pop(identity)
@@ -166,7 +177,7 @@ class _Driver:
         if state == "failed":
             place.path.mkdir(parents=True, exist_ok=True)
             write_atomically(place.failure, f"{reason or 'unknown'}\n")
-            self.view.note(f"the cell search {identity} failed: {reason}; {place.failure} removed, it is tried again")
+            self.view.note(f"the cell search {identity} failed: {reason}; without {place.failure} it is tried again")
         self.view.cells_ended(plan, read_findings(place))
 
     def next_trial(self, waiting: list[Trial]) -> Trial | None:
@@ -244,7 +255,7 @@ class _Driver:
             # On the way out a signal may have reached the workers too; their checkpoints are good.
             state: State = "interrupted" if self.stop.is_set() else "failed"
             if isinstance(event.work, str):
-                self.close_cells(event.work, state, event.reason)
+                self.lose_cells(event.work, event.reason)
                 return
             _, job = self.trials[event.work]
             self.close(Record(job=job, outcome=Outcome(state=state, reason=event.reason), version=program_version()))

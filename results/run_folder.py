@@ -104,6 +104,11 @@ class CellsFolder:
         return self.path / "checkpoint"
 
     @property
+    def costs(self) -> Path:
+        """Seconds and bytes of every part of its networks, as measured."""
+        return self.path / "costs.json"
+
+    @property
     def alphas_picture(self) -> Path:
         """The probabilities over time."""
         return self.path / "alphas.png"

@@ -28,7 +28,7 @@ def refuse(candidate: Candidate, crop: int) -> None:
     genotype, _ = genotype_and_width(candidate)
     check_genotype(genotype, "cells")
     what, edge = f"a network of cells with {genotype.levels} levels", stride(candidate)
-    refuse_crop(f"{what} at crop {crop}", crop, edge)
+    refuse_crop(f"{what} at crop {crop}", crop, edge, smallest=2 * edge)  # a norm needs more than one voxel
     if candidate.slices_in % edge:
         raise InputError(
             f"{what} cannot be built for boxes of {candidate.slices_in} slices: its maps need multiples of {edge}"

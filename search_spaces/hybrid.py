@@ -51,7 +51,8 @@ def refuse(candidate: Candidate, crop: int) -> None:
     what = f"encoder {candidate.encoder!r} with a decoder of cells"
     if published_encoder(candidate).gives != "pyramid":
         raise InputError(f"{what} cannot be built: cells take a pyramid of maps and the encoder gives token maps")
-    refuse_crop(f"{what} at crop {crop}", crop, stride(candidate), published_encoder(candidate).sized_to_crop)
+    sized = published_encoder(candidate).sized_to_crop
+    refuse_crop(f"{what} at crop {crop}", crop, _STRIDE, sized, smallest=2 * _STRIDE)  # norms need several pixels
 
 
 def stride(candidate: Candidate) -> int:

@@ -85,10 +85,11 @@ def refuse_slices(candidate: Candidate) -> None:
 
 
 def refuse_crop(what: str, crop: int, edge: int, sized_to_crop: bool = False, smallest: int = 1) -> None:
-    """Raise InputError, with the nearest that would do, where a crop does not divide by `edge`."""
-    if crop % edge == 0:
+    """Raise InputError, with the nearest that would do, where a crop does not divide by `edge` or is too small."""
+    if crop % edge == 0 and crop >= smallest:
         return
     why = "its windows and position tables are made for" if sized_to_crop else "its maps need"
-    below, above = crop // edge * edge, (crop // edge + 1) * edge
+    below, above = crop // edge * edge, max(smallest, (crop // edge + 1) * edge)
     near = f"{below} or {above}" if below >= max(smallest, 1) else f"{above}"
-    raise InputError(f"{what} cannot be built: {why} multiples of {edge}; set the crop to {near}")
+    least = f" of at least {smallest}" if crop < smallest else ""
+    raise InputError(f"{what} cannot be built: {why} multiples of {edge}{least}; set the crop to {near}")

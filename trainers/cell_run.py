@@ -1,5 +1,6 @@
 """One supernet from start to end: split, measure, search, decode; what comes out are genotypes to train."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from trainers.alphas import Alphas
 from trainers.bilevel import bilevel_split
 from trainers.cell_config import CellSearchConfig
 from trainers.cell_search import CellSearch, Sides, Stream
+from trainers.checkpoint import write_atomically
 from trainers.costs import (
     CostTable,
     EncoderCost,
+    MeasuredCosts,
     expected_cost,
     measure,
     shares_of_choice,
@@ -105,6 +108,21 @@ def supernet_candidate(plan: CellPlan, config: CellSearchConfig) -> Candidate:
     )
 
 
+def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accelerator: Accelerator) -> str:
+    """A file name for the measured costs of a supernet on this machine: equal where nothing that matters differs."""
+    device = accelerator.device
+    facts = (
+        plan.model_dump_json(),
+        space.model_dump_json(),
+        supernet_candidate(plan, config).model_dump_json(),
+        (config.batch_size, config.box_batch_size),
+        torch.__version__,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        accelerator.mixed_precision,
+    )
+    return f"{plan.id}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
+
+
 def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
     """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
     if plan.family == "cells":
@@ -121,11 +139,12 @@ def check_boxes(crop: int, slices: int, space: CellSpace) -> None:
 
 
 def _check_edge(name: str, edge: int, stride: int, family: CellFamily) -> None:
-    if edge % stride:
-        below, above = edge // stride * stride, (edge // stride + 1) * stride
+    smallest = stride if name == "box_slices" else 2 * stride  # norms need more than one voxel
+    if edge % stride or edge < smallest:
+        below, above = edge // stride * stride, max(smallest, (edge // stride + 1) * stride)
         raise InputError(
-            f"{name} {edge} of family {family!r} does not divide by {stride}, the stride of its networks; set it to "
-            + (f"{below} or {above}" if below else f"{above}")
+            f"{name} {edge} of family {family!r} is no multiple of {stride}, the stride of its networks, from "
+            f"{smallest} on; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
         )
 
 
@@ -160,11 +179,14 @@ def run_cells(
     accelerator: Accelerator,
     checkpoints: Path,
     report: Report,
+    cost_files: Sequence[Path] = (),
     save_every: float = 60.0,
 ) -> CellFindings | None:
     """Search the cells of one supernet; None if it was asked to leave, having written a checkpoint.
 
-    Goes on from the newest checkpoint. Raises InputError for settings and volumes that do not do, NonFiniteLoss.
+    Goes on from the newest checkpoint. cost_files: where measured costs are kept; the first that exists is read, so
+    that a search repeats though timings never do, and the others are written. Raises InputError for settings and
+    volumes that do not do, and NonFiniteLoss.
     """
     check_plan(plan, space, config)
     began, torch_state = time.monotonic(), torch.get_rng_state()
@@ -172,7 +194,7 @@ def run_cells(
     samplers = split_for(plan, volumes, config, report.on_note)
     network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
     costs = _Costs(plan, space, config, accelerator)
-    costs.prepare(network.to(accelerator.device), seed)
+    costs.prepare(network.to(accelerator.device), seed, cost_files)
     sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
     search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
     search.resume(checkpoints)
@@ -259,18 +281,32 @@ class _Costs:
     config: CellSearchConfig
     accelerator: Accelerator
 
-    def prepare(self, network: nn.Module, seed: int) -> None:
-        """Measure the encoder, and scale the table so that it adds up to whole networks."""
+    def prepare(self, network: nn.Module, seed: int, files: Sequence[Path]) -> None:
+        """Measure every part, scaled so that they add up to whole networks; or read all this from a file."""
         config, boxes = self.config, self.plan.family == "cells"
         plane = (self.plan.crop, self.plan.crop)
         batch = config.box_batch_size if boxes else config.batch_size
         self.table = CostTable(self.accelerator, batch, (config.box_slices, *plane) if boxes else plane)
         self.encoder: EncoderCost | None = None
         shape = (batch, config.box_slices if boxes else config.slices_in, *plane)
+        known = next((MeasuredCosts.model_validate_json(file.read_bytes()) for file in files if file.is_file()), None)
+        if known is not None:
+            self.table.entries, self.table.factor = dict(known.entries), known.factor
         if not boxes:
             encoder: Any = network.encoder
-            self.encoder = EncoderCost(measure(_Summed(encoder), shape, self.accelerator), tuple(encoder.out_channels))
-        self.table.factor = self._calibrate(network, shape, seed)
+            stored = None if known is None else known.encoder
+            cost = stored or measure(_Summed(encoder), shape, self.accelerator)
+            self.encoder = EncoderCost(cost, tuple(encoder.out_channels))
+        if known is None:
+            self.table.factor = self._calibrate(network, shape, seed)
+            self.of_alphas(Alphas(decisions(self.space, self.plan.family), seed))  # measures every part that is left
+        found = MeasuredCosts(
+            entries=self.table.entries, factor=self.table.factor, encoder=self.encoder.cost if self.encoder else None
+        )
+        for file in files:
+            if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, found.model_dump_json(indent=1) + "\n")
 
     def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
         import numpy as np

@@ -36,6 +36,14 @@ class Cost(BaseModel, frozen=True, extra="forbid"):
     memory_bytes: float  # kept for the backward pass
 
 
+class MeasuredCosts(BaseModel, frozen=True, extra="forbid"):
+    """A table as it lies on disk."""
+
+    entries: dict[str, Cost]
+    factor: float
+    encoder: Cost | None = None
+
+
 @dataclass
 class CostTable:
     """Measures parts on the device they will run on, each once.

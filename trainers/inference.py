@@ -79,7 +79,8 @@ def usable_axes(volume: Volume, axes: tuple[int, ...], crop: int, depth: int = 1
     """The axes whose planes are at least half a crop in both directions, and that are half a box deep."""
     usable = fitting_axes(volume.shape, crop, axes, depth)
     if not usable:
-        raise InputError(f"{volume.name} of {volume.shape} voxels is too small to be read in crops of {crop}")
+        box = f"crops of {crop}" if depth == 1 else f"boxes of {depth} x {crop} x {crop}"
+        raise InputError(f"{volume.name} of {volume.shape} voxels is too small to be read in {box}")
     return usable
 
 

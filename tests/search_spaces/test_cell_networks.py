@@ -229,6 +229,8 @@ def test_boxes_and_crops_that_the_levels_do_not_divide_are_refused() -> None:
         check_buildable(shallow, 16)
     with pytest.raises(InputError, match="set the crop to 64 or 96"):
         check_buildable(_candidate("hybrid", hand_made("plain", "hybrid")), 70)
+    with pytest.raises(InputError, match="multiples of 32 of at least 64; set the crop to 64"):
+        check_buildable(_candidate("hybrid", hand_made("plain", "hybrid")), 32)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,281 @@
+"""Families with cells in the study: which searches a run needs, what is suggested, refused and shown."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from kidneys import tube
+
+from nas.cells import genotypes_of, plan_for, plans, read_findings
+from nas.config import SearchConfig, parse_config
+from nas.preflight import preflight
+from nas.show import SearchShown, Shown, describe_target
+from nas.suggest import cells_wanted, known_parameters, suggest
+from results.cell_picture import draw_alphas, draw_genotype, operation_shares
+from results.record import describe
+from results.run_folder import RunFolder, create
+from search_spaces.candidate import Candidate
+from search_spaces.cell_space import CELL_SPACES, CellFamily
+from search_spaces.errors import InputError
+from search_spaces.genotype import Genotype
+from search_spaces.hand_made import hand_made
+from search_spaces.network import check_buildable
+from trainers.cell_run import CellFindings, CellPlan, FoundGenotype
+from trainers.data.folds import Fold
+
+VALUES: dict[str, dict[str, Any]] = {
+    "study": {"trials": 4},
+    "space": {
+        "families": ["unet", "cells", "hybrid"],
+        "encoders": ["tu-resnet10t", "tu-vit_tiny_patch16_224"],
+        "decoders": ["Unet", "DPT"],
+        "slices_in": [3],
+        "losses": ["dice", "bce"],
+        "crops": [64, 96],
+        "batch_sizes": [2],
+        "cell_widths": [4, 8],
+        "box_crops": [16],
+        "box_slices": [8],
+        "box_batch_sizes": [1, 2],
+    },
+    "cell_space": {"level": "L1", "levels": 3, "nodes": 2},
+    "cell_search": {
+        "steps": 10,
+        "crops": [64, 96],
+        "box_crops": [16],
+        "box_slices": 8,
+        "width": 4,
+        "encoder": "tu-resnet10t",
+        "samples": 1,
+        "randoms": 1,
+    },
+    "fit": {"crop": 32, "batch_size": 2, "augmentation": "flips"},
+}
+FOLD = Fold((tube("a"), tube("b")), (tube("c"),))
+
+
+def _config(**sections: dict[str, Any]) -> SearchConfig:
+    values = {name: {**section, **sections.get(name, {})} for name, section in VALUES.items()}
+    return parse_config(values, "test")
+
+
+def _genotypes(family: CellFamily, crop: int) -> Mapping[str, Genotype]:
+    first, second = (hand_made(name, family, 3) for name in ("plain", "residual"))
+    return {"likeliest": first, "perturbation": second, "sample-1": first, "random-1": second}
+
+
+def test_a_run_searches_one_supernet_for_each_family_and_class_of_crops() -> None:
+    assert [plan.id for plan in plans(_config())] == ["cells-16", "hybrid-64", "hybrid-96"]
+    assert plans(_config(space={"families": ["unet"]})) == ()
+    only_fixed = {**VALUES, "study": {"trials": 1}, "fixed": [{"name": "f", "candidate": {"slices_in": 3}}]}
+    assert plans(parse_config(only_fixed, "test")) == ()
+
+
+@pytest.mark.parametrize(("crop", "nearest"), [(32, 64), (64, 64), (80, 64), (96, 96), (128, 96)])
+def test_a_trial_takes_the_cells_of_the_supernet_with_the_nearest_crop(crop: int, nearest: int) -> None:
+    assert plan_for(_config(), "hybrid", crop) == CellPlan(family="hybrid", crop=nearest)
+
+
+def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
+    config = _config()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    families = set()
+    for _ in range(40):
+        trial = study.ask()
+        wanted = cells_wanted(trial, config)
+        candidate, fit = suggest(trial, config, _genotypes)
+        families.add(candidate.family)
+        assert wanted == (None if candidate.family == "unet" else (candidate.family, fit.crop))
+        assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+        known = known_parameters(config, candidate, fit)
+        assert known.items() <= trial.params.items()
+        assert set(trial.params) - set(known) <= {"genotype"}
+        check_buildable(candidate, fit.crop, fit.batch_size)
+    assert families == {"unet", "cells", "hybrid"}
+
+
+def test_a_hybrid_takes_only_encoders_that_give_a_pyramid() -> None:
+    config = _config(space={"families": ["hybrid"]})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [suggest(study.ask(), config, _genotypes)[0] for _ in range(10)]
+    assert {candidate.encoder for candidate in drawn} == {"tu-resnet10t"}
+
+
+def test_a_row_says_how_its_genotype_was_found() -> None:
+    values = {"family": "cells", "genotype": "plain", "width": 8, "slices_in": 16}
+    candidate = Candidate.model_validate(values)
+    fit = _config().fit
+    assert describe(candidate, fit, "sample-1") == "cells sample-1 c8 · dice · 16x32"
+    assert candidate.genotype is not None
+    assert candidate.genotype.hash in describe(candidate, fit)
+    hybrid = Candidate.model_validate({**values, "family": "hybrid", "slices_in": 3, "encoder": "tu-resnet10t"})
+    assert describe(hybrid, fit, "likeliest") == "resnet10t · cells likeliest c8 · dice · 3x32"
+
+
+def test_a_configuration_with_cells_passes() -> None:
+    preflight(_config(), FOLD, lambda what, done, of: None)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"cell_space": {"same": ["conv3", "conf3"]}}, "unknown operation 'conf3'; did you mean 'conv3'"),
+        ({"cell_space": {"up": ["conv3"]}}, "operation 'conv3' is listed under 'up' and belongs under 'same'"),
+        ({"cell_search": {"estimator": "two-paths"}}, "unknown estimator 'two-paths'; did you mean 'two-path'"),
+        ({"cell_search": {"loss": "dise"}}, "unknown loss 'dise'; did you mean 'dice'"),
+        ({"cell_search": {"box_slices": 10}}, "box_slices 10 of family 'cells' is no multiple of 4"),
+        (
+            {"cell_search": {"crops": [32]}},
+            "crop 32 of family 'hybrid' is no multiple of 32, the stride of its networks, from 64",
+        ),
+        ({"cell_search": {"crops": [48]}}, "crop 48 of family 'hybrid' is no multiple of 32"),
+        ({"cell_search": {"encoder": "tu-resnet10"}}, "unknown encoder 'tu-resnet10'; did you mean"),
+        ({"space": {"box_crops": [18]}}, "box_crop 18 of family 'cells' is no multiple of 4"),
+        ({"space": {"box_slices": [64]}}, "c of (24, 48, 48) voxels is too small to be read in boxes of 64 x 16 x 16"),
+        (
+            {"space": {"families": ["hybrid"], "encoders": ["tu-vit_tiny_patch16_224"]}},
+            "nothing of family hybrid in this space can be built",
+        ),
+    ],
+)
+def test_a_mistake_about_cells_is_one_line_that_names_it(sections: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        preflight(_config(**sections), FOLD, lambda what, done, of: None)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_kidneys_for_both_sides_of_a_cell_search_are_named() -> None:
+    one = Fold((tube("a", (12, 48, 48)),), FOLD.held_out)
+    with pytest.raises(InputError, match=r"cells cannot be searched on a: .* add a kidney, or use smaller boxes"):
+        preflight(_config(), one, lambda what, done, of: None)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"cell_space": {"level": "L7"}}, "unknown level of cell space 'L7'; did you mean"),
+        ({"cell_search": {"algorithm": "scnass"}}, "unknown algorithm 'scnass'; did you mean 'scnas'"),
+        ({"cell_search": {"stepps": 3}}, "unknown key 'cell_search.stepps'; did you mean 'cell_search.steps'"),
+        ({"space": {"families": ["cels"]}}, "space.families"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused_with_the_nearest(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_config(section, "test")
+    assert message in str(caught.value)
+
+
+def _found(folder: RunFolder) -> CellFindings:
+    space = CELL_SPACES["L1"]
+    genotypes = {
+        name: FoundGenotype(genotype=hand_made(base, "hybrid"), seconds=0.25, memory_bytes=2**20)
+        for name, base in (("likeliest", "plain"), ("random-1", "residual"))
+    }
+    findings = CellFindings(
+        plan=CellPlan(family="hybrid", crop=64),
+        space=space,
+        genotypes=genotypes,
+        probabilities={"skip/0/1": [0.75, 0.25]},
+        options={"skip/0/1": ["identity", "conv3"]},
+        search_seconds=61.0,
+        device="CPU",
+    )
+    place = folder.cells("hybrid-64")
+    place.path.mkdir(parents=True)
+    place.findings.write_text(findings.model_dump_json())
+    return findings
+
+
+def _run(tmp_path: Path) -> RunFolder:
+    from nas.config import write_config
+
+    folder = create(tmp_path / "run")
+    folder.config.write_text(write_config(_config(cell_search={"crops": [64]})))
+    return folder
+
+
+def test_findings_are_read_again_and_give_genotypes_by_name(tmp_path: Path) -> None:
+    folder = create(tmp_path)
+    plan = CellPlan(family="hybrid", crop=64)
+    assert read_findings(folder.cells(plan.id)) is None
+    with pytest.raises(InputError, match="hybrid-64 has not ended yet"):
+        genotypes_of(folder, plan)
+    findings = _found(folder)
+    assert read_findings(folder.cells(plan.id)) == findings
+    assert genotypes_of(folder, plan)["random-1"] == hand_made("residual", "hybrid")
+    folder.cells(plan.id).findings.write_text("{}")
+    with pytest.raises(InputError, match="is damaged, or of another version"):
+        read_findings(folder.cells(plan.id))
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+@pytest.mark.parametrize("family", ["cells", "hybrid"])
+def test_a_genotype_is_drawn_as_svg_and_png(tmp_path: Path, family: CellFamily, suffix: str) -> None:
+    file = tmp_path / f"cells{suffix}"
+    draw_genotype(file, hand_made("residual", family), "a <title> & $more$")
+    start = file.read_bytes()[:200]
+    assert start.startswith(b"\x89PNG") if suffix == ".png" else b"<?xml" in start
+
+
+def test_the_picture_of_alphas_is_drawn_from_their_history(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    lines = [
+        {"step": step, "loss": 1.0, "alpha_loss": None if step < 3 else 0.9, "entropy": 1 - step / 10}
+        | {"seconds": 0.2, "budget": 0.25, "probabilities": {"a/0/1": [0.5 + step / 20, 0.5 - step / 20]}}
+        for step in range(1, 6)
+    ]
+    history.write_text("\n".join(map(json.dumps, lines)))
+    draw_alphas(tmp_path / "alphas.png", history, "cells-16")
+    assert (tmp_path / "alphas.png").read_bytes().startswith(b"\x89PNG")
+    draw_alphas(tmp_path / "none.png", tmp_path / "missing.jsonl", "cells-16")
+
+
+def test_operations_are_counted_the_most_frequent_first() -> None:
+    # residual: in every kind of cell by hand; 3 convolutions in each of two normal cells.
+    shares = operation_shares(hand_made("residual", "cells"))
+    assert shares == {"conv3": 6, "identity": 2, "down_avg": 1, "down_conv3": 1, "up_transposed": 1}
+    assert next(iter(shares)) == "conv3"
+
+
+def test_show_draws_what_it_is_asked_for(tmp_path: Path) -> None:
+    folder = _run(tmp_path)
+    findings = _found(folder)
+    by_name = describe_target(folder.path, "hybrid-64/likeliest", tmp_path / "out" / "a")
+    assert isinstance(by_name, Shown)
+    assert [p.name for p in by_name.pictures] == ["a.svg", "a.png"]
+    assert all(p.is_file() for p in by_name.pictures)
+    assert "conv3" in by_name.text()
+    file = tmp_path / "g.json"
+    file.write_text(findings.genotypes["random-1"].genotype.model_dump_json())
+    from_file = describe_target(folder.path, str(file), tmp_path / "b")
+    assert isinstance(from_file, Shown)
+    assert from_file.genotype == findings.genotypes["random-1"].genotype
+    whole = describe_target(folder.path, "hybrid-64", None)
+    assert isinstance(whole, SearchShown)
+    assert "likeliest" in whole.text() and "250.0" in whole.text()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("7", "has no trial 7; its trials are: none"),
+        ("hybrid-64/likelyest", "found no 'likelyest'; it found: likeliest, random-1"),
+        ("cells-16", "no cell search of .* that has ended"),
+    ],
+)
+def test_what_show_cannot_find_is_one_line(tmp_path: Path, target: str, message: str) -> None:
+    folder = _run(tmp_path)
+    _found(folder)
+    with pytest.raises(InputError, match=message):
+        describe_target(folder.path, target, None)
+
+
+def test_a_file_that_holds_no_genotype_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "g.json"
+    file.write_text('{"cells": []}')
+    with pytest.raises(InputError, match=r"g\.json holds no genotype: cells"):
+        describe_target(_run(tmp_path).path, str(file), None)

@@ -1,0 +1,220 @@
+"""The whole way with searched cells, through the command line: one study, stopped and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = """
+[study]
+name = "cells"
+trials = 5
+random_trials = 5
+rungs = 1
+leaders = 0
+pruner = "none"
+
+[data]
+hold_out = "phantom_3"
+
+[phantom]
+kidneys = 3
+shape = [24, 48, 48]
+
+[space]
+families = ["cells", "hybrid"]
+encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
+slices_in = [3]
+losses = ["dice + bce"]
+crops = [64]
+batch_sizes = [2]
+cell_widths = [4]
+box_crops = [16]
+box_slices = [8]
+box_batch_sizes = [2]
+
+[cell_space]
+level = "L1"
+same = ["identity", "conv3", "dil3"]
+nodes = 1
+levels = 2
+
+[cell_search]
+steps = 12
+crops = [64]
+box_crops = [16]
+box_slices = 8
+width = 4
+encoder = "tu-resnet10t"
+batch_size = 2
+shrink_every = 2
+samples = 1
+randoms = 1
+perturbation_paths = 1
+
+[fit]
+steps = 9
+crop = 64
+batch_size = 2
+learning_rate = 3e-3
+augmentation = "flips"
+
+[retrain]
+steps = 12
+"""
+
+
+def nas(
+    *arguments: str | Path, cache: Path, expect: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, "NAS_CACHE": str(cache)}
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "cells.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, config: Path, cache: Path) -> Path:
+    """A finished search over both families with cells."""
+    folder = tmp_path_factory.mktemp("runs") / "cells"
+    nas("search", config, "--run", folder, cache=cache)
+    return folder
+
+
+def _board(run: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads((run / "leaderboard.json").read_text())  # type: ignore[no-any-return]
+
+
+def _genotypes(run: Path) -> dict[str, str]:
+    """Every genotype that the cell searches of a run found."""
+    return {
+        f"{findings.parent.name}/{name}": json.dumps(found["genotype"])
+        for findings in sorted(run.glob("cells/*/findings.json"))
+        for name, found in json.loads(findings.read_text())["genotypes"].items()
+    }
+
+
+def _first(run: Path, family: str) -> int:
+    return next(int(row["trial"]) for row in _board(run)["rows"] if row["family"] == family)
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_both_families_are_ranked_in_one_study(run: Path) -> None:
+    rows = _board(run)["rows"]
+    assert len(rows) == 5
+    assert {row["family"] for row in rows} == {"cells", "hybrid"}
+    assert all(row["state"] == "complete" for row in rows)
+    assert {path.name for path in (run / "cells").iterdir()} == {"cells-16", "hybrid-64"}
+
+
+def test_a_cell_search_leaves_its_genotypes_history_and_pictures(run: Path) -> None:
+    for place in (run / "cells").iterdir():
+        names = {path.name for path in place.iterdir()}
+        assert {"findings.json", "history.jsonl", "alphas.png", "costs.json", "log.txt"} <= names
+        drawn = {path.name for path in (place / "genotypes").iterdir()}
+        assert {"likeliest.json", "likeliest.svg", "perturbation.json", "sample-1.json", "random-1.json"} <= drawn
+
+
+def test_every_trial_has_a_picture_of_its_cells_in_the_dashboard(run: Path) -> None:
+    for trial in sorted((run / "trials").iterdir()):
+        assert (trial / "genotype.png").is_file()
+    assert len(list((run / "artifacts").iterdir())) == 3 * 5  # curve, overlay and genotype of each trial
+
+
+@pytest.mark.parametrize("family", ["cells", "hybrid"])
+def test_a_winner_with_cells_is_retrained_exported_and_predicts_its_own_score(
+    run: Path, cache: Path, tmp_path: Path, family: str
+) -> None:
+    trial = _first(run, family)
+    done = json.loads(nas("retrain", str(trial), "--run", run, "--onnx", "--json", cache=cache).stdout)
+    bundle = Path(done["bundle"])
+    assert (bundle / "model.onnx").is_file()
+    expected = done["record"]["outcome"]["score"]["surface_dice"]
+    scan = run / "phantoms" / "train" / "phantom_3"
+    found = json.loads(
+        nas("predict", bundle, scan, "--score", "--json", "--out", tmp_path / "m.npy", cache=cache).stdout
+    )
+    assert found["score"]["surface_dice"] == pytest.approx(expected, abs=1e-6)
+    shown = json.loads(nas("show", bundle, "--json", "--out", tmp_path / "g", cache=cache).stdout)
+    assert shown["genotype"] == done["record"]["job"]["candidate"]["genotype"]
+    assert (tmp_path / "g.svg").is_file()
+
+
+def test_more_trials_choose_among_the_same_genotypes(run: Path, cache: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "cells"
+    shutil.copytree(run, copy)
+    before = _genotypes(copy)
+    done = nas("search", "--run", copy, "--trials", "6", cache=cache)
+    assert "cell search" not in done.stdout
+    assert _genotypes(copy) == before
+    assert len(_board(copy)["rows"]) == 6
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_a_cell_search_that_was_killed_finds_the_genotypes_of_an_unbroken_one(
+    run: Path, config: Path, cache: Path, tmp_path: Path, victim: str
+) -> None:
+    import psutil
+
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("cells/*/history.jsonl")) and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if victim == "worker":  # the driver starts another, which goes on from the checkpoint
+        (worker,) = psutil.Process(driver.pid).children()
+        worker.kill()
+        assert driver.wait(timeout=400) == 0
+        assert len(list(folder.glob("cells/*/failure.txt"))) == 0
+    else:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        nas("search", "--run", folder, cache=cache)
+    assert _genotypes(folder) == _genotypes(run)
+    broken, whole = _board(folder)["rows"], _board(run)["rows"]
+    assert [(r["trial"], r["surface_dice"]) for r in broken] == [(r["trial"], r["surface_dice"]) for r in whole]
+
+
+def test_a_cell_search_that_fails_fails_its_trials_with_the_reason(config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "failing"
+    huge = ["--families", "cells", "--trials", "2", "--set", "cell_search.learning_rate=1e30"]
+    done = nas("search", config, "--run", folder, *huge, cache=cache, expect=1)
+    assert "the cell search cells-16 failed: the loss became" in done.stdout
+    assert "the loss became" in (folder / "cells" / "cells-16" / "failure.txt").read_text()
+    assert "no candidate was trained to its end" in done.stderr
+
+
+def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_path: Path) -> None:
+    done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
+    assert "cells c4 · 8x16" in done.stdout
+    assert "tu-resnet10t · cells · 64" in done.stdout
+    assert not (tmp_path / "dry" / "cells").exists()
+
+
+def test_cells_alone_are_searched_on_request(config: Path, cache: Path, tmp_path: Path) -> None:
+    nas("search", config, "--run", tmp_path / "alone", "--families", "cells", "--trials", "2", cache=cache)
+    assert {row["family"] for row in _board(tmp_path / "alone")["rows"]} == {"cells"}
