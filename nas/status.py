@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from nas.cells import plans
 from nas.runs import read_run
 from nas.study import REPEATS, open_storage, seconds_used
 from results.leaderboard import Leaderboard, rank, seconds
 from results.record import read_record
-from results.run_folder import RunFolder
+from results.run_folder import CellsFolder, RunFolder
 from search_spaces.errors import InputError
 
 
@@ -29,6 +30,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     best_trial: int | None
     best_surface_dice: float | None
     failures: dict[int, str]  # trial -> reason
+    cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
 
     def text(self) -> str:
         """The same for people."""
@@ -44,6 +46,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
             f"{self.failed} failed, {self.interrupted} interrupted; {self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
+            *(f"cell search {identity}: {state}" for identity, state in self.cell_searches.items()),
             *(f"trial {trial} failed: {reason}" for trial, reason in self.failures.items()),
         ]
         return "\n".join(lines)
@@ -65,6 +68,14 @@ def read_leaderboard(folder: RunFolder) -> Leaderboard:
         raise InputError(
             f"{folder.leaderboard_json} is damaged; `nas search --run {folder.path}` writes it again"
         ) from error
+
+
+def _cells_state(place: CellsFolder) -> str:
+    if place.findings.is_file():
+        return "complete"
+    if place.failure.is_file():
+        return f"failed: {place.failure.read_text(encoding='utf-8').strip()}"
+    return "begun" if place.history.is_file() else "waiting"
 
 
 def read_status(run: Path | None) -> Status:
@@ -105,5 +116,6 @@ def read_status(run: Path | None) -> Status:
         minutes=config.study.minutes,
         best_trial=board.best,
         best_surface_dice=board.rows[0].surface_dice if board.best is not None else None,
+        cell_searches={plan.id: _cells_state(folder.cells(plan.id)) for plan in plans(config)},
         failures={r.job.trial: r.outcome.reason or "" for r in records if r.outcome.state == "failed"},
     )

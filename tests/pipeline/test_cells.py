@@ -128,6 +128,12 @@ def test_both_families_are_ranked_in_one_study(run: Path) -> None:
     assert {path.name for path in (run / "cells").iterdir()} == {"cells-16", "hybrid-64"}
 
 
+def test_status_says_how_far_the_cell_searches_are(run: Path, cache: Path) -> None:
+    status = json.loads(nas("status", "--run", run, "--json", cache=cache).stdout)
+    assert status["cell_searches"] == {"cells-16": "complete", "hybrid-64": "complete"}
+    assert "cell search cells-16: complete" in nas("status", "--run", run, cache=cache).stdout
+
+
 def test_a_cell_search_leaves_its_genotypes_history_and_pictures(run: Path) -> None:
     for place in (run / "cells").iterdir():
         names = {path.name for path in place.iterdir()}
@@ -204,6 +210,7 @@ def test_a_cell_search_that_fails_fails_its_trials_with_the_reason(config: Path,
     huge = ["--families", "cells", "--trials", "2", "--set", "cell_search.learning_rate=1e30"]
     done = nas("search", config, "--run", folder, *huge, cache=cache, expect=1)
     assert "the cell search cells-16 failed: the loss became" in done.stdout
+    assert "cell search cells-16: failed: the loss became" in nas("status", "--run", folder, cache=cache).stdout
     assert "the loss became" in (folder / "cells" / "cells-16" / "failure.txt").read_text()
     assert "no candidate was trained to its end" in done.stderr
 
