@@ -12,15 +12,16 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
-from nas.cells import plan_for
+from nas.cells import plan_for, plans
 from nas.config import SearchConfig, recipe
 from nas.samplers import make_pruner, make_sampler
-from nas.suggest import Genotypes, cells_wanted, known_parameters, no_genotypes, register, suggest
+from nas.suggest import Genotypes, cells_wanted, genotype_parameters, known_parameters, no_genotypes, register, suggest
 from results.record import Job, Record, describe
 from results.run_folder import RunFolder
-from trainers.cell_run import CellPlan
+from trainers.cell_run import CellPlan, genotype_names
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
+FOUND = "found"  # user attribute: the genotype that a trial was queued for
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
@@ -47,7 +48,21 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         if index not in waiting:
             known = known_parameters(config, fixed.candidate, recipe(config, fixed))
             study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
+    _enqueue_found(study, config)
     return study
+
+
+def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
+    """Let every genotype that the cell searches are going to find be tried once, as far as the budget reaches.
+
+    Whatever else belongs to such a trial is the sampler's choice. The searches take turns.
+    """
+    waiting = {t.user_attrs[FOUND] for t in study.get_trials(deepcopy=False) if FOUND in t.user_attrs}
+    pairs = [(plan, name) for name in genotype_names(config.cell_search) for plan in plans(config)]
+    for plan, name in pairs[: max(0, config.study.trials - len(config.fixed))]:
+        if f"{plan.id}/{name}" not in waiting:
+            known = genotype_parameters(config, plan.family, plan.crop, name)
+            study.enqueue_trial(known, user_attrs={FOUND: f"{plan.id}/{name}"})
 
 
 def unfinished(study: optuna.Study) -> list[Trial]:

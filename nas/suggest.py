@@ -168,6 +168,16 @@ def known_parameters(config: SearchConfig, candidate: Candidate, fit: FitConfig)
     return {name: value for name, (_, value) in _known(config, candidate, fit).items()}
 
 
+def genotype_parameters(config: SearchConfig, family: CellFamily, crop: int, name: str) -> dict[str, Any]:
+    """The parameters that make a trial train one genotype of a cell search, by their names in the study."""
+    parameters: dict[str, Any] = {"genotype": name}
+    if len(config.space.families) > 1:
+        parameters["family"] = family
+    if family == "cells" and crop in config.space.box_crops:
+        parameters["box_crop"] = crop
+    return parameters
+
+
 def register(trial: optuna.Trial, config: SearchConfig, candidate: Candidate, fit: FitConfig) -> None:
     """Enter a fixed trial's known parameters as if they had been suggested, so that the sampler learns from them."""
     for name, (distribution, _) in _known(config, candidate, fit).items():

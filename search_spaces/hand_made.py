@@ -32,7 +32,11 @@ HAND_MADE: dict[str, tuple[dict[str, Nodes], int]] = {  # name -> cells, normal 
 
 
 def hand_made(name: str, family: CellFamily, levels: int = 4) -> Genotype:
-    """A genotype of HAND_MADE for a family; `levels` counts for family cells. Raises InputError for an unknown name."""
+    """A genotype of HAND_MADE for a family, as in `plain`, or with so many levels, as in `plain/3`.
+
+    `levels` is how many the family cells has where the name does not say; hybrid networks have those of their encoder.
+    Raises InputError for an unknown name.
+    """
     base, _, number = name.partition("/")
     if base not in HAND_MADE:
         raise unknown_name("genotype", name, HAND_MADE)

@@ -97,6 +97,36 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
     assert families == {"unet", "cells", "hybrid"}
 
 
+def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path) -> None:
+    from nas.study import ask, cells_needed, job_of, open_study
+
+    config = _config(study={"trials": 9}, cell_search={"crops": [64]})
+    folder = create(tmp_path)
+    open_study(folder, config)
+    study = open_study(folder, config)  # again, as after a stop: nothing is queued twice
+    jobs = []
+    for _ in range(9):
+        trial = ask(study, config)
+        plan = cells_needed(trial, config)
+        job = job_of(trial, config, _genotypes)
+        jobs.append((plan.id if plan else None, trial.params.get("genotype")))
+        assert job.candidate.family == (plan.family if plan else "unet")
+    names = ("likeliest", "perturbation", "sample-1", "random-1")
+    assert jobs[:8] == [(f"{search}", name) for name in names for search in ("cells-16", "hybrid-64")]
+    assert len(study.trials) == 9
+
+
+def test_no_more_is_queued_than_the_budget_allows(tmp_path: Path) -> None:
+    from nas.study import open_study
+
+    study = open_study(create(tmp_path), _config(study={"trials": 3}, cell_search={"crops": [64]}))
+    assert [t.system_attrs["fixed_params"]["genotype"] for t in study.trials] == [
+        "likeliest",
+        "likeliest",
+        "perturbation",
+    ]
+
+
 def test_a_hybrid_takes_only_encoders_that_give_a_pyramid() -> None:
     config = _config(space={"families": ["hybrid"]})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
