@@ -23,22 +23,25 @@ from trainers.fit import make_accelerator
 
 def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
     """The supernets that a search needs: one for each of its families with cells and class of crops."""
+    return () if config.study.trials <= len(config.fixed) else _possible(config)
+
+
+def _possible(config: SearchConfig) -> tuple[CellPlan, ...]:
     classes: dict[CellFamily, tuple[int, ...]] = {
         "cells": config.cell_search.box_crops,
         "hybrid": config.cell_search.crops,
     }
-    fixed_only = config.study.trials <= len(config.fixed)
     return tuple(
         CellPlan(family=family, crop=crop)
         for family, crops in classes.items()
-        if family in config.space.families and not fixed_only
+        if family in config.space.families
         for crop in crops
     )
 
 
 def plan_for(config: SearchConfig, family: CellFamily, crop: int) -> CellPlan:
     """The supernet whose crops are nearest to a trial's."""
-    fitting = [plan for plan in plans(config) if plan.family == family]
+    fitting = [plan for plan in _possible(config) if plan.family == family]
     return min(fitting, key=lambda plan: (abs(plan.crop - crop), plan.crop))
 
 

@@ -13,7 +13,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.space import SearchSpace
-from trainers.cell_config import CellSearchConfig
+from trainers.cell_config import ALGORITHMS, CellSearchConfig
 from trainers.data.folds import DataConfig
 from trainers.data.phantom import PhantomConfig
 from trainers.evaluate import ScoreConfig
@@ -143,10 +143,19 @@ def _override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             raise InputError(f"--set {key}: {part!r} is a value, not a section")
+    for governed in _GOVERNS.get(key.strip(), ()):
+        section.pop(governed, None)
     if isinstance(value, str) and value.lower() == "none" and _can_be_off(path):
         section.pop(path[-1], None)
     else:
         section[path[-1]] = value
+
+
+# What a name decides goes with it: otherwise the numbers that a preset writes out would win over the name.
+_GOVERNS = {
+    "cell_search.algorithm": frozenset(key for settings in ALGORITHMS.values() for key in settings),
+    "cell_space.level": frozenset(CellSpace.model_fields) - {"nodes", "edges", "levels"},
+}
 
 
 def _can_be_off(path: Sequence[str]) -> bool:
@@ -156,7 +165,8 @@ def _can_be_off(path: Sequence[str]) -> bool:
         model = getattr(model, "model_fields", {}).get(part)
         model = model and model.annotation
     field = getattr(model, "model_fields", {}).get(path[-1])
-    return field is not None and type(None) in get_args(field.annotation)
+    # Where a number is the default, "none" has to be said.
+    return field is not None and field.default is None and type(None) in get_args(field.annotation)
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:

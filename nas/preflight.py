@@ -11,6 +11,7 @@ from search_spaces.candidate import CELLS, Candidate
 from search_spaces.cell_space import check_cell_space
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
+from search_spaces.skeleton import check_width
 from search_spaces.space import pairs, weights_for
 from search_spaces.weights import find_weights
 from trainers.alphas import ESTIMATORS
@@ -77,14 +78,18 @@ def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) 
         return
     check_cell_space(config.cell_space)
     search = config.cell_search
-    for name in (search.estimator, search.weight_paths):
-        if name not in ESTIMATORS:
-            raise unknown_name("estimator", name, ESTIMATORS)
+    if search.weight_paths not in ESTIMATORS:
+        raise unknown_name("weight_paths", search.weight_paths, ESTIMATORS)
+    with_gradient = [name for name in ESTIMATORS if name != "sampled"]
+    if search.estimator not in with_gradient:
+        raise unknown_name("estimator", search.estimator, with_gradient)
+    for width in (search.width, *config.space.cell_widths):
+        check_width(width)
     build_loss(search.loss)
     Augmentation(search.augmentation)
     for plan in needed:
         check_plan(plan, config.cell_space, search)
-        split_for(plan, fold.train, search, lambda _: None)
+        split_for(plan, fold.train, search, config.study.seed, lambda _: None)
         if plan.family == "hybrid":
             candidate = supernet_candidate(plan, search)
             check_buildable(candidate, plan.crop)

@@ -47,15 +47,15 @@ PRUNERS: dict[str, Callable[[StudyConfig, int], optuna.pruners.BasePruner]] = {
 }
 
 
-def make_sampler(config: StudyConfig, trial: int) -> optuna.samplers.BaseSampler:
-    """The trial sampler for one trial.
+def make_sampler(config: StudyConfig, trial: int, part: str = "") -> optuna.samplers.BaseSampler:
+    """The trial sampler for one trial; what is asked in several parts names them, or it would draw the same twice.
 
     Its seed depends on the study's seed and the trial's number alone, so a resumed study suggests what an unbroken
     one would have, and two workers never get the same suggestion. Raises InputError for an unknown name.
     """
     if config.trial_sampler not in SAMPLERS:
         raise unknown_name("trial sampler", config.trial_sampler, SAMPLERS)
-    digest = hashlib.sha256(f"{config.seed}/{trial}".encode()).digest()
+    digest = hashlib.sha256(f"{config.seed}/{trial}{part}".encode()).digest()
     return SAMPLERS[config.trial_sampler](config, int.from_bytes(digest[:4], "big"))
 
 

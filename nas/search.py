@@ -25,6 +25,8 @@ from nas.preflight import preflight
 from nas.protocol import Died, Event, Finished, Progress, Ready, Scored, Searched
 from nas.signals import stop_on_signal
 from nas.study import (
+    FIXED,
+    GIVEN_UP,
     REPEATS,
     ask,
     cells_needed,
@@ -40,6 +42,7 @@ from results.leaderboard import Leaderboard, rank, to_markdown
 from results.record import Job, Outcome, Record, State, read_record
 from results.run_folder import RunFolder
 from results.version import program_version
+from search_spaces.candidate import Family
 from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
@@ -94,7 +97,7 @@ class _Driver:
     trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)
     cells: dict[str, CellPlan] = field(default_factory=dict)  # searches that workers are busy with
     lost: dict[str, int] = field(default_factory=dict)  # how often the worker of a cell search died
-    held: list[Trial] = field(default_factory=list)  # trials that wait for a cell search to end
+    held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
     asked_to_leave: bool = False
     noted: float = field(default_factory=time.monotonic)
@@ -120,7 +123,7 @@ class _Driver:
             self._give_up(trial, plan)
             return
         if plan is not None and not self.folder.cells(plan.id).findings.is_file():
-            self.held.append(trial)
+            self.held.append((trial, plan))
             return
         job = job_of(trial, self.config, self._genotypes)
         place = self.folder.trial(trial.number)
@@ -142,7 +145,18 @@ class _Driver:
         """Close a trial whose cells could not be found: it has no candidate, so no record either."""
         reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
         trial.set_user_attr("reason", f"the cell search {plan.id} failed: {reason}")
+        trial.set_user_attr(GIVEN_UP, True)
         self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _nothing_to_try(self) -> bool:
+        """Whether every family's cells could not be found, so that no trial would have a candidate."""
+        failed: dict[Family, bool] = {plan.family: True for plan in plans(self.config)}
+        for plan in plans(self.config):
+            failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
+        waits = any(
+            t.state == TrialState.WAITING and FIXED in t.user_attrs for t in self.study.get_trials(deepcopy=False)
+        )
+        return not waits and all(failed.get(family, False) for family in self.config.space.families)
 
     def next_cells(self) -> CellPlan | None:
         """A cell search that has neither ended nor begun; they come first, because trials wait for them."""
@@ -182,14 +196,16 @@ class _Driver:
 
     def next_trial(self, waiting: list[Trial]) -> Trial | None:
         """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
-        if self.held and not self.cells:
-            return self.held.pop(0)
+        for number, (trial, plan) in enumerate(self.held):
+            if plan.id not in self.cells:
+                del self.held[number]
+                return trial
         if waiting:
             return waiting.pop(0)
         if len(self.held) > MOST_HELD:
             return None
         if count_candidates(self.study) < self.config.study.trials:
-            return ask(self.study, self.config)
+            return None if self._nothing_to_try() else ask(self.study, self.config)
         if self.held or any(job.repeats is None for _, job in self.trials.values()):
             return None  # who leads is known when all candidates are in
         leader = self._leader_to_repeat()

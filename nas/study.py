@@ -21,7 +21,8 @@ from results.run_folder import RunFolder
 from trainers.cell_run import CellPlan, genotype_names
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
-FOUND = "found"  # user attribute: the genotype that a trial was queued for
+FOUND = "found"  # user attribute: family and kind of genotype that a trial was queued for
+GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
@@ -53,16 +54,18 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
 
 
 def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
-    """Let every genotype that the cell searches are going to find be tried once, as far as the budget reaches.
+    """Let every kind of genotype that is going to be found be tried once in each family, as far as the budget reaches.
 
-    Whatever else belongs to such a trial is the sampler's choice. The searches take turns.
+    Whatever else belongs to such a trial, its crop too, is the sampler's choice. The families take turns.
     """
-    waiting = {t.user_attrs[FOUND] for t in study.get_trials(deepcopy=False) if FOUND in t.user_attrs}
-    pairs = [(plan, name) for name in genotype_names(config.cell_search) for plan in plans(config)]
-    for plan, name in pairs[: max(0, config.study.trials - len(config.fixed))]:
-        if f"{plan.id}/{name}" not in waiting:
-            known = genotype_parameters(config, plan.family, plan.crop, name)
-            study.enqueue_trial(known, user_attrs={FOUND: f"{plan.id}/{name}"})
+    trials = study.get_trials(deepcopy=False)
+    waiting = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs and GIVEN_UP not in t.user_attrs}
+    families = tuple(dict.fromkeys(plan.family for plan in plans(config)))
+    pairs = [(family, name) for name in genotype_names(config.cell_search) for family in families]
+    for family, name in pairs[: max(0, config.study.trials - len(config.fixed))]:
+        if f"{family}/{name}" not in waiting:
+            known = genotype_parameters(config, family, name)
+            study.enqueue_trial(known, user_attrs={FOUND: f"{family}/{name}"})
 
 
 def unfinished(study: optuna.Study) -> list[Trial]:
@@ -72,9 +75,10 @@ def unfinished(study: optuna.Study) -> list[Trial]:
 
 
 def count_candidates(study: optuna.Study) -> int:
-    """Trials asked for so far, without those that only repeat another and those still waiting."""
+    """Trials asked for so far, without those that only repeat another, had no candidate, or still wait."""
     trials = study.get_trials(deepcopy=False)
-    return sum(REPEATS not in t.user_attrs and t.state != TrialState.WAITING for t in trials)
+    uncounted = {REPEATS, GIVEN_UP}
+    return sum(not uncounted & t.user_attrs.keys() and t.state != TrialState.WAITING for t in trials)
 
 
 def ask(study: optuna.Study, config: SearchConfig) -> Trial:
@@ -95,14 +99,14 @@ def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
 
 def cells_needed(trial: Trial, config: SearchConfig) -> CellPlan | None:
     """The cell search whose genotypes a trial is going to choose from; None where it needs none."""
-    _as_then(trial, config)
+    _as_then(trial, config, "/family")
     wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config)
     return None if wanted is None else plan_for(config, *wanted)
 
 
-def _as_then(trial: Trial, config: SearchConfig) -> None:
+def _as_then(trial: Trial, config: SearchConfig, part: str = "") -> None:
     """What a killed driver had not yet asked of the sampler is drawn as it would have been then."""
-    trial.study.sampler = make_sampler(config.study, trial.number)
+    trial.study.sampler = make_sampler(config.study, trial.number, part)
 
 
 def job_of(trial: Trial, config: SearchConfig, genotypes: Genotypes = no_genotypes) -> Job:

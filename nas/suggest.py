@@ -168,13 +168,11 @@ def known_parameters(config: SearchConfig, candidate: Candidate, fit: FitConfig)
     return {name: value for name, (_, value) in _known(config, candidate, fit).items()}
 
 
-def genotype_parameters(config: SearchConfig, family: CellFamily, crop: int, name: str) -> dict[str, Any]:
-    """The parameters that make a trial train one genotype of a cell search, by their names in the study."""
+def genotype_parameters(config: SearchConfig, family: CellFamily, name: str) -> dict[str, Any]:
+    """The parameters that make a trial train one kind of genotype, by their names in the study."""
     parameters: dict[str, Any] = {"genotype": name}
     if len(config.space.families) > 1:
         parameters["family"] = family
-    if family == "cells" and crop in config.space.box_crops:
-        parameters["box_crop"] = crop
     return parameters
 
 

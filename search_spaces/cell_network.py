@@ -17,7 +17,10 @@ Pair = tuple[Tensor, Tensor]  # outputs of the last two cells
 
 
 class SkipJoin(nn.Module):
-    """All encoder maps that reach one decoder level: their sum at its resolution and channels."""
+    """All encoder maps that reach one decoder level: their sum at its resolution and channels.
+
+    Where all connections are closed, the level's own is open. None where no open one has a map.
+    """
 
     def __init__(self, skeleton: Skeleton, target: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -30,19 +33,21 @@ class SkipJoin(nn.Module):
             {str(s): SpatialGate(skeleton.dims, width) for s in sources if "attention" in self.options[s]}
         )
 
-    def forward(self, maps: Sequence[Tensor], path: Path | None, mask: Tensor | None) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], path: Path | None, mask: Tensor | None) -> Tensor | None:
         if path is None:
             opened = {s: tuple(Pick(i) for i in range(len(gates))) for s, gates in self.options.items()}
         else:
             opened = {s: path[f"skip/{s}>{self.target}"] for s in self.options}
-            if all(self.options[s][p.option] == "closed" for s, picks in opened.items() for p in picks):
-                opened[self.target] = (Pick(self.options[self.target].index("identity")),)
+            if all(self.options[s][p.option] == "closed" for s, picks in opened.items() for p in picks if _counts(p)):
+                opened[self.target] = (Pick(1), *opened[self.target])  # the first gate that is not closed
         parts = [
             part if pick.weight is None else part * pick.weight
             for source, picks in opened.items()
             for pick in picks
             if (part := self._value(source, self.options[source][pick.option], maps, mask)) is not None
         ]
+        if not parts:
+            return None  # none of the open connections has a map in this encoder
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
     def _value(self, source: int, gate: str, maps: Sequence[Tensor], mask: Tensor | None) -> Tensor | None:
@@ -51,6 +56,11 @@ class SkipJoin(nn.Module):
         value = masked(self.adapters[str(source)](maps[source]), mask)
         gated: Tensor = self.gates[str(source)](value) if gate == "attention" else value
         return gated
+
+
+def _counts(pick: Pick) -> bool:
+    """Whether a pick adds anything; one that is only compared with another has the value 0."""
+    return pick.weight is None or float(pick.weight.detach()) > 0.0
 
 
 class _Levels(nn.Module):
@@ -165,8 +175,8 @@ class CellDecoder(_Levels):
 
     def _skip(self, level: int, maps: Sequence[Tensor], path: Path | None, mask: Tensor | None) -> Tensor | None:
         name = str(level)
-        skip: Tensor = self.joins[name](maps, path, mask) if name in self.joins else maps[level]
-        if not skip.shape[1]:
+        skip: Tensor | None = self.joins[name](maps, path, mask) if name in self.joins else maps[level]
+        if skip is None or not skip.shape[1]:
             return None  # the encoder has no map at this level
         return self.skip_cells[name](skip, skip, path, mask) if name in self.skip_cells else skip
 

@@ -211,17 +211,17 @@ def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotyp
         depths=tuple(int(picked(f"depth/{level}")[0]) for level in range(levels)),
         widths=tuple(float(picked(f"width/{level}")[0]) for level in range(levels)),
         stem_stride=2 if family == "cells" and picked("stem") == ("2",) else 1,
-        skips=_skips(levels, picked) if space.skips else None,
+        skips=_skips(levels, picked, space.skips[0]) if space.skips else None,
     )
 
 
-def _skips(levels: int, picked: Callable[[str], tuple[str, ...]]) -> tuple[Skip, ...]:
-    """The open connections; where all into a level are closed, its own is open."""
+def _skips(levels: int, picked: Callable[[str], tuple[str, ...]], opened: str) -> tuple[Skip, ...]:
+    """The open connections; where all into a level are closed, its own has the gate `opened`."""
     found = []
     for target in range(levels - 1):
         gates = {source: picked(f"skip/{source}>{target}")[0] for source in range(levels)}
         if set(gates.values()) == {"closed"}:
-            gates[target] = "identity"
+            gates[target] = opened
         for source, gate in gates.items():
             if gate != "closed":
                 found.append(Skip.model_validate({"source": source, "target": target, "gate": gate}))

@@ -8,7 +8,7 @@ from search_spaces.cell_network import CellNetwork
 from search_spaces.cell_space import CellSpace, check_genotype
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
-from search_spaces.skeleton import skeleton_of_genotype, skeleton_of_space
+from search_spaces.skeleton import check_width, skeleton_of_genotype, skeleton_of_space
 from search_spaces.unet import refuse_crop
 
 
@@ -25,7 +25,8 @@ def construct_supernet(space: CellSpace, width: int) -> CellNetwork:
 
 def refuse(candidate: Candidate, crop: int) -> None:
     """Raise InputError for everything that is known without building."""
-    genotype, _ = genotype_and_width(candidate)
+    genotype, width = genotype_and_width(candidate)
+    check_width(width)
     check_genotype(genotype, "cells")
     what, edge = f"a network of cells with {genotype.levels} levels", stride(candidate)
     refuse_crop(f"{what} at crop {crop}", crop, edge, smallest=2 * edge)  # a norm needs more than one voxel

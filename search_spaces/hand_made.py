@@ -37,11 +37,11 @@ def hand_made(name: str, family: CellFamily, levels: int = 4) -> Genotype:
     `levels` is how many the family cells has where the name does not say; hybrid networks have those of their encoder.
     Raises InputError for an unknown name.
     """
-    base, _, number = name.partition("/")
-    if base not in HAND_MADE:
+    base, slash, number = name.partition("/")
+    if base not in HAND_MADE or (slash and not number.isdigit()):
         raise unknown_name("genotype", name, HAND_MADE)
     cells, depth = HAND_MADE[base]
-    levels = HYBRID_LEVELS if family == "hybrid" else int(number) if number.isdigit() else levels
+    levels = HYBRID_LEVELS if family == "hybrid" else int(number) if slash else levels
     return Genotype(
         cells=tuple(CellGenotype(kind=kind, nodes=_nodes(cells, kind)) for kind in KINDS[family]),
         levels=levels,

@@ -11,7 +11,7 @@ from search_spaces.cell_network import HybridNetwork
 from search_spaces.cell_space import CellSpace, check_genotype
 from search_spaces.cells import genotype_and_width
 from search_spaces.errors import InputError
-from search_spaces.skeleton import Skeleton, skeleton_of_genotype, skeleton_of_space
+from search_spaces.skeleton import Skeleton, check_width, skeleton_of_genotype, skeleton_of_space
 from search_spaces.unet import encoder_arguments, published_encoder, refuse_crop, refuse_slices
 
 _STRIDE = 32  # of the encoder's coarsest map
@@ -45,7 +45,8 @@ def _network(candidate: Candidate, crop: int, skeleton: Skeleton, make_edge: Edg
 
 def refuse(candidate: Candidate, crop: int) -> None:
     """Raise InputError for everything that is known without building."""
-    genotype, _ = genotype_and_width(candidate)
+    genotype, width = genotype_and_width(candidate)
+    check_width(width)
     refuse_slices(candidate)
     check_genotype(genotype, "hybrid")
     what = f"encoder {candidate.encoder!r} with a decoder of cells"

@@ -48,14 +48,14 @@ class Zero(nn.Module):
 class Depthwise(nn.Module):
     """One kernel a channel, of `size` voxels along each axis.
 
-    `stored` may be larger: the kernel is then the middle of a larger one that several sizes share (weight
+    `entangle` may give it a larger one, of which it uses the middle, and which several sizes share (weight
     entanglement, as in Sukthanker et al. 2023, arXiv 2312.10440).
     """
 
-    def __init__(self, dims: int, channels: int, size: int, stored: int | None = None) -> None:
+    def __init__(self, dims: int, channels: int, size: int) -> None:
         super().__init__()
         self.size, self.dims = size, dims
-        self.kernel = nn.Parameter(torch.empty(channels, 1, *[stored or size] * dims))
+        self.kernel = nn.Parameter(torch.empty(channels, 1, *[size] * dims))
         nn.init.kaiming_uniform_(self.kernel, a=5**0.5)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.cell_space import KINDS, CellFamily, CellSpace, groups_of, levels_of
+from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype, Group, cell_key, group_of
 
 MOST_CHANNELS = 256  # of a level
-_ROUND_TO = 4  # channels; the grouped convolution needs multiples of it
+WIDTH_STEP = 4  # channels; the grouped convolution needs multiples of it
 Gate = Literal["closed", "identity", "attention"]
 
 
@@ -44,9 +45,17 @@ def channels_of(width: int, levels: int) -> tuple[int, ...]:
     return tuple(min(width * 2**level, max(MOST_CHANNELS, width)) for level in range(levels))
 
 
+def check_width(width: int) -> None:
+    """Raise InputError for a width that the operations of cells cannot have."""
+    if width % WIDTH_STEP:
+        below, above = width // WIDTH_STEP * WIDTH_STEP, (width // WIDTH_STEP + 1) * WIDTH_STEP
+        near = f"{below} or {above}" if below else f"{above}"
+        raise InputError(f"cells of width {width} cannot be built: it is no multiple of {WIDTH_STEP}; set it to {near}")
+
+
 def narrowed(channels: int, share: float) -> int:
     """A share of the channels of a level, in whole groups of a grouped convolution; at least one."""
-    return max(_ROUND_TO, round(channels * share / _ROUND_TO) * _ROUND_TO) if share < 1 else channels
+    return max(WIDTH_STEP, round(channels * share / WIDTH_STEP) * WIDTH_STEP) if share < 1 else channels
 
 
 def skeleton_of_space(space: CellSpace, family: CellFamily, width: int) -> Skeleton:

@@ -15,8 +15,7 @@ _START_NOISE = 1e-3  # standard deviation of the alphas at the start, as in DART
 class Alphas(nn.Module):
     """One logit an option; options that were dropped have probability 0 for good.
 
-    Alphas are float32 on the CPU or beside the network; random numbers come from a generator on the CPU, so that all
-    devices draw the same paths.
+    Alphas are float32 and stay on the CPU, wherever the network is, so that all devices draw the same paths.
     """
 
     def __init__(self, decisions: Sequence[Decision], seed: int) -> None:
@@ -151,8 +150,9 @@ def set_probability(p: Sequence[float], chosen: Sequence[int]) -> float:
 class Decks:
     """Deals options so that those of one decision have been used equally often, but for one (strict fairness).
 
-    A shuffled deck for each decision; a new one when it is used up. Only decisions that a path passes through take a
-    card: operations of an edge that is not there learn nothing. Counts and decks are plain numbers, for checkpoints.
+    A shuffled deck for each decision; a new one when it is used up. Of edges, of which a node takes several at once, so
+    only in the long run: a card that was just dealt from the deck before is passed over. Only decisions that a path
+    passes through take a card: operations of an edge that is not there learn nothing. Counts are plain numbers.
     In the spirit of FairNAS (Chu et al. 2021, arXiv 1907.01845), where all operations of a layer take turns.
     """
 

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
 
 from search_spaces.errors import unknown_name
 
@@ -40,6 +49,9 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "shrink_every": None,
     },
 }
+
+
+_CAN_BE_OFF = ("gradient_clip", "alpha_clip", "shrink_every")
 
 
 class CellSearchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -100,4 +112,10 @@ class CellSearchConfig(BaseModel, frozen=True, extra="forbid"):
         name = values.get("algorithm", "scnas-x")
         if name not in ALGORITHMS:
             raise unknown_name("algorithm", str(name), ALGORITHMS)
-        return {**ALGORITHMS[name], **values}
+        # "none" is written out: a key that is left out means what the algorithm says.
+        off = {key: None for key in _CAN_BE_OFF if values.get(key) == "none"}
+        return {**ALGORITHMS[name], **values, **off}
+
+    @field_serializer(*_CAN_BE_OFF, when_used="json")
+    def _say_none(self, value: Any) -> Any:
+        return "none" if value is None else value

@@ -149,7 +149,7 @@ def _check_edge(name: str, edge: int, stride: int, family: CellFamily) -> None:
 
 
 def split_for(
-    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, on_note: Callable[[str], None]
+    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, on_note: Callable[[str], None]
 ) -> tuple[PatchSampler, PatchSampler]:
     """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
     boxes = plan.family == "cells"
@@ -162,7 +162,7 @@ def split_for(
             slices_out=candidate.slices_out,
             crop=plan.crop,
             vessel_share=config.vessel_share,
-            seed=number,
+            seed=2 * seed + number,
             boxes=boxes,
         )
         for number, side in enumerate(bilevel_split(volumes, gap, on_note))
@@ -189,9 +189,9 @@ def run_cells(
     volumes that do not do, and NonFiniteLoss.
     """
     check_plan(plan, space, config)
-    began, torch_state = time.monotonic(), torch.get_rng_state()
+    began = time.monotonic()
     torch.manual_seed(seed)
-    samplers = split_for(plan, volumes, config, report.on_note)
+    samplers = split_for(plan, volumes, config, seed, report.on_note)
     network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
     costs = _Costs(plan, space, config, accelerator)
     costs.prepare(network.to(accelerator.device), seed, cost_files)
@@ -212,7 +212,6 @@ def run_cells(
     if not finished:
         return None
     chosen = _decode(search, costs, sides, report)
-    torch.set_rng_state(torch_state)
     return CellFindings(
         plan=plan,
         space=space,

@@ -5,7 +5,6 @@ from itertools import combinations
 from math import log
 
 import numpy as np
-import torch
 
 from search_spaces.cell_space import Decision, random_choice
 from trainers.alphas import Alphas, set_probability
@@ -67,8 +66,9 @@ def sample(alphas: Alphas, seed: int) -> Chosen:
     """A choice drawn from the probabilities; never `zero` where there is anything else."""
     rng = np.random.default_rng(seed)
     chosen: Chosen = {}
+    table = alphas.table()
     for key, decision in alphas.decisions.items():
-        p = np.array(alphas.table()[key])
+        p = np.array(table[key])
         if len(decision.options) > 1:
             p = np.where([name == "zero" for name in decision.options], 0.0, p)
         chosen[key] = tuple(sorted(int(o) for o in rng.choice(len(p), decision.picks, replace=False, p=p / p.sum())))
@@ -116,14 +116,11 @@ def _with_edge(context: Chosen, key: str) -> Chosen:
 def random_of_cost(
     decisions: Sequence[Decision], cost_of: Callable[[Chosen], float], target: float, count: int, seed: int
 ) -> list[Chosen]:
-    """Random choices whose cost is nearest to `target`, `count` different ones; none carries `zero` alone."""
+    """Of some hundred random choices the `count` nearest in cost to `target`, all different where there are so many."""
     rng = np.random.default_rng(seed)
-    drawn = [random_choice(decisions, rng) for _ in range(RANDOM_DRAWS)]
+    drawn = list(
+        {str(choice): choice for choice in (random_choice(decisions, rng) for _ in range(RANDOM_DRAWS))}.values()
+    )
+    drawn += drawn[:1] * max(0, count - len(drawn))
     order = sorted(range(len(drawn)), key=lambda i: abs(cost_of(drawn[i]) - target))
     return [drawn[i] for i in order[:count]]
-
-
-@torch.no_grad()
-def count_of_options(alphas: Alphas) -> int:
-    """How many options are left over all decisions."""
-    return sum(int(alphas.is_active(key).sum()) for key in alphas.decisions)

@@ -112,8 +112,76 @@ def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path)
         jobs.append((plan.id if plan else None, trial.params.get("genotype")))
         assert job.candidate.family == (plan.family if plan else "unet")
     names = ("likeliest", "perturbation", "sample-1", "random-1")
-    assert jobs[:8] == [(f"{search}", name) for name in names for search in ("cells-16", "hybrid-64")]
+    assert jobs[:8] == [(search, name) for name in names for search in ("cells-16", "hybrid-64")]
     assert len(study.trials) == 9
+
+
+def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path: Path) -> None:
+    """What is asked before the cells are known must not decide what is asked after it."""
+    from nas.study import ask, cells_needed, job_of, open_study
+
+    config = _config(
+        study={"trials": 200, "random_trials": 200},
+        space={"encoders": ["tu-resnet10t", "tu-mobilenetv3_small_100", "resnet18"], "decoders": ["Unet"]},
+        cell_search={"crops": [64]},
+    )
+    study = open_study(create(tmp_path), config)
+    seen = set()
+    for _ in range(100):
+        trial = ask(study, config)
+        cells_needed(trial, config)
+        candidate = job_of(trial, config, _genotypes).candidate
+        seen.add((candidate.family, candidate.encoder, trial.params.get("genotype")))
+    assert {encoder for family, encoder, _ in seen if family == "unet"} == set(config.space.encoders)
+    for family in ("cells", "hybrid"):
+        assert len({name for found, _, name in seen if found == family}) == 4
+
+
+def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_again(tmp_path: Path) -> None:
+    from optuna.trial import TrialState
+
+    from nas.study import GIVEN_UP, ask, count_candidates, open_study
+
+    config = _config(study={"trials": 4}, cell_search={"crops": [64]})
+    study = open_study(create(tmp_path), config)
+    trial = ask(study, config)
+    assert count_candidates(study) == 1
+    trial.set_user_attr(GIVEN_UP, True)
+    study.tell(trial.number, state=TrialState.FAIL)
+    assert count_candidates(study) == 0
+    again = open_study(create(tmp_path), config)
+    assert [t.user_attrs["found"] for t in again.trials].count("cells/likeliest") == 2
+
+
+def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
+    fixed = [{"name": "f", "candidate": {"slices_in": 3}}]
+    config = parse_config({**VALUES, "study": {"trials": 1}, "fixed": fixed}, "test")
+    assert plans(config) == ()
+    assert plan_for(config, "cells", 16).id == "cells-16"
+
+
+def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
+    from nas.config import read_config, write_config
+
+    off = {"gradient_clip": "none", "alpha_clip": "none", "shrink_every": "none"}
+    config = _config(cell_search=off)
+    assert config.cell_search.shrink_every is config.cell_search.gradient_clip is config.cell_search.alpha_clip is None
+    import tomllib
+
+    assert parse_config(tomllib.loads(write_config(config)), "again") == config
+    changed = read_config("demo", ["cell_search.shrink_every=none"])
+    assert changed.cell_search.shrink_every is None
+
+
+def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_preset() -> None:
+    from nas.config import read_config
+
+    config = read_config("sennet", ["cell_search.algorithm=darts", "cell_space.level=L3"])
+    assert (config.cell_search.estimator, config.cell_search.warm_up) == ("mixture", 0.0)
+    assert config.cell_space.skips == ("identity", "attention")
+    assert config.cell_space.nodes == read_config("sennet").cell_space.nodes
+    steps = read_config("sennet").cell_search.steps
+    assert config.cell_search.steps == steps
 
 
 def test_no_more_is_queued_than_the_budget_allows(tmp_path: Path) -> None:
@@ -155,6 +223,12 @@ def test_a_configuration_with_cells_passes() -> None:
         ({"cell_space": {"same": ["conv3", "conf3"]}}, "unknown operation 'conf3'; did you mean 'conv3'"),
         ({"cell_space": {"up": ["conv3"]}}, "operation 'conv3' is listed under 'up' and belongs under 'same'"),
         ({"cell_search": {"estimator": "two-paths"}}, "unknown estimator 'two-paths'; did you mean 'two-path'"),
+        ({"cell_search": {"estimator": "sampled"}}, "unknown estimator 'sampled'"),
+        (
+            {"cell_search": {"width": 14}},
+            "cells of width 14 cannot be built: it is no multiple of 4; set it to 12 or 16",
+        ),
+        ({"space": {"cell_widths": [6]}}, "cells of width 6 cannot be built: it is no multiple of 4; set it to 4 or 8"),
         ({"cell_search": {"loss": "dise"}}, "unknown loss 'dise'; did you mean 'dice'"),
         ({"cell_search": {"box_slices": 10}}, "box_slices 10 of family 'cells' is no multiple of 4"),
         (

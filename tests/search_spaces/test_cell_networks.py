@@ -21,7 +21,7 @@ from search_spaces.genotype import CellGenotype, Edge, Genotype
 from search_spaces.hand_made import HAND_MADE, hand_made
 from search_spaces.network import build_network, build_supernet, check_buildable, parameters, stride
 from search_spaces.operations import OPERATIONS, DepthToSpace, SpaceToDepth
-from search_spaces.path import plain_path
+from search_spaces.path import Path, Pick, plain_path
 
 FULL = CELL_SPACES["L4"].model_copy(update={"levels": 3, "nodes": 2, "depths": (1, 2)})
 
@@ -276,3 +276,34 @@ def test_an_encoder_without_a_map_at_some_level_makes_a_hybrid_too() -> None:
     tokens = {**values, "encoder": "tu-vit_tiny_patch16_224"}
     with pytest.raises(InputError, match="cells take a pyramid of maps and the encoder gives token maps"):
         check_buildable(Candidate.model_validate(tokens), 64)
+
+
+@pytest.mark.parametrize("gates", [("identity",), ("attention",), ("identity", "attention")])
+@pytest.mark.parametrize("encoder", ["tu-resnet10t", "mit_b0"])  # the second has no map of stride 2
+def test_a_network_works_with_all_skips_closed(encoder: str, gates: tuple[str, ...]) -> None:
+    space = CELL_SPACES["L1"].model_copy(update={"skips": gates, "nodes": 1})
+    choice = random_choice(decisions(space, "hybrid"), np.random.default_rng(0))
+    choice |= {key: (0,) for key in choice if key.startswith("skip/") and ">" in key}
+    genotype = genotype_of(space, "hybrid", choice)
+    candidate = _candidate("hybrid", genotype).model_copy(update={"encoder": encoder})
+    torch.manual_seed(0)
+    supernet, network = build_supernet(space, candidate, 64).eval(), build_network(candidate, 64).eval()
+    inherit(network, supernet, 2)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), supernet(image, plain_path(choice)), rtol=1e-4, atol=1e-4)
+
+
+def test_an_open_skip_that_is_only_compared_does_not_open_a_level() -> None:
+    space = CELL_SPACES["L3"].model_copy(update={"levels": 2, "nodes": 1})
+    choice = random_choice(decisions(space, "cells"), np.random.default_rng(0))
+    choice |= {key: (0,) for key in choice if key.startswith("skip/") and ">" in key}
+    torch.manual_seed(0)
+    supernet = construct_supernet(space, 4)
+    image = torch.randn(1, 8, 8, 8)
+    path = plain_path(choice)
+    compared = {
+        key: (*picks, Pick(1, torch.zeros((), requires_grad=True))) if key.startswith("skip/") and ">" in key else picks
+        for key, picks in path.picks.items()
+    }
+    torch.testing.assert_close(supernet(image, Path(compared)), supernet(image, path))

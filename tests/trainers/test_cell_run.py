@@ -1,0 +1,63 @@
+"""One supernet from volumes to genotypes: stopped anywhere it goes on, and it learns from both sides."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kidneys import tube
+
+from search_spaces.cell_space import CELL_SPACES, CellFamily
+from trainers.cell_config import CellSearchConfig
+from trainers.cell_run import CellFindings, CellPlan, Report, genotype_names, run_cells, split_for
+from trainers.fit import make_accelerator
+
+VOLUMES = (tube("a"), tube("b", seed=1))
+SPACE = CELL_SPACES["L1"].model_copy(update={"levels": 2, "nodes": 1, "same": ("identity", "conv3")})
+CONFIG = CellSearchConfig.model_validate(
+    {
+        "steps": 8,
+        "encoder": "tu-resnet10t",
+        "width": 4,
+        "box_slices": 8,
+        "box_batch_size": 1,
+        "batch_size": 2,
+        "shrink_every": 2,
+        "samples": 1,
+        "randoms": 1,
+        "perturbation_paths": 1,
+    }
+)
+
+
+def _run(plan: CellPlan, folder: Path, costs: Path, stop: int | None = None, seed: int = 3) -> CellFindings | None:
+    lines: list[dict[str, Any]] = []
+    report = Report(lambda phase, done, of, loss: done != stop, lines.append, lambda _: None)
+    accelerator = make_accelerator("float32", "cpu")
+    return run_cells(plan, VOLUMES, SPACE, CONFIG, seed, accelerator, folder, report, [costs], save_every=0.0)
+
+
+@pytest.mark.parametrize("family", ["cells", "hybrid"])
+def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path, family: CellFamily) -> None:
+    plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
+    costs = tmp_path / "costs.json"
+    whole = _run(plan, tmp_path / "whole", costs)
+    for stop in (2, 6):
+        folder = tmp_path / f"broken-{stop}"
+        assert _run(plan, folder, costs, stop) is None
+        assert [path.name for path in folder.glob("step-*")]
+        torch.manual_seed(99)
+        broken = _run(plan, folder, costs)
+        assert whole is not None and broken is not None
+        assert broken.genotypes == whole.genotypes
+        assert broken.probabilities == whole.probabilities
+    assert whole is not None
+    assert tuple(whole.genotypes) == genotype_names(CONFIG)
+
+
+def test_another_seed_sees_other_patches() -> None:
+    plan = CellPlan(family="cells", crop=16)
+    first, second = (split_for(plan, VOLUMES, CONFIG, seed, lambda _: None) for seed in (0, 1))
+    places = [sampler.location(0) for sampler in (*first, *second)]
+    assert len({place.start for place in places}) == 4
+    assert {volume.name for volume in first[0].volumes} != {volume.name for volume in first[1].volumes}
