@@ -183,7 +183,7 @@ def test_the_same_worker_then_trains_and_scores_another(executor: Executor, fold
     assert isinstance(finished, Finished)
     assert (finished.outcome.state, finished.outcome.step) == ("complete", 6)
     assert finished.outcome.score is not None
-    assert {event.trial for event in heard if isinstance(event, Progress)} == {1}
+    assert {event.work for event in heard if isinstance(event, Progress)} == {1}
     assert folder.trial(1).overlay.is_file()
 
 
