@@ -174,11 +174,11 @@ class _Driver:
         executor.start_cells(plan)
 
     def lose_cells(self, identity: str, reason: str) -> None:
-        """The worker of a cell search died: the search goes on from its checkpoint, unless that happens too often."""
+        """The worker of a cell search died: another takes it up from its checkpoint, unless that happens too often."""
         self.lost[identity] = self.lost.get(identity, 0) + 1
         if self.stop.is_set() or self.lost[identity] < ATTEMPTS:
             self.cells.pop(identity)
-            self.view.note(f"cell search {identity}: {reason}; it goes on from its checkpoint")
+            self.view.note(f"cell search {identity}: {reason}; it is taken up again")
         else:
             self.close_cells(identity, "failed", f"{reason}, {ATTEMPTS} times")
 

@@ -15,39 +15,25 @@ from pydantic import (
 
 from search_spaces.errors import unknown_name
 
+_LIKE_DARTS: dict[str, Any] = {
+    "warm_up": 0.0,
+    "optimiser": "sgd",
+    "learning_rate": 0.025,
+    "weight_decay": 3e-4,
+    "alpha_learning_rate": 3e-4,
+    "floor": 0.0,
+    "aux_skip": 0.0,
+    "entropy_weight": 0.0,
+    "cost_weight": 0.0,
+    "shrink_every": None,
+}
 # What the named algorithms set. Of SCNAS (Kim et al. 2019, arXiv 1906.05956) only the principle is public: a stochastic
 # sampling of a relaxed, bi-level search. The numbers under "scnas" are those of DARTS (arXiv 1806.09055) and of GDAS
 # (arXiv 1910.04465), not the paper's.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "scnas-x": {},  # the defaults below
-    "scnas": {
-        "warm_up": 0.0,
-        "estimator": "one-path",
-        "weight_paths": "one-path",
-        "optimiser": "sgd",
-        "learning_rate": 0.025,
-        "weight_decay": 3e-4,
-        "alpha_learning_rate": 3e-4,
-        "floor": 0.0,
-        "aux_skip": 0.0,
-        "entropy_weight": 0.0,
-        "cost_weight": 0.0,
-        "shrink_every": None,
-    },
-    "darts": {
-        "warm_up": 0.0,
-        "estimator": "mixture",
-        "weight_paths": "mixture",
-        "optimiser": "sgd",
-        "learning_rate": 0.025,
-        "weight_decay": 3e-4,
-        "alpha_learning_rate": 3e-4,
-        "floor": 0.0,
-        "aux_skip": 0.0,
-        "entropy_weight": 0.0,
-        "cost_weight": 0.0,
-        "shrink_every": None,
-    },
+    "scnas": {**_LIKE_DARTS, "estimator": "one-path", "weight_paths": "one-path"},
+    "darts": {**_LIKE_DARTS, "estimator": "mixture", "weight_paths": "mixture"},
 }
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import nas
 
 TINY = """
 [study]
@@ -67,17 +68,6 @@ augmentation = "flips"
 [retrain]
 steps = 12
 """
-
-
-def nas(
-    *arguments: str | Path, cache: Path, expect: int = 0, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, "NAS_CACHE": str(cache)}
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +181,7 @@ def test_a_cell_search_that_was_killed_finds_the_genotypes_of_an_unbroken_one(
     deadline = time.monotonic() + 240
     while not list(folder.glob("cells/*/history.jsonl")) and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    if victim == "worker":  # the driver starts another, which goes on from the checkpoint
+    if victim == "worker":  # the driver starts another; a stop with a checkpoint is in trainers/test_cell_run.py
         (worker,) = psutil.Process(driver.pid).children()
         worker.kill()
         assert driver.wait(timeout=400) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import nas
 
 TINY = """
 [study]
@@ -51,17 +52,6 @@ name = "plain"
 candidate = { encoder = "tu-resnet10t", slices_in = 3 }
 fit = { loss = "dice + bce" }
 """
-
-
-def nas(
-    *arguments: str | Path, cache: Path, expect: int = 0, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, "NAS_CACHE": str(cache)}
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
