@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from nas.config import SearchConfig
 from nas.objective import Talk
 from results.cell_picture import draw_alphas, draw_genotype
 from results.curve import append_line
+from results.record import Job
 from results.run_folder import CellsFolder, RunFolder
 from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
@@ -63,6 +65,23 @@ def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
     return {name: found.genotype for name, found in findings.genotypes.items()}
 
 
+def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFindings | None:
+    """What the cell search found that a job's genotype comes from; None where it comes from none."""
+    family, genotype = job.candidate.family, job.candidate.genotype
+    if family == "unet" or family not in config.space.families:
+        return None
+    findings = read_findings(folder.cells(plan_for(config, family, job.fit.crop).id))
+    if findings is None or genotype not in [found.genotype for found in findings.genotypes.values()]:
+        return None
+    return findings
+
+
+def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:
+    """Draw the network of a job, where it is one of cells, with the probabilities of the search that found it."""
+    if job.candidate.genotype is not None:
+        draw_genotype(picture, job.candidate.genotype, job.name, findings_with(folder, config, job))
+
+
 def search_cells(
     plan: CellPlan, fold: Fold, config: SearchConfig, place: CellsFolder, device: str, talk: Talk
 ) -> Literal["complete", "interrupted"]:
@@ -70,6 +89,11 @@ def search_cells(
     place.path.mkdir(parents=True, exist_ok=True)
     before = float(place.seconds.read_text()) if place.seconds.is_file() else 0.0
     began = time.monotonic()
+
+    def mark() -> None:
+        """Note the time this search has taken so far, also for the case that it is killed."""
+        write_atomically(place.seconds, f"{before + time.monotonic() - began:.3f}\n")
+
     report = Report(
         on_step=lambda phase, done, of, loss: talk.progress(phase, done, of, loss) == "go",
         on_history=lambda values: append_line(place.history, values),
@@ -89,9 +113,10 @@ def search_cells(
         place.checkpoints,
         report,
         cost_files=(place.costs, remembered),
+        save_every=config.study.checkpoint_seconds,
+        on_saved=mark,
     )
-    spent = before + time.monotonic() - began
-    write_atomically(place.seconds, f"{spent:.3f}\n")
+    mark()
     if findings is None:
         return "interrupted"
     draw_alphas(place.alphas_picture, place.history, plan.id)
@@ -100,6 +125,6 @@ def search_cells(
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, found.genotype.model_dump_json(indent=2) + "\n")
         draw_genotype(file.with_suffix(".svg"), found.genotype, f"{plan.id}: {name}", findings)
-    whole = findings.model_copy(update={"search_seconds": spent})
+    whole = findings.model_copy(update={"search_seconds": float(place.seconds.read_text())})
     write_atomically(place.findings, whole.model_dump_json(indent=1) + "\n")
     return "complete"

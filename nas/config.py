@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from search_spaces.candidate import Candidate
 from search_spaces.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
@@ -38,6 +38,7 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     leaders: NonNegativeInt = 3  # rows at the top that are trained with several seeds
     seeds: PositiveInt = 3  # trainings of each leader, the first included
     kept_weights: PositiveInt = 5  # rows at the top whose weights stay on disk
+    checkpoint_seconds: NonNegativeFloat = 60.0  # between checkpoints: what a killed worker loses at most
 
 
 class RetrainConfig(BaseModel, frozen=True, extra="forbid"):
@@ -77,11 +78,11 @@ def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConf
 
     Raises InputError with one line that names the file and the key.
     """
-    if str(source) in PRESETS and not Path(source).exists():
+    if str(source) in PRESETS and not Path(source).is_file():
         text, name = files("nas").joinpath("presets", f"{source}.toml").read_text(encoding="utf-8"), f"preset {source}"
     else:
         path = Path(source)
-        if not path.suffix and not path.exists():
+        if not path.suffix and not path.is_file():
             raise unknown_name("preset", str(source), PRESETS)
         try:
             text, name = path.read_text(encoding="utf-8"), str(path)

@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 
 from nas.config import SearchConfig
-from results.cell_picture import draw_genotype
 from results.curve import LossCurve, append_line, draw_curve, read_lines
 from results.overlay import draw_overlay
 from results.record import Job, Outcome, State
@@ -29,7 +28,6 @@ from trainers.reader import InferenceConfig, make_reader
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
-CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
 
     def on_step(step: int, loss: float) -> bool:
         attempt.curve.add(step, loss)
-        if time.monotonic() - attempt.saved > CHECKPOINT_SECONDS:
+        if time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
             attempt.save()
         return attempt.talk.progress("train", step, steps, loss) == "go"
 
@@ -174,8 +172,6 @@ def _finish(attempt: _Attempt) -> Score | None:
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
-    if job.candidate.genotype is not None:
-        draw_genotype(folder.genotype, job.candidate.genotype, job.name)
     if not held_out:
         return None
     predictions = _predict(attempt, held_out, attempt.config.inference)

@@ -41,16 +41,18 @@ def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int,
     for loss in config.space.losses:
         build_loss(loss)
     check_device(config.device)
+    _check_names(config.fit)
     recipes: list[FitConfig] = []
     candidates: list[Candidate] = []
     for fixed in config.fixed[: config.study.trials]:
-        fit = recipe(config, fixed)
-        check_buildable(fixed.candidate, fit.crop, fit.batch_size)
-        recipes.append(fit)
-        candidates.append(fixed.candidate)
-    for fit in (config.fit, *recipes):
-        Augmentation(fit.augmentation)
-        build_loss(fit.loss)
+        fit, candidate = recipe(config, fixed), fixed.candidate
+        check_buildable(candidate, fit.crop, fit.batch_size)
+        _check_names(fit)
+        candidates.append(candidate)
+        if candidate.family == "cells":
+            _check_boxes(config, fold, fit.crop, candidate.slices_in, fit.vessel_share)
+        else:
+            recipes.append(fit)
     if config.study.trials > len(config.fixed):
         most = {"vessel_share": config.space.vessel_share[1]}
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
@@ -99,11 +101,20 @@ def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) 
     for crop in config.space.box_crops:
         for slices in config.space.box_slices:
             check_boxes(crop, slices, config.cell_space)
-            share = config.space.vessel_share[1]
-            PatchSampler(fold.train, slices, slices, crop, share, seed=0, boxes=True)
-            for volume in fold.held_out:
-                usable_axes(volume, config.inference.axes, crop, slices)
-                usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop, slices)
+            _check_boxes(config, fold, crop, slices, config.space.vessel_share[1])
+
+
+def _check_names(fit: FitConfig) -> None:
+    Augmentation(fit.augmentation)
+    build_loss(fit.loss)
+
+
+def _check_boxes(config: SearchConfig, fold: Fold, crop: int, slices: int, vessel_share: float) -> None:
+    """Boxes of this size can be cut from every volume."""
+    PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True)
+    for volume in fold.held_out:
+        usable_axes(volume, config.inference.axes, crop, slices)
+        usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop, slices)
 
 
 def _check_weights(candidates: Sequence[Candidate]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from safetensors.torch import load_file
 
 from nas.best import describe_trial, trial_record
+from nas.cells import draw_cells_of
 from nas.config import SearchConfig, read_config
 from nas.fold import check_same_data, open_fold
 from nas.objective import Answer, Talk, run_job
@@ -109,6 +110,7 @@ def retrain(
     for picture in (work.overlay, work.curve):
         if picture.is_file():
             shutil.move(picture, path / picture.name)
+    draw_cells_of(job, folder, config, path / work.genotype.name)
     shutil.rmtree(work.path)
     return path, record
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from nas.cells import plans, read_findings
+from nas.cells import findings_with, plans, read_findings
 from nas.runs import read_run
 from results.cell_picture import draw_genotype, operation_shares
 from results.export import read_architecture
@@ -36,6 +36,8 @@ class Shown(BaseModel, frozen=True, extra="forbid"):
             for number, edges in enumerate(cell.nodes):
                 into = ", ".join(f"{edge.operation} from {_source(edge.source)}" for edge in edges)
                 lines.append(f"  node {number + 1}: {into}")
+            if cell.shortcut != "none":
+                lines.append(f"  output: input 1 is added ({cell.shortcut} shortcut)")
         return "\n".join([*lines, "", *(f"picture: {path}" for path in self.pictures)])
 
 
@@ -70,8 +72,10 @@ class SearchShown(BaseModel, frozen=True, extra="forbid"):
 def describe_target(run: Path | None, target: str, out: Path | None) -> Shown | SearchShown:
     """Draw what `target` names; see `nas show --help`. Raises InputError where it names nothing with cells."""
     if target.isdigit():
-        _, folder = read_run(run)
-        return _draw(f"trial {target}", _of_job(folder, int(target)), out)
+        config, folder = read_run(run)
+        job = _job(folder, int(target))
+        genotype = _cells_of(job.candidate, f"trial {target}")
+        return _draw(f"trial {target}", genotype, out, findings_with(folder, config, job))
     if Path(target).is_dir():
         candidate = read_architecture(Path(target)).candidate
         return _draw(target, _cells_of(candidate, target), out)
@@ -82,12 +86,12 @@ def describe_target(run: Path | None, target: str, out: Path | None) -> Shown | 
     return _of_search(run, target, out)
 
 
-def _of_job(folder: RunFolder, number: int) -> Genotype:
+def _job(folder: RunFolder, number: int) -> Job:
     file = folder.trial(number).job
     if not file.is_file():
         known = ", ".join(str(n) for n, _ in folder.trial_folders()) or "none"
         raise InputError(f"{folder.path} has no trial {number}; its trials are: {known}")
-    return _cells_of(Job.model_validate_json(file.read_bytes()).candidate, f"trial {number}")
+    return Job.model_validate_json(file.read_bytes())
 
 
 def _cells_of(candidate: Candidate, what: str) -> Genotype:

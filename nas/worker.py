@@ -20,7 +20,7 @@ from typing import IO
 
 from pydantic import BaseModel
 
-from nas.cells import search_cells
+from nas.cells import draw_cells_of, search_cells
 from nas.config import SearchConfig, read_config
 from nas.fold import open_fold
 from nas.objective import Answer as Reply
@@ -100,6 +100,8 @@ def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
         steps = rungs(worker.config.study, job.fit.steps)[:-1]
         place = worker.folder.trial(job.trial)
         outcome = run_job(job, worker.fold, worker.config, place, worker.device, _talk(job.trial, worker), steps)
+        if outcome.state == "complete":
+            draw_cells_of(job, worker.folder, worker.config, place.genotype)
     except Exception as error:
         reason, healthy = _explain(error, worker)
         outcome = Outcome(state="failed", reason=reason)

@@ -75,6 +75,9 @@ def _draw_cell(axis: Any, cell: CellGenotype, probabilities: Mapping[str, float]
             label = edge.operation if p is None else f"{edge.operation} {p:.2f}"
             _arrow(axis, places[edge.source], places[2 + node], colour, label)
         _arrow(axis, places[2 + node], end, _FAINT, "")
+    if cell.shortcut != "none":
+        p = probabilities.get(f"{cell.key}/shortcut={cell.shortcut}")
+        _arrow(axis, places[1], end, _COLOURS["free"], "shortcut" if p is None else f"shortcut {p:.2f}", bend=0.35)
     for source, (x, y) in places.items():
         _dot(axis, x, y, f"in {source}" if source < 2 else str(source - 1))
     _dot(axis, *end, "out")
@@ -84,8 +87,16 @@ def _draw_cell(axis: Any, cell: CellGenotype, probabilities: Mapping[str, float]
     axis.set_axis_off()
 
 
-def _arrow(axis: Any, start: tuple[float, float], end: tuple[float, float], colour: str, label: str) -> None:
-    bend = 0.12 if start[1] <= end[1] else -0.12
+def _arrow(
+    axis: Any,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str,
+    label: str,
+    bend: float | None = None,
+) -> None:
+    if bend is None:
+        bend = 0.12 if start[1] <= end[1] else -0.12
     patch = FancyArrowPatch(
         start,
         end,

@@ -198,6 +198,8 @@ def to_markdown(board: Leaderboard) -> str:
 
 def reading(board: Leaderboard) -> str:
     """How to read the ranking, in a few honest sentences."""
+    if board.best is None:
+        return "No candidate was trained to its end and scored, so there is nothing to rank yet."
     tied = [r for r in board.rows if r.tied_with_best and r.trial != board.best]
     spread = (
         f"Training again with another seed moves a score by {board.seed_deviation:.3f} (standard deviation)."

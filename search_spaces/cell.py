@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.cell_space import RESAMPLING, CellSpace, edge_options
-from search_spaces.genotype import CellKind, Genotype, Group, cell_key
+from search_spaces.genotype import CellKind, Genotype, Group, Shortcut, cell_key
 from search_spaces.operations import OPERATIONS, Resampling, convolution, entangle, interpolate, norm
 from search_spaces.path import Path, blend
 
@@ -109,7 +109,7 @@ class Merge(nn.Module):
 
 
 class Cell(nn.Module):
-    """Two inputs, some nodes that each sum some edges, one output of `channels` channels.
+    """Two inputs, some nodes that each sum some edges, one output of `channels` channels; maybe a shortcut around it.
 
     The inputs are first brought to `channels` channels and to one resolution: `inputs` has channels and the steps of
     halving for each. A mask of 0 and 1 over the channels makes it a narrower cell.
@@ -123,10 +123,12 @@ class Cell(nn.Module):
         inputs: tuple[tuple[int, int], tuple[int, int]],
         channels: int,
         nodes: Mapping[str, int],
+        shortcuts: Mapping[str, tuple[Shortcut, ...]],
         make_edge: EdgeMaker,
     ) -> None:
         super().__init__()
         self.key = cell_key(kind, group)
+        self.shortcuts = shortcuts[self.key]
         self.adapters = nn.ModuleList(Adapter(dims, before, channels, steps) for before, steps in inputs)
         self.edges = nn.ModuleDict()
         self.nodes = nodes[self.key]
@@ -141,7 +143,14 @@ class Cell(nn.Module):
         states = [masked(adapter(image), mask) for adapter, image in zip(self.adapters, (first, second), strict=True)]
         for node in range(self.nodes):
             states.append(masked(self._node(node, states, path), mask))
-        return masked(self.merge(states[2:]), mask)
+        return masked(self._around(self.merge(states[2:]), states[1], path), mask)
+
+    def _around(self, out: Tensor, second: Tensor, path: Path | None) -> Tensor:
+        """The output with the second input added, as the path or the genotype has it (He et al. 2016, 1512.03385)."""
+        picks = None if path is None else path.get(f"{self.key}/shortcut")
+        if picks is None:
+            return out + second if self.shortcuts[0] == "identity" else out
+        return blend(picks, lambda option: out + second if self.shortcuts[option] == "identity" else out)
 
     def _node(self, node: int, states: list[Tensor], path: Path | None) -> Tensor:
         picks = None if path is None else path.get(f"{self.key}/{node}/edges")

@@ -106,18 +106,18 @@ class CellEncoder(_Levels):
 
     def __init__(self, skeleton: Skeleton, make_edge: EdgeMaker) -> None:
         super().__init__(skeleton)
-        widths, dims, nodes = skeleton.channels, skeleton.dims, skeleton.nodes
+        widths, dims, wiring = skeleton.channels, skeleton.dims, (skeleton.nodes, skeleton.shortcuts)
         self.normal, self.reduction = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             group = skeleton.group(level)
             cells = nn.ModuleList()
             for number in range(max(skeleton.depths[level])):
                 finer = (widths[level - 1], 1) if number == 0 and level > 0 else (width, 0)
-                cells.append(Cell("encoder_normal", group, dims, (finer, (width, 0)), width, nodes, make_edge))
+                cells.append(Cell("encoder_normal", group, dims, (finer, (width, 0)), width, *wiring, make_edge))
             self.normal.append(cells)
             if level + 1 < len(widths):
                 inputs = ((width, 0), (width, 0))
-                self.reduction.append(Cell("reduction", group, dims, inputs, widths[level + 1], nodes, make_edge))
+                self.reduction.append(Cell("reduction", group, dims, inputs, widths[level + 1], *wiring, make_edge))
 
     def forward(self, image: Tensor, path: Path | None) -> tuple[list[Tensor], Pair]:
         maps = []
@@ -142,7 +142,7 @@ class CellDecoder(_Levels):
         self, skeleton: Skeleton, channels: Sequence[int], make_edge: EdgeMaker, skip_cells: bool = False
     ) -> None:
         super().__init__(skeleton)
-        widths, dims, nodes = skeleton.channels, skeleton.dims, skeleton.nodes
+        widths, dims, wiring = skeleton.channels, skeleton.dims, (skeleton.nodes, skeleton.shortcuts)
         self.joins, self.skip_cells = nn.ModuleDict(), nn.ModuleDict()
         self.expansion, self.normal = nn.ModuleDict(), nn.ModuleDict()
         bottom = skeleton.levels - 1
@@ -150,17 +150,17 @@ class CellDecoder(_Levels):
         for level in range(bottom - 1, -1, -1):
             group, width, name = skeleton.group(level), widths[level], str(level)
             inputs = ((before[0], 0), (before[1], 0))
-            self.expansion[name] = Cell("expansion", group, dims, inputs, width, nodes, make_edge)
+            self.expansion[name] = Cell("expansion", group, dims, inputs, width, *wiring, make_edge)
             skip = channels[level]
             if skeleton.skips is not None:
                 self.joins[name], skip = SkipJoin(skeleton, level, channels), width
             if skip and skip_cells:
-                self.skip_cells[name] = Cell("skip", group, dims, ((skip, 0), (skip, 0)), width, nodes, make_edge)
+                self.skip_cells[name] = Cell("skip", group, dims, ((skip, 0), (skip, 0)), width, *wiring, make_edge)
                 skip = width
             cells = nn.ModuleList()
             for number in range(max(skeleton.depths[level])):
                 first = (skip or width, 0) if number == 0 else (width, 0)
-                cells.append(Cell("decoder_normal", group, dims, (first, (width, 0)), width, nodes, make_edge))
+                cells.append(Cell("decoder_normal", group, dims, (first, (width, 0)), width, *wiring, make_edge))
             self.normal[name] = cells
             before = [width, width]
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.genotype import CellGenotype, CellKind, Edge, Genotype, Group, Skip, cell_key, group_of
+from search_spaces.genotype import CellGenotype, CellKind, Edge, Genotype, Group, Shortcut, Skip, cell_key, group_of
 from search_spaces.operations import OPERATIONS, Resampling
 
 CellFamily = Literal["cells", "hybrid"]
@@ -40,6 +40,7 @@ class CellSpace(BaseModel, frozen=True, extra="forbid"):
     up: Annotated[tuple[str, ...], Field(min_length=1)]
     nodes: PositiveInt = 3  # of a cell
     edges: PositiveInt = 2  # into each node, of all that could be
+    shortcuts: Annotated[tuple[Shortcut, ...], Field(min_length=1)] = ("none",)  # around cells that keep the resolution
     levels: int = Field(default=4, ge=2)  # resolutions of the family cells
     groups: bool = False  # cells of their own for the top, the middle and the bottom level
     skips: tuple[Literal["identity", "attention"], ...] = ()  # between all levels; empty: each level's own, as in U-Net
@@ -85,18 +86,27 @@ _UP_0 = ("up_linear", "up_transposed", "up_sep_transposed")
 _SAME_1 = ("identity", "conv3", "factor3", "depth3", "depth5", "depth7", "group3", "dil3", "max3", "squeeze", "gate")
 _DOWN_1 = ("down_max", "down_conv3", "down_sep3", "down_shuffle", "down_blur")
 _UP_1 = ("up_linear", "up_transposed", "up_shuffle", "up_linear_depth")
+_AROUND: tuple[Shortcut, ...] = ("none", "identity")
 
 DEFAULT_LEVEL = "L1"
 CELL_SPACES: dict[str, CellSpace] = {
     "scnas": CellSpace(same=("zero", *_SAME_0), down=_DOWN_0, up=_UP_0),
     "L0": CellSpace(same=_SAME_0, down=_DOWN_0, up=_UP_0),
-    "L1": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1),
-    "L2": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, groups=True),
-    "L3": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, groups=True, skips=("identity", "attention")),
+    "L1": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, shortcuts=_AROUND),
+    "L2": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, shortcuts=_AROUND, groups=True),
+    "L3": CellSpace(
+        same=_SAME_1,
+        down=_DOWN_1,
+        up=_UP_1,
+        shortcuts=_AROUND,
+        groups=True,
+        skips=("identity", "attention"),
+    ),
     "L4": CellSpace(
         same=_SAME_1,
         down=_DOWN_1,
         up=_UP_1,
+        shortcuts=_AROUND,
         groups=True,
         skips=("identity", "attention"),
         depths=(1, 2, 3),
@@ -163,6 +173,7 @@ def _decisions(space: CellSpace, family: CellFamily) -> Iterator[Decision]:
                 yield Decision(f"{key}/{node}/edges", sources, min(space.edges, len(sources)))
                 for source in range(node + 2):
                     yield Decision(f"{key}/{node}/{source}", edge_options(space, kind, source))
+            yield Decision(f"{key}/shortcut", shortcut_options(space, kind))
     for target in range(levels - 1) if space.skips else ():
         for source in range(levels):
             yield Decision(f"skip/{source}>{target}", ("closed", *space.skips))
@@ -176,6 +187,11 @@ def _decisions(space: CellSpace, family: CellFamily) -> Iterator[Decision]:
 def edge_options(space: CellSpace, kind: CellKind, source: int) -> tuple[str, ...]:
     """Operations of an edge: from an input of a reduction or an expansion they change the resolution."""
     return space.operations(RESAMPLING[kind] if source < 2 else "same")
+
+
+def shortcut_options(space: CellSpace, kind: CellKind) -> tuple[Shortcut, ...]:
+    """What may go around a cell: nothing where it changes the resolution."""
+    return space.shortcuts if RESAMPLING[kind] == "same" else ("none",)
 
 
 def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotype:
@@ -204,7 +220,10 @@ def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotyp
                     first = next(o for o in edge_options(space, kind, sources[0]) if o != "zero")
                     carrying = [Edge(source=sources[0], operation=first)]
                 nodes.append(tuple(carrying))
-            cells.append(CellGenotype(kind=kind, group=group, nodes=tuple(nodes)))
+            around = picked(f"{key}/shortcut")[0]
+            cells.append(
+                CellGenotype.model_validate({"kind": kind, "group": group, "nodes": tuple(nodes), "shortcut": around})
+            )
     return Genotype(
         cells=tuple(cells),
         levels=levels,

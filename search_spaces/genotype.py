@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveIn
 
 CellKind = Literal["encoder_normal", "reduction", "decoder_normal", "expansion", "skip"]
 Group = Literal["top", "middle", "bottom"]
+Shortcut = Literal["none", "identity"]
 
 
 class Edge(BaseModel, frozen=True, extra="forbid"):
@@ -23,11 +24,18 @@ class CellGenotype(BaseModel, frozen=True, extra="forbid"):
     kind: CellKind
     group: Group | None = None
     nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)
+    shortcut: Shortcut = "none"  # identity: the cell's second input is added to its output
 
     @property
     def key(self) -> str:
         """As in `encoder_normal` or `encoder_normal@top`."""
         return cell_key(self.kind, self.group)
+
+    @model_validator(mode="after")
+    def _shortcut_fits(self) -> "CellGenotype":
+        if self.shortcut != "none" and self.kind in ("reduction", "expansion"):
+            raise ValueError(f"a cell of kind {self.kind} changes the resolution, so that it can have no shortcut")
+        return self
 
     @field_validator("nodes")
     @classmethod
@@ -91,6 +99,10 @@ class Genotype(BaseModel, frozen=True, extra="forbid"):
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def shortcut(self, key: str) -> Shortcut:
+        """What goes around the cells with a key."""
+        return next((cell.shortcut for cell in self.cells if cell.key == key), "none")
 
     @property
     def hash(self) -> str:

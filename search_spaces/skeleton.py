@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.cell_space import KINDS, CellFamily, CellSpace, groups_of, levels_of
+from search_spaces.cell_space import KINDS, CellFamily, CellSpace, groups_of, levels_of, shortcut_options
 from search_spaces.errors import InputError
-from search_spaces.genotype import Genotype, Group, cell_key, group_of
+from search_spaces.genotype import Genotype, Group, Shortcut, cell_key, group_of
 
 MOST_CHANNELS = 256  # of a level
 WIDTH_STEP = 4  # channels; the grouped convolution needs multiples of it
@@ -22,6 +22,7 @@ class Skeleton:
 
     dims: Literal[2, 3]
     nodes: Mapping[str, int]  # of every kind of cell, by its key
+    shortcuts: Mapping[str, tuple[Shortcut, ...]]  # options of every kind of cell, by its key
     channels: tuple[int, ...]  # of every level, the finest first
     groups: bool
     depths: tuple[tuple[int, ...], ...]  # options of every level
@@ -62,13 +63,11 @@ def skeleton_of_space(space: CellSpace, family: CellFamily, width: int) -> Skele
     """The skeleton of a supernet."""
     levels = levels_of(space, family)
     gates: tuple[Gate, ...] = ("closed", *space.skips)
+    kinds = {cell_key(kind, group): kind for kind in KINDS[family] for group in groups_of(kind, levels, space.groups)}
     return Skeleton(
         dims=3 if family == "cells" else 2,
-        nodes={
-            cell_key(kind, group): space.nodes
-            for kind in KINDS[family]
-            for group in groups_of(kind, levels, space.groups)
-        },
+        nodes=dict.fromkeys(kinds, space.nodes),
+        shortcuts={key: shortcut_options(space, kind) for key, kind in kinds.items()},
         channels=channels_of(width, levels),
         groups=space.groups,
         depths=(space.depths,) * levels,
@@ -90,6 +89,7 @@ def skeleton_of_genotype(genotype: Genotype, family: CellFamily, width: int) -> 
     return Skeleton(
         dims=3 if family == "cells" else 2,
         nodes={cell.key: len(cell.nodes) for cell in genotype.cells},
+        shortcuts={cell.key: (cell.shortcut,) for cell in genotype.cells},
         channels=tuple(narrowed(c, share) for c, share in zip(full, genotype.widths, strict=True)),
         groups=any(cell.group is not None for cell in genotype.cells),
         depths=tuple((depth,) for depth in genotype.depths),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from search_spaces.errors import InputError
+from trainers.data.manifest import INSIDE
 from trainers.data.volume import Volume
 
 _LEAST_SHARE = 0.15  # of the vessel voxels, for a side to be worth learning from
@@ -14,11 +15,12 @@ def bilevel_split(
 ) -> tuple[tuple[Volume, ...], tuple[Volume, ...]]:
     """Training volumes for the weights and for the alphas, which share no voxel.
 
-    Different kidneys where each side can have a fair share of the vessels; else different volumes of one kidney; else
-    two slabs of each volume with `gap` slices between them, so that no patch of one side reaches into the other.
-    Raises InputError where even that leaves a side without vessels.
+    Different kidneys where each side can have a fair share of the vessels; else different volumes of one kidney, those
+    that lie inside another one (manifest.INSIDE) on its side; else two slabs of each volume with `gap` slices between
+    them, so that no patch of one side reaches into the other. Of volumes inside each other only the one with the most
+    vessels is cut. Raises InputError where even that leaves a side without vessels.
     """
-    for name, key in (("kidney", lambda v: v.kidney), ("volume", lambda v: v.name)):
+    for name, key in (("kidney", lambda v: v.kidney), ("volume", _place)):
         sides = _halves(volumes, key)
         if sides is not None:
             if name == "volume":
@@ -26,8 +28,10 @@ def bilevel_split(
                     "one kidney alone has most of the vessels: weights and alphas learn from different volumes of it"
                 )
             return sides
-    on_note(f"there is one volume to search on: weights and alphas learn from slabs of it, {gap} slices apart")
-    pairs = [_slabs(volume, gap) for volume in volumes]
+    cut = [max(group, key=lambda v: len(v.vessel_voxels)) for group in _groups(volumes, _place).values()]
+    names = ", ".join(volume.name for volume in cut)
+    on_note(f"weights and alphas learn from slabs of the same volume, {gap} slices apart: of {names}")
+    pairs = [_slabs(volume, gap) for volume in cut]
     sides = tuple(p[0] for p in pairs if p), tuple(p[1] for p in pairs if p)
     if not all(_vessels(side) for side in sides):
         raise InputError(
@@ -41,15 +45,24 @@ def _vessels(volumes: Sequence[Volume]) -> int:
     return sum(len(volume.vessel_voxels) for volume in volumes)
 
 
+def _place(volume: Volume) -> str:
+    """The same for volumes that lie inside each other."""
+    return INSIDE.get(volume.name, volume.name)
+
+
+def _groups(volumes: Sequence[Volume], key: Callable[[Volume], str]) -> dict[str, list[Volume]]:
+    groups: dict[str, list[Volume]] = {}
+    for volume in volumes:
+        groups.setdefault(key(volume), []).append(volume)
+    return groups
+
+
 def _halves(
     volumes: Sequence[Volume], key: Callable[[Volume], str]
 ) -> tuple[tuple[Volume, ...], tuple[Volume, ...]] | None:
     """Two sides of about equally many vessel voxels, groups of one key kept together; the first the larger."""
-    groups: dict[str, list[Volume]] = {}
-    for volume in volumes:
-        groups.setdefault(key(volume), []).append(volume)
     sides: tuple[list[Volume], list[Volume]] = ([], [])
-    for group in sorted(groups.values(), key=lambda g: (-_vessels(g), g[0].name)):
+    for group in sorted(_groups(volumes, key).values(), key=lambda g: (-_vessels(g), g[0].name)):
         sides[_vessels(sides[1]) < _vessels(sides[0])].extend(group)
     if min(_vessels(side) for side in sides) < _LEAST_SHARE * _vessels(volumes) or not all(map(_vessels, sides)):
         return None

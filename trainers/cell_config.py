@@ -86,9 +86,10 @@ class CellSearchConfig(BaseModel, frozen=True, extra="forbid"):
     shrink_below: float = Field(default=0.05, ge=0, lt=0.5)  # of the likeliest: options less likely than that go; ours
 
     # What becomes trials.
-    samples: NonNegativeInt = 2  # genotypes drawn from the alphas
+    perturbations: NonNegativeInt = 2  # genotypes whose every option the supernet does best with
+    perturbation_paths: PositiveInt = 4  # networks, each with a batch of its own, that judge an option
+    samples: NonNegativeInt = 1  # genotypes drawn from the alphas
     randoms: NonNegativeInt = 2  # random genotypes of equal cost, to compare with
-    perturbation_paths: NonNegativeInt = 4  # paths to judge each option by; 0 leaves that decode out
 
     @model_validator(mode="before")
     @classmethod

@@ -1,19 +1,22 @@
 """One supernet from start to end: split, measure, search, decode; what comes out are genotypes to train."""
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, NonNegativeFloat, PositiveInt
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate
-from search_spaces.cell_space import CellFamily, CellSpace, Choice, decisions, genotype_of, levels_of
+from search_spaces.cell_space import CellFamily, CellSpace, Choice, decisions, genotype_of, levels_of, random_choice
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
 from search_spaces.network import build_supernet
@@ -23,20 +26,13 @@ from trainers.bilevel import bilevel_split
 from trainers.cell_config import CellSearchConfig
 from trainers.cell_search import CellSearch, Sides, Stream
 from trainers.checkpoint import write_atomically
-from trainers.costs import (
-    CostTable,
-    EncoderCost,
-    MeasuredCosts,
-    expected_cost,
-    measure,
-    shares_of_choice,
-    shares_of_probabilities,
-)
+from trainers.costs import CostTable, MeasuredCosts, measure
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.decode import likeliest, perturbation, random_of_cost, sample
+from trainers.expected_cost import EncoderCost, ExpectedCost, Stopped
 from trainers.losses import build_loss
 
 _CALIBRATED_ON = 3  # random networks
@@ -67,7 +63,7 @@ class CellFindings(BaseModel, frozen=True, extra="forbid"):
 
     plan: CellPlan
     space: CellSpace
-    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation, sample-1, random-1 ...
+    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation-1, sample-1, random-1 ...
     probabilities: dict[str, list[float]]  # of every decision's options, at the end
     options: dict[str, list[str]]
     search_seconds: float
@@ -84,10 +80,16 @@ class Report:
 
 
 def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
-    """How the genotypes of a search are found; known before it begins, because the study chooses among them."""
-    names = ["likeliest", *(["perturbation"] if config.perturbation_paths else [])]
-    names += [f"sample-{i + 1}" for i in range(config.samples)]
-    return (*names, *(f"random-{i + 1}" for i in range(config.randoms)))
+    """How the genotypes of a search are found; known before it begins, because the study chooses among them.
+
+    The most promising first: where the budget ends early, the others are not trained.
+    """
+
+    def numbered(kind: str, count: int) -> list[str]:
+        return [f"{kind}-{number + 1}" for number in range(count)]
+
+    found = (*numbered("perturbation", config.perturbations), "likeliest", *numbered("sample", config.samples))
+    return (*found, *numbered("random", config.randoms))
 
 
 def supernet_candidate(plan: CellPlan, config: CellSearchConfig) -> Candidate:
@@ -117,10 +119,20 @@ def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accel
         supernet_candidate(plan, config).model_dump_json(),
         (config.batch_size, config.box_batch_size),
         torch.__version__,
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_processor()}, {torch.get_num_threads()}",
+        version("vessel-nas"),
         accelerator.mixed_precision,
     )
     return f"{plan.id}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
+
+
+def _processor() -> str:
+    """The model of the CPU, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
@@ -181,12 +193,13 @@ def run_cells(
     report: Report,
     cost_files: Sequence[Path] = (),
     save_every: float = 60.0,
+    on_saved: Callable[[], None] = lambda: None,
 ) -> CellFindings | None:
     """Search the cells of one supernet; None if it was asked to leave, having written a checkpoint.
 
     Goes on from the newest checkpoint. cost_files: where measured costs are kept; the first that exists is read, so
     that a search repeats though timings never do, and the others are written. Raises InputError for settings and
-    volumes that do not do, and NonFiniteLoss.
+    volumes that do not do, and NonFiniteLoss. save_every: seconds between checkpoints; on_saved is called after each.
     """
     check_plan(plan, space, config)
     began = time.monotonic()
@@ -194,7 +207,11 @@ def run_cells(
     samplers = split_for(plan, volumes, config, seed, report.on_note)
     network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
     costs = _Costs(plan, space, config, accelerator)
-    costs.prepare(network.to(accelerator.device), seed, cost_files)
+    network.to(accelerator.device)
+    try:
+        costs.prepare(network, seed, cost_files, lambda done, of: report.on_step("measure", done, of, None))
+    except Stopped:
+        return None
     sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
     search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
     search.resume(checkpoints)
@@ -204,6 +221,7 @@ def run_cells(
         nonlocal saved
         if time.monotonic() - saved > save_every:
             search.save(checkpoints)
+            on_saved()
             saved = time.monotonic()
         return report.on_step("search", step, config.steps, loss)
 
@@ -212,6 +230,8 @@ def run_cells(
     if not finished:
         return None
     chosen = _decode(search, costs, sides, report)
+    if chosen is None:
+        return None
     return CellFindings(
         plan=plan,
         space=space,
@@ -233,40 +253,57 @@ def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> 
     return batches
 
 
-def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -> dict[str, Choice]:
-    """All genotypes that become trials, by name."""
+def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -> dict[str, Choice] | None:
+    """All genotypes that become trials, by name; None if it was asked to leave."""
     config, alphas, seed = search.config, search.alphas, search.seed
     chosen: dict[str, Choice] = {"likeliest": likeliest(alphas)}
-    if config.perturbation_paths:
-        chosen["perturbation"] = perturbation(
-            alphas, _loss_on_one_batch(search, sides), config.perturbation_paths, seed
+    for number in range(config.perturbations):
+        found = perturbation(
+            alphas,
+            _judge(search, sides, number),
+            config.perturbation_paths,
+            seed + 1000 * number,
+            lambda done, of, before=number: report.on_step(  # type: ignore[misc]
+                "decode", before * of + done, config.perturbations * of, None
+            ),
         )
+        if found is None:
+            return None
+        chosen[f"perturbation-{number + 1}"] = found
     for number in range(config.samples):
         tries = (sample(alphas, seed + 1000 * number + t) for t in range(20))
         chosen[f"sample-{number + 1}"] = next(
             (c for c in tries if costs.genotype(c) not in [costs.genotype(k) for k in chosen.values()]),
             sample(alphas, seed + 1000 * number),
         )
-    target = costs.of_choice(chosen["likeliest"])[0]
-    drawn = random_of_cost(
-        list(alphas.decisions.values()), lambda c: costs.of_choice(c)[0], target, config.randoms, seed
-    )
+
+    def seconds(choice: Choice) -> float:
+        return costs.expected.of_choice(choice)[0]
+
+    known = list(alphas.decisions.values())
+    drawn = random_of_cost(known, seconds, seconds(chosen["likeliest"]), config.randoms, seed)
     for number, choice in enumerate(drawn):
         chosen[f"random-{number + 1}"] = choice
     report.on_step("decode", 1, 1, None)
-    return chosen
+    return {name: chosen[name] for name in genotype_names(config)}
 
 
-def _loss_on_one_batch(search: CellSearch, sides: Sides) -> Callable[[Choice], float]:
-    """The loss of a sub-network with the supernet's weights, on one batch that no weight was trained on."""
-    images, labels = next(sides.alphas(0))
-    device = next(search.network.parameters()).device
-    images, labels = images.to(device), labels.to(device)
-    loss = build_loss(search.config.loss).to(device)
+def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int], float]:
+    """The loss of a sub-network with the supernet's weights, on one of a few batches that no weight was trained on.
+
+    Every turn has batches of its own.
+    """
+    paths, accelerator = search.config.perturbation_paths, search.accelerator
+    stream = sides.alphas(turn * paths)
+    batches = [search.on_device(next(stream)) for _ in range(paths)]
+    loss = build_loss(search.config.loss).to(accelerator.device)
 
     @torch.no_grad()
-    def value(choice: Choice) -> float:
-        return float(loss(search.network(images, plain_path(choice)).float(), labels.float()))
+    def value(choice: Choice, number: int) -> float:
+        images, labels = batches[number]
+        with accelerator.autocast():
+            logits = search.network(images, plain_path(choice))
+        return float(loss(logits.float(), labels.float()))
 
     return value
 
@@ -280,27 +317,26 @@ class _Costs:
     config: CellSearchConfig
     accelerator: Accelerator
 
-    def prepare(self, network: nn.Module, seed: int, files: Sequence[Path]) -> None:
+    def prepare(
+        self, network: nn.Module, seed: int, files: Sequence[Path], on_part: Callable[[int, int], bool]
+    ) -> None:
         """Measure every part, scaled so that they add up to whole networks; or read all this from a file."""
         config, boxes = self.config, self.plan.family == "cells"
         plane = (self.plan.crop, self.plan.crop)
         batch = config.box_batch_size if boxes else config.batch_size
-        self.table = CostTable(self.accelerator, batch, (config.box_slices, *plane) if boxes else plane)
-        self.encoder: EncoderCost | None = None
         shape = (batch, config.box_slices if boxes else config.slices_in, *plane)
-        known = next((MeasuredCosts.model_validate_json(file.read_bytes()) for file in files if file.is_file()), None)
-        if known is not None:
-            self.table.entries, self.table.factor = dict(known.entries), known.factor
+        known = next((_read_costs(file) for file in files if file.is_file()), None)
+        box = (config.box_slices, *plane) if boxes else plane
+        table = CostTable(self.accelerator, batch, box, dict(known.entries) if known else {})
+        encoder = None
         if not boxes:
-            encoder: Any = network.encoder
-            stored = None if known is None else known.encoder
-            cost = stored or measure(_Summed(encoder), shape, self.accelerator)
-            self.encoder = EncoderCost(cost, tuple(encoder.out_channels))
-        if known is None:
-            self.table.factor = self._calibrate(network, shape, seed)
-            self.of_alphas(Alphas(decisions(self.space, self.plan.family), seed))  # measures every part that is left
+            whole: Any = network.encoder
+            cost = (known and known.encoder) or measure(_Summed(whole), shape, self.accelerator)
+            encoder = EncoderCost(cost, tuple(whole.out_channels))
+        self.expected = ExpectedCost(self.space, self.plan.family, config.width, table, encoder, on_part)
+        self.expected.factor = known.factor if known else self._calibrate(network, shape, seed)
         found = MeasuredCosts(
-            entries=self.table.entries, factor=self.table.factor, encoder=self.encoder.cost if self.encoder else None
+            entries=table.entries, factor=self.expected.factor, encoder=encoder.cost if encoder else None
         )
         for file in files:
             if not file.is_file():
@@ -308,37 +344,31 @@ class _Costs:
                 write_atomically(file, found.model_dump_json(indent=1) + "\n")
 
     def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
-        import numpy as np
-
-        from search_spaces.cell_space import random_choice
-
+        """Seconds of whole networks over the sum of their parts, the median of a few."""
         rng = np.random.default_rng(seed)
         ratios = []
         for _ in range(_CALIBRATED_ON):
             choice = random_choice(decisions(self.space, self.plan.family), rng)
             whole = measure(_SubNet(network, choice), shape, self.accelerator, repeats=3)
-            ratios.append(whole.seconds / self.of_choice(choice)[0])
+            ratios.append(whole.seconds / self.expected.of_choice(choice)[0])
         return sorted(ratios)[_CALIBRATED_ON // 2]
 
     def of_alphas(self, alphas: Alphas) -> Tensor:
-        picks = {key: decision.picks for key, decision in alphas.decisions.items()}
-        probabilities = {key: alphas.probabilities(key) for key in alphas.decisions}
-        shares = shares_of_probabilities(probabilities, picks)
-        return expected_cost(self.space, self.plan.family, self.config.width, self.table, shares, self.encoder)[0]
-
-    def of_choice(self, choice: Choice) -> tuple[float, float]:
-        shares = shares_of_choice(self.space, self.plan.family, choice)
-        seconds, memory = expected_cost(
-            self.space, self.plan.family, self.config.width, self.table, shares, self.encoder
-        )
-        return float(seconds), float(memory)
+        return self.expected.of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions})[0]
 
     def genotype(self, choice: Choice) -> Genotype:
         return genotype_of(self.space, self.plan.family, choice)
 
     def found(self, choice: Choice) -> FoundGenotype:
-        seconds, memory = self.of_choice(choice)
+        seconds, memory = self.expected.of_choice(choice)
         return FoundGenotype(genotype=self.genotype(choice), seconds=seconds, memory_bytes=memory)
+
+
+def _read_costs(file: Path) -> MeasuredCosts:
+    try:
+        return MeasuredCosts.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{file} is damaged, or of another version; delete it to measure again") from error
 
 
 class _Summed(nn.Module):

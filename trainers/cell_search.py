@@ -19,7 +19,9 @@ from trainers.checkpoint import (
     load_weights,
     optimiser_tensors,
     restore_optimiser,
+    restore_surroundings,
     save_checkpoint,
+    surroundings,
 )
 from trainers.fit import to_device
 from trainers.losses import build_loss
@@ -61,7 +63,7 @@ class CellSearch:
         self.network, self._layout = to_device(network, accelerator.device)
         self.alphas = Alphas(decisions, seed)
         self._decks = Decks(self.alphas.decisions, seed)
-        self._accelerator, self._cost = accelerator, cost
+        self.accelerator, self._cost = accelerator, cost
         self._loss = build_loss(config.loss).to(accelerator.device)
         self._sides = sides
         self._streams: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
@@ -126,8 +128,12 @@ class CellSearch:
         if side not in self._streams:
             number = self.step if side == "weights" else self._alpha_steps_done()
             self._streams[side] = getattr(self._sides, side)(number)
-        images, labels = next(self._streams[side])
-        device = self._accelerator.device
+        return self.on_device(next(self._streams[side]))
+
+    def on_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Images and labels where the network is, in its memory layout."""
+        images, labels = batch
+        device = self.accelerator.device
         return images.to(device, non_blocking=True, memory_format=self._layout), labels.to(device, non_blocking=True)
 
     def _alpha_steps_done(self) -> int:
@@ -140,14 +146,14 @@ class CellSearch:
             path = _without_gradient(self.path(self.config.weight_paths, purpose=0))
         images, labels = self._batch("weights")
         clip = self.config.gradient_clip
-        loss = optimiser_step(self.network, self._loss, images, labels, self._optimiser, self._accelerator, clip, path)
+        loss = optimiser_step(self.network, self._loss, images, labels, self._optimiser, self.accelerator, clip, path)
         self._schedule.step()
         return loss
 
     def _alpha_step(self) -> float:
         """One step of the alphas; the weights stay as they are (first order)."""
         images, labels = self._batch("alphas")
-        with self._accelerator.autocast():
+        with self.accelerator.autocast():
             logits = self.network(images, self.path(self.config.estimator, purpose=1))
         loss = self._loss(logits.float(), labels.float())
         value = float(loss.detach())
@@ -158,9 +164,15 @@ class CellSearch:
             over = torch.log(self._cost(self.alphas) / self._budget).clamp(min=0)
             total = total + self.config.cost_weight * over
         parameters = list(self.alphas.parameters())
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        # float16 would lose small gradients on their way through the network.
+        scale = 1.0 if self.accelerator.scaler is None else float(self.accelerator.scaler.get_scale())
+        gradients = torch.autograd.grad(scale * total, parameters, allow_unused=True)
+        if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            if self.accelerator.scaler is not None:
+                return value  # too large a scale: the weight step makes it smaller
+            raise NonFiniteLoss("a gradient of the alphas is not finite")
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient / scale
         if self.config.alpha_clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.config.alpha_clip)
         self._alpha_optimiser.step()
@@ -211,20 +223,18 @@ class CellSearch:
 
     def save(self, folder: FilePath) -> None:
         """Write a checkpoint from which `resume` goes on as if nothing had happened."""
+        around, state = surroundings(self._schedule, self.accelerator)
         tensors = {
             **{f"network.{k}": v for k, v in self.network.state_dict().items()},
             **{f"alphas.{k}": v for k, v in self.alphas.state_dict().items()},
-            "random.cpu": torch.get_rng_state(),
+            **around,
         }
         groups = {}
         for name, optimiser in (("weights", self._optimiser), ("alphas", self._alpha_optimiser)):
             values, groups[name] = optimiser_tensors(optimiser)
             tensors |= {f"{name}-{key}": value for key, value in values.items()}
-        if self._accelerator.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        state = {
+        state |= {
             "groups": groups,
-            "schedule": {k: v for k, v in self._schedule.state_dict().items() if k in ("last_epoch", "_step_count")},
             "dealt": self._decks.dealt,
             "before": self._before,
             "settled": self._settled,
@@ -243,10 +253,7 @@ class CellSearch:
         for name, optimiser in (("weights", self._optimiser), ("alphas", self._alpha_optimiser)):
             own = {k.removeprefix(f"{name}-"): v for k, v in tensors.items() if k.startswith(f"{name}-")}
             restore_optimiser(optimiser, own, state["groups"][name])
-        self._schedule.load_state_dict({**self._schedule.state_dict(), **state["schedule"]})
-        torch.set_rng_state(tensors["random.cpu"])
-        if self._accelerator.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        restore_surroundings(self._schedule, self.accelerator, tensors, state)
         self._decks.dealt = state["dealt"]
         self._before, self._settled, self._budget = state["before"], state["settled"], state["budget"]
         self.step = int(state["step"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -110,6 +111,36 @@ def restore_optimiser(
     for group in groups:  # JSON has turned the tuples (betas) into lists
         group.update({key: tuple(value) for key, value in group.items() if key == "betas"})
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def surroundings(
+    schedule: torch.optim.lr_scheduler.LRScheduler, accelerator: Accelerator
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What a training has beside networks and optimisers, as tensors and plain values.
+
+    Random states, the place in the schedule, and the loss scale of float16.
+    """
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    place = {key: value for key, value in schedule.state_dict().items() if key in ("last_epoch", "_step_count")}
+    scaler = accelerator.scaler
+    return tensors, {"schedule": place, "scaler": None if scaler is None else scaler.state_dict()}
+
+
+def restore_surroundings(
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    accelerator: Accelerator,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+) -> None:
+    """The reverse of `surroundings`."""
+    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if accelerator.device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    if state["scaler"] is not None and accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(state["scaler"])
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:

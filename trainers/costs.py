@@ -1,8 +1,8 @@
-"""What a network of cells costs, added up from a measured table of its parts."""
+"""A measured table of what the parts of networks cost on this machine."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,20 +11,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from search_spaces.cell import Adapter, Merge
-from search_spaces.cell_network import Head
-from search_spaces.cell_space import (
-    KINDS,
-    RESAMPLING,
-    CellFamily,
-    CellSpace,
-    Choice,
-    decisions,
-    edge_options,
-    levels_of,
-)
-from search_spaces.genotype import CellKind, cell_key
-from search_spaces.operations import OPERATIONS, convolution, norm
-from search_spaces.skeleton import Skeleton, narrowed, skeleton_of_space
+from search_spaces.operations import OPERATIONS
+from trainers.fit import to_device
 
 REPEATS = 5  # timings of a part, of which the median counts
 
@@ -55,7 +43,6 @@ class CostTable:
     batch: int
     box: tuple[int, ...]
     entries: dict[str, Cost] = field(default_factory=dict)
-    factor: float = 1.0  # whole networks over the sum of their parts, from `calibrate`
 
     @property
     def dims(self) -> int:
@@ -106,8 +93,11 @@ def _operation(name: str, table: CostTable, channels: int) -> nn.Module:
 def measure(module: nn.Module, shape: tuple[int, ...], accelerator: Accelerator, repeats: int = REPEATS) -> Cost:
     """Median seconds of a forward and backward pass on an input of this shape, and what autograd keeps for it."""
     device = accelerator.device
-    module = module.to(device).train()
-    image = torch.randn(shape, device=device, requires_grad=True)
+    module, layout = to_device(module, device)
+    if device.type == "cuda" and len(shape) == 5:
+        layout = torch.channels_last_3d  # a part of a network, inside which boxes have channels
+    module.train()
+    image = torch.randn(shape, device=device).to(memory_format=layout).requires_grad_()
     seconds, saved = [], dict[int, int]()
 
     def keep(tensor: Tensor) -> Tensor:
@@ -140,165 +130,3 @@ def _pass(module: nn.Module, image: Tensor, accelerator: Accelerator) -> None:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@dataclass(frozen=True)
-class EncoderCost:
-    """Of a hybrid network's encoder, with the channels of its maps by level (0: it has none there)."""
-
-    cost: Cost
-    channels: Sequence[int]
-
-
-Number = Tensor | float
-Shares = Callable[[str], Sequence[Number]]  # a decision -> how far each option is taken, 0 to 1
-
-
-@dataclass(frozen=True)
-class _Bill:
-    """Everything that `expected_cost` needs to know at once."""
-
-    space: CellSpace
-    family: CellFamily
-    skeleton: Skeleton
-    table: CostTable
-    shares: Shares
-    maps: Sequence[int]  # channels of the encoder's maps, by level
-
-    def channels(self, level: int, width: float) -> int:
-        return narrowed(self.skeleton.channels[level], width)
-
-
-def shares_of_choice(space: CellSpace, family: CellFamily, choice: Choice) -> Shares:
-    """1 for every option of a choice, 0 for the others."""
-    known = {decision.key: len(decision.options) for decision in decisions(space, family)}
-
-    def shares(key: str) -> Sequence[Number]:
-        if key not in known:
-            return []
-        return [float(option in choice[key]) for option in range(known[key])]
-
-    return shares
-
-
-def expected_cost(
-    space: CellSpace,
-    family: CellFamily,
-    width: int,
-    table: CostTable,
-    shares: Shares,
-    encoder: EncoderCost | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Seconds and bytes of a network drawn from a supernet's probabilities; differentiable in the shares.
-
-    shares: of an `edges` decision the probability that each edge is there, of others that of each option; an empty list
-    where nothing is decided. encoder: of a hybrid network.
-    """
-    skeleton = skeleton_of_space(space, family, width)
-    bill = _Bill(space, family, skeleton, table, shares, skeleton.channels if encoder is None else encoder.channels)
-    seconds, memory = torch.zeros(()), torch.zeros(())
-    if encoder is not None:
-        seconds, memory = seconds + encoder.cost.seconds, memory + encoder.cost.memory_bytes
-    for weight, cost in _parts(bill):
-        seconds = seconds + weight * cost.seconds
-        memory = memory + weight * cost.memory_bytes
-    return seconds * table.factor, memory
-
-
-def _parts(bill: _Bill) -> Iterator[tuple[Number, Cost]]:
-    """Every part with the share of networks that have it."""
-    strides = bill.skeleton.stem_strides
-    stem = bill.shares("stem") or [1.0] * len(strides)
-    dims, top = bill.table.dims, bill.skeleton.channels[0]
-    for stride, share in zip(strides, stem, strict=True):
-        halved = stride - 1
-        if bill.family == "cells":
-            yield share, bill.table.part(f"stem{stride}/{top}", 1, 0, lambda s=stride: _stem(top, s))  # type: ignore[misc]
-        yield share, bill.table.part("head", top, halved, lambda: Head(dims, top, 1))
-        for weight, cost in _cells(bill, halved):
-            yield share * weight, cost
-        for weight, cost in _skips(bill, halved):
-            yield share * weight, cost
-
-
-def _stem(channels: int, stride: int) -> nn.Module:
-    return nn.Sequential(
-        convolution(3)(1, channels, 3, stride=stride, padding=1, bias=False), norm(3, channels, affine=True)
-    )
-
-
-def _cells(bill: _Bill, halved: int) -> Iterator[tuple[Number, Cost]]:
-    levels = levels_of(bill.space, bill.family)
-    for kind in KINDS[bill.family]:
-        for level in range(levels if kind == "encoder_normal" else levels - 1):
-            at = level + 1 if kind == "reduction" else level  # the level whose channels it has
-            normal = kind in ("encoder_normal", "decoder_normal")
-            depths = bill.shares(f"depth/{level}") if normal else []
-            for number in range(max(bill.space.depths) if normal else 1):
-                there: Number = 1.0
-                if depths:
-                    there = sum(s for s, depth in zip(depths, bill.space.depths, strict=True) if depth > number)
-                widths = bill.shares(f"width/{at}") or [1.0]
-                for share, width in zip(widths, bill.space.widths, strict=True):
-                    for weight, cost in _cell(bill, kind, level, bill.channels(at, width), number, halved):
-                        yield there * share * weight, cost
-
-
-def _cell(
-    bill: _Bill, kind: CellKind, level: int, channels: int, number: int, halved: int
-) -> Iterator[tuple[Number, Cost]]:
-    """The parts of one cell, whose inputs lie `inside` halvings below the box and its output `outside`."""
-    table, widths = bill.table, bill.skeleton.channels
-    key = cell_key(kind, bill.skeleton.group(level))
-    inside = level + halved + (1 if kind == "expansion" else 0)
-    outside = level + halved + (1 if kind == "reduction" else 0)
-    before = widths[level]
-    if kind == "expansion":
-        before = bill.maps[-1] if level + 2 == len(widths) else widths[level + 1]
-    elif kind == "skip" and bill.skeleton.skips is None:
-        before = bill.maps[level]
-    if not before:
-        return  # the encoder has no map at this level
-    if kind == "encoder_normal" and number == 0 and level:
-        yield 1.0, table.adapter(widths[level - 1], channels, 1, inside - 1)
-    else:
-        yield 1.0, table.adapter(before, channels, 0, inside)
-    yield 1.0, table.adapter(before, channels, 0, inside)
-    yield 1.0, table.merge(bill.skeleton.nodes[key], channels, outside)
-    for node in range(bill.space.nodes):
-        edges = bill.shares(f"{key}/{node}/edges") or [1.0] * (node + 2)
-        for source, there in enumerate(edges):
-            options = edge_options(bill.space, kind, source)
-            shares = bill.shares(f"{key}/{node}/{source}") or [1.0]
-            place = inside if RESAMPLING[kind] == "same" or source < 2 else outside
-            for share, name in zip(shares, options, strict=True):
-                yield there * share, table.operation(name, channels, place)
-
-
-def _skips(bill: _Bill, halved: int) -> Iterator[tuple[Number, Cost]]:
-    if bill.skeleton.skips is None:
-        return
-    for target, gates in enumerate(bill.skeleton.skips):
-        width = bill.skeleton.channels[target]
-        for source, options in gates.items():
-            shares = bill.shares(f"skip/{source}>{target}")
-            for share, gate in zip(shares, options, strict=True):
-                if gate == "closed":
-                    continue
-                before = bill.maps[source]
-                if not before:
-                    continue
-                yield share, bill.table.adapter(before, width, target - source, source + halved)
-                if gate == "attention":
-                    yield share, bill.table.operation("gate", width, target + halved)
-
-
-def shares_of_probabilities(probabilities: Mapping[str, Tensor], picks: Mapping[str, int]) -> Shares:
-    """Shares from the probabilities of a supernet; an edge is there with about its probability times the picks."""
-
-    def shares(key: str) -> Sequence[Number]:
-        if key not in probabilities:
-            return []
-        return list((probabilities[key] * picks[key]).clamp(max=1.0))
-
-    return shares

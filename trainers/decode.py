@@ -75,11 +75,19 @@ def sample(alphas: Alphas, seed: int) -> Chosen:
     return chosen
 
 
-def perturbation(alphas: Alphas, loss_of: Callable[[Chosen], float], paths: int, seed: int) -> Chosen:
+def perturbation(
+    alphas: Alphas,
+    loss_of: Callable[[Chosen, int], float],
+    paths: int,
+    seed: int,
+    on_decision: Callable[[int, int], bool] = lambda _done, _of: True,
+) -> Chosen | None:
     """The choice whose every option is the one that the supernet does best with.
 
     Decision by decision, in random order: each option in turn is put into the same few networks, drawn from the alphas
-    for everything not yet decided, and the option with the lowest mean loss stays. (DARTS-PT, Wang et al. 2021, arXiv
+    for everything not yet decided, and the option with the lowest mean loss stays. loss_of(network, number) may judge
+    each of the few on a batch of its own: all options meet the same ones. on_decision(done, of) answers whether to go
+    on; None where it said no. (DARTS-PT, Wang et al. 2021, arXiv
     2108.04392, removes options from a mixture instead; a supernet that was trained path by path has never been one.)
     Operations come before edges. Options that the search dropped, and `zero`, are not tried.
     """
@@ -88,14 +96,19 @@ def perturbation(alphas: Alphas, loss_of: Callable[[Chosen], float], paths: int,
     keys = [key for key in alphas.decisions if not key.endswith("/edges")]
     edges = [key for key in alphas.decisions if key.endswith("/edges")]
     order = [*rng.permutation(keys), *rng.permutation(edges)] if keys else list(rng.permutation(edges))
-    for key in map(str, order):
+    for done, key in enumerate(map(str, order)):
+        if not on_decision(done, len(order)):
+            return None
         decision = alphas.decisions[key]
         active = alphas.is_active(key).tolist()
         options = [o for o in range(len(decision.options)) if active[o] and decision.options[o] != "zero"]
         sets = list(combinations(options, decision.picks)) or [tuple(range(decision.picks))]
         if len(sets) > 1:
             users = [_with_edge(context, key) for context in contexts]
-            losses = [np.mean([loss_of({**context, key: picked}) for context in users]) for picked in sets]
+            losses = [
+                np.mean([loss_of({**context, key: picked}, number) for number, context in enumerate(users)])
+                for picked in sets
+            ]
             best = sets[int(np.argmin(losses))]
         else:
             best = sets[0]

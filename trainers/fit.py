@@ -18,7 +18,9 @@ from trainers.checkpoint import (
     load_weights,
     optimiser_tensors,
     restore_optimiser,
+    restore_surroundings,
     save_checkpoint,
+    surroundings,
 )
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
@@ -166,21 +168,14 @@ class Fit:
         """Write a checkpoint from which `resume` goes on as if nothing had happened."""
         optimiser_state, groups = optimiser_tensors(self._optimiser)
         network = self._accelerator.unwrap_model(self.network)
+        around, state = surroundings(self._schedule, self._accelerator)
         tensors = {
             **{f"network.{k}": v for k, v in network.state_dict().items()},
             **{f"average.{k}": v for k, v in self._average.state_dict().items()},
             **optimiser_state,
-            "random.cpu": torch.get_rng_state(),
+            **around,
         }
-        if self._accelerator.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        scaler = self._accelerator.scaler
-        state = {
-            "groups": groups,
-            "schedule": {k: v for k, v in self._schedule.state_dict().items() if k in ("last_epoch", "_step_count")},
-            "scaler": scaler.state_dict() if scaler is not None else None,
-        }
-        save_checkpoint(folder, self.step, tensors, state)
+        save_checkpoint(folder, self.step, tensors, {"groups": groups, **state})
 
     def resume(self, folder: Path) -> bool:
         """Go on from the newest checkpoint below `folder`; False where there is none."""
@@ -191,12 +186,7 @@ class Fit:
         load_weights(self._accelerator.unwrap_model(self.network), tensors, "network.")
         load_weights(self._average, tensors, "average.")
         restore_optimiser(self._optimiser, tensors, state["groups"])
-        self._schedule.load_state_dict({**self._schedule.state_dict(), **state["schedule"]})
-        torch.set_rng_state(tensors["random.cpu"])
-        if self._accelerator.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        if state["scaler"] is not None and self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict(state["scaler"])
+        restore_surroundings(self._schedule, self._accelerator, tensors, state)
         self.step = int(state["step"])
         self._stream = None
         return True

@@ -28,7 +28,8 @@ from search_spaces.cell_space import CELL_SPACES, CellSpace, decisions, random_c
 from search_spaces.cells import construct_supernet
 from search_spaces.path import Path, plain_path
 from trainers.alphas import Alphas, draw
-from trainers.costs import CostTable, expected_cost, measure, shares_of_choice, shares_of_probabilities
+from trainers.costs import CostTable, measure
+from trainers.expected_cost import ExpectedCost
 from trainers.fit import make_accelerator
 from trainers.losses import build_loss
 
@@ -175,27 +176,23 @@ def predict_costs(arguments: argparse.Namespace, accelerator: Any) -> None:
     edge, width = arguments.edge, arguments.width
     space = CELL_SPACES[arguments.level].model_copy(update={"levels": LEVELS})
     network = construct_supernet(space, width).to(accelerator.device)
-    table = CostTable(accelerator, 1, (edge, edge, edge))
-    alphas = Alphas(decisions(space, "cells"), 0)
-    picks = {key: d.picks for key, d in alphas.decisions.items()}
-    shares = shares_of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions}, picks)
-    expected_cost(space, "cells", width, table, shares)  # measures every part
+    costs = ExpectedCost(space, "cells", width, CostTable(accelerator, 1, (edge, edge, edge)))
     rng = np.random.default_rng(0)
     ratios, errors, memory_errors = [], [], []
     for number in range(23):
         choice = random_choice(decisions(space, "cells"), rng)
         found = measure(_SubNet(network, plain_path(choice)), (1, edge, edge, edge), accelerator)
-        seconds, memory = expected_cost(space, "cells", width, table, shares_of_choice(space, "cells", choice))
+        seconds, memory = costs.of_choice(choice)
         if number < 3:
-            ratios.append(found.seconds / float(seconds))
-            table.factor = statistics.median(ratios) if number == 2 else 1.0
+            ratios.append(found.seconds / seconds)
+            costs.factor = statistics.median(ratios) if number == 2 else 1.0
         else:
-            errors.append(abs(float(seconds) / found.seconds - 1))
-            memory_errors.append(abs(float(memory) / found.memory_bytes - 1))
+            errors.append(abs(seconds / found.seconds - 1))
+            memory_errors.append(abs(memory / found.memory_bytes - 1))
     print(
         f"\nPredicted cost of 20 random networks: seconds off by {100 * statistics.median(errors):.1f} % (median; "
         f"largest {100 * max(errors):.1f} %), memory by {100 * statistics.median(memory_errors):.1f} % (largest "
-        f"{100 * max(memory_errors):.1f} %); whole networks take {table.factor:.2f} times the sum of their parts."
+        f"{100 * max(memory_errors):.1f} %); whole networks take {costs.factor:.2f} times the sum of their parts."
     )
 
 

@@ -95,9 +95,10 @@ def search(steps: int, seed: int, folder: Path) -> tuple[CellFindings, float]:
             {
                 **CONFIG.cell_search.model_dump(),
                 "steps": steps,
-                "samples": 2,
-                "randoms": RANDOMS,
+                "perturbations": 3,
                 "perturbation_paths": 4,
+                "samples": 0,
+                "randoms": RANDOMS,
                 "shrink_every": 30,
             }
         )

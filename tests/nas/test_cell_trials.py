@@ -49,6 +49,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "box_slices": 8,
         "width": 4,
         "encoder": "tu-resnet10t",
+        "perturbations": 1,
         "samples": 1,
         "randoms": 1,
     },
@@ -64,7 +65,7 @@ def _config(**sections: dict[str, Any]) -> SearchConfig:
 
 def _genotypes(family: CellFamily, crop: int) -> Mapping[str, Genotype]:
     first, second = (hand_made(name, family, 3) for name in ("plain", "residual"))
-    return {"likeliest": first, "perturbation": second, "sample-1": first, "random-1": second}
+    return {"likeliest": first, "perturbation-1": second, "sample-1": first, "random-1": second}
 
 
 def test_a_run_searches_one_supernet_for_each_family_and_class_of_crops() -> None:
@@ -111,7 +112,7 @@ def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path)
         job = job_of(trial, config, _genotypes)
         jobs.append((plan.id if plan else None, trial.params.get("genotype")))
         assert job.candidate.family == (plan.family if plan else "unet")
-    names = ("likeliest", "perturbation", "sample-1", "random-1")
+    names = ("perturbation-1", "likeliest", "sample-1", "random-1")
     assert jobs[:8] == [(search, name) for name in names for search in ("cells-16", "hybrid-64")]
     assert len(study.trials) == 9
 
@@ -150,7 +151,7 @@ def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_ag
     study.tell(trial.number, state=TrialState.FAIL)
     assert count_candidates(study) == 0
     again = open_study(create(tmp_path), config)
-    assert [t.user_attrs["found"] for t in again.trials].count("cells/likeliest") == 2
+    assert [t.user_attrs["found"] for t in again.trials].count("cells/perturbation-1") == 2
 
 
 def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
@@ -189,9 +190,9 @@ def test_no_more_is_queued_than_the_budget_allows(tmp_path: Path) -> None:
 
     study = open_study(create(tmp_path), _config(study={"trials": 3}, cell_search={"crops": [64]}))
     assert [t.system_attrs["fixed_params"]["genotype"] for t in study.trials] == [
+        "perturbation-1",
+        "perturbation-1",
         "likeliest",
-        "likeliest",
-        "perturbation",
     ]
 
 

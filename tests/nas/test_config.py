@@ -83,6 +83,12 @@ def test_a_mistake_in_a_fixed_trial_names_the_trial() -> None:
         parse_config({"fixed": [{"name": "x", "candidate": {}, "fit": {"stps": 3}}]}, "f.toml")
 
 
+def test_a_folder_with_the_name_of_a_preset_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert read_config("demo").study.name == "demo"
+
+
 def test_an_unknown_preset_names_the_near_one() -> None:
     with pytest.raises(InputError, match="unknown preset 'sennett'; did you mean 'sennet'"):
         read_config("sennett")

@@ -90,6 +90,16 @@ def test_a_mistake_is_one_line_that_names_it(section: str, changes: dict[str, An
         (_fixed({"encoder": "resnet81"}), "unknown encoder 'resnet81'; did you mean 'resnet18'"),
         (_fixed({"encoder_weights": "missing.safetensors"}), "weights file missing.safetensors does not exist"),
         (_fixed(crop=33), "set the crop to 32 or 64"),
+        (
+            [
+                {
+                    "name": "boxes",
+                    "candidate": {"family": "cells", "genotype": "plain/2", "width": 4, "slices_in": 64},
+                    "fit": {"crop": 16},
+                }
+            ],
+            "c of (24, 48, 48) voxels is too small to be read in boxes of 64 x 16 x 16",
+        ),
         (_fixed(crop=128), "crop 128 is too large for a of shape (24, 48, 48)"),
         (_fixed(loss="dic"), "unknown loss 'dic'; did you mean 'dice'"),
         (_fixed(augmentation="standrd"), "unknown augmentation 'standrd'; did you mean 'standard'"),

@@ -201,6 +201,38 @@ def test_a_cell_that_cannot_be_wired_is_refused(nodes: tuple[tuple[Edge, ...], .
         CellGenotype(kind="reduction", nodes=nodes)
 
 
+def test_a_shortcut_around_a_cell_that_changes_the_resolution_is_refused() -> None:
+    nodes = ((Edge(source=0, operation="down_max"),),)
+    with pytest.raises(ValueError, match="cell of kind reduction changes the resolution, so that it can have no short"):
+        CellGenotype(kind="reduction", nodes=nodes, shortcut="identity")
+
+
+def test_a_shortcut_adds_the_second_input_of_its_cells() -> None:
+    plain = hand_made("plain", "cells", 2)
+    around = Genotype.model_validate(
+        {
+            **plain.model_dump(),
+            "cells": [
+                {**cell.model_dump(), "shortcut": "identity" if cell.kind == "encoder_normal" else "none"}
+                for cell in plain.cells
+            ],
+        }
+    )
+    torch.manual_seed(0)
+    one = build_network(_candidate("cells", plain), 16).eval()
+    other = build_network(_candidate("cells", around), 16).eval()
+    other.load_state_dict(one.state_dict())
+    cells = [
+        (one.encoder.normal[0][0], other.encoder.normal[0][0]),
+        (one.decoder.normal["0"][0], other.decoder.normal["0"][0]),
+    ]
+    first, second = torch.randn(2, 1, 8, 8, 8, 8)
+    with torch.no_grad():
+        added = [b(first, second, None, None) - a(first, second, None, None) for a, b in cells]
+        torch.testing.assert_close(added[0], cells[0][0].adapters[1](second), rtol=1e-5, atol=1e-5)
+    assert not added[1].any()
+
+
 def test_a_genotype_of_another_space_is_refused_in_one_line() -> None:
     of_hybrid, of_cells = hand_made("plain", "hybrid"), hand_made("plain", "cells", 3)
     with pytest.raises(InputError, match=r"of another search space than family 'cells'; it lacks cells .*reduction"):

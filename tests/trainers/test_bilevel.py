@@ -44,6 +44,19 @@ def test_where_one_kidney_has_nearly_all_vessels_its_volumes_are_split() -> None
     assert "different volumes of it" in notes[0]
 
 
+def test_volumes_inside_each_other_stay_on_one_side() -> None:
+    whole, zoom, other = _of("k3", "kidney_3_sparse", 50), _of("k3", "kidney_3_dense", 45), _of("k3", "a", 40)
+    first, second = bilevel_split([whole, zoom, other], 8, _notes().append)
+    assert [{v.name for v in side} for side in (first, second)] == [{"kidney_3_sparse", "kidney_3_dense"}, {"a"}]
+
+
+def test_of_volumes_inside_each_other_one_is_cut() -> None:
+    whole, zoom = (replace(tube(name, (40, 32, 32)), kidney="k3") for name in ("kidney_3_sparse", "kidney_3_dense"))
+    first, second = bilevel_split([whole, zoom], 12, _notes().append)
+    assert len(first) == len(second) == 1
+    assert first[0].shape[0] + second[0].shape[0] == 40 - 12
+
+
 def test_one_volume_is_cut_into_slabs_with_a_gap() -> None:
     volume = tube("a", (40, 32, 32))
     notes = _notes()

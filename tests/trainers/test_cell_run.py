@@ -8,6 +8,7 @@ import torch
 from kidneys import tube
 
 from search_spaces.cell_space import CELL_SPACES, CellFamily
+from search_spaces.errors import InputError
 from trainers.cell_config import CellSearchConfig
 from trainers.cell_run import CellFindings, CellPlan, Report, genotype_names, run_cells, split_for
 from trainers.fit import make_accelerator
@@ -25,14 +26,17 @@ CONFIG = CellSearchConfig.model_validate(
         "shrink_every": 2,
         "samples": 1,
         "randoms": 1,
+        "perturbations": 2,
         "perturbation_paths": 1,
     }
 )
 
 
-def _run(plan: CellPlan, folder: Path, costs: Path, stop: int | None = None, seed: int = 3) -> CellFindings | None:
+def _run(
+    plan: CellPlan, folder: Path, costs: Path, stop: tuple[str, int] | None = None, seed: int = 3
+) -> CellFindings | None:
     lines: list[dict[str, Any]] = []
-    report = Report(lambda phase, done, of, loss: done != stop, lines.append, lambda _: None)
+    report = Report(lambda phase, done, of, loss: (phase, done) != stop, lines.append, lambda _: None)
     accelerator = make_accelerator("float32", "cpu")
     return run_cells(plan, VOLUMES, SPACE, CONFIG, seed, accelerator, folder, report, [costs], save_every=0.0)
 
@@ -42,8 +46,8 @@ def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path,
     plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
     costs = tmp_path / "costs.json"
     whole = _run(plan, tmp_path / "whole", costs)
-    for stop in (2, 6):
-        folder = tmp_path / f"broken-{stop}"
+    for stop in (("search", 2), ("search", 6), ("decode", 3)):
+        folder = tmp_path / f"broken-{stop[0]}-{stop[1]}"
         assert _run(plan, folder, costs, stop) is None
         assert [path.name for path in folder.glob("step-*")]
         torch.manual_seed(99)
@@ -53,6 +57,21 @@ def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path,
         assert broken.probabilities == whole.probabilities
     assert whole is not None
     assert tuple(whole.genotypes) == genotype_names(CONFIG)
+
+
+def test_measuring_can_be_left_and_begins_again(tmp_path: Path) -> None:
+    plan, costs = CellPlan(family="cells", crop=16), tmp_path / "costs.json"
+    assert _run(plan, tmp_path / "search", costs, ("measure", 4)) is None
+    assert not costs.exists()
+    assert _run(plan, tmp_path / "search", costs) is not None
+    assert costs.exists()
+
+
+def test_a_damaged_file_of_costs_is_named(tmp_path: Path) -> None:
+    costs = tmp_path / "costs.json"
+    costs.write_text('{"entries": {')
+    with pytest.raises(InputError, match=r"costs.json is damaged, or of another version; delete it to measure again"):
+        _run(CellPlan(family="cells", crop=16), tmp_path / "search", costs)
 
 
 def test_another_seed_sees_other_patches() -> None:

@@ -8,14 +8,8 @@ from search_spaces.candidate import Candidate
 from search_spaces.cell_space import CELL_SPACES, CellFamily, decisions, genotype_of, random_choice
 from search_spaces.network import build_network, build_supernet
 from trainers.alphas import Alphas
-from trainers.costs import (
-    CostTable,
-    EncoderCost,
-    expected_cost,
-    measure,
-    shares_of_choice,
-    shares_of_probabilities,
-)
+from trainers.costs import CostTable, measure
+from trainers.expected_cost import EncoderCost, ExpectedCost, Stopped
 from trainers.fit import make_accelerator
 
 CPU = make_accelerator("float32", "cpu")
@@ -45,7 +39,7 @@ def test_the_memory_of_networks_is_predicted_within_a_tenth(family: CellFamily, 
     space = SPACE.model_copy(update=changes)
     shape, box = ((1, 8, 32, 32), (8, 32, 32)) if family == "cells" else ((2, 3, 64, 64), (64, 64))
     table = CostTable(CPU, shape[0], box)
-    encoder = None
+    encoder, costs = None, None
     rng = np.random.default_rng(0)
     errors = []
     for _ in range(20):
@@ -53,9 +47,9 @@ def test_the_memory_of_networks_is_predicted_within_a_tenth(family: CellFamily, 
         network = build_network(_candidate(family, genotype_of(space, family, choice)), box[-1])
         if family == "hybrid" and encoder is None:
             encoder = EncoderCost(measure(_Maps(network.encoder), shape, CPU, 1), network.encoder.out_channels)
-        _, memory = expected_cost(space, family, WIDTH, table, shares_of_choice(space, family, choice), encoder)
+        costs = costs or ExpectedCost(space, family, WIDTH, table, encoder)
         measured = measure(network, shape, CPU, repeats=1).memory_bytes
-        errors.append(abs(float(memory) / measured - 1))
+        errors.append(abs(costs.of_choice(choice)[1] / measured - 1))
     print(f"{family}: median error {np.median(errors):.3f}, largest {max(errors):.3f}")
     assert np.median(errors) < 0.1
 
@@ -64,9 +58,8 @@ def test_the_expected_cost_of_alphas_is_the_mean_over_their_networks() -> None:
     space = SPACE.model_copy(update={"nodes": 1})  # both edges are always there, so nothing is approximate
     table = CostTable(CPU, 1, (8, 16, 16))
     alphas = Alphas(decisions(space, "cells"), 0)
-    picks = {key: d.picks for key, d in alphas.decisions.items()}
-    probabilities = {key: alphas.probabilities(key) for key in alphas.decisions}
-    expected, _ = expected_cost(space, "cells", WIDTH, table, shares_of_probabilities(probabilities, picks))
+    costs = ExpectedCost(space, "cells", WIDTH, table)
+    expected, _ = costs.of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions})
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(400):
@@ -74,7 +67,7 @@ def test_the_expected_cost_of_alphas_is_the_mean_over_their_networks() -> None:
             key: (int(rng.choice(len(d.options), p=np.array(alphas.table()[key]) / sum(alphas.table()[key]))),)
             for key, d in alphas.decisions.items()
         }
-        drawn.append(float(expected_cost(space, "cells", WIDTH, table, shares_of_choice(space, "cells", choice))[0]))
+        drawn.append(costs.of_choice(choice)[0])
     assert float(expected.detach()) == pytest.approx(np.mean(drawn), rel=0.05)
 
 
@@ -85,11 +78,17 @@ def test_the_expected_cost_tells_the_alphas_what_is_dear() -> None:
             entry = table.operation(name, channels, level)
             table.entries[f"{name}/{channels}/{level}"] = entry.model_copy(update={"seconds": seconds})
     alphas = Alphas(decisions(SPACE, "cells"), 0)
-    picks = {key: d.picks for key, d in alphas.decisions.items()}
-    shares = shares_of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions}, picks)
-    seconds, _ = expected_cost(SPACE, "cells", WIDTH, table, shares)
+    costs = ExpectedCost(SPACE, "cells", WIDTH, table)
+    seconds, _ = costs.of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions})
     (slope,) = torch.autograd.grad(seconds, [alphas.logits["encoder_normal/0/1"]])
     assert slope[SPACE.same.index("conv3")] > 0 > slope[SPACE.same.index("identity")]
+
+
+def test_measuring_stops_when_it_is_told_to() -> None:
+    table = CostTable(CPU, 1, (8, 8, 8))
+    with pytest.raises(Stopped):
+        ExpectedCost(SPACE, "cells", WIDTH, table, on_part=lambda done, of: done < 5 < of)
+    assert len(table.entries) <= 5
 
 
 def test_a_part_is_measured_once() -> None:

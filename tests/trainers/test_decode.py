@@ -67,7 +67,7 @@ def test_perturbation_finds_the_options_that_the_loss_likes() -> None:
     rng = np.random.default_rng(0)
     costs = {key: rng.permutation(len(d.options)) for key, d in alphas.decisions.items()}
 
-    def loss(chosen: dict[str, tuple[int, ...]]) -> float:
+    def loss(chosen: dict[str, tuple[int, ...]], _number: int) -> float:
         return float(sum(costs[key][option] for key, options in chosen.items() for option in options))
 
     found = perturbation(alphas, loss, paths=2, seed=0)
@@ -80,7 +80,7 @@ def test_perturbation_tries_no_option_that_the_search_dropped() -> None:
     alphas = _alphas(CELL_SPACES["L1"].model_copy(update={"nodes": 1, "levels": 2}))
     key = "encoder_normal/0/1"
     alphas.drop(key, 0)
-    found = perturbation(alphas, lambda chosen: float(chosen[key][0]), paths=1, seed=0)
+    found = perturbation(alphas, lambda chosen, _: float(chosen[key][0]), paths=1, seed=0)
     assert found[key] == (1,)
 
 
