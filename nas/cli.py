@@ -144,11 +144,12 @@ def retrain(
 ) -> None:
     """Train the best network of a run at full length and export it. Run again after a stop, it goes on."""
     from nas.live import retrain_progress
-    from nas.retrain import retrain_in_run
+    from nas.retrain import is_first_process, retrain_in_run
 
     if onnx:
         _require_onnx()
     console = _console(as_json)
+    console.quiet = not is_first_process()
     with retrain_progress(console) as on_progress:
         path, record, before = retrain_in_run(
             run,
@@ -159,6 +160,8 @@ def retrain(
             on_progress=on_progress,
             on_note=lambda text: console.print(text, soft_wrap=True),
         )
+    if not is_first_process():
+        return
     score = record.outcome.score
     if as_json:
         print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))

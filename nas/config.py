@@ -30,6 +30,9 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int = 0
     trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
     minutes: PositiveFloat | None = None  # of training and scoring in all; None: no limit
+    gpu_hours: PositiveFloat | None = None  # of all devices added up (of CPU workers without a GPU); None: no limit
+    attempts: PositiveInt = 3  # at a trial whose worker dies, before it is given up
+    failing_share: float = Field(default=0.5, gt=0, le=1)  # of the trials that ended: more failures stop the search
     trial_sampler: str = "tpe"  # a name in SAMPLERS
     random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
     pruner: str = "halving"  # a name in PRUNERS

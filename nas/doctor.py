@@ -6,10 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
+from nas.mend import mend
 from nas.runs import read_run
-from results.run_folder import RUNS
+from results.run_folder import RUNS, RunFolder
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache
 
@@ -69,10 +71,19 @@ def _run(run: Path | None) -> list[Finding]:
     found = [Finding(level="fine", what=f"run {folder.path}: configuration is readable")]
     if config.data.root is not None and not config.data.root.is_dir():
         found.append(Finding(level="problem", what=f"the scans of this run are gone: {config.data.root}"))
+    found += _left_behind(folder)
     for number, place in folder.trial_folders():
-        if place.scratch.is_dir() and place.record.is_file():
-            shutil.rmtree(place.scratch)
-            found.append(Finding(level="repaired", what=f"trial {number}: removed scratch files of an ended trial"))
         if not place.job.is_file():
             found.append(Finding(level="notice", what=f"trial {number}: not begun; the next search begins it"))
     return found
+
+
+def _left_behind(folder: RunFolder) -> list[Finding]:
+    """Mend what a kill left, unless a search is running, to which it may belong."""
+    try:
+        with FileLock(folder.lock, timeout=0):
+            return [Finding(level="repaired", what=what) for what in mend(folder)]
+    except Timeout:
+        return [Finding(level="notice", what="a search is running here: its files are left alone")]
+    except InputError as error:
+        return [Finding(level="problem", what=str(error))]

@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ class _Worker:
         self.device = device
         self.log = log
         self.work: Work | None = None
+        self.since = 0.0  # when it was given its work
         self.ready = False
         self._heard = heard
         ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
@@ -113,6 +115,7 @@ class Executor:
             names = [names[i % len(names)] for i in range(workers)]
         self._threads = max(1, len(os.sched_getaffinity(0)) // len(names))
         self._failed_starts: dict[Path, int] = {}
+        self._busy = 0.0
         self._workers = [self._start(name, folder.worker_log(i)) for i, name in enumerate(names)]
 
     def _start(self, device: str, log: Path) -> _Worker:
@@ -151,8 +154,17 @@ class Executor:
 
     def _give(self, work: Work, order: Order) -> None:
         worker = next(w for w in self._workers if w.ready and w.work is None)
-        worker.work = work
+        worker.work, worker.since = work, time.monotonic()
         worker.say(order)
+
+    def busy_seconds(self) -> float:
+        """How long the workers have worked so far, added up."""
+        now = time.monotonic()
+        return self._busy + sum(now - worker.since for worker in self._workers if worker.work is not None)
+
+    def _done(self, worker: _Worker) -> None:
+        if worker.work is not None:
+            self._busy += time.monotonic() - worker.since
 
     def answer(self, work: Work, answer: str) -> None:
         """Tell the worker that is busy with this to go on, to stop or to leave."""
@@ -173,10 +185,12 @@ class Executor:
             worker.ready = True
             self._failed_starts.pop(worker.log, None)
         elif isinstance(event, Finished | Searched):
+            self._done(worker)
             worker.work = None
         elif isinstance(event, Died):
             # What it was busy with is known here alone: the order may have been given while it was dying.
             event = event.model_copy(update={"work": worker.work})
+            self._done(worker)
             self._replace(worker, event)
         return event
 

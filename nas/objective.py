@@ -104,7 +104,9 @@ class _Attempt:
         self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
 
     def save(self) -> None:
-        """Write a checkpoint, and the time it took to get here."""
+        """Write a checkpoint, and the time it took to get here; of several processes the first alone."""
+        if not self.accelerator.is_main_process:
+            return
         self.clock.mark()
         self.training.save(self.folder.checkpoints)
         self.saved = time.monotonic()
@@ -129,6 +131,8 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
     training.resume(attempt.folder.checkpoints)
 
     def on_step(step: int, loss: float) -> bool:
+        if not attempt.accelerator.is_main_process:
+            return attempt.talk.progress("train", step, steps, loss) == "go"
         attempt.curve.add(step, loss)
         if time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
             attempt.save()
@@ -168,7 +172,9 @@ def _decide(attempt: _Attempt, rung: int) -> None:
 
 
 def _finish(attempt: _Attempt) -> Score | None:
-    """Weights, pictures, and the score of the whole held-out kidney if there is one."""
+    """Weights, pictures, and the score of the whole held-out kidney if there is one; by the first process alone."""
+    if not attempt.accelerator.is_main_process:
+        return None
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)

@@ -89,8 +89,9 @@ def retrain(
         raise InputError(f"{path} is there already; move or delete it to train again")
     if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
         raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
-    work.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(work.job, job.model_dump_json(indent=2))
+    if is_first_process():
+        work.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(work.job, job.model_dump_json(indent=2))
     stop = threading.Event()
 
     def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
@@ -102,9 +103,12 @@ def retrain(
     if outcome.state == "interrupted":
         raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
     if outcome.state == "failed":
-        shutil.rmtree(work.path)
+        if is_first_process():
+            shutil.rmtree(work.path)
         raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
     record = Record(job=job, outcome=outcome, version=program_version())
+    if not is_first_process():
+        return path, record
     architecture = describe_trial(record, config, fold, task.known.threshold if task.known else None)
     write_bundle(path, architecture, load_file(work.weights))
     for picture in (work.overlay, work.curve):
@@ -113,6 +117,11 @@ def retrain(
     draw_cells_of(job, folder, config, path / work.genotype.name)
     shutil.rmtree(work.path)
     return path, record
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def retrain_in_run(
@@ -129,8 +138,6 @@ def retrain_in_run(
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("nas retrain runs as one process; start it without torchrun")
     config, folder = read_run(run)
     if overrides:
         config = read_config(folder.config, overrides)

@@ -10,7 +10,17 @@ from search_spaces.errors import InputError
 
 # What may change from one call to the next on the same run folder: how long to search, and what happens afterwards.
 _MAY_CHANGE = {
-    "study": {"trials", "minutes", "leaders", "seeds", "kept_weights"},
+    "study": {
+        "trials",
+        "minutes",
+        "gpu_hours",
+        "attempts",
+        "failing_share",
+        "checkpoint_seconds",
+        "leaders",
+        "seeds",
+        "kept_weights",
+    },
     "data": {"cache"},
     "inference": {"batch_voxels"},
 }

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from nas.budget import seconds_used
 from nas.cells import plans
 from nas.runs import read_run
-from nas.study import REPEATS, open_storage, seconds_used
+from nas.study import REPEATS, open_storage
 from results.leaderboard import Leaderboard, rank, seconds
 from results.record import read_record
 from results.run_folder import CellsFolder, RunFolder

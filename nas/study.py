@@ -149,10 +149,9 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
         trial.report(outcome.score.surface_dice, outcome.step)  # the end of the learning curve
         study.tell(trial.number, outcome.score.surface_dice)
+    elif outcome.state == "infeasible":
+        # A failed trial is invisible to the sampler, which would propose the like of it again.
+        trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)
+        study.tell(trial.number, state=TrialState.PRUNED)
     else:
         study.tell(trial.number, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
-
-
-def seconds_used(study: optuna.Study) -> float:
-    """Wall-clock seconds that all drivers of this study have searched."""
-    return float(study.user_attrs.get("seconds", 0.0))

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from nas.cells import draw_cells_of, search_cells
 from nas.config import SearchConfig, read_config
+from nas.failures import outcome_of
 from nas.fold import open_fold
 from nas.objective import Answer as Reply
 from nas.objective import Talk, run_job
@@ -41,10 +42,8 @@ from nas.protocol import (
 from nas.samplers import rungs
 from results.record import Job, Outcome
 from results.run_folder import RunFolder
-from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan
 from trainers.data.folds import Fold
-from trainers.step import NonFiniteLoss
 
 PROGRESS_SECONDS = 0.5
 
@@ -103,8 +102,8 @@ def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
         if outcome.state == "complete":
             draw_cells_of(job, worker.folder, worker.config, place.genotype)
     except Exception as error:
-        reason, healthy = _explain(error, worker)
-        outcome = Outcome(state="failed", reason=reason)
+        traceback.print_exc()
+        outcome, healthy = outcome_of(error, worker.device)
     return outcome.model_copy(update={"seconds": time.monotonic() - started}), healthy
 
 
@@ -114,17 +113,11 @@ def _attempt_cells(plan: CellPlan, worker: _Worker) -> tuple[Searched, bool]:
     try:
         state = search_cells(plan, worker.fold, worker.config, place, worker.device, _talk(plan.id, worker))
     except Exception as error:
-        reason, healthy = _explain(error, worker)
-        return Searched(cells=plan.id, state="failed", reason=reason), healthy
+        traceback.print_exc()
+        outcome, healthy = outcome_of(error, worker.device)
+        full = outcome.state == "interrupted"
+        return Searched(cells=plan.id, state="interrupted" if full else "failed", reason=outcome.reason), healthy
     return Searched(cells=plan.id, state=state), True
-
-
-def _explain(error: Exception, worker: _Worker) -> tuple[str, bool]:
-    """One line for an exception whose traceback goes to the log, and whether this process can go on."""
-    traceback.print_exc()
-    expected = isinstance(error, InputError | NonFiniteLoss)
-    reason = str(error) if expected else f"{type(error).__name__}: {error}"
-    return reason.splitlines()[0][:300] if reason else "unknown", worker.device == "cpu" or expected
 
 
 def _talk(work: Work, worker: _Worker) -> Talk:

@@ -10,7 +10,7 @@ from search_spaces.errors import InputError
 from trainers.evaluate import Score
 from trainers.fit import FitConfig
 
-State = Literal["complete", "pruned", "failed", "interrupted"]
+State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):
@@ -40,6 +40,7 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
     parameters: PositiveInt | None = None
     train_seconds: float | None = None  # optimiser steps alone
     seconds: float | None = None  # scoring included
+    memory_excess_gib: float | None = None  # of an infeasible one: how much more memory it needs than there is
     peak_memory_gib: float | None = None  # of the GPU, or of the worker where there is none
     device: str | None = None
 

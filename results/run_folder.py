@@ -42,6 +42,11 @@ class TrialFolder:
         return self.path / "curve.png"
 
     @property
+    def attempts(self) -> Path:
+        """One JSON line for each worker that died over it."""
+        return self.path / "attempts.jsonl"
+
+    @property
     def seconds(self) -> Path:
         """Time spent in optimiser steps so far."""
         return self.path / "seconds"
@@ -102,6 +107,11 @@ class CellsFolder:
     def checkpoints(self) -> Path:
         """Where the search goes on after a stop, and the supernet's weights afterwards."""
         return self.path / "checkpoint"
+
+    @property
+    def attempts(self) -> Path:
+        """One JSON line for each worker that died over it."""
+        return self.path / "attempts.jsonl"
 
     @property
     def costs(self) -> Path:

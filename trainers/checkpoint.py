@@ -73,15 +73,27 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest whole checkpoint below `folder`: (tensors, state), or None where there is none.
 
-    A damaged one (a disk that lied about its flush) is passed over for the one before it.
+    A damaged one (a disk that lied about its flush) is passed over, with a line of its own, for the one before it.
     """
     for path in _newest_first(folder):
-        try:
-            state = json.loads((path / STATE).read_text(encoding="utf-8"))
-            return load_file(path / TENSORS), state
-        except (OSError, ValueError, SafetensorError):
-            continue
+        loaded = _load(path)
+        if loaded is not None:
+            return loaded
+        print(f"{path} is damaged and passed over")
     return None
+
+
+def damaged_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints below `folder` that cannot be read."""
+    return [path for path in _newest_first(folder) if _load(path) is None]
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        return load_file(path / TENSORS), state
+    except (OSError, ValueError, SafetensorError):
+        return None
 
 
 def _newest_first(folder: Path) -> list[Path]:

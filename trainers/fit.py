@@ -109,6 +109,8 @@ class Fit:
         self._augmentation = Augmentation(config.augmentation)
         self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self._accelerator = accelerator
+        if accelerator.num_processes > 1:
+            network = _for_several(network, config, accelerator)
         network, self._layout = to_device(network, accelerator.device)
         self._loss = build_loss(config.loss).to(accelerator.device)
         groups = weight_groups(network.named_parameters(), config.weight_decay)
@@ -122,7 +124,7 @@ class Fit:
         )
         self._average = weight_average(network, config.average_decay)
         self.network, self._optimiser = accelerator.prepare(network, optimiser)
-        torch.manual_seed(seed)  # dropout and drop-path
+        torch.manual_seed(seed + accelerator.process_index)  # dropout and drop-path
 
     @property
     def averaged(self) -> nn.Module:
@@ -152,16 +154,26 @@ class Fit:
             self._schedule.step()
             self._average.update_parameters(self._accelerator.unwrap_model(self.network))
             self.step += 1
-            if not on_step(self.step, loss) and self.step < until:
+            if not self._all(on_step(self.step, loss)) and self.step < until:
                 return False
         return True
+
+    def _all(self, go: bool) -> bool:
+        """Whether every process wants to go on: one that left alone would let the others wait for it."""
+        if self._accelerator.num_processes == 1:
+            return go
+        flag = torch.tensor(int(go), device=self._accelerator.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        return bool(flag)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The stream of batches from this step on; opened once, because loader processes are slow to start."""
         if self._stream is None:
             start = self.step * self.config.batch_size
             workers = self.config.loader_workers
-            self._stream = iter(Batches(self._sampler, self._augmentation, self.config.batch_size, start, workers))
+            share = (self._accelerator.process_index, self._accelerator.num_processes)
+            size = self.config.batch_size
+            self._stream = iter(Batches(self._sampler, self._augmentation, size, start, workers, share))
         return self._stream
 
     def save(self, folder: Path) -> None:
@@ -188,5 +200,21 @@ class Fit:
         restore_optimiser(self._optimiser, tensors, state["groups"])
         restore_surroundings(self._schedule, self._accelerator, tensors, state)
         self.step = int(state["step"])
+        if self._accelerator.process_index:  # the random state is that of the first process
+            torch.manual_seed(hash((self.step, self._accelerator.process_index)) % 2**63)
         self._stream = None
         return True
+
+
+def _for_several(network: nn.Module, config: FitConfig, accelerator: Accelerator) -> nn.Module:
+    """A network whose batch norms see the batch of all processes, where torch can do that: on GPUs.
+
+    Raises InputError where the batch cannot be shared out evenly.
+    """
+    processes, batch = accelerator.num_processes, config.batch_size
+    if batch % processes:
+        raise InputError(f"a batch of {batch} cannot be shared evenly by {processes} processes; start a divisor of it")
+    if accelerator.device.type != "cuda":
+        return network
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return converted

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from search_spaces.path import Path
 
@@ -25,14 +26,15 @@ def optimiser_step(
 ) -> float:
     """Train `network` on one batch and return its loss.
 
-    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). path: which sub-network of a supernet. Raises
-    NonFiniteLoss before the weights are touched.
+    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). path: which sub-network of a supernet. Of
+    several processes each brings its part of the batch, and all get the loss of the whole. Raises NonFiniteLoss before
+    the weights are touched.
     """
     optimiser.zero_grad(set_to_none=True)
     with accelerator.autocast():
         logits = network(images) if path is None else network(images, path)
     # Losses sum over whole batches; half precision would lose small vessels there.
-    value = loss(logits.float(), labels.float())
+    value = loss(*_of_all_processes(logits.float(), labels.float(), accelerator))
     number = float(value.detach())
     if not torch.isfinite(value.detach()):
         raise NonFiniteLoss(f"the loss became {number}")
@@ -41,6 +43,19 @@ def optimiser_step(
         accelerator.clip_grad_norm_(network.parameters(), gradient_clip)
     optimiser.step()
     return number
+
+
+def _of_all_processes(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
+    """The whole batch, in the order of the processes.
+
+    The dice of a batch is no mean of the dice of its parts, so the loss needs all of them. Every process has the
+    gradient of the same loss, summed over the processes; DDP takes the mean, so that it is that of one process.
+    """
+    if accelerator.num_processes == 1:
+        return logits, labels
+    parts = [torch.empty_like(labels) for _ in range(accelerator.num_processes)]
+    torch.distributed.all_gather(parts, labels.contiguous())
+    return torch.cat(all_gather(logits.contiguous())), torch.cat(parts)  # type: ignore[no-untyped-call]
 
 
 def weight_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, object]]:

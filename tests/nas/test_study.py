@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.trial import Trial, TrialState
 
+from nas.budget import seconds_used
 from nas.config import SearchConfig, parse_config
 from nas.study import (
     ask,
@@ -13,7 +14,6 @@ from nas.study import (
     enqueue_repeat,
     job_of,
     open_study,
-    seconds_used,
     tell,
     unfinished,
 )

@@ -1,57 +1,12 @@
 """The whole way on phantoms, through the command line: search, resume, retrain, predict, score."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import nas
-
-TINY = """
-[study]
-name = "tiny"
-trials = 3
-random_trials = 2
-rungs = 1
-leaders = 1
-seeds = 2
-pruner = "none"
-
-[data]
-hold_out = "phantom_3"
-
-[phantom]
-kidneys = 3
-shape = [24, 48, 48]
-
-[space]
-encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
-decoders = ["Unet"]
-slices_in = [3]
-losses = ["dice", "dice + bce"]
-crops = [32]
-batch_sizes = [4]
-
-[fit]
-steps = 9
-crop = 32
-batch_size = 4
-learning_rate = 3e-3
-augmentation = "flips"
-
-[retrain]
-steps = 30
-
-[[fixed]]
-name = "plain"
-candidate = { encoder = "tu-resnet10t", slices_in = 3 }
-fit = { loss = "dice + bce" }
-"""
+from tiny import TINY
 
 
 @pytest.fixture(scope="module")
@@ -124,40 +79,6 @@ def test_other_settings_on_the_same_folder_are_refused(run: Path, config: Path, 
     answer = nas("search", config, "--run", run, "--set", "fit.steps=10", cache=cache, expect=1)
     assert "fit.steps was 9 and is now 10" in answer.stderr
     assert answer.stderr.count("\n") == 1
-
-
-def test_a_search_that_was_killed_ends_as_an_unbroken_one(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
-    driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not list(folder.glob("trials/0001/scores.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    nas("search", config, "--run", folder, cache=cache)
-    broken, whole = _board(folder), _board(run)
-    assert [(r["trial"], r["surface_dice"], r["ci_low"]) for r in broken["rows"]] == [
-        (r["trial"], r["surface_dice"], r["ci_low"]) for r in whole["rows"]
-    ]
-
-
-def test_a_worker_that_dies_is_one_failed_trial(config: Path, cache: Path, tmp_path: Path) -> None:
-    import psutil
-
-    folder = tmp_path / "struck"
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder), "--set", "study.leaders=0"]
-    driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not list(folder.glob("trials/0000/scores.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (worker,) = psutil.Process(driver.pid).children()
-    worker.kill()
-    assert driver.wait(timeout=400) == 0
-    rows = {row["trial"]: row for row in _board(folder)["rows"]}
-    assert rows[0]["state"] == "failed"
-    assert "signal 9" in rows[0]["reason"]
-    assert [rows[t]["state"] for t in (1, 2)] == ["complete", "complete"]
 
 
 def test_time_that_runs_out_leaves_the_trial_to_be_gone_on_with(config: Path, cache: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ class Batches:
 
     Both are float32. Iterating goes on where the last iteration stopped: `position` is the number of the next sample,
     and the stream is the same for any number of workers, so that saving this one integer resumes it exactly.
-    workers: loader processes; 0 makes the samples in this one.
+    workers: loader processes; 0 makes the samples in this one. share: which part of each batch to make, and of how
+    many; all parts, one behind the other, are the batch.
     """
 
     def __init__(
@@ -27,14 +28,15 @@ class Batches:
         batch_size: int,
         start: int = 0,
         workers: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.samples = _Samples(sampler, augmentation)
+        self.samples, self.share = _Samples(sampler, augmentation), share
         self.batch_size, self.position, self.workers = batch_size, start, workers
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
             self.samples,
-            batch_sampler=_Consecutive(self.position, self.batch_size),
+            batch_sampler=_Consecutive(self.position, self.batch_size, self.share),
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
             pin_memory=torch.cuda.is_available(),
@@ -56,13 +58,15 @@ class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
 
 class _Consecutive:
-    """Batches of consecutive sample numbers, without end."""
+    """Batches of consecutive sample numbers, without end; of each batch one part."""
 
-    def __init__(self, start: int, batch_size: int) -> None:
+    def __init__(self, start: int, batch_size: int, share: tuple[int, int]) -> None:
         self.start, self.batch_size = start, batch_size
+        part, parts = share
+        self.first, self.last = batch_size * part // parts, batch_size * (part + 1) // parts
 
     def __iter__(self) -> Iterator[list[int]]:
         first = self.start
         while True:
-            yield list(range(first, first + self.batch_size))
+            yield list(range(first + self.first, first + self.last))
             first += self.batch_size

@@ -1,0 +1,326 @@
+"""Driver: asks the study, keeps the workers busy, tells the study, and writes the leaderboard.
+
+It is the only writer of the study. Whatever the study says is running when it starts belonged to a driver that is gone,
+and is taken up again from its checkpoint. A worker that dies costs its trial one attempt, never the search.
+"""
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from nas.budget import Budget
+from nas.cells import genotypes_of, plan_for, plans, read_findings
+from nas.config import SearchConfig
+from nas.dashboard import show_in_dashboard
+from nas.executor import Executor
+from nas.protocol import Died, Event, Finished, Progress, Ready, Scored, Searched
+from nas.study import (
+    FIXED,
+    GIVEN_UP,
+    REPEATS,
+    ask,
+    cells_needed,
+    count_candidates,
+    enqueue_repeat,
+    job_of,
+    tell,
+    unfinished,
+)
+from nas.view import View
+from results.curve import append_line
+from results.leaderboard import Leaderboard, rank, to_markdown
+from results.record import Job, Outcome, Record, read_record
+from results.run_folder import CellsFolder, RunFolder, TrialFolder
+from results.version import program_version
+from search_spaces.candidate import Family
+from search_spaces.cell_space import CellFamily
+from search_spaces.errors import InputError
+from search_spaces.genotype import Genotype
+from trainers.cell_run import CellPlan
+from trainers.checkpoint import write_atomically
+
+MOST_HELD = 16  # trials that may wait for a cell search while workers try something else
+ENOUGH_ENDED = 5  # trials, before their failures say anything about the search
+
+
+@dataclass
+class Driver:
+    """One search, from the first question to the study to the last idle worker."""
+
+    study: optuna.Study
+    config: SearchConfig
+    folder: RunFolder
+    held_out: str
+    view: View
+    stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
+    halted: str | None = None  # why the search cannot go on, whatever the budget says
+    _trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)  # that workers are busy with
+    _cells: dict[str, CellPlan] = field(default_factory=dict)  # searches that workers are busy with
+    _held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
+    _again: list[Trial] = field(default_factory=list)  # left by an earlier driver, or by a worker that died
+    _ended: Counter[str] = field(default_factory=Counter)  # states of the trials that this driver saw end
+    _asked_to_leave: bool = False
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.config.study, self.study)
+
+    def board(self) -> Leaderboard:
+        """The ranking as it is now, written into the run folder."""
+        return write_leaderboard(self.folder, self.config.study.name, self.held_out)
+
+    def begin(self, trial: Trial, executor: Executor) -> None:
+        """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study.
+
+        One whose cells are still being searched is held until they are found.
+        """
+        plan = cells_needed(trial, self.config)
+        if plan is not None and self.folder.cells(plan.id).failure.is_file():
+            self._give_up(trial, plan)
+            return
+        if plan is not None and not self.folder.cells(plan.id).findings.is_file():
+            self._held.append((trial, plan))
+            return
+        job = job_of(trial, self.config, self._genotypes)
+        place = self.folder.trial(trial.number)
+        self._trials[trial.number] = (trial, job)
+        known = read_record(place.record)
+        if known is not None and known.outcome.state != "interrupted":
+            self.close(known)
+            return
+        place.path.mkdir(parents=True, exist_ok=True)
+        resumed = place.job.is_file()
+        write_atomically(place.job, job.model_dump_json(indent=2))
+        self.view.started(job, resumed)
+        executor.start(job)
+
+    def _genotypes(self, family: CellFamily, crop: int) -> Mapping[str, Genotype]:
+        return genotypes_of(self.folder, plan_for(self.config, family, crop))
+
+    def _give_up(self, trial: Trial, plan: CellPlan) -> None:
+        """Close a trial whose cells could not be found: it has no candidate, so no record either."""
+        reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
+        trial.set_user_attr("reason", f"the cell search {plan.id} failed: {reason}")
+        trial.set_user_attr(GIVEN_UP, True)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _nothing_to_try(self) -> bool:
+        """Whether every family's cells could not be found, so that no trial would have a candidate."""
+        failed: dict[Family, bool] = {plan.family: True for plan in plans(self.config)}
+        for plan in plans(self.config):
+            failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
+        waits = any(
+            t.state == TrialState.WAITING and FIXED in t.user_attrs for t in self.study.get_trials(deepcopy=False)
+        )
+        return not waits and all(failed.get(family, False) for family in self.config.space.families)
+
+    def next_cells(self) -> CellPlan | None:
+        """A cell search that has neither ended nor begun; they come first, because trials wait for them."""
+        for plan in plans(self.config):
+            place = self.folder.cells(plan.id)
+            if plan.id not in self._cells and not place.findings.is_file() and not place.failure.is_file():
+                return plan
+        return None
+
+    def begin_cells(self, plan: CellPlan, executor: Executor) -> None:
+        """Hand a cell search to a worker."""
+        self._cells[plan.id] = plan
+        resumed = self.folder.cells(plan.id).checkpoints.is_dir()
+        self.view.cells_started(plan, self.config.cell_search.steps, resumed)
+        executor.start_cells(plan)
+
+    def _lost_cells(self, identity: str, reason: str) -> None:
+        """The worker of a cell search died: another takes it up from its checkpoint, unless that happens too often."""
+        if self._given_up(self.folder.cells(identity), f"cell search {identity}", reason):
+            self._close_cells(identity, "failed", f"{reason}, {self.config.study.attempts} times")
+        else:
+            self._cells.pop(identity)
+
+    def _lost_trial(self, number: int, reason: str) -> None:
+        """The same for a trial."""
+        trial, job = self._trials[number]
+        if self.stop.is_set():  # a signal may have reached the workers too; their checkpoints are good
+            self.close(_record(job, Outcome(state="interrupted", reason=reason)))
+        elif self._given_up(self.folder.trial(number), f"trial {number}", reason):
+            times = f"{reason}, {self.config.study.attempts} times"
+            self.close(_record(job, Outcome(state="failed", reason=times)))
+        else:
+            del self._trials[number]
+            self._again.append(trial)
+
+    def _given_up(self, place: TrialFolder | CellsFolder, what: str, reason: str) -> bool:
+        """Count an attempt whose worker died, unless we are on the way out; whether there were too many."""
+        if self.stop.is_set():
+            return False
+        append_line(place.attempts, {"reason": reason})
+        failed = len(place.attempts.read_text(encoding="utf-8").splitlines())
+        if failed >= self.config.study.attempts:
+            return True
+        self.view.note(f"{what}: {reason}; attempt {failed + 1} of {self.config.study.attempts} goes on from there")
+        return False
+
+    def _close_cells(self, identity: str, state: str, reason: str | None) -> None:
+        """A cell search is over: what it left lies in its folder."""
+        plan = self._cells.pop(identity)
+        if state == "interrupted":
+            self.halted = self.halted or reason
+            return
+        place = self.folder.cells(identity)
+        if state == "failed":
+            place.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(place.failure, f"{reason or 'unknown'}\n")
+            self.view.note(f"the cell search {identity} failed: {reason}; without {place.failure} it is tried again")
+        self.view.cells_ended(plan, read_findings(place))
+
+    def next_trial(self) -> Trial | None:
+        """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
+        for number, (trial, plan) in enumerate(self._held):
+            if plan.id not in self._cells:
+                del self._held[number]
+                return trial
+        if self._again:
+            return self._again.pop(0)
+        if len(self._held) > MOST_HELD:
+            return None
+        if count_candidates(self.study) < self.config.study.trials:
+            return None if self._nothing_to_try() else ask(self.study, self.config)
+        if self._held or any(job.repeats is None for _, job in self._trials.values()):
+            return None  # who leads is known when all candidates are in
+        leader = self._leader_to_repeat()
+        if leader is None:
+            return None
+        enqueue_repeat(self.study, *leader)
+        return ask(self.study, self.config)
+
+    def has_work(self) -> bool:
+        """Whether there is anything to train within the budget."""
+        left = unfinished(self.study) or count_candidates(self.study) < self.config.study.trials
+        return self.budget.over() is None and bool(left or self._leader_to_repeat())
+
+    def _leader_to_repeat(self) -> tuple[int, int] | None:
+        """Trial and seed index of the first leader with too few trainings; None when all have enough."""
+        for row in self.board().rows[: self.config.study.leaders]:
+            asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
+            if row.state == "complete" and asked < self.config.study.seeds - 1:
+                return row.trial, asked + 1
+        return None
+
+    def close(self, record: Record) -> None:
+        """Write down how a trial ended: first its own folder, then the study, then the leaderboard."""
+        trial, job = self._trials.pop(record.job.trial)
+        place = self.folder.trial(job.trial)
+        write_atomically(place.record, record.model_dump_json(indent=2))
+        if record.outcome.state != "interrupted":
+            show_in_dashboard(self.study, trial, record, self.folder)
+            shutil.rmtree(place.checkpoints, ignore_errors=True)
+        tell(self.study, trial, record)
+        board = self.board()
+        self._drop_weights(board)
+        self.budget.save(now=True)
+        self.view.ended(record, board)
+        self._diagnose(record, board)
+
+    def _diagnose(self, record: Record, board: Leaderboard) -> None:
+        """Halt where a trial says that no other will fare better, or where too many have failed."""
+        state, share = record.outcome.state, self.config.study.failing_share
+        if state == "interrupted" and not self._asked_to_leave and not self.stop.is_set():
+            self.halted = record.outcome.reason
+            return
+        self._ended[state] += 1
+        ended, failed = self._ended.total(), self._ended["failed"] + self._ended["infeasible"]
+        if ended < ENOUGH_ENDED or failed <= share * ended:
+            return
+        reasons = Counter(row.reason for row in board.rows if row.state in ("failed", "infeasible"))
+        common, count = reasons.most_common(1)[0]
+        first = min(row.trial for row in board.rows if row.reason == common)
+        self.halted = (
+            f"{failed} of the last {ended} trials failed, more than study.failing_share = {share:g} allows; most often "
+            f"({count} x): {common}; see {self.folder.trial(first).log}"
+        )
+
+    def _drop_weights(self, board: Leaderboard) -> None:
+        """Keep the weights of the rows at the top alone: hundreds of trials would fill a disk."""
+        kept = {row.trial for row in board.rows[: self.config.study.kept_weights]}
+        for number, place in self.folder.trial_folders():
+            if place.weights.is_file() and number not in self._trials:
+                record = read_record(place.record)
+                if record is None or record.job.design not in kept:
+                    place.weights.unlink()
+
+    def handle(self, event: Event, executor: Executor) -> None:
+        if isinstance(event, Ready):
+            self.budget.begin()
+        elif isinstance(event, Progress):
+            self.view.progress(event)
+        elif isinstance(event, Scored):
+            trial, job = self._trials[event.trial]
+            trial.report(event.surface_dice, event.step)
+            spared = job.baseline or job.repeats is not None
+            answer = "stop" if not spared and trial.should_prune() else "go"
+            executor.answer(event.trial, answer)
+            self.view.scored(event, answer)
+        elif isinstance(event, Finished):
+            _, job = self._trials[event.trial]
+            self.close(_record(job, event.outcome))
+        elif isinstance(event, Searched):
+            self._close_cells(event.cells, event.state, event.reason)
+        elif isinstance(event, Died) and event.work is not None:
+            if isinstance(event.work, str):
+                self._lost_cells(event.work, event.reason)
+            else:
+                self._lost_trial(event.work, event.reason)
+
+    def run(self, executor: Executor) -> None:
+        """Until the budget is used up and every worker is idle. Raises InputError where the search cannot go on."""
+        self.budget.busy = executor.busy_seconds
+        self._again = unfinished(self.study)
+        finished = count_candidates(self.study) - len(self._again)
+        self.view.plan(self.config.study.trials, finished, self.budget.minutes_left())
+        while True:
+            if self.stop.is_set() or self.halted or self.budget.over():
+                if not executor.running():
+                    break
+                self._ask_to_leave(executor)
+            else:
+                while executor.idle() and (plan := self.next_cells()) is not None:
+                    self.begin_cells(plan, executor)
+                while executor.idle() and (trial := self.next_trial()) is not None:
+                    self.begin(trial, executor)
+                if executor.all_ready() and not executor.running():
+                    break
+            event = executor.next_event(timeout=0.25)
+            if event is not None:
+                self.handle(event, executor)
+            self.budget.save()
+        if self.halted:
+            raise InputError(f"{self.halted}; when that is mended, the same command goes on")
+
+    def _ask_to_leave(self, executor: Executor) -> None:
+        if self._asked_to_leave:
+            return
+        self._asked_to_leave = True
+        for number in executor.running():
+            executor.answer(number, "leave")
+        over = self.budget.over()
+        why, how = "stopping", "the same command"
+        if not self.stop.is_set() and not self.halted and over is not None:
+            why, _, more = over.partition("; ")
+            how += f" {more}"
+        self.view.note(f"{why}: running trials write a checkpoint and leave; {how} goes on with them")
+
+
+def _record(job: Job, outcome: Outcome) -> Record:
+    return Record(job=job, outcome=outcome, version=program_version())
+
+
+def write_leaderboard(folder: RunFolder, study: str, held_out: str) -> Leaderboard:
+    """Rank all records of a run and write leaderboard.json and LEADERBOARD.md."""
+    records = [r for _, place in folder.trial_folders() if (r := read_record(place.record)) is not None]
+    board = rank(records, study, held_out)
+    write_atomically(folder.leaderboard_json, board.model_dump_json(indent=2) + "\n")
+    write_atomically(folder.leaderboard_markdown, to_markdown(board))
+    return board

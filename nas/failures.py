@@ -1,0 +1,61 @@
+"""What an exception in a worker says about its trial: infeasible, failed, or none of its fault."""
+
+import errno
+import os
+import re
+import resource
+
+import torch
+
+from results.record import Outcome
+from search_spaces.errors import InputError
+from trainers.step import NonFiniteLoss
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNITS = {"bytes": 2**-30, "KiB": 2**-20, "MiB": 2**-10, "GiB": 1.0, "TiB": 2**10, "PiB": 2**20}
+_ON_CPU = re.compile(r"can't allocate memory: you tried to allocate (?P<amount>[\d.]+) (?P<unit>bytes)")
+_ON_GPU = re.compile(r"Tried to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTP]iB|bytes)")
+
+
+def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
+    """How a trial ends that raised this, and whether its process can go on with another one.
+
+    Out of memory: infeasible, with the memory that was asked for in all, so that the sampler learns from it. A full
+    disk: interrupted, for no other trial would fare better. Everything else: failed, with one line.
+    """
+    asked = _asked_gib(error)
+    if asked is not None:
+        had = _capacity_gib(device)
+        peak = asked + _used_gib(device)
+        words = f"out of {'GPU ' if device != 'cpu' else ''}memory: needs {peak:.1f} GiB of {had:.1f} GiB"
+        return Outcome(
+            state="infeasible", reason=words, peak_memory_gib=peak, memory_excess_gib=max(peak - had, 0.001)
+        ), (device == "cpu")
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" for {error.filename}" if error.filename else ""
+        return Outcome(state="interrupted", reason=f"the disk is full: no space left{where}; free some"), True
+    expected = isinstance(error, InputError | NonFiniteLoss)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    return Outcome(state="failed", reason=reason.splitlines()[0][:300] if reason else "unknown"), (
+        device == "cpu" or expected
+    )
+
+
+def _asked_gib(error: Exception) -> float | None:
+    """Memory whose allocation failed; None where that is not what went wrong."""
+    found = (_ON_GPU if isinstance(error, torch.OutOfMemoryError) else _ON_CPU).search(str(error))
+    if found is not None:
+        return float(found["amount"]) * _UNITS[found["unit"]]
+    return 0.0 if isinstance(error, torch.OutOfMemoryError | MemoryError) else None
+
+
+def _used_gib(device: str) -> float:
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return torch.cuda.memory_allocated(device) / 2**30
+
+
+def _capacity_gib(device: str) -> float:
+    if device == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return torch.cuda.get_device_properties(device).total_memory / 2**30

@@ -1,0 +1,79 @@
+"""What an exception says about its trial, and what the sampler learns from it."""
+
+import errno
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from nas.config import StudyConfig
+from nas.failures import outcome_of
+from nas.samplers import make_sampler
+from nas.study import tell
+from results.record import Job, Outcome, Record
+from search_spaces.candidate import Candidate
+from search_spaces.errors import InputError
+from trainers.fit import FitConfig
+from trainers.step import NonFiniteLoss
+
+
+def test_memory_that_this_machine_does_not_have_is_infeasible() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**45, dtype=torch.float64)
+    outcome, healthy = outcome_of(caught.value, "cpu")
+    assert outcome.state == "infeasible"
+    assert healthy
+    assert outcome.peak_memory_gib is not None and outcome.peak_memory_gib > 2**18
+    assert outcome.memory_excess_gib is not None and 0 < outcome.memory_excess_gib < outcome.peak_memory_gib
+    assert "out of memory: needs 26" in (outcome.reason or "")
+
+
+def test_the_message_of_a_gpu_is_understood() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600.50 GiB. GPU 0 has a total capacity of 79")
+    outcome, _ = outcome_of(error, "cpu")
+    assert outcome.peak_memory_gib is not None and 600.5 < outcome.peak_memory_gib < 620
+    assert outcome_of(MemoryError(), "cpu")[0].state == "infeasible"
+
+
+def test_a_full_disk_is_not_the_trials_fault() -> None:
+    outcome, _ = outcome_of(OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"), "cpu")
+    assert outcome == Outcome(state="interrupted", reason="the disk is full: no space left for /data/x.npy; free some")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NonFiniteLoss("the loss became nan"), "the loss became nan"),
+        (InputError("no such encoder"), "no such encoder"),
+        (ValueError("first line\nsecond line"), "ValueError: first line"),
+        (RuntimeError(), "RuntimeError: "),
+    ],
+)
+def test_other_errors_fail_with_one_line(error: Exception, reason: str) -> None:
+    outcome, _ = outcome_of(error, "cpu")
+    assert (outcome.state, outcome.reason) == ("failed", reason)
+
+
+def test_the_sampler_avoids_what_does_not_fit_into_memory(tmp_path: Path) -> None:
+    """Crops over 300 do not fit; the others score alike, and nothing but the constraint tells them apart."""
+    config = StudyConfig(random_trials=10)
+    study = optuna.create_study(direction="maximize")
+    job = Job(trial=0, name="j", candidate=Candidate(encoder="resnet18"), fit=FitConfig(), seed=0)
+    crops = []
+    for number in range(60):
+        study.sampler = make_sampler(config, number)
+        trial = study.ask()
+        crop = trial.suggest_int("crop", 64, 512, step=16)
+        crops.append(crop)
+        if crop > 300:
+            outcome = Outcome(state="infeasible", reason="out of memory", memory_excess_gib=crop / 100 - 3)
+            tell(study, trial, Record(job=job, outcome=outcome, version="0"))
+        else:
+            study.tell(trial, 0.5)
+    infeasible = [trial for trial in study.trials if any(c > 0 for c in trial.constraints.values())]
+    assert len(infeasible) == sum(crop > 300 for crop in crops)
+    assert all(trial.state == TrialState.PRUNED for trial in infeasible)
+    assert sum(crop > 300 for crop in crops) >= 5
+    assert sum(crop > 300 for crop in crops[30:]) <= 6  # a uniform draw: 14

@@ -1,0 +1,122 @@
+"""What a kill leaves in a run folder is mended, and nothing that was whole is lost."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from nas.doctor import examine
+from nas.mend import mend
+from results.run_folder import RunFolder, create
+from search_spaces.errors import InputError
+from trainers.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run with a study of five trials."""
+    folder = create(tmp_path / "run")
+    study = optuna.create_study(study_name="s", storage=_storage(folder), direction="maximize")
+    for number in range(5):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        study.tell(trial, number / 10)
+    return folder
+
+
+def _storage(folder: RunFolder) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(folder.journal)))
+
+
+def _study(folder: RunFolder) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=_storage(folder))
+
+
+def test_a_whole_run_is_left_as_it_is(folder: RunFolder) -> None:
+    before = folder.journal.read_bytes()
+    assert mend(folder) == []
+    assert folder.journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("tail", [b'{"op_code":6,"tri', b'{"op_code":6,"tri\n', b"\0\0\0\0", b'{"op_code": 6}', b"\n"])
+def test_a_torn_end_is_cut_off_and_kept_beside(folder: RunFolder, tail: bytes) -> None:
+    whole = folder.journal.read_bytes()
+    folder.journal.write_bytes(whole + tail)
+    (said,) = mend(folder)
+    assert said == f"study.journal: cut off {len(tail)} torn bytes at its end (study.journal.torn keeps them)"
+    assert folder.journal.read_bytes() == whole
+    assert folder.journal.with_name("study.journal.torn").read_bytes() == tail
+    study = _study(folder)
+    study.tell(study.ask(), 1.0)  # and it can be written
+    assert len(_study(folder).trials) == 6
+
+
+def test_a_journal_cut_anywhere_can_be_gone_on_with(folder: RunFolder) -> None:
+    whole = folder.journal.read_bytes()
+    first_trial = whole.index(b'"op_code":4')
+    for length in range(first_trial, len(whole), 37):
+        folder.journal.write_bytes(whole[:length])
+        mend(folder)
+        study = _study(folder)
+        count = len(study.trials)
+        study.tell(study.ask(), 1.0)
+        assert len(_study(folder).trials) == count + 1
+
+
+def test_damage_before_whole_lines_is_named_and_left_alone(folder: RunFolder) -> None:
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3][:5] + b"\n"
+    folder.journal.write_bytes(b"".join(lines))
+    before = folder.journal.read_bytes()
+    with pytest.raises(InputError, match="is damaged in line 4, before lines that are whole: restore it from a copy"):
+        mend(folder)
+    assert folder.journal.read_bytes() == before
+
+
+def test_the_lock_of_a_process_that_is_gone_is_removed(folder: RunFolder) -> None:
+    lock = folder.journal.with_name("study.journal.lock")
+    lock.symlink_to(folder.journal)
+    assert mend(folder) == ["study.journal: removed the lock of a process that is gone"]
+    assert not lock.is_symlink()
+
+
+def test_half_written_files_and_damaged_checkpoints_go(folder: RunFolder) -> None:
+    place = folder.trial(0)
+    save_checkpoint(place.checkpoints, 5, {"a": torch.ones(2)}, {})
+    save_checkpoint(place.checkpoints, 9, {"a": torch.zeros(2)}, {})
+    newest = place.checkpoints / "step-00000009" / "tensors.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    (place.checkpoints / ".step-00000012.77").mkdir()
+    (place.path / ".candidate.json.77").write_text("{")
+    assert mend(folder) == [
+        "trial 0: removed 2 half-written file(s) or checkpoint(s)",
+        "trial 0: removed a damaged checkpoint (step-00000009); the one before it counts",
+    ]
+    loaded = load_checkpoint(place.checkpoints)
+    assert loaded is not None and loaded[1]["step"] == 5
+    assert mend(folder) == []
+
+
+def test_scratch_files_go_when_their_trial_has_ended(folder: RunFolder) -> None:
+    for number in (0, 1):
+        folder.trial(number).scratch.mkdir(parents=True)
+    folder.trial(1).record.write_text("{}")
+    assert mend(folder) == ["trial 1: removed scratch files of an ended trial"]
+    assert folder.trial(0).scratch.is_dir()
+
+
+def test_the_doctor_says_what_it_mended_and_leaves_a_running_search_alone(folder: RunFolder) -> None:
+    from filelock import FileLock
+
+    folder.config.write_text("[study]\nname = 's'\n")
+    with folder.journal.open("ab") as file:
+        file.write(b"{")
+    with FileLock(folder.lock):
+        assert "a search is running here: its files are left alone" in [f.what for f in examine(folder.path)]
+    found = {finding.level: finding.what for finding in examine(folder.path)}
+    assert "cut off 1 torn bytes" in found["repaired"]
+    assert json.loads(folder.journal.read_text().splitlines()[-1])

@@ -1,0 +1,154 @@
+"""A search that is struck: killed, told to stop, or met with trials that cannot work."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from command_line import nas
+from tiny import TINY
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, config: Path, cache: Path) -> Path:
+    """A search that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    nas("search", config, "--run", folder, cache=cache)
+    return folder
+
+
+def _rows(run: Path) -> list[dict]:  # type: ignore[type-arg]
+    return json.loads((run / "leaderboard.json").read_text())["rows"]  # type: ignore[no-any-return]
+
+
+def _begin(folder: Path, config: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    command += ["--set", "study.checkpoint_seconds=0", *more]
+    environment = {**os.environ, "NAS_CACHE": str(cache)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _wait(driver: subprocess.Popen[str], there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not there() and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert there(), driver.communicate() if driver.poll() is not None else "too slow"
+
+
+def _same(run: Path, other: Path) -> None:
+    """Everything of the rows but times and memory, to the last bit."""
+    spent = {"train_seconds", "peak_memory_gib"}
+    mine, theirs = ([{k: v for k, v in row.items() if k not in spent} for row in _rows(r)] for r in (run, other))
+    assert mine == theirs
+
+
+@pytest.mark.parametrize("place", ["trials/0001/scores.jsonl", "trials/0002/checkpoint/step-*", "trials/0000/scratch"])
+def test_a_search_that_was_killed_ends_as_an_unbroken_one(
+    run: Path, config: Path, cache: Path, tmp_path: Path, place: str
+) -> None:
+    folder = tmp_path / "killed"
+    driver = _begin(folder, config, cache)
+    _wait(driver, lambda: list(folder.glob(place)))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    nas("search", config, "--run", folder, cache=cache)
+    _same(folder, run)
+
+
+def test_a_worker_that_was_killed_costs_its_trial_an_attempt_and_no_step(
+    run: Path, config: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "struck"
+    driver = _begin(folder, config, cache)
+    _wait(driver, lambda: list(folder.glob("trials/0000/checkpoint/step-*")))
+    (worker,) = psutil.Process(driver.pid).children()
+    worker.kill()
+    printed, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0
+    assert "note: trial 0: the worker was killed (signal 9)" in printed
+    assert "attempt 2 of 3 goes on from there" in printed
+    _same(folder, run)
+
+
+def test_a_trial_whose_workers_die_again_and_again_is_given_up(config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "struck"
+    long = ("--set", "fit.steps=100000", "--set", "study.rungs=0", "--trials", "1", "--set", "study.attempts=2")
+    driver = _begin(folder, config, cache, *long)
+    for attempt in range(2):
+        _wait(driver, lambda n=attempt: len(_lines(folder / "trials/0000/attempts.jsonl")) == n and _steps(folder, n))  # type: ignore[misc]
+        (worker,) = psutil.Process(driver.pid).children()
+        worker.send_signal(signal.SIGSEGV)
+    driver.communicate(timeout=400)
+    assert driver.returncode == 1
+    (row,) = _rows(folder)
+    assert row["state"] == "failed"
+    assert row["reason"] == "the worker was killed by signal 11, 2 times"
+    assert "trial 0 failed: the worker was killed by signal 11" in nas("status", "--run", folder, cache=cache).stdout
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _steps(folder: Path, attempt: int) -> bool:
+    """Whether this attempt has trained, by the number of the newest checkpoint."""
+    steps = [int(path.name.removeprefix("step-")) for path in folder.glob("trials/0000/checkpoint/step-*")]
+    return max(steps, default=0) > 3 + 20 * attempt
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_workers_leave_and_the_same_command_goes_on(
+    run: Path, config: Path, cache: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "stopped"
+    driver = _begin(folder, config, cache)
+    _wait(driver, lambda: list(folder.glob("trials/0001/checkpoint/step-*")))
+    (worker,) = psutil.Process(driver.pid).children()
+    driver.send_signal(number)
+    printed, _ = driver.communicate(timeout=100)
+    assert "running trials write a checkpoint and leave; the same command goes on with them" in printed
+    assert not worker.is_running()
+    again = nas("search", config, "--run", folder, cache=cache)
+    assert "trial 1: " in again.stdout
+    _same(folder, run)
+
+
+def test_trials_that_all_fail_stop_the_search_with_a_diagnosis(config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hopeless"
+    more = ("--set", "space.learning_rate=[1e29, 1e30]", "--trials", "9")
+    done = nas("search", config, "--run", folder, *more, cache=cache, expect=1)
+    assert "of the last 5 trials failed, more than study.failing_share = 0.5 allows" in done.stderr
+    assert "the loss became" in done.stderr
+    assert "log.txt" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert len(_rows(folder)) == 5
+
+
+def test_hours_of_workers_are_a_limit_inside_a_trial(config: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "short"
+    long = ["--set", "fit.steps=100000", "--set", "study.rungs=0", "--set", "study.gpu_hours=0.001"]
+    done = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
+    assert "0.001 GPU hours are used" in done.stdout
+    assert [row["state"] for row in _rows(folder)] == ["interrupted"]
+    again = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
+    assert "trial 0" not in again.stdout
