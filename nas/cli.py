@@ -81,6 +81,15 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
     families: Annotated[str | None, typer.Option(help="Families to try, with commas.", show_default=False)] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one a GPU if not given.", show_default=False)
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster that runs the workers.", show_default=False)
+    ] = None,
     set_: Set = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build every choice, print its cost, and stop.")] = False,
@@ -96,6 +105,7 @@ def search(
         "data.hold_out": hold_out,
         "study.trials": trials,
         "study.minutes": minutes,
+        "study.storage": storage,
     }
     overrides = [
         f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key, v in flags.items() if v is not None
@@ -115,7 +125,7 @@ def search(
 
     with make_view(console) as view:
         view.note(f"run folder: {folder.path}")
-        board = run_search(settings, folder, view)
+        board = run_search(settings, folder, view, workers, cluster)
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
         return
@@ -319,9 +329,9 @@ def dashboard(
 ) -> None:
     """Open the Optuna dashboard on a run."""
     from nas.dashboard import LOOPBACK, serve
-    from results.run_folder import find
+    from nas.runs import read_run
 
-    folder = find(run)
+    config, folder = read_run(run)
     if host not in LOOPBACK:
         print(
             f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: whoever reaches "
@@ -329,7 +339,7 @@ def dashboard(
             file=sys.stderr,
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    serve(folder, host, port, lambda address: print(f"{folder.path}: {address}   (Ctrl-C stops)", flush=True))
+    serve(config, folder, host, port, lambda address: print(f"{folder.path}: {address}   (Ctrl-C stops)", flush=True))
 
 
 @app.command()

@@ -29,6 +29,7 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     name: str = "search"
     seed: int = 0
     trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
+    storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a journal
     minutes: PositiveFloat | None = None  # of training and scoring in all; None: no limit
     gpu_hours: PositiveFloat | None = None  # of all devices added up (of CPU workers without a GPU); None: no limit
     attempts: PositiveInt = 3  # at a trial whose worker dies, before it is given up

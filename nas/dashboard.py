@@ -6,6 +6,8 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import Trial
 
+from nas.config import SearchConfig
+from nas.storage import open_storage
 from results.leaderboard import millions, seconds
 from results.record import Job, Record
 from results.run_folder import RunFolder
@@ -73,15 +75,13 @@ def escape(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~&!" else c for c in text)
 
 
-def serve(folder: RunFolder, host: str, port: int, on_start: Callable[[str], None]) -> None:
+def serve(config: SearchConfig, folder: RunFolder, host: str, port: int, on_start: Callable[[str], None]) -> None:
     """Serve the dashboard until interrupted; `on_start` gets its address."""
     from optuna_dashboard import run_server
 
-    from nas.study import open_storage
-
-    storage = open_storage(folder)
-    studies = storage.get_all_studies()
-    page = f"studies/{studies[0]._study_id}" if studies else ""
+    storage = open_storage(folder, config)
+    own = [study for study in storage.get_all_studies() if study.study_name == config.study.name]
+    page = f"studies/{own[0]._study_id}" if own else ""
     on_start(f"http://{host}:{port}/dashboard/{page}")
     run_server(storage, host=host, port=port, artifact_store=_store(folder))
 

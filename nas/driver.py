@@ -290,7 +290,7 @@ class Driver:
                     self.begin_cells(plan, executor)
                 while executor.idle() and (trial := self.next_trial()) is not None:
                     self.begin(trial, executor)
-                if executor.all_ready() and not executor.running():
+                if executor.any_ready() and not executor.running():
                     break
             event = executor.next_event(timeout=0.25)
             if event is not None:

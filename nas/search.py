@@ -8,6 +8,8 @@ from nas.driver import Driver
 from nas.executor import Executor
 from nas.failures import FULL
 from nas.fold import check_same_data, open_fold
+from nas.launch import Launcher
+from nas.local_workers import LocalLauncher
 from nas.mend import mend
 from nas.preflight import preflight
 from nas.signals import stop_on_signal
@@ -19,10 +21,13 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 
 
-def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None) -> Leaderboard:
+def run_search(
+    config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None, cluster: str | None = None
+) -> Leaderboard:
     """Search, or go on with a search, until its budget is used up; the leaderboard it ends with.
 
-    Raises InputError where the run folder belongs to another search or another driver, or the data cannot be used.
+    workers: how many, if not one a GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError where
+    the run folder belongs to another search or another driver, or the data cannot be used.
     """
     lock = FileLock(folder.lock)
     try:
@@ -30,7 +35,7 @@ def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int
     except Timeout as error:
         raise InputError(f"another search is running in {folder.path}; wait for it, or choose another --run") from error
     try:
-        return _search(config, folder, view, workers)
+        return _search(config, folder, view, workers, cluster)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -42,7 +47,9 @@ def run_search(config: SearchConfig, folder: RunFolder, view: View, workers: int
         lock.release()
 
 
-def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None) -> Leaderboard:
+def _search(
+    config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None
+) -> Leaderboard:
     for mended in mend(folder):
         view.note(mended)
     fold = open_fold(config, folder, view.note, view.working)
@@ -54,7 +61,8 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     study = open_study(folder, config)
     driver = Driver(study, config, folder, held_out, view)
     if driver.has_work():
-        with stop_on_signal(driver.stop), Executor(folder, config.device, workers) as executor:
+        launcher = _launcher(config, folder, cluster)
+        with stop_on_signal(driver.stop), Executor(launcher, folder.worker_log, workers) as executor:
             try:
                 driver.run(executor)
             finally:
@@ -63,3 +71,11 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     if board.best is not None and not export_best(folder, board.best, config, fold):
         view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
     return board
+
+
+def _launcher(config: SearchConfig, folder: RunFolder, cluster: str | None) -> Launcher:
+    if cluster is None:
+        return LocalLauncher(folder, config.device)
+    from nas.ray_workers import RayLauncher
+
+    return RayLauncher(folder, config, cluster)

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from nas.budget import seconds_used
 from nas.cells import plans
 from nas.runs import read_run
-from nas.study import REPEATS, open_storage
+from nas.storage import open_storage
+from nas.study import REPEATS
 from results.leaderboard import Leaderboard, rank, seconds
 from results.record import read_record
 from results.run_folder import CellsFolder, RunFolder
@@ -94,8 +95,8 @@ def read_status(run: Path | None) -> Status:
     except Timeout:
         running = True
     used, asked, repeats = 0.0, 0, 0
-    if folder.journal.is_file():
-        study = optuna.load_study(study_name=config.study.name, storage=open_storage(folder))
+    if config.study.storage is not None or folder.journal.is_file():
+        study = optuna.load_study(study_name=config.study.name, storage=open_storage(folder, config))
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = sum(REPEATS in t.user_attrs for t in trials)
         asked = len(trials) - repeats

@@ -6,41 +6,43 @@ the sampler works without Optuna.
 
 import warnings
 from typing import Any
+from uuid import uuid4
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from nas.cells import plan_for, plans
 from nas.config import SearchConfig, recipe
 from nas.samplers import make_pruner, make_sampler
+from nas.storage import open_storage
 from nas.suggest import Genotypes, cells_wanted, genotype_parameters, known_parameters, no_genotypes, register, suggest
 from results.record import Job, Record, describe
 from results.run_folder import RunFolder
+from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan, genotype_names
+from trainers.checkpoint import write_atomically
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
 FOUND = "found"  # user attribute: family and kind of genotype that a trial was queued for
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
+_OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
-def open_storage(folder: RunFolder) -> JournalStorage:
-    """The storage that study and dashboard share."""
-    return JournalStorage(JournalFileBackend(str(folder.journal)))
-
-
 def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
-    """The study of a run; a new one starts with the fixed trials waiting."""
+    """The study of a run; a new one starts with the fixed trials waiting.
+
+    Raises InputError where a database server has a study of this name that another run folder began.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=config.study.name,
-        storage=open_storage(folder),
+        storage=open_storage(folder, config),
         direction="maximize",
         pruner=make_pruner(config.study, config.fit.steps),
         load_if_exists=True,
     )
+    _check_owner(study, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(["surface dice"])
@@ -51,6 +53,21 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
             study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
     _enqueue_found(study, config)
     return study
+
+
+def _check_owner(study: optuna.Study, folder: RunFolder) -> None:
+    """A study belongs to the run folder that began it: a server knows studies by their names alone."""
+    mark = folder.mark
+    if not mark.is_file():
+        write_atomically(mark, uuid4().hex + "\n")
+    own, known = mark.read_text(encoding="utf-8").strip(), study.user_attrs.get(_OWNER)
+    if known is None:
+        study.set_user_attr(_OWNER, own)
+    elif known != own:
+        raise InputError(
+            f"the storage has a study {study.study_name!r} of another run folder; choose another name "
+            "(--set study.name=NAME), or give --run that folder"
+        )
 
 
 def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:

@@ -160,6 +160,11 @@ class RunFolder:
         return self.path / "study.journal"
 
     @property
+    def mark(self) -> Path:
+        """What tells this folder's study from another folder's on the same server."""
+        return self.path / "study.mark"
+
+    @property
     def artifacts(self) -> Path:
         """Pictures that the dashboard shows."""
         return self.path / "artifacts"

@@ -8,8 +8,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from nas.config import SearchConfig, parse_config, write_config
-from nas.executor import Event, Executor, _why, devices
+from nas.executor import Event, Executor
 from nas.fold import open_fold
+from nas.local_workers import LocalLauncher, _why, devices
 from nas.protocol import (
     Answer,
     Died,
@@ -116,7 +117,7 @@ def test_a_worker_that_cannot_open_its_run_names_its_log_and_does_not_hang(tmp_p
     folder = create(tmp_path / "run")
     folder.config.write_text("[study]\ntrails = 3\n")
     with (
-        Executor(folder, "cpu", workers=1) as executor,
+        Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor,
         pytest.raises(InputError, match=r"no worker can be started on cpu .*code 1.*did you mean 'study.trials'.*see"),
     ):
         _until(executor, Ready)
@@ -148,9 +149,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: SearchConfig) -> Ru
 @pytest.fixture(scope="module")
 def executor(folder: RunFolder) -> Iterator[Executor]:
     """One worker, ready; the tests below use it one after the other, as a search does."""
-    with Executor(folder, "cpu", workers=1) as executor:
+    with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:
         assert executor.idle() == 0
-        assert not executor.all_ready()
+        assert not executor.any_ready()
         assert _until(executor, Ready) == Ready(device="cpu")
         yield executor
     (worker,) = executor._workers

@@ -62,7 +62,9 @@ def _same(run: Path, other: Path) -> None:
     assert mine == theirs
 
 
-@pytest.mark.parametrize("place", ["trials/0001/scores.jsonl", "trials/0002/checkpoint/step-*", "trials/0000/scratch"])
+@pytest.mark.parametrize(
+    "place", ["trials/0001/scores.jsonl", "trials/0002/checkpoint/step-*", "trials/0001/record.json"]
+)
 def test_a_search_that_was_killed_ends_as_an_unbroken_one(
     run: Path, config: Path, cache: Path, tmp_path: Path, place: str
 ) -> None:
@@ -70,7 +72,7 @@ def test_a_search_that_was_killed_ends_as_an_unbroken_one(
     driver = _begin(folder, config, cache)
     _wait(driver, lambda: list(folder.glob(place)))
     driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     nas("search", config, "--run", folder, cache=cache)
     _same(folder, run)
 

@@ -1,0 +1,168 @@
+"""Workers on a Ray cluster: each an actor that starts the worker process of nas/local_workers.py on its node.
+
+The actor passes lines of text on and knows nothing else; what is lost with a node is an attempt, as with any worker.
+"""
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from nas.config import SearchConfig
+from nas.launch import Heard, Worker
+from nas.local_workers import LocalWorker
+from nas.protocol import Died, Order, Work, from_driver, from_worker
+from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+_START_SECONDS = 60.0  # for a node to answer
+_HEAR_SECONDS = 1.0
+
+
+class _Relay:
+    """On a node: one worker process and its lines."""
+
+    def __init__(self, run: str, device: str, threads: int, log: str) -> None:
+        self._heard: queue.Queue[Heard] = queue.Queue()
+        self._worker = LocalWorker(device, threads, RunFolder(Path(run)), Path(log), self._heard)
+
+    def hear(self) -> list[str]:
+        """What the worker has said since the last call; waits a second for it."""
+        try:
+            events = [self._heard.get(timeout=_HEAR_SECONDS)[1]]
+        except queue.Empty:
+            return []
+        while not self._heard.empty():
+            events.append(self._heard.get()[1])
+        return [event.model_dump_json() for event in events]
+
+    def say(self, line: str) -> None:
+        self._worker.say(from_driver.validate_json(line))
+
+    def close(self) -> None:
+        self._worker.close_input()
+
+
+def _look(paths: list[str]) -> tuple[str, str, list[str]]:
+    """On a node: its name, this program's version there, and which of the paths it does not see."""
+    return socket.gethostname(), program_version(), [path for path in paths if not Path(path).exists()]
+
+
+class RayWorker:
+    """What the driver holds of a worker on a node."""
+
+    def __init__(self, actor: Any, device: str, log: Path, heard: "queue.Queue[Heard]") -> None:
+        self.device, self.log = device, log
+        self.work: Work | None = None
+        self.since, self.ready = 0.0, False
+        self._actor, self._heard = actor, heard
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        import ray
+
+        try:
+            while True:
+                for line in ray.get(self._actor.hear.remote()):
+                    event = from_worker.validate_json(line)
+                    self._heard.put((self, event))
+                    if isinstance(event, Died):
+                        return
+        except ray.exceptions.RayError as error:
+            reason = f"its node or its process is gone ({type(error).__name__})"
+            self._heard.put((self, Died(work=None, reason=reason)))
+
+    def say(self, message: Order) -> None:
+        """Tell it something; one that has just died does not mind."""
+        self._actor.say.remote(message.model_dump_json())
+
+    def close_input(self) -> None:
+        """Ask it to end."""
+        self._actor.close.remote()
+
+    def end(self) -> None:
+        """End it."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+class RayLauncher:
+    """Starts workers on the nodes of a cluster: one a GPU, or one a node where the search runs on CPUs.
+
+    Raises InputError where no cluster answers, or a node does not see what the search needs.
+    """
+
+    def __init__(self, folder: RunFolder, config: SearchConfig, address: str) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise InputError("--cluster needs ray: pip install 'vessel-nas[ray]'") from error
+        self._ray, self._folder = ray, RunFolder(folder.path.absolute())
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"no Ray cluster answers at {address}; `ray start --head --node-ip-address=127.0.0.1` starts one"
+            ) from error
+        list_nodes: Any = ray.nodes
+        self._nodes = [node for node in list_nodes() if node["Alive"]]
+        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in self._nodes)
+        self._on_gpu = gpus > 0 and config.device != "cpu"
+        self._count = gpus if self._on_gpu else len(self._nodes)
+        needed = [self._folder.config, *([config.data.root] if config.data.root is not None else [])]
+        self._check_nodes([str(path.absolute()) for path in needed])
+
+    def _check_nodes(self, paths: list[str]) -> None:
+        """Every node sees the same paths and runs the same program."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        look = self._ray.remote(_look)
+        asked = [
+            look.options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(paths)
+            for node in self._nodes
+        ]
+        try:
+            answers = self._ray.get(asked, timeout=_START_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"a node of the cluster cannot run this program ({first}); install it on every node"
+            ) from error
+        own = program_version()
+        for name, version, unseen in answers:
+            if unseen:
+                raise InputError(f"node {name} does not see {', '.join(unseen)}; put it where every node sees it")
+            if version != own:
+                raise InputError(f"node {name} has version {version} of this program and the driver {own}; install one")
+
+    def devices(self) -> list[str]:
+        """One name a worker. Ray shows each actor its own GPU alone."""
+        return ["cuda:0" if self._on_gpu else "cpu"] * self._count
+
+    def threads(self, workers: int) -> int:
+        """CPU threads for each of so many workers."""
+        cpus = sum(int(node["Resources"].get("CPU", 1)) for node in self._nodes)
+        return max(1, cpus // workers)
+
+    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
+        """Start a worker on the node with the most room; waits in Ray's queue where there is none."""
+        relay = self._ray.remote(_Relay)
+        resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
+        actor = relay.options(max_concurrency=4, scheduling_strategy="SPREAD", **resources).remote(
+            str(self._folder.path), device, threads, str(log.absolute())
+        )
+        return RayWorker(actor, device, log, heard)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        time.sleep(0.1)  # workers that were asked to end say good-bye
+        self._ray.shutdown()

@@ -1,0 +1,73 @@
+"""Where the Optuna study lies: the run folder's journal, or a database server by its URL."""
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from nas.config import SearchConfig
+from results.run_folder import RunFolder
+from search_spaces.errors import InputError
+
+PATIENCE = 300.0  # seconds that a server may be away, as in a restart
+_DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
+
+
+def open_storage(folder: RunFolder, config: SearchConfig) -> BaseStorage:
+    """The storage that study and dashboard share. Raises InputError where a server cannot be reached or used."""
+    url = config.study.storage
+    if url is None:
+        return JournalStorage(JournalFileBackend(str(folder.journal)))
+    for short, full in _DRIVERS.items():
+        url = full + url.removeprefix(short) if url.startswith(short) else url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return PatientStorage(url)
+    except ModuleNotFoundError as error:
+        needs = f"the storage {hide_password(url)} needs {error.name}"
+        raise InputError(f"{needs}: pip install 'vessel-nas[postgres]'") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"the storage {hide_password(url)} cannot be opened: {first}") from error
+
+
+def hide_password(url: str) -> str:
+    """A URL as it may be shown."""
+    scheme, there, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{there}{user.partition(':')[0]}{at}{host}"
+
+
+class PatientStorage(RDBStorage):
+    """A database that may be restarted under a running search: what it could not answer is asked again for a while."""
+
+    def __init__(self, url: str) -> None:
+        # A connection that the server closed is found out before it is used.
+        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
+        from sqlalchemy.exc import InterfaceError, OperationalError
+
+        began, pause = time.monotonic(), 0.2
+        while True:
+            try:
+                return method(self, *arguments, **named)
+            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError):
+                if time.monotonic() - began > PATIENCE:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+
+    return call
+
+
+for _name in (*BaseStorage.__abstractmethods__, "get_n_trials", "get_best_trial", "get_trial_param"):
+    setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
