@@ -47,8 +47,10 @@ class PatientStorage(RDBStorage):
     """A database that may be restarted under a running search: what it could not answer is asked again for a while."""
 
     def __init__(self, url: str) -> None:
-        # A connection that the server closed is found out before it is used.
-        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+        from sqlalchemy.pool import NullPool
+
+        # A connection for each question: none that a restarted server has forgotten, and milliseconds apiece.
+        super().__init__(url, engine_kwargs={"poolclass": NullPool})
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,11 +58,16 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
         from sqlalchemy.exc import InterfaceError, OperationalError
 
-        began, pause = time.monotonic(), 0.2
+        began, pause, asked_before = time.monotonic(), 0.2, False
         while True:
             try:
                 return method(self, *arguments, **named)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                if not asked_before:
+                    raise
+                return True  # the answer that was lost said so
             except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError):
+                asked_before = True
                 if time.monotonic() - began > PATIENCE:
                     raise
                 time.sleep(pause)

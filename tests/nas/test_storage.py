@@ -1,0 +1,89 @@
+"""The study on a PostgreSQL server: restarted under a search, out of reach, or in use by another run."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from postgres import Postgres
+
+from nas.config import SearchConfig, parse_config
+from nas.storage import hide_password, open_storage
+from nas.study import open_study
+from results.run_folder import create
+from search_spaces.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+def _config(url: str, name: str = "s") -> SearchConfig:
+    return parse_config({"study": {"name": name, "storage": url}, "space": {"encoders": ["resnet18"]}}, "test")
+
+
+def test_a_server_that_is_restarted_loses_nothing_and_doubles_nothing(server: Postgres, tmp_path: Path) -> None:
+    study = optuna.create_study(
+        study_name="restarted", storage=open_storage(create(tmp_path), _config(server.url)), direction="maximize"
+    )
+
+    def restart() -> None:
+        for _ in range(2):
+            time.sleep(0.5)
+            server.stop()
+            time.sleep(1.0)
+            server.start()
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    told = 0
+    while thread.is_alive() or told < 60:
+        trial = study.ask()
+        assert trial.number == told
+        trial.suggest_float("x", 0, 1)
+        for step in range(3):
+            trial.report(step, step)
+        study.tell(trial, told)
+        told += 1
+    thread.join()
+    trials = study.get_trials()
+    assert [t.value for t in trials] == list(range(told))
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert all(len(t.intermediate_values) == 3 and len(t.params) == 1 for t in trials)
+
+
+def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Path) -> None:
+    config = _config(server.url, "mine")
+    open_study(create(tmp_path / "one"), config)
+    open_study(create(tmp_path / "one"), config)  # the same folder goes on
+    with pytest.raises(InputError, match="the storage has a study 'mine' of another run folder; choose another name"):
+        open_study(create(tmp_path / "two"), config)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "postgresql://nas:secret@127.0.0.1:1/none",
+            r"storage postgresql\+psycopg://nas@127.0.0.1:1/none cannot be opened",
+        ),
+        ("mysterious://host/db", "storage mysterious://host/db cannot be opened"),
+        ("not a url", "storage not a url cannot be opened"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_said_in_one_line(url: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_storage(create(tmp_path), _config(url))
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert hide_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
+    assert hide_password("postgresql://host/db") == "postgresql://host/db"

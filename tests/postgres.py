@@ -1,0 +1,53 @@
+"""A PostgreSQL server of a test's own, from Debian's package, on a free port of the loopback address."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+class Postgres:
+    """Started when made. `restart` takes the server away for a while, as a reboot would."""
+
+    def __init__(self) -> None:
+        if not _PLACES:
+            pytest.skip("needs a PostgreSQL server (Debian: apt-get install postgresql)")
+        # Not below pytest's own folder, which the server's user may not enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="nas-postgres-"))
+        if os.getuid() == 0:  # the server refuses to run as root
+            shutil.chown(self.folder, "postgres")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.data = self.folder / "data"
+        self._call("initdb", "-D", str(self.data), "-U", "nas", "--auth=trust", "--no-sync")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Of its one database."""
+        return f"postgresql://nas@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        self._call("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """At once, as a crash would."""
+        self._call("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [str(_PLACES[0] / program), *arguments]
+        if os.getuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
