@@ -23,6 +23,7 @@ from search_spaces.errors import InputError
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 _START_SECONDS = 60.0  # for a node to answer
 _HEAR_SECONDS = 1.0
+_KNOCK_SECONDS = 5.0
 
 
 class _Relay:
@@ -47,6 +48,13 @@ class _Relay:
 
     def close(self) -> None:
         self._worker.close_input()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _look(paths: list[str]) -> tuple[str, str, list[str]]:
@@ -106,10 +114,13 @@ class RayLauncher:
             raise InputError("--cluster needs ray: pip install 'vessel-nas[ray]'") from error
         self._ray, self._folder = ray, RunFolder(folder.path.absolute())
         try:
+            _knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            # Ray takes 127.0.0.1 for the machine's name in its network, so it has to be another loopback address.
             raise InputError(
-                f"no Ray cluster answers at {address}; `ray start --head --node-ip-address=127.0.0.1` starts one"
+                f"no Ray cluster answers at {address}; `ray start --head --node-ip-address=127.0.0.2` starts one that "
+                "this machine alone can reach"
             ) from error
         list_nodes: Any = ray.nodes
         self._nodes = [node for node in list_nodes() if node["Alive"]]
