@@ -125,12 +125,17 @@ def search(
 
     with make_view(console) as view:
         view.note(f"run folder: {folder.path}")
-        board = run_search(settings, folder, view, workers, cluster)
+        ended = run_search(settings, folder, view, workers, cluster)
+    board = ended.board
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
+    else:
+        console.print(leaderboard_table(board, console.width))
+        console.print(reading(board))
+    if ended.stopped:
+        _stop("stopped before the end; the same command goes on")
+    if as_json:
         return
-    console.print(leaderboard_table(board, console.width))
-    console.print(reading(board))
     if board.best is None:
         _stop(f"no candidate was trained to its end; see {folder.trials}")
     console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)

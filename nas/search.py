@@ -1,5 +1,7 @@
 """A search from configuration to leaderboard and exported leader; it holds the lock of its run folder."""
 
+from dataclasses import dataclass
+
 from filelock import FileLock, Timeout
 
 from nas.best import export_best
@@ -21,10 +23,18 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a search leaves: the leaderboard, and whether it was told to stop before its budget was used up."""
+
+    board: Leaderboard
+    stopped: bool
+
+
 def run_search(
     config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None, cluster: str | None = None
-) -> Leaderboard:
-    """Search, or go on with a search, until its budget is used up; the leaderboard it ends with.
+) -> Ended:
+    """Search, or go on with a search, until its budget is used up or it is told to stop.
 
     workers: how many, if not one a GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError where
     the run folder belongs to another search or another driver, or the data cannot be used.
@@ -47,9 +57,7 @@ def run_search(
         lock.release()
 
 
-def _search(
-    config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None
-) -> Leaderboard:
+def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None) -> Ended:
     for mended in mend(folder):
         view.note(mended)
     fold = open_fold(config, folder, view.note, view.working)
@@ -70,7 +78,7 @@ def _search(
     board = driver.board()
     if board.best is not None and not export_best(folder, board.best, config, fold):
         view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
-    return board
+    return Ended(board, stopped=driver.stop.is_set())
 
 
 def _launcher(config: SearchConfig, folder: RunFolder, cluster: str | None) -> Launcher:

@@ -128,6 +128,7 @@ def test_a_signal_lets_the_workers_leave_and_the_same_command_goes_on(
     (worker,) = psutil.Process(driver.pid).children()
     driver.send_signal(number)
     printed, _ = driver.communicate(timeout=100)
+    assert driver.returncode == 1
     assert "running trials write a checkpoint and leave; the same command goes on with them" in printed
     assert not worker.is_running()
     again = nas("search", config, "--run", folder, cache=cache)
