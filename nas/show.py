@@ -80,7 +80,7 @@ def describe_target(run: Path | None, target: str, out: Path | None) -> Shown | 
         candidate = read_architecture(Path(target)).candidate
         return _draw(target, _cells_of(candidate, target), out)
     if Path(target).is_file():
-        return _draw(target, _read(Path(target)), out)
+        return _draw(target, read_genotype(Path(target)), out)
     if target in HAND_MADE:
         return _draw(target, hand_made(target, "cells"), out)
     return _of_search(run, target, out)
@@ -100,7 +100,8 @@ def _cells_of(candidate: Candidate, what: str) -> Genotype:
     return candidate.genotype
 
 
-def _read(file: Path) -> Genotype:
+def read_genotype(file: Path) -> Genotype:
+    """The genotype in a JSON file. Raises InputError where it holds none."""
     try:
         return Genotype.model_validate_json(file.read_bytes())
     except ValidationError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data import tiff
-from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
+from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding, depth_within
 from trainers.data.volume import Spacing
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -94,10 +94,8 @@ class ZarrArray(Slices):
         array = zarr.open_array(self.path, path=self.array_path, mode="r")
 
         def read(start: int, stop: int) -> NDArray[Any]:
-            try:
+            with decoding(self.path, f"Zarr in slices {start} to {stop - 1}"):
                 return np.asarray(array[(*first_of_leading, slice(start, stop))])
-            except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
-                raise InputError(f"{self.path}: slices {start} to {stop - 1} cannot be decoded ({error})") from error
 
         yield read
 
@@ -113,10 +111,8 @@ class NiftiFile(Slices):
 
         def read(start: int, stop: int) -> NDArray[Any]:
             rest = (0,) * (len(proxy.shape) - 3)
-            try:
+            with decoding(self.path, "NIfTI"):
                 return np.array(np.asanyarray(proxy[(slice(None), slice(None), slice(start, stop), *rest)]).T)
-            except (ValueError, OSError, EOFError) as error:
-                raise InputError(f"{self.path}: truncated or damaged ({error})") from error
 
         try:
             yield read
@@ -128,10 +124,8 @@ class NiftiFile(Slices):
 
 
 def _map_npy(path: Path) -> NDArray[Any]:
-    try:
+    with decoding(path, "a .npy array of numbers"):
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise InputError(f"{path}: not a whole .npy array of numbers ({error})") from error
     return mapped
 
 
@@ -142,13 +136,9 @@ def _open_npy(path: Path) -> NpyFile:
 
 
 def _open_zarr(path: Path) -> ZarrArray:
-    try:
+    with decoding(path, "Zarr"):
         node = zarr.open(path, mode="r")
         array, spacing = _level_0(path, node) if isinstance(node, zarr.Group) else (node, None)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read as Zarr ({error})") from error
     leading = array.ndim - 3
     if leading > 0 and any(edge != 1 for edge in array.shape[:leading]):
         raise InputError(f"{path}: has shape {array.shape}; only one time point and one channel can be read")
@@ -210,10 +200,8 @@ def _load_nifti(path: Path, keep_file_open: bool = False) -> Any:
         import nibabel
     except ImportError:
         raise InputError(f"{path}: reading NIfTI needs nibabel; pip install 'vessel-nas[nifti]'") from None
-    try:
+    with decoding(path, "NIfTI"):
         return nibabel.load(path, keep_file_open=keep_file_open, mmap=False)
-    except (nibabel.filebasedimages.ImageFileError, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as NIfTI ({error})") from error
 
 
 def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

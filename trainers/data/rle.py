@@ -72,7 +72,8 @@ def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
     Ids are `<volume>_<slice>`. Raises InputError, naming the line, for rows it cannot take.
     """
     rows: dict[str, dict[int, RleRow]] = {}
-    with path.open(encoding="utf-8-sig") as lines:
+    # What is not UTF-8 becomes a character that no id and no run has, and is named with its line.
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         header = _cells(next(lines, ""))
         if header not in (["id", "rle"], ["id", "rle", "height", "width"]):
             raise InputError(f"{path}: the columns must be id,rle or id,rle,height,width, not {','.join(header)[:80]}")

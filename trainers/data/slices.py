@@ -1,8 +1,8 @@
 """Slices: a stack of 2D slices on disk, whatever its format, read block by block."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.errors import InputError
 from trainers.data.volume import Spacing
 
 ReadBlock = Callable[[int, int], NDArray[Any]]
@@ -19,6 +20,21 @@ ReadBlock = Callable[[int, int], NDArray[Any]]
 BLOCK_BYTES = 3 * 2**20
 # A chunk of a chunked file is decoded whole, so a block as deep as the chunks is worth more memory than that.
 CHUNK_BLOCK_BYTES = 160 * 2**20
+
+
+@contextmanager
+def decoding(path: Path, kind: str) -> Iterator[None]:
+    """Around what a library reads of a file: whatever it raises becomes one line that names the file.
+
+    Which exceptions damaged files bring is no part of any library's promises, so all are caught.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: cannot be read as {kind}, it is truncated or damaged ({reason})") from error
 
 
 @dataclass(frozen=True)

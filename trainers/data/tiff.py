@@ -1,7 +1,6 @@
 """TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is taken."""
 
 import re
-import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,15 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.slices import ReadBlock, Slices
+from trainers.data.slices import ReadBlock, Slices, decoding
 from trainers.data.volume import Spacing
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 # No scanner makes such slices, a damaged header does: 23,000 x 23,000 of 16 bits.
 MAX_SLICE_BYTES = 2**30
-# What tifffile and its codecs raise on damaged files.
-_DECODING_ERRORS = (struct.error, ValueError, OSError, RuntimeError, IndexError, KeyError, TypeError, ArithmeticError)
-
+_KIND = "TIFF"
 _UNCOMPRESSED, _PALETTE, _SEPARATE_PLANES = 1, 3, 2  # values of the tags Compression, Photometric, PlanarConfig
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
@@ -76,10 +73,11 @@ class TiffPages(Slices):
     def reading(self) -> Iterator[ReadBlock]:
         """See Slices."""
         with _opened(self.path) as tif:
-            series = tif.series[0]
+            with decoding(self.path, _KIND):
+                series = tif.series[0]
 
             def read(start: int, stop: int) -> NDArray[Any]:
-                try:
+                with decoding(self.path, _KIND):
                     if series.dataoffset is not None and self.samples == 1:
                         # ImageJ writes large stacks as one page and one run of voxels.
                         dtype = self.dtype.newbyteorder(tif.byteorder)
@@ -89,10 +87,6 @@ class TiffPages(Slices):
                     for z in range(start, stop):
                         _decode(tif, series.pages[z], self.path, block[z - start])
                     return block
-                except InputError:
-                    raise
-                except _DECODING_ERRORS as error:
-                    raise _damaged(self.path, error) from error
 
             yield read
 
@@ -118,7 +112,7 @@ def open_folder(folder: Path) -> TiffFolder:
                 f"{folder}: slice {before + 1:04d} is missing between {found[before].name} and {found[after].name}"
             )
     files = tuple(found[number] for number in numbers)
-    with _opened(files[0]) as tif:
+    with _opened(files[0]) as tif, decoding(files[0], _KIND):
         page = _single_page(tif, files[0])
         height, width = _height_width(page)
         dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
@@ -127,7 +121,7 @@ def open_folder(folder: Path) -> TiffFolder:
 
 def open_pages(path: Path) -> TiffPages:
     """A multi-page file as a stack; raises InputError where its pages are not alike."""
-    with _opened(path) as tif:
+    with _opened(path) as tif, decoding(path, _KIND):
         if len(tif.series) != 1:
             shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
             raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
@@ -152,7 +146,7 @@ def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
 
     Raises InputError for a slice of another shape or type.
     """
-    with _opened(path) as tif:
+    with _opened(path) as tif, decoding(path, _KIND):
         page = _single_page(tif, path)
         height, width = _height_width(page)
         if (height, width) != into.shape[:2]:
@@ -171,19 +165,14 @@ def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    try:
+    with decoding(path, _KIND):
         tif = tifffile.TiffFile(path)
-    except _DECODING_ERRORS as error:
-        raise _damaged(path, error) from error
     with tif:
         yield tif
 
 
 def _single_page(tif: Any, path: Path) -> Any:
-    try:
-        pages, page = len(tif.pages), tif.pages.first
-    except _DECODING_ERRORS as error:
-        raise _damaged(path, error) from error
+    pages, page = len(tif.pages), tif.pages.first
     if pages != 1:
         raise InputError(f"{path}: holds {pages} pages; a slice file holds one")
     _check_header(page, path, tif.filehandle.size)
@@ -209,15 +198,12 @@ def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > tif.filehandle.size:
         raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, its voxels end later")
-    try:
-        if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
-            into[:] = np.moveaxis(page.asarray(), 0, -1)
-        elif tif.byteorder == _NATIVE_ORDER:
-            page.asarray(out=into)
-        else:
-            into[:] = page.asarray()
-    except _DECODING_ERRORS as error:
-        raise _damaged(path, error) from error
+    if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
+        into[:] = np.moveaxis(page.asarray(), 0, -1)
+    elif tif.byteorder == _NATIVE_ORDER:
+        page.asarray(out=into)
+    else:
+        into[:] = page.asarray()
 
 
 def _native(dtype: Any) -> np.dtype[Any]:
@@ -232,11 +218,6 @@ def _kind(dtype: Any, samples: int) -> str:
 
 def _height_width(page: Any) -> tuple[int, int]:
     return int(page.imagelength), int(page.imagewidth)
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: cannot be read as TIFF, it is truncated or damaged ({reason})")
 
 
 def _spacing(tif: Any) -> Spacing | None:
