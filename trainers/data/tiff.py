@@ -1,6 +1,7 @@
 """TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is taken."""
 
 import re
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from trainers.data.volume import Spacing
 TIFF_SUFFIXES = (".tif", ".tiff")
 # No scanner makes such slices, a damaged header does: 23,000 x 23,000 of 16 bits.
 MAX_SLICE_BYTES = 2**30
+MOST_TAGS = 1000  # of a page; microscopes write dozens
 _KIND = "TIFF"
 _UNCOMPRESSED, _PALETTE, _SEPARATE_PLANES = 1, 3, 2  # values of the tags Compression, Photometric, PlanarConfig
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
@@ -166,9 +168,37 @@ def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     with decoding(path, _KIND):
+        _check_chain(path)
         tif = tifffile.TiffFile(path)
     with tif:
         yield tif
+
+
+def _check_chain(path: Path) -> None:
+    """Follow the pages from one to the next by their headers alone.
+
+    A damaged one leads into voxels, where every few bytes are taken for another page: tifffile then reads for minutes.
+    """
+    with path.open("rb") as file:
+        order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+        if order is None:
+            raise InputError(f"{path}: cannot be read as TIFF, which begins with II or MM")
+        (version,) = struct.unpack(order + "H", file.read(2))
+        if version == 43:  # BigTIFF
+            file.seek(8)
+            counts, tag_bytes, pointer = order + "Q", 20, order + "Q"
+        else:
+            counts, tag_bytes, pointer = order + "H", 12, order + "I"
+        seen: set[int] = set()
+        while offset := struct.unpack(pointer, file.read(struct.calcsize(pointer)))[0]:
+            if offset in seen:
+                raise InputError(f"{path}: damaged: its page {len(seen)} leads back to an earlier one")
+            seen.add(offset)
+            file.seek(offset)
+            (tags,) = struct.unpack(counts, file.read(struct.calcsize(counts)))
+            if not 0 < tags <= MOST_TAGS:
+                raise InputError(f"{path}: damaged: its page {len(seen) - 1} announces {tags} tags")
+            file.seek(tags * tag_bytes, 1)
 
 
 def _single_page(tif: Any, path: Path) -> Any:
@@ -184,11 +214,19 @@ def _check_header(page: Any, path: Path, file_bytes: int) -> None:
     shape = " x ".join(str(edge) for edge in page.shape)
     if page.dtype is None or not page.shape:
         raise InputError(f"{path}: its TIFF header states no usable shape or type; write it again as 16-bit grey")
+    if page.samplesperpixel < 1:
+        raise InputError(f"{path}: damaged: its header announces voxels without a value")
     if page.nbytes > MAX_SLICE_BYTES:
         raise InputError(f"{path}: its header announces a slice of {shape}, more than 1 GiB; the file is damaged")
     if page.compression == _UNCOMPRESSED and page.nbytes > file_bytes:
         raise InputError(
             f"{path}: truncated or damaged: {shape} voxels need {page.nbytes} bytes, the file has {file_bytes}"
+        )
+    parts = int(np.prod(page.chunked))
+    if len(page.dataoffsets) < parts:
+        raise InputError(
+            f"{path}: truncated or damaged: {shape} voxels lie in {parts} strips or tiles, the file has "
+            f"{len(page.dataoffsets)}"
         )
     if page.photometric == _PALETTE:
         raise InputError(f"{path}: a palette TIFF holds colours, not grey values; write it again as 16-bit grey")

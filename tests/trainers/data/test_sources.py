@@ -229,11 +229,35 @@ def test_files_that_are_not_whole_are_named(tmp_path) -> None:
     np.save(tmp_path / "a.npy", a_volume()[0])
     whole = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"a\.npy: not a whole \.npy array"):
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read as a \.npy array of numbers, it is truncated"):
         scan_one(tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=r"a\.npy: not a whole \.npy array of numbers"):
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read as a \.npy array of numbers, .*Python objects"):
         scan_one(tmp_path / "a.npy")
+
+
+def test_pages_that_lead_in_a_circle_or_into_voxels_are_named(tmp_path) -> None:
+    file = tmp_path / "a.tif"
+    with tifffile.TiffWriter(file) as writer:
+        for z in range(3):
+            writer.write(np.full((4, 5), z, np.uint16), contiguous=False, metadata=None)
+    whole = file.read_bytes()
+    with tifffile.TiffFile(file) as tif:
+        first, last = tif.pages[0].offset, tif.pages[2].offset
+    end = last + 2 + 12 * int.from_bytes(whole[last : last + 2], "little")  # where the last page says what comes next
+    for target, says in ((first, "leads back to an earlier one"), (len(whole) - 8, "page 3 announces 0 tags|damaged")):
+        file.write_bytes(whole[:end] + target.to_bytes(4, "little") + whole[end + 4 :])
+        with pytest.raises(InputError, match=says):
+            scan_one(file)
+
+
+def test_a_compressed_slice_with_too_few_strips_is_named_before_memory_is_taken(tmp_path) -> None:
+    file = tmp_path / "0000.tif"
+    tifffile.imwrite(file, np.zeros((24, 20), np.uint16), compression="zlib", rowsperstrip=4)
+    with tifffile.TiffFile(file, mode="r+") as tif:
+        tif.pages[0].tags["ImageLength"].overwrite(9_000_000)
+    with pytest.raises(InputError, match=r"9000000 x 20 voxels lie in 2250000 strips or tiles, the file has 6"):
+        scan_one(tmp_path)
 
 
 def test_a_colour_channel_axis_in_zarr_is_refused(tmp_path) -> None:
