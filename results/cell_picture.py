@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _arrow(
         x, y = (0.56 * a + 0.44 * b for a, b in zip(start, end, strict=True))
         axis.text(
             x,
-            y - bend * 1.1,
+            y - bend * hypot(end[0] - start[0], end[1] - start[1]) / 2,  # on the arc
             label,
             fontsize=7,
             color=colour,

@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import torch
+from scipy.stats import ttest_1samp
 
 from nas.config import read_config
 from results.curve import append_line
@@ -163,6 +165,8 @@ def report(folder: Path) -> None:
             f"| {arm} | {len(values)} | {statistics.mean(values):.3f} | {deviation:.3f} "
             f"| {', '.join(f'{value:.3f}' for value in best)} |"
         )
+    for what, wanted in (("searched", "searched"), ("of these by the perturbation decode", "perturbation")):
+        print(f"\n{what} minus random, mean of each seed: {_paired(lines, wanted)}")
     print("\n| seed | arm | network | surface dice | voxel dice | steps | parameters |")
     print("|---:|---|---|---:|---:|---:|---:|")
     for line in sorted(lines, key=lambda line: (line["seed"], line["arm"], line["name"])):
@@ -170,6 +174,21 @@ def report(folder: Path) -> None:
             f"| {line['seed']} | {line['arm']} | {line['name']} | {line['surface_dice']:.4f} "
             f"| {line['voxel_dice']:.4f} | {line['steps']} | {line['parameters']:,} |"
         )
+
+
+def _paired(lines: list[dict[str, Any]], wanted: str) -> str:
+    """Seed by seed, because trainings of one seed see the same patches; with the t-test of their mean."""
+
+    def mean(seed: int, name: str) -> float:
+        own = [line for line in lines if line["seed"] == seed and name in (line["arm"], line["name"].split("-")[0])]
+        return statistics.mean(line["surface_dice"] for line in own)
+
+    differences = [mean(seed, wanted) - mean(seed, "random") for seed in sorted({line["seed"] for line in lines})]
+    test = ttest_1samp(differences, 0.0)
+    each = ", ".join(f"{difference:+.3f}" for difference in differences)
+    return (
+        f"{each}; mean {statistics.mean(differences):+.4f}, t = {test.statistic:.2f}, p = {test.pvalue:.3f} (two-sided)"
+    )
 
 
 def main() -> None:

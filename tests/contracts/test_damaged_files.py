@@ -1,4 +1,4 @@
-"""Whatever is damaged in a file, its reader takes it or refuses it in one line: a short run of the fuzzing benchmark."""
+"""Whatever is damaged in a file, its reader takes it or refuses it in one line: a short run of the fuzzing."""
 
 import importlib.util
 from pathlib import Path
