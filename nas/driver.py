@@ -6,7 +6,7 @@ and is taken up again from its checkpoint. A worker that dies costs its trial on
 
 import shutil
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,6 +45,7 @@ from trainers.cell_run import CellPlan
 from trainers.checkpoint import write_atomically
 
 MOST_HELD = 16  # trials that may wait for a cell search while workers try something else
+LAST_ENDED = 20  # trials that failures are counted in
 ENOUGH_ENDED = 5  # trials, before their failures say anything about the search
 
 
@@ -63,7 +64,7 @@ class Driver:
     _cells: dict[str, CellPlan] = field(default_factory=dict)  # searches that workers are busy with
     _held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
     _again: list[Trial] = field(default_factory=list)  # left by an earlier driver, or by a worker that died
-    _ended: Counter[str] = field(default_factory=Counter)  # states of the trials that this driver saw end
+    _ended: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_ENDED))  # states of the last trials
     _asked_to_leave: bool = False
 
     def __post_init__(self) -> None:
@@ -120,7 +121,8 @@ class Driver:
 
     def next_cells(self) -> CellPlan | None:
         """A cell search that has neither ended nor begun; they come first, because trials wait for them."""
-        for plan in plans(self.config):
+        # Those that trials wait for may be none of the configuration's any more, when fewer trials are wanted now.
+        for plan in dict.fromkeys((*plans(self.config), *(plan for _, plan in self._held))):
             place = self.folder.cells(plan.id)
             if plan.id not in self._cells and not place.findings.is_file() and not place.failure.is_file():
                 return plan
@@ -156,6 +158,7 @@ class Driver:
         """Count an attempt whose worker died, unless we are on the way out; whether there were too many."""
         if self.stop.is_set():
             return False
+        place.path.mkdir(parents=True, exist_ok=True)  # it may have died before it made one
         append_line(place.attempts, {"reason": reason})
         failed = len(place.attempts.read_text(encoding="utf-8").splitlines())
         if failed >= self.config.study.attempts:
@@ -179,7 +182,8 @@ class Driver:
     def next_trial(self) -> Trial | None:
         """What an idle worker should do: go on with what was left, try something new, or repeat a leader."""
         for number, (trial, plan) in enumerate(self._held):
-            if plan.id not in self._cells:
+            place = self.folder.cells(plan.id)
+            if place.findings.is_file() or place.failure.is_file():
                 del self._held[number]
                 return trial
         if self._again:
@@ -227,13 +231,16 @@ class Driver:
     def _diagnose(self, record: Record, board: Leaderboard) -> None:
         """Halt where a trial says that no other will fare better, or where too many have failed."""
         state, share = record.outcome.state, self.config.study.failing_share
-        if state == "interrupted" and not self._asked_to_leave and not self.stop.is_set():
-            self.halted = record.outcome.reason
+        if state == "interrupted":
+            if not self._asked_to_leave and not self.stop.is_set():
+                self.halted = record.outcome.reason
             return
-        self._ended[state] += 1
-        ended, failed = self._ended.total(), self._ended["failed"] + self._ended["infeasible"]
-        if ended < ENOUGH_ENDED or failed <= share * ended:
+        self._ended.append(state)
+        ended, failed = len(self._ended), self._ended.count("failed")
+        hopeless = self._ended.count("infeasible") == self._ended.maxlen
+        if not hopeless and (ended < ENOUGH_ENDED or failed <= share * ended):
             return
+        failed += self._ended.count("infeasible")
         reasons = Counter(row.reason for row in board.rows if row.state in ("failed", "infeasible"))
         common, count = reasons.most_common(1)[0]
         first = min(row.trial for row in board.rows if row.reason == common)
@@ -268,7 +275,11 @@ class Driver:
             self.close(_record(job, event.outcome))
         elif isinstance(event, Searched):
             self._close_cells(event.cells, event.state, event.reason)
-        elif isinstance(event, Died) and event.work is not None:
+        elif isinstance(event, Died):
+            if event.given_up:
+                self.view.note(event.given_up)
+            if event.work is None:
+                return
             if isinstance(event.work, str):
                 self._lost_cells(event.work, event.reason)
             else:
@@ -296,6 +307,7 @@ class Driver:
             if event is not None:
                 self.handle(event, executor)
             self.budget.save()
+        self.budget.save(now=True)
         if self.halted:
             raise InputError(f"{self.halted}; when that is mended, the same command goes on")
 

@@ -102,22 +102,25 @@ class Executor:
         elif isinstance(event, Finished | Searched):
             self._done(worker)
             worker.work = None
+            worker.ready = worker.ready and not event.last
         elif isinstance(event, Died):
             # What it was busy with is known here alone: the order may have been given while it was dying.
             event = event.model_copy(update={"work": worker.work})
             self._done(worker)
-            self._replace(worker, event)
+            event = event.model_copy(update={"given_up": self._replace(worker, event)})
         return event
 
-    def _replace(self, worker: Worker, death: Died) -> None:
-        """Start a worker again; give its device up if it dies before it is ready for the third time in a row."""
+    def _replace(self, worker: Worker, death: Died) -> str | None:
+        """Start a worker again; give its device up, and say so, if it dies before it is ready for the third time."""
         self._workers.remove(worker)
         if not worker.ready:
             self._failed_starts[worker.log] = self._failed_starts.get(worker.log, 0) + 1
         if self._failed_starts.get(worker.log, 0) < FAILED_STARTS:
             self._workers.append(self._start(worker.device, worker.log))
-        elif not self._workers:
-            last = worker.log.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-            raise InputError(
-                f"no worker can be started on {worker.device} ({death.reason}): {last[0]}; see {worker.log}"
-            )
+            return None
+        printed = worker.log.read_text(errors="replace").strip().splitlines() if worker.log.is_file() else []
+        said = printed[-1] if printed else "it printed nothing"
+        lost = f"no worker can be started on {worker.device} ({death.reason}): {said}; see {worker.log}"
+        if not self._workers:
+            raise InputError(lost)
+        return f"{lost}; the search goes on without it"

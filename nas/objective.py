@@ -122,7 +122,8 @@ def _run(attempt: _Attempt, rungs: Sequence[int]) -> tuple[State, str | None, Sc
     except _Ended as end:
         return end.state, end.reason, None
     finally:
-        shutil.rmtree(attempt.folder.scratch, ignore_errors=True)
+        if attempt.accelerator.is_main_process:
+            shutil.rmtree(attempt.folder.scratch, ignore_errors=True)
 
 
 def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
@@ -141,12 +142,14 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
     for rung in (*rungs, steps):
         if rung < training.step:
             continue
+        before = training.step
         try:
             with attempt.clock:
                 finished = training.run(rung, on_step)
         except NonFiniteLoss as error:
             raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may do") from error
-        attempt.save()
+        if training.step > before:  # else its checkpoint is there already
+            attempt.save()
         if not finished:
             raise attempt.left()
         if rung < steps:

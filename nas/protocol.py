@@ -68,6 +68,7 @@ class Finished(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["finished"] = "finished"
     trial: int
     outcome: Outcome
+    last: bool = False  # the process ends now: an error may have left its GPU unusable
 
 
 class Searched(BaseModel, frozen=True, extra="forbid"):
@@ -77,6 +78,7 @@ class Searched(BaseModel, frozen=True, extra="forbid"):
     cells: str
     state: Literal["complete", "failed", "interrupted"]
     reason: str | None = None
+    last: bool = False  # the process ends now
 
 
 class Died(BaseModel, frozen=True, extra="forbid"):
@@ -85,6 +87,7 @@ class Died(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["died"] = "died"
     work: Work | None
     reason: str
+    given_up: str | None = None  # what to tell the user where it is not started again
 
 
 Event = Ready | Progress | Scored | Finished | Searched | Died

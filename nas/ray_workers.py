@@ -77,22 +77,23 @@ class RayWorker:
 
         try:
             while True:
-                for line in ray.get(self._actor.hear.remote()):
+                for line in ray.get(self._actor.hear.options(concurrency_group="hear").remote()):
                     event = from_worker.validate_json(line)
                     self._heard.put((self, event))
                     if isinstance(event, Died):
                         return
         except ray.exceptions.RayError as error:
+            ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
             reason = f"its node or its process is gone ({type(error).__name__})"
             self._heard.put((self, Died(work=None, reason=reason)))
 
     def say(self, message: Order) -> None:
         """Tell it something; one that has just died does not mind."""
-        self._actor.say.remote(message.model_dump_json())
+        self._actor.say.options(concurrency_group="say").remote(message.model_dump_json())
 
     def close_input(self) -> None:
         """Ask it to end."""
-        self._actor.close.remote()
+        self._actor.close.options(concurrency_group="say").remote()
 
     def end(self) -> None:
         """End it."""
@@ -113,6 +114,7 @@ class RayLauncher:
         except ModuleNotFoundError as error:
             raise InputError("--cluster needs ray: pip install 'vessel-nas[ray]'") from error
         self._ray, self._folder = ray, RunFolder(folder.path.absolute())
+        self._remote: Any = ray.remote
         try:
             _knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
@@ -123,7 +125,9 @@ class RayLauncher:
                 "this machine alone can reach"
             ) from error
         list_nodes: Any = ray.nodes
-        self._nodes = [node for node in list_nodes() if node["Alive"]]
+        self._nodes = [node for node in list_nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        if not self._nodes:
+            raise InputError(f"no node of the cluster at {address} has a CPU for a worker")
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in self._nodes)
         self._on_gpu = gpus > 0 and config.device != "cpu"
         self._count = gpus if self._on_gpu else len(self._nodes)
@@ -160,15 +164,16 @@ class RayLauncher:
         return ["cuda:0" if self._on_gpu else "cpu"] * self._count
 
     def threads(self, workers: int) -> int:
-        """CPU threads for each of so many workers."""
-        cpus = sum(int(node["Resources"].get("CPU", 1)) for node in self._nodes)
-        return max(1, cpus // workers)
+        """CPU threads for each of so many workers: as many as the smallest node has for its share of them."""
+        smallest = min(int(node["Resources"]["CPU"]) for node in self._nodes)
+        return max(1, smallest // -(-workers // len(self._nodes)))
 
     def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
         """Start a worker on the node with the most room; waits in Ray's queue where there is none."""
-        relay = self._ray.remote(_Relay)
+        # Groups of one thread each: what is said arrives in order, while another thread listens.
+        relay = self._remote(concurrency_groups={"say": 1, "hear": 1})(_Relay)
         resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
-        actor = relay.options(max_concurrency=4, scheduling_strategy="SPREAD", **resources).remote(
+        actor = relay.options(scheduling_strategy="SPREAD", **resources).remote(
             str(self._folder.path), device, threads, str(log.absolute())
         )
         return RayWorker(actor, device, log, heard)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 
 from nas.best import export_best
 from nas.config import SearchConfig, write_config
@@ -53,6 +54,9 @@ def run_search(
         raise InputError(
             f"the disk is full: no space left for {where}; free some, and the same command goes on"
         ) from error
+    except StorageInternalError as error:
+        what = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(f"the storage of the study failed: {what}; the same command goes on") from error
     finally:
         lock.release()
 
@@ -71,10 +75,7 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     if driver.has_work():
         launcher = _launcher(config, folder, cluster)
         with stop_on_signal(driver.stop), Executor(launcher, folder.worker_log, workers) as executor:
-            try:
-                driver.run(executor)
-            finally:
-                driver.budget.save(now=True)
+            driver.run(executor)
     board = driver.board()
     if board.best is not None and not export_best(folder, board.best, config, fold):
         view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")

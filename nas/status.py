@@ -1,6 +1,7 @@
 """How far a run is."""
 
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel
 
@@ -10,7 +11,7 @@ from nas.runs import read_run
 from nas.storage import open_storage
 from nas.study import REPEATS
 from results.leaderboard import Leaderboard, rank, seconds
-from results.record import read_record
+from results.record import State, read_record
 from results.run_folder import CellsFolder, RunFolder
 from search_spaces.errors import InputError
 
@@ -25,6 +26,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     complete: int
     pruned: int
     failed: int
+    infeasible: int  # did not fit into memory
     interrupted: int
     repeats: int
     minutes_used: float
@@ -45,7 +47,8 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
             f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.pruned} pruned, "
-            f"{self.failed} failed, {self.interrupted} interrupted; {self.repeats} repeated trainings",
+            f"{self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
+            f"{self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
             *(f"cell search {identity}: {state}" for identity, state in self.cell_searches.items()),
@@ -103,7 +106,7 @@ def read_status(run: Path | None) -> Status:
         used = seconds_used(study) / 60
     board = rank(records, config.study.name, "")
     candidates = [r for r in records if r.job.repeats is None]
-    counts = {s: sum(r.outcome.state == s for r in candidates) for s in ("complete", "pruned", "failed", "interrupted")}
+    counts = {s: sum(r.outcome.state == s for r in candidates) for s in get_args(State)}
     return Status(
         run=str(folder.path),
         running=running,
@@ -112,6 +115,7 @@ def read_status(run: Path | None) -> Status:
         complete=counts["complete"],
         pruned=counts["pruned"],
         failed=counts["failed"],
+        infeasible=counts["infeasible"],
         interrupted=counts["interrupted"],
         repeats=repeats,
         minutes_used=used,

@@ -1,5 +1,6 @@
 """Where the Optuna study lies: the run folder's journal, or a database server by its URL."""
 
+import sys
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -61,12 +62,19 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
         began, pause, asked_before = time.monotonic(), 0.2, False
         while True:
             try:
-                return method(self, *arguments, **named)
+                answer = method(self, *arguments, **named)
+                # Asked twice, "is it mine?" is answered no where the first answer, yes, was lost on its way.
+                return True if asked_before and method.__name__ == "set_trial_state_values" else answer
             except optuna.exceptions.UpdateFinishedTrialError:
                 if not asked_before:
                     raise
                 return True  # the answer that was lost said so
-            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError):
+            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
+                away = isinstance(error.__cause__ or error, OperationalError | InterfaceError)
+                if not away:
+                    raise
+                if not asked_before:
+                    print("nas: note: the storage does not answer; it is asked again for a while", file=sys.stderr)
                 asked_before = True
                 if time.monotonic() - began > PATIENCE:
                     raise
@@ -76,5 +84,7 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _name in (*BaseStorage.__abstractmethods__, "get_n_trials", "get_best_trial", "get_trial_param"):
+# Optuna puts a cache before a database, which asks by the names with an underscore.
+_ASKED_BY_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
+for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_THE_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))

@@ -79,11 +79,11 @@ def main(run: str, device: str, channel: int) -> None:
         if isinstance(message, Start):
             with _log_to(folder.trial(message.job.trial).log):
                 outcome, healthy = _attempt(message.job, worker)
-            worker.say(Finished(trial=message.job.trial, outcome=outcome))
+            worker.say(Finished(trial=message.job.trial, outcome=outcome, last=not healthy))
         elif isinstance(message, StartCells):
             with _log_to(folder.cells(message.plan.id).log):
                 answer, healthy = _attempt_cells(message.plan, worker)
-            worker.say(answer)
+            worker.say(answer.model_copy(update={"last": not healthy}))
         if not healthy:
             sys.exit(0)
 

@@ -195,7 +195,7 @@ def run_cells(
     save_every: float = 60.0,
     on_saved: Callable[[], None] = lambda: None,
 ) -> CellFindings | None:
-    """Search the cells of one supernet; None if it was asked to leave, having written a checkpoint.
+    """Search the cells of one supernet; None if it was asked to leave, with a checkpoint where it has begun to train.
 
     Goes on from the newest checkpoint. cost_files: where measured costs are kept; the first that exists is read, so
     that a search repeats though timings never do, and the others are written. Raises InputError for settings and

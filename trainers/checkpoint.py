@@ -6,6 +6,7 @@ name, flushed to disk and renamed; the two newest are kept, so that one that tur
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,14 @@ def write_atomically(path: Path, text: str) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, as one act. Views and channels-last tensors are stored contiguous."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+    except SafetensorError as error:  # which is what it makes of a full disk
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        aside.unlink(missing_ok=True)
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     _sync_file(aside)
     aside.replace(path)
 
@@ -84,8 +92,17 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 
 def damaged_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints below `folder` that cannot be read."""
-    return [path for path in _newest_first(folder) if _load(path) is None]
+    """Checkpoints below `folder` that are not whole. Raises OSError where the disk does not let them be read."""
+    return [path for path in _newest_first(folder) if not _whole(path)]
+
+
+def _whole(path: Path) -> bool:
+    try:
+        json.loads((path / STATE).read_text(encoding="utf-8"))
+        load_file(path / TENSORS)
+    except (FileNotFoundError, ValueError, SafetensorError):
+        return False
+    return True
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

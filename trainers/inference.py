@@ -1,5 +1,6 @@
 """Whole-volume prediction: every axis, overlapping tiles, in bounded memory."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -88,7 +89,11 @@ def _zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: s
     if scratch is None or int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY_BYTES:
         return np.zeros(shape, dtype)
     scratch.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(scratch / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    file = scratch / f"{name}.npy"
+    mapped = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    with file.open("r+b") as handle:  # a full disk is an error here, and the death of the process at a page of the map
+        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return mapped
 
 
 def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Iterator[tuple[int, int]]:

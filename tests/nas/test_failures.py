@@ -1,6 +1,7 @@
 """What an exception says about its trial, and what the sampler learns from it."""
 
 import errno
+import signal
 from pathlib import Path
 
 import optuna
@@ -77,3 +78,21 @@ def test_the_sampler_avoids_what_does_not_fit_into_memory(tmp_path: Path) -> Non
     assert all(trial.state == TrialState.PRUNED for trial in infeasible)
     assert sum(crop > 300 for crop in crops) >= 5
     assert sum(crop > 300 for crop in crops[30:]) <= 6  # a uniform draw: 14
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_says_so(tmp_path: Path) -> None:
+    import resource
+
+    from trainers.checkpoint import save_tensors
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            save_tensors({"a": torch.zeros(10_000)}, tmp_path / "weights.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
