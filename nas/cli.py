@@ -81,15 +81,9 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
     families: Annotated[str | None, typer.Option(help="Families to try, with commas.", show_default=False)] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; one a GPU if not given.", show_default=False)
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster that runs the workers.", show_default=False)
-    ] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="If not one a GPU.", show_default=False)] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
     set_: Set = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build every choice, print its cost, and stop.")] = False,
@@ -134,11 +128,10 @@ def search(
         console.print(reading(board))
     if ended.stopped:
         _stop("stopped before the end; the same command goes on")
-    if as_json:
-        return
     if board.best is None:
         _stop(f"no candidate was trained to its end; see {folder.trials}")
-    console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
+    if not as_json:
+        console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:
         _export_onnx(folder.best)
 

@@ -245,8 +245,8 @@ class Driver:
         common, count = reasons.most_common(1)[0]
         first = min(row.trial for row in board.rows if row.reason == common)
         self.halted = (
-            f"{failed} of the last {ended} trials failed, more than study.failing_share = {share:g} allows; most often "
-            f"({count} x): {common}; see {self.folder.trial(first).log}"
+            f"{failed} of the last {ended} trials failed or did not fit into memory (study.failing_share = {share:g}); "
+            f"most often ({count} x): {common}; see {self.folder.trial(first).log}"
         )
 
     def _drop_weights(self, board: Leaderboard) -> None:

@@ -88,31 +88,17 @@ _DOWN_1 = ("down_max", "down_conv3", "down_sep3", "down_shuffle", "down_blur")
 _UP_1 = ("up_linear", "up_transposed", "up_shuffle", "up_linear_depth")
 _AROUND: tuple[Shortcut, ...] = ("none", "identity")
 
+_LEVEL_1: dict[str, Any] = {"same": _SAME_1, "down": _DOWN_1, "up": _UP_1, "shortcuts": _AROUND}
+_LEVEL_3: dict[str, Any] = {**_LEVEL_1, "groups": True, "skips": ("identity", "attention")}
+
 DEFAULT_LEVEL = "L1"
 CELL_SPACES: dict[str, CellSpace] = {
     "scnas": CellSpace(same=("zero", *_SAME_0), down=_DOWN_0, up=_UP_0),
     "L0": CellSpace(same=_SAME_0, down=_DOWN_0, up=_UP_0),
-    "L1": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, shortcuts=_AROUND),
-    "L2": CellSpace(same=_SAME_1, down=_DOWN_1, up=_UP_1, shortcuts=_AROUND, groups=True),
-    "L3": CellSpace(
-        same=_SAME_1,
-        down=_DOWN_1,
-        up=_UP_1,
-        shortcuts=_AROUND,
-        groups=True,
-        skips=("identity", "attention"),
-    ),
-    "L4": CellSpace(
-        same=_SAME_1,
-        down=_DOWN_1,
-        up=_UP_1,
-        shortcuts=_AROUND,
-        groups=True,
-        skips=("identity", "attention"),
-        depths=(1, 2, 3),
-        widths=(0.5, 0.75, 1.0),
-        stem_strides=(1, 2),
-    ),
+    "L1": CellSpace(**_LEVEL_1),
+    "L2": CellSpace(**_LEVEL_1, groups=True),
+    "L3": CellSpace(**_LEVEL_3),
+    "L4": CellSpace(**_LEVEL_3, depths=(1, 2, 3), widths=(0.5, 0.75, 1.0), stem_strides=(1, 2)),
 }
 
 

@@ -6,27 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import nas
-from tiny import TINY
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("config") / "tiny.toml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, config: Path, cache: Path) -> Path:
-    """A finished search."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    nas("search", config, "--run", folder, cache=cache)
-    return folder
 
 
 def _board(run: Path) -> dict:  # type: ignore[type-arg]

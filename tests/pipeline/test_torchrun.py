@@ -23,11 +23,6 @@ fit = { loss = "dice + bce", crop = 16, batch_size = 4 }
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A search of the one fixed trial."""
     folder = tmp_path_factory.mktemp("runs") / "one"
