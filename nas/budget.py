@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import optuna
 
-from nas.config import StudyConfig
+from nas.study_config import BUSY_SECONDS, SECONDS, StudyConfig
 
-_SECONDS, _BUSY = "seconds", "busy_seconds"  # user attributes of the study
 _SAVE_SECONDS = 60.0
 
 
@@ -24,8 +23,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         attributes = self.study.user_attrs
-        self._used_before = float(attributes.get(_SECONDS, 0.0))
-        self._busy_before = float(attributes.get(_BUSY, 0.0))
+        self._used_before = float(attributes.get(SECONDS, 0.0))
+        self._busy_before = float(attributes.get(BUSY_SECONDS, 0.0))
 
     def begin(self) -> None:
         """The first worker is ready; starting workers and preparing data do not count."""
@@ -56,10 +55,10 @@ class Budget:
         """Keep in the study what was used, at most once a minute, so that a kill forgets no more than that."""
         if now or time.monotonic() - self._saved > _SAVE_SECONDS:
             self._saved = time.monotonic()
-            self.study.set_user_attr(_SECONDS, self.seconds())
-            self.study.set_user_attr(_BUSY, self.busy_seconds())
+            self.study.set_user_attr(SECONDS, self.seconds())
+            self.study.set_user_attr(BUSY_SECONDS, self.busy_seconds())
 
 
 def seconds_used(study: optuna.Study) -> float:
     """Wall-clock seconds that all drivers of this study have searched."""
-    return float(study.user_attrs.get(_SECONDS, 0.0))
+    return float(study.user_attrs.get(SECONDS, 0.0))

@@ -90,8 +90,9 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
-    from nas.live import leaderboard_table, make_view
+    from nas.live import make_view
     from nas.runs import open_run
+    from nas.tables import leaderboard_table
     from results.leaderboard import reading
 
     flags = {
@@ -274,11 +275,11 @@ def score(
 @app.command()
 def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     """Show the ranking of a run."""
-    from nas.live import leaderboard_table
-    from nas.status import current_leaderboard
-    from results.leaderboard import reading
+    from nas.tables import leaderboard_table
+    from results.leaderboard import read_leaderboard, reading
+    from results.run_folder import find
 
-    board, _ = current_leaderboard(run)
+    board = read_leaderboard(find(run).leaderboard_json)
     if as_json:
         print(board.model_dump_json(indent=2))
         return

@@ -4,11 +4,12 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from nas.study_config import StudyConfig
 from search_spaces.candidate import Candidate
 from search_spaces.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
 from search_spaces.errors import InputError, unknown_name
@@ -21,28 +22,6 @@ from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
 
 PRESETS = ("demo", "cpu", "sennet", "source-table")
-
-
-class StudyConfig(BaseModel, frozen=True, extra="forbid"):
-    """How many candidates are tried, for how long, and how the next one is chosen."""
-
-    name: str = "search"
-    seed: int = 0
-    trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
-    storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a journal
-    minutes: PositiveFloat | None = None  # of training and scoring in all; None: no limit
-    gpu_hours: PositiveFloat | None = None  # of all devices added up (of CPU workers without a GPU); None: no limit
-    attempts: PositiveInt = 3  # at a trial whose worker dies, before it is given up
-    failing_share: float = Field(default=0.5, gt=0, le=1)  # of the trials that ended: more failures stop the search
-    trial_sampler: str = "tpe"  # a name in SAMPLERS
-    random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
-    pruner: str = "halving"  # a name in PRUNERS
-    rungs: NonNegativeInt = 2  # scores before the last step, at which a trial that lies behind is stopped
-    reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung: steps grow, and survivors shrink, by this factor
-    leaders: NonNegativeInt = 3  # rows at the top that are trained with several seeds
-    seeds: PositiveInt = 3  # trainings of each leader, the first included
-    kept_weights: PositiveInt = 5  # rows at the top whose weights stay on disk
-    checkpoint_seconds: NonNegativeFloat = 60.0  # between checkpoints: what a killed worker loses at most
 
 
 class RetrainConfig(BaseModel, frozen=True, extra="forbid"):

@@ -79,7 +79,7 @@ def serve(config: SearchConfig, folder: RunFolder, host: str, port: int, on_star
     """Serve the dashboard until interrupted; `on_start` gets its address."""
     from optuna_dashboard import run_server
 
-    storage = open_storage(folder, config)
+    storage = open_storage(folder, config.study.storage)
     own = [study for study in storage.get_all_studies() if study.study_name == config.study.name]
     page = f"studies/{own[0]._study_id}" if own else ""
     on_start(f"http://{host}:{port}/dashboard/{page}")

@@ -19,21 +19,12 @@ from nas.config import SearchConfig
 from nas.dashboard import show_in_dashboard
 from nas.executor import Executor
 from nas.protocol import Died, Event, Finished, Progress, Ready, Scored, Searched
-from nas.study import (
-    FIXED,
-    GIVEN_UP,
-    REPEATS,
-    ask,
-    cells_needed,
-    count_candidates,
-    enqueue_repeat,
-    job_of,
-    tell,
-    unfinished,
-)
+from nas.study import ask, cells_needed, count_candidates, enqueue_repeat, job_of, tell, unfinished
+from nas.study_config import FIXED, GIVEN_UP, REPEATS
 from nas.view import View
 from results.curve import append_line
-from results.leaderboard import Leaderboard, rank, to_markdown
+from results.leaderboard import Leaderboard
+from results.ledger import Ledger
 from results.record import Job, Outcome, Record, read_record
 from results.run_folder import CellsFolder, RunFolder, TrialFolder
 from results.version import program_version
@@ -69,10 +60,11 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.config.study, self.study)
+        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out)
 
     def board(self) -> Leaderboard:
         """The ranking as it is now, written into the run folder."""
-        return write_leaderboard(self.folder, self.config.study.name, self.held_out)
+        return self._ledger.board()
 
     def begin(self, trial: Trial, executor: Executor) -> None:
         """Hand a trial to a worker, or close it if an earlier driver only missed to tell the study.
@@ -217,13 +209,13 @@ class Driver:
         """Write down how a trial ended: first its own folder, then the study, then the leaderboard."""
         trial, job = self._trials.pop(record.job.trial)
         place = self.folder.trial(job.trial)
-        write_atomically(place.record, record.model_dump_json(indent=2))
+        self._ledger.add(record)
         if record.outcome.state != "interrupted":
             show_in_dashboard(self.study, trial, record, self.folder)
             shutil.rmtree(place.checkpoints, ignore_errors=True)
         tell(self.study, trial, record)
         board = self.board()
-        self._drop_weights(board)
+        self._ledger.drop_weights(self.config.study.kept_weights, self._trials.keys())
         self.budget.save(now=True)
         self.view.ended(record, board)
         self._diagnose(record, board)
@@ -248,15 +240,6 @@ class Driver:
             f"{failed} of the last {ended} trials failed or did not fit into memory (study.failing_share = {share:g}); "
             f"most often ({count} x): {common}; see {self.folder.trial(first).log}"
         )
-
-    def _drop_weights(self, board: Leaderboard) -> None:
-        """Keep the weights of the rows at the top alone: hundreds of trials would fill a disk."""
-        kept = {row.trial for row in board.rows[: self.config.study.kept_weights]}
-        for number, place in self.folder.trial_folders():
-            if place.weights.is_file() and number not in self._trials:
-                record = read_record(place.record)
-                if record is None or record.job.design not in kept:
-                    place.weights.unlink()
 
     def handle(self, event: Event, executor: Executor) -> None:
         if isinstance(event, Ready):
@@ -291,6 +274,8 @@ class Driver:
         self._again = unfinished(self.study)
         finished = count_candidates(self.study) - len(self._again)
         self.view.plan(self.config.study.trials, finished, self.budget.minutes_left())
+        for wanted in plans(self.config):  # `nas status` shows those that wait, too
+            self.folder.cells(wanted.id).path.mkdir(parents=True, exist_ok=True)
         while True:
             if self.stop.is_set() or self.halted or self.budget.over():
                 if not executor.running():
@@ -327,12 +312,3 @@ class Driver:
 
 def _record(job: Job, outcome: Outcome) -> Record:
     return Record(job=job, outcome=outcome, version=program_version())
-
-
-def write_leaderboard(folder: RunFolder, study: str, held_out: str) -> Leaderboard:
-    """Rank all records of a run and write leaderboard.json and LEADERBOARD.md."""
-    records = [r for _, place in folder.trial_folders() if (r := read_record(place.record)) is not None]
-    board = rank(records, study, held_out)
-    write_atomically(folder.leaderboard_json, board.model_dump_json(indent=2) + "\n")
-    write_atomically(folder.leaderboard_markdown, to_markdown(board))
-    return board

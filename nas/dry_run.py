@@ -4,11 +4,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nas.buildable import buildable
 from nas.config import SearchConfig, recipe
 from nas.fold import open_fold
 from nas.preflight import preflight
 from nas.samplers import rungs
-from nas.suggest import buildable
 from results.leaderboard import millions, seconds
 from results.run_folder import RunFolder
 from search_spaces.candidate import CELLS, Candidate

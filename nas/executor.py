@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nas.launch import Heard, Launcher, Worker
-from nas.protocol import Answer, Died, Event, Finished, Order, Ready, Searched, Start, StartCells, Work
+from nas.protocol import Answer, Died, Event, Finished, Open, Order, Ready, Searched, Start, StartCells, Work
 from results.record import Job
 from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan
@@ -18,7 +18,8 @@ FAILED_STARTS = 3  # in a row, before a device is given up
 class Executor:
     """All workers of a search. Use as a context: leaving it ends them.
 
-    logs: where worker number n prints. workers: how many, if not one a device.
+    logs: where worker number n prints. workers: how many, if not one a device. They start at once, which takes them
+    seconds, and touch nothing before `open`.
     """
 
     def __init__(self, launcher: Launcher, logs: Callable[[int], Path], workers: int | None = None) -> None:
@@ -30,10 +31,20 @@ class Executor:
         self._threads = launcher.threads(len(names))
         self._failed_starts: dict[Path, int] = {}
         self._busy = 0.0
+        self._opened = False
         self._workers = [self._start(name, logs(i)) for i, name in enumerate(names)]
 
     def _start(self, device: str, log: Path) -> Worker:
-        return self._launcher.start(device, self._threads, log, self._heard)
+        worker = self._launcher.start(device, self._threads, log, self._heard)
+        if self._opened:
+            worker.say(Open())
+        return worker
+
+    def open(self) -> None:
+        """Let the workers open the run: its configuration and volumes are as they will stay."""
+        self._opened = True
+        for worker in self._workers:
+            worker.say(Open())
 
     def __enter__(self) -> "Executor":
         return self
@@ -44,7 +55,7 @@ class Executor:
         for worker in self._workers:
             worker.close_input()
         for worker in self._workers:
-            worker.end()
+            worker.end(at_once=not self._opened)
         self._launcher.close()
 
     def idle(self) -> int:

@@ -22,8 +22,8 @@ class Worker(Protocol):
     def close_input(self) -> None:
         """Ask it to end."""
 
-    def end(self) -> None:
-        """Wait for it to end, and make it after a while."""
+    def end(self, at_once: bool) -> None:
+        """Wait for it to end, and make it after a while, or at once where it has begun nothing."""
 
 
 Heard = tuple[Worker, Event]  # a worker, and what it said

@@ -74,10 +74,10 @@ class LocalWorker:
         with suppress(OSError):  # what it was told last did not reach it
             self.process.stdin.close()
 
-    def end(self) -> None:
-        """Wait for the process to end, and make it after a while."""
+    def end(self, at_once: bool) -> None:
+        """Wait for the process to end, and make it after a while, or at once where it has begun nothing."""
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=0 if at_once else 10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -89,8 +89,7 @@ def _trials(folder: RunFolder) -> list[str]:
     """Half-written files and checkpoints, and what an ended trial should not have any more."""
     found = []
     places = [(f"trial {number}", place.path, place.checkpoints) for number, place in folder.trial_folders()]
-    cells = sorted(path for path in (folder.path / "cells").glob("*") if path.is_dir())
-    places += [(f"cell search {path.name}", path, folder.cells(path.name).checkpoints) for path in cells]
+    places += [(f"cell search {name}", place.path, place.checkpoints) for name, place in folder.cell_folders()]
     for what, path, checkpoints in places:
         halves = [half for parent in (path, checkpoints) for half in parent.glob(".*.*")]
         for half in halves:

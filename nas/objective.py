@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from nas.config import SearchConfig
 from results.curve import LossCurve, append_line, draw_curve, read_lines
 from results.overlay import draw_overlay
-from results.record import Job, Outcome, State
+from results.record import Job, Outcome
 from results.run_folder import TrialFolder
+from results.state import State
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold

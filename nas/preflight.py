@@ -1,18 +1,19 @@
 """What is checked before the first trial, so that no trial finds it out."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from nas.buildable import buildable
 from nas.cells import plans
 from nas.config import SearchConfig, recipe
 from nas.objective import middle_part
 from nas.samplers import make_pruner, make_sampler
-from nas.suggest import buildable
 from search_spaces.candidate import CELLS, Candidate
 from search_spaces.cell_space import check_cell_space
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
 from search_spaces.skeleton import check_width
-from search_spaces.space import pairs, weights_for
+from search_spaces.space import weights_for
 from search_spaces.weights import find_weights
 from trainers.alphas import ESTIMATORS
 from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candidate
@@ -24,16 +25,17 @@ from trainers.inference import usable_axes
 from trainers.losses import build_loss
 
 
-def preflight(config: SearchConfig, fold: Fold, on_progress: Callable[[str, int, int], None]) -> None:
+def preflight(
+    config: SearchConfig, fold: Fold, on_progress: Callable[[str, int, int], None], remembered: Path | None = None
+) -> None:
     """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
 
     Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
-    patch but checks that every crop can be cut.
+    patch but checks that every crop can be cut. remembered: the file that keeps what of the space can be built.
     """
     make_sampler(config.study, 0)
     make_pruner(config.study, config.fit.steps)
-    pairs(config.space, lambda done, of: on_progress("building every choice", done, of))
-    possible = buildable(config.space)
+    possible = buildable(config.space, lambda done, of: on_progress("building every choice", done, of), remembered)
     for family in config.space.families:
         if family != "cells" and not possible.encoders(family):
             refused = next(p.refusal for p in possible.pairs if (p.decoder == CELLS) == (family == "hybrid"))

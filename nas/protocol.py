@@ -10,6 +10,12 @@ from trainers.cell_run import CellPlan
 Work = int | str  # what a worker is busy with: the number of a trial, or the id of a cell search
 
 
+class Open(BaseModel, frozen=True, extra="forbid"):
+    """Driver: everything is checked, open the volumes. What a worker imports, it has imported meanwhile."""
+
+    kind: Literal["open"] = "open"
+
+
 class Start(BaseModel, frozen=True, extra="forbid"):
     """Driver: train this candidate."""
 
@@ -91,6 +97,6 @@ class Died(BaseModel, frozen=True, extra="forbid"):
 
 
 Event = Ready | Progress | Scored | Finished | Searched | Died
-Order = Start | StartCells | Answer
+Order = Open | Start | StartCells | Answer
 from_worker: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 from_driver: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -95,7 +95,7 @@ class RayWorker:
         """Ask it to end."""
         self._actor.close.options(concurrency_group="say").remote()
 
-    def end(self) -> None:
+    def end(self, at_once: bool) -> None:
         """End it."""
         import ray
 
@@ -131,7 +131,7 @@ class RayLauncher:
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in self._nodes)
         self._on_gpu = gpus > 0 and config.device != "cpu"
         self._count = gpus if self._on_gpu else len(self._nodes)
-        needed = [self._folder.config, *([config.data.root] if config.data.root is not None else [])]
+        needed = [self._folder.path, *([config.data.root] if config.data.root is not None else [])]
         self._check_nodes([str(path.absolute()) for path in needed])
 
     def _check_nodes(self, paths: list[str]) -> None:

@@ -17,8 +17,8 @@ from nas.fold import check_same_data, open_fold
 from nas.objective import Answer, Talk, run_job
 from nas.runs import read_run, refuse_other_search
 from nas.signals import stop_on_signal
-from nas.status import read_leaderboard
 from results.export import read_architecture, write_bundle
+from results.leaderboard import read_leaderboard
 from results.record import Job, Record
 from results.run_folder import RunFolder
 from results.version import program_version
@@ -142,7 +142,7 @@ def retrain_in_run(
     if overrides:
         config = read_config(folder.config, overrides)
         refuse_other_search(folder, config)
-    best = read_leaderboard(folder).best if folder.leaderboard_json.is_file() else None
+    best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     task = find_task(folder, config, target, best, steps)
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)

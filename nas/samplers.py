@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import optuna
 
-from nas.config import StudyConfig
+from nas.study_config import StudyConfig
 from search_spaces.errors import unknown_name
 
 

@@ -65,17 +65,18 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     for mended in mend(folder):
         view.note(mended)
     fold = open_fold(config, folder, view.note, view.working)
-    preflight(config, fold, view.working)
-    check_same_data(folder, fold)
-    # Written only now: a mistake in the settings must not bind the folder to them.
-    write_atomically(folder.config, write_config(config))
-    held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
-    study = open_study(folder, config)
-    driver = Driver(study, config, folder, held_out, view)
-    if driver.has_work():
-        launcher = _launcher(config, folder, cluster)
-        with stop_on_signal(driver.stop), Executor(launcher, folder.worker_log, workers) as executor:
-            driver.run(executor)
+    # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
+    with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
+        preflight(config, fold, view.working, folder.buildable)
+        check_same_data(folder, fold)
+        # Written only now: a mistake in the settings must not bind the folder to them.
+        write_atomically(folder.config, write_config(config))
+        held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
+        driver = Driver(open_study(folder, config), config, folder, held_out, view)
+        if driver.has_work():
+            executor.open()
+            with stop_on_signal(driver.stop):
+                driver.run(executor)
     board = driver.board()
     if board.best is not None and not export_best(folder, board.best, config, fold):
         view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")

@@ -1,19 +1,14 @@
 """How far a run is."""
 
+from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 from pydantic import BaseModel
 
-from nas.budget import seconds_used
-from nas.cells import plans
-from nas.runs import read_run
 from nas.storage import open_storage
-from nas.study import REPEATS
-from results.leaderboard import Leaderboard, rank, seconds
-from results.record import State, read_record
-from results.run_folder import CellsFolder, RunFolder
-from search_spaces.errors import InputError
+from nas.study_config import REPEATS, SECONDS, read_study_config
+from results.leaderboard import read_leaderboard, seconds
+from results.run_folder import CellsFolder, find
 
 
 class Status(BaseModel, frozen=True, extra="forbid"):
@@ -57,22 +52,48 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         return "\n".join(lines)
 
 
-def current_leaderboard(run: Path | None) -> tuple[Leaderboard, RunFolder]:
-    """The ranking of a run as its folder has it. Raises InputError where nothing has been ranked yet."""
-    _, folder = read_run(run)
-    if not folder.leaderboard_json.is_file():
-        raise InputError(f"{folder.path} has no leaderboard yet: no trial has ended")
-    return read_leaderboard(folder), folder
+def read_status(run: Path | None) -> Status:
+    """The state of a run, read without disturbing it."""
+    import optuna
+    from filelock import FileLock, Timeout
 
-
-def read_leaderboard(folder: RunFolder) -> Leaderboard:
-    """The ranking in leaderboard.json. Raises InputError where it is damaged."""
+    folder = find(run)
+    config = read_study_config(folder)
+    lock = FileLock(folder.lock)
     try:
-        return Leaderboard.model_validate_json(folder.leaderboard_json.read_bytes())
-    except ValueError as error:
-        raise InputError(
-            f"{folder.leaderboard_json} is damaged; `nas search --run {folder.path}` writes it again"
-        ) from error
+        lock.acquire(timeout=0)
+        lock.release()
+        running = False
+    except Timeout:
+        running = True
+    used, asked, repeats = 0.0, 0, set[int]()
+    if config.storage is not None or folder.journal.is_file():
+        study = optuna.load_study(study_name=config.name, storage=open_storage(folder, config.storage))
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
+        repeats = {t.number for t in trials if REPEATS in t.user_attrs}
+        asked = len(trials) - len(repeats)
+        used = float(study.user_attrs.get(SECONDS, 0.0)) / 60
+    board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
+    rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
+    counts = Counter(row.state for row in rows)
+    return Status(
+        run=str(folder.path),
+        running=running,
+        candidates=asked,
+        wanted=config.trials,
+        complete=counts["complete"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        infeasible=counts["infeasible"],
+        interrupted=counts["interrupted"],
+        repeats=len(repeats),
+        minutes_used=used,
+        minutes=config.minutes,
+        best_trial=None if board is None else board.best,
+        best_surface_dice=None if board is None or board.best is None else board.rows[0].surface_dice,
+        cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
+        failures={row.trial: row.reason or "" for row in rows if row.state == "failed"},
+    )
 
 
 def _cells_state(place: CellsFolder) -> str:
@@ -81,47 +102,3 @@ def _cells_state(place: CellsFolder) -> str:
     if place.failure.is_file():
         return f"failed: {place.failure.read_text(encoding='utf-8').strip()}"
     return "begun" if place.history.is_file() else "waiting"
-
-
-def read_status(run: Path | None) -> Status:
-    """The state of a run, read without disturbing it."""
-    import optuna
-    from filelock import FileLock, Timeout
-
-    config, folder = read_run(run)
-    records = [r for _, place in folder.trial_folders() if (r := read_record(place.record)) is not None]
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-        lock.release()
-        running = False
-    except Timeout:
-        running = True
-    used, asked, repeats = 0.0, 0, 0
-    if config.study.storage is not None or folder.journal.is_file():
-        study = optuna.load_study(study_name=config.study.name, storage=open_storage(folder, config))
-        trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
-        repeats = sum(REPEATS in t.user_attrs for t in trials)
-        asked = len(trials) - repeats
-        used = seconds_used(study) / 60
-    board = rank(records, config.study.name, "")
-    candidates = [r for r in records if r.job.repeats is None]
-    counts = {s: sum(r.outcome.state == s for r in candidates) for s in get_args(State)}
-    return Status(
-        run=str(folder.path),
-        running=running,
-        candidates=asked,
-        wanted=config.study.trials,
-        complete=counts["complete"],
-        pruned=counts["pruned"],
-        failed=counts["failed"],
-        infeasible=counts["infeasible"],
-        interrupted=counts["interrupted"],
-        repeats=repeats,
-        minutes_used=used,
-        minutes=config.study.minutes,
-        best_trial=board.best,
-        best_surface_dice=board.rows[0].surface_dice if board.best is not None else None,
-        cell_searches={plan.id: _cells_state(folder.cells(plan.id)) for plan in plans(config)},
-        failures={r.job.trial: r.outcome.reason or "" for r in records if r.outcome.state == "failed"},
-    )

@@ -10,7 +10,6 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from nas.config import SearchConfig
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
@@ -18,9 +17,11 @@ PATIENCE = 300.0  # seconds that a server may be away, as in a restart
 _DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
 
 
-def open_storage(folder: RunFolder, config: SearchConfig) -> BaseStorage:
-    """The storage that study and dashboard share. Raises InputError where a server cannot be reached or used."""
-    url = config.study.storage
+def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
+    """The storage that study and dashboard share; without a URL the run folder's journal.
+
+    Raises InputError where a server cannot be reached or used.
+    """
     if url is None:
         return JournalStorage(JournalFileBackend(str(folder.journal)))
     for short, full in _DRIVERS.items():

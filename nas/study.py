@@ -15,6 +15,7 @@ from nas.cells import plan_for, plans
 from nas.config import SearchConfig, recipe
 from nas.samplers import make_pruner, make_sampler
 from nas.storage import open_storage
+from nas.study_config import FIXED, FOUND, GIVEN_UP, REPEATS, SEED_INDEX
 from nas.suggest import Genotypes, cells_wanted, genotype_parameters, known_parameters, no_genotypes, register, suggest
 from results.record import Job, Record, describe
 from results.run_folder import RunFolder
@@ -22,9 +23,6 @@ from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan, genotype_names
 from trainers.checkpoint import write_atomically
 
-FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
-FOUND = "found"  # user attribute: family and kind of genotype that a trial was queued for
-GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
@@ -37,7 +35,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=config.study.name,
-        storage=open_storage(folder, config),
+        storage=open_storage(folder, config.study.storage),
         direction="maximize",
         pruner=make_pruner(config.study, config.fit.steps),
         load_if_exists=True,

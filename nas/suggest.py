@@ -1,18 +1,17 @@
 """From an Optuna trial to a Candidate and a FitConfig."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from nas.buildable import buildable
 from nas.config import SearchConfig
 from search_spaces.candidate import CELLS, Candidate, Family
 from search_spaces.cell_space import CellFamily
 from search_spaces.genotype import Genotype
-from search_spaces.space import Pair, SearchSpace, pairs, weights_for
+from search_spaces.space import weights_for
 from trainers.cell_run import genotype_names
 from trainers.fit import FitConfig
 
@@ -23,34 +22,6 @@ Genotypes = Callable[[CellFamily, int], Mapping[str, Genotype]]
 def no_genotypes(family: CellFamily, crop: int) -> Mapping[str, Genotype]:
     """For spaces without cells."""
     raise ValueError(f"no cells of family {family} were searched")
-
-
-@dataclass(frozen=True)
-class Buildable:
-    """Which encoders, decoders and crops of a space go together, in families unet and hybrid."""
-
-    pairs: tuple[Pair, ...]
-
-    def encoders(self, family: Family = "unet") -> tuple[str, ...]:
-        """Encoders that make a network of a family at some crop."""
-        return self._names(lambda pair: pair.encoder, lambda pair: (pair.decoder == CELLS) == (family == "hybrid"))
-
-    def decoders(self, encoder: str) -> tuple[str, ...]:
-        """Published decoders that make a network with an encoder at some crop."""
-        return self._names(lambda pair: pair.decoder, lambda pair: pair.encoder == encoder and pair.decoder != CELLS)
-
-    def crops(self, encoder: str, decoder: str) -> tuple[int, ...]:
-        """Crops at which an encoder and a decoder make a network."""
-        return self._names(lambda pair: pair.crop, lambda pair: (pair.encoder, pair.decoder) == (encoder, decoder))
-
-    def _names(self, name: Callable[[Pair], Any], wanted: Callable[[Pair], bool]) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(name(pair) for pair in self.pairs if pair.refusal is None and wanted(pair)))
-
-
-@lru_cache(maxsize=8)
-def buildable(space: SearchSpace) -> Buildable:
-    """What of a space can be built; found by building it once."""
-    return Buildable(pairs(space))
 
 
 def suggest(

@@ -69,9 +69,11 @@ def main(run: str, device: str, channel: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     folder = RunFolder(Path(run))
-    config = read_config(folder.config)
     speech = os.fdopen(channel, "w", encoding="utf-8", buffering=1)
-    worker = _Worker(folder, device, config, open_fold(config, folder), speech, _listen(sys.stdin))
+    ears = _listen(sys.stdin)
+    ears.get()  # to open the run
+    config = read_config(folder.config)
+    worker = _Worker(folder, device, config, open_fold(config, folder), speech, ears)
     worker.say(Ready(device=device))
     while True:
         message = worker.ears.get()

@@ -1,16 +1,14 @@
 """Job and Record: what a trial was asked to do, and what came of it."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
+from results.state import State
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.evaluate import Score
 from trainers.fit import FitConfig
-
-State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):

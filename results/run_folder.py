@@ -180,6 +180,11 @@ class RunFolder:
         return self.path / "trials"
 
     @property
+    def buildable(self) -> Path:
+        """Which choices of the space make a network, found once."""
+        return self.path / "buildable.json"
+
+    @property
     def leaderboard_json(self) -> Path:
         """The ranking, for scripts."""
         return self.path / "leaderboard.json"
@@ -215,6 +220,10 @@ class RunFolder:
     def cells(self, identity: str) -> CellsFolder:
         """The folder of a supernet, whether or not it exists."""
         return CellsFolder(self.path / "cells" / identity)
+
+    def cell_folders(self) -> list[tuple[str, CellsFolder]]:
+        """Id and folder of every supernet that has one, in order."""
+        return [(path.name, CellsFolder(path)) for path in sorted(self.path.glob("cells/*")) if path.is_dir()]
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether or not it exists."""

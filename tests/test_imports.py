@@ -1,6 +1,8 @@
 """The flow between packages: imports point one way, and nothing reads a pickle."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,12 @@ def test_a_module_imports_only_from_its_package_and_those_to_its_left(path: Path
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_reads_no_pickle(path: Path) -> None:
     assert pickle_reads(path.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize("module", ["nas.cli", "nas.status", "nas.tables", "results.leaderboard"])
+def test_what_only_reads_a_run_answers_without_torch(module: str) -> None:
+    code = f"import sys, {module}; print({{'torch', 'timm', 'accelerate'}} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_every_package_of_the_flow_has_modules() -> None:

@@ -10,6 +10,7 @@ Memory is limited to 4 GiB more than at the start.
 
 import argparse
 import json
+import logging
 import random
 import resource
 import tempfile
@@ -29,8 +30,8 @@ import zarr
 from nas.config import read_config, write_config
 from nas.mend import mend
 from nas.show import read_genotype
-from nas.status import read_leaderboard
 from results.export import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
+from results.leaderboard import read_leaderboard
 from results.record import read_record
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -199,11 +200,11 @@ def record(root: Path) -> Target:
 
 def leaderboard(root: Path) -> Target:
     """leaderboard.json."""
-    from results.leaderboard import rank
+    from results.ranking import rank
 
     folder = RunFolder(root)
     folder.leaderboard_json.write_text(rank([], "s", "k").model_dump_json(indent=1))
-    return folder.leaderboard_json, lambda: read_leaderboard(folder)
+    return folder.leaderboard_json, lambda: read_leaderboard(folder.leaderboard_json)
 
 
 def journal(root: Path) -> Target:
@@ -308,6 +309,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, used + MORE_MEMORY))

@@ -1,8 +1,8 @@
 import optuna
 import pytest
 
-from nas.config import StudyConfig
 from nas.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler, rungs
+from nas.study_config import StudyConfig
 from search_spaces.errors import InputError
 
 

@@ -141,7 +141,8 @@ def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path:
 def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_again(tmp_path: Path) -> None:
     from optuna.trial import TrialState
 
-    from nas.study import GIVEN_UP, ask, count_candidates, open_study
+    from nas.study import ask, count_candidates, open_study
+    from nas.study_config import GIVEN_UP
 
     config = _config(study={"trials": 4}, cell_search={"crops": [64]})
     study = open_study(create(tmp_path), config)

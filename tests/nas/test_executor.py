@@ -15,6 +15,7 @@ from nas.protocol import (
     Answer,
     Died,
     Finished,
+    Open,
     Progress,
     Ready,
     Scored,
@@ -75,7 +76,9 @@ def test_what_a_worker_says_is_one_line_that_says_all_of_it(message: BaseModel) 
     assert from_worker.validate_json(line) == message
 
 
-@pytest.mark.parametrize("message", [Start(job=_job(3)), *(Answer(work=1, answer=a) for a in ("go", "stop", "leave"))])
+@pytest.mark.parametrize(
+    "message", [Open(), Start(job=_job(3)), *(Answer(work=1, answer=a) for a in ("go", "stop", "leave"))]
+)
 def test_what_the_driver_says_is_one_line_that_says_all_of_it(message: BaseModel) -> None:
     line = message.model_dump_json()
     assert "\n" not in line
@@ -120,8 +123,21 @@ def test_a_worker_that_cannot_open_its_run_names_its_log_and_does_not_hang(tmp_p
         Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor,
         pytest.raises(InputError, match=r"no worker can be started on cpu .*code 1.*did you mean 'study.trials'.*see"),
     ):
+        executor.open()
         _until(executor, Ready)
     assert "config.toml: unknown key 'study.trails'" in folder.worker_log(0).read_text()
+
+
+@pytest.mark.slow
+def test_a_worker_touches_nothing_before_it_is_told_to_and_can_be_sent_away(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run")  # without a configuration, which the worker would miss
+    began = time.monotonic()
+    with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:
+        assert executor.next_event(timeout=1.0) is None
+        (worker,) = executor._workers
+    assert worker.process.returncode == -9
+    assert time.monotonic() - began < 8.0  # not the time that a worker is given to finish what it does
+    assert folder.worker_log(0).read_text() == ""
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +166,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: SearchConfig) -> Ru
 def executor(folder: RunFolder) -> Iterator[Executor]:
     """One worker, ready; the tests below use it one after the other, as a search does."""
     with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:
+        executor.open()
         assert executor.idle() == 0
         assert not executor.any_ready()
         assert _until(executor, Ready) == Ready(device="cpu")

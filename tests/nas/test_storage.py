@@ -30,7 +30,7 @@ def _config(url: str, name: str = "s") -> SearchConfig:
 
 def test_a_server_that_is_restarted_loses_nothing_and_doubles_nothing(server: Postgres, tmp_path: Path) -> None:
     study = optuna.create_study(
-        study_name="restarted", storage=open_storage(create(tmp_path), _config(server.url)), direction="maximize"
+        study_name="restarted", storage=open_storage(create(tmp_path), server.url), direction="maximize"
     )
 
     def restart() -> None:
@@ -80,7 +80,7 @@ def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Pa
 )
 def test_a_storage_that_cannot_be_used_is_said_in_one_line(url: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        open_storage(create(tmp_path), _config(url))
+        open_storage(create(tmp_path), url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -17,8 +17,9 @@ from nas.study import (
     tell,
     unfinished,
 )
-from results.record import Job, Outcome, Record, State
+from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
+from results.state import State
 from trainers.evaluate import Score, Slab, VolumeScore
 
 VALUES = {

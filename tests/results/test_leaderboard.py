@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from results.leaderboard import Leaderboard, interval, rank, seconds, seed_deviation, to_markdown
-from results.record import Job, Outcome, Record, State
+from results.leaderboard import Leaderboard, interval, seconds, to_markdown
+from results.ranking import rank, seed_deviation
+from results.record import Job, Outcome, Record
+from results.state import State
 from search_spaces.candidate import Candidate
 from trainers.evaluate import Score, Slab, VolumeScore
 from trainers.fit import FitConfig

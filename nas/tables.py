@@ -1,0 +1,33 @@
+"""The leaderboard as a table for a terminal."""
+
+from collections.abc import Callable
+
+from rich.table import Table
+from rich.text import Text
+
+from results.leaderboard import Leaderboard, Row, interval, millions, seconds
+from results.leaderboard import notes as row_notes
+
+
+def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
+    """The ranking for a terminal of so many columns; a narrow one goes without costs and voxel dice."""
+    table = Table(title=f"held out: {board.held_out}", title_justify="left", pad_edge=False)
+    columns: list[tuple[str, Callable[[Row], str], bool]] = [
+        ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
+        ("trial", lambda row: str(row.trial), True),
+        ("network", lambda row: row.name, True),
+        ("surface dice", lambda row: "–" if row.surface_dice is None else f"{row.surface_dice:.4f}", True),
+        ("95 % interval", interval, width >= 90),
+        ("voxel dice", lambda row: "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}", width >= 130),
+        ("seeds", lambda row: str(row.seeds or "–"), width >= 100),
+        ("size", lambda row: millions(row.parameters), width >= 120),
+        ("training", lambda row: seconds(row.train_seconds), width >= 110),
+        ("", row_notes, True),
+    ]
+    shown = [(name, text) for name, text, fits in columns if fits]
+    for name, _ in shown:
+        free = name in ("network", "")
+        table.add_column(name, no_wrap=not free, overflow="fold", min_width=16 if name == "network" else None)
+    for row in board.rows[:most]:
+        table.add_row(*(Text(text(row)) for _, text in shown), style="bold" if row.rank == 1 else None)
+    return table

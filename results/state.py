@@ -1,0 +1,5 @@
+"""State: how a trial ended."""
+
+from typing import Literal
+
+State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]
