@@ -4,6 +4,7 @@ Heavy imports happen inside the commands, so that `nas --help` answers at once.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 160  # columns
+SHOWN_ROWS = 20  # of the leaderboard at the end of a search; `nas leaderboard` shows all
 
 # Before torch and albumentations are imported, which read it then.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
@@ -43,6 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def main() -> NoReturn:
     """Run the command line; a mistake of the user's is one line on stderr and exit code 1."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs line after line what it then raises
     try:
         app()
     except InputError as error:
@@ -125,7 +128,7 @@ def search(
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
     else:
-        console.print(leaderboard_table(board, console.width))
+        console.print(leaderboard_table(board, console.width, SHOWN_ROWS))
         console.print(reading(board))
     if ended.stopped:
         _stop("stopped before the end; the same command goes on")

@@ -30,4 +30,6 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
         table.add_column(name, no_wrap=not free, overflow="fold", min_width=16 if name == "network" else None)
     for row in board.rows[:most]:
         table.add_row(*(Text(text(row)) for _, text in shown), style="bold" if row.rank == 1 else None)
+    if most is not None and len(board.rows) > most:
+        table.caption, table.caption_justify = f"and {len(board.rows) - most} more: nas leaderboard", "left"
     return table

@@ -4,13 +4,15 @@
 
 For each reader a whole file is made, then damaged again and again (bytes flipped and overwritten, spans cut, doubled,
 moved and swapped with others, the end torn off) and read. InputError is the only exception allowed. Whatever else is
-raised is printed with its traceback, once for each place it came from; so is what takes longer than five seconds.
-Memory is limited to 4 GiB more than at the start.
+raised is printed with its traceback, once for each place it came from; so is what takes longer than five seconds, and
+what kills the process. Memory is limited to 4 GiB more than at the start.
 """
 
 import argparse
+import contextlib
 import json
 import logging
+import os
 import random
 import resource
 import tempfile
@@ -18,6 +20,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import Pipe, Process, Value
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +72,39 @@ def tiff_folder(root: Path) -> Target:
     return root / "0000.tif", lambda: read_all(root)
 
 
-def tiff_compressed(root: Path) -> Target:
-    """A compressed slice."""
-    tifffile.imwrite(root / "0000.tif", volume()[0], compression="lzw", rowsperstrip=4)
+def _compressed(root: Path, **how: Any) -> Target:
+    tifffile.imwrite(root / "0000.tif", volume()[0], **how)
     return root / "0000.tif", lambda: read_all(root)
+
+
+def tiff_lzw(root: Path) -> Target:
+    """A slice by LZW."""
+    return _compressed(root, compression="lzw", rowsperstrip=4)
+
+
+def tiff_lzw_predictor(root: Path) -> Target:
+    """The same on differences, in tiles."""
+    return _compressed(root, compression="lzw", predictor=True, tile=(16, 16))
+
+
+def tiff_deflate(root: Path) -> Target:
+    """A slice by Deflate, in tiles."""
+    return _compressed(root, compression="zlib", predictor=True, tile=(16, 16))
+
+
+def tiff_packbits(root: Path) -> Target:
+    """A slice by PackBits."""
+    return _compressed(root, compression="packbits", rowsperstrip=4)
+
+
+def tiff_zstd(root: Path) -> Target:
+    """A slice by Zstandard."""
+    return _compressed(root, compression="zstd", rowsperstrip=8)
+
+
+def tiff_jpeg2000(root: Path) -> Target:
+    """A slice by JPEG 2000."""
+    return _compressed(root, compression="jpeg2000")
 
 
 def tiff_pages(root: Path) -> Target:
@@ -235,7 +269,23 @@ def mask(root: Path) -> Target:
     return root / "m.tif", lambda: read_mask(root / "m.tif")
 
 
-TARGETS = [tiff_folder, tiff_compressed, tiff_pages, npy, zarr_metadata, zarr_chunk, nifti, manifest, rles, config]
+TARGETS = [
+    tiff_folder,
+    tiff_lzw,
+    tiff_lzw_predictor,
+    tiff_deflate,
+    tiff_packbits,
+    tiff_zstd,
+    tiff_jpeg2000,
+    tiff_pages,
+    npy,
+    zarr_metadata,
+    zarr_chunk,
+    nifti,
+    manifest,
+    rles,
+    config,
+]
 TARGETS += [bundle, weights, genotype, record, leaderboard, journal, checkpoint, mask]
 _LIKELY = [b"\0", b"\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x40", b"\xc3\x28"]
 _LIKELY += [b"-1", b"1e999", b"NaN", b"null", b"true", b'"', b"{", b"}", b"[", b"]", b"\n", b",", b"../", b"9" * 20]
@@ -269,35 +319,76 @@ def damage(whole: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def fuzz(make: Callable[[Path], Target], inputs: int, seconds: float, seed: int) -> tuple[int, int, dict[str, str]]:
-    """Inputs tried, inputs refused, and a traceback for each place that raised what it should not."""
-    rng, found = random.Random(f"{make.__name__}/{seed}"), dict[str, str]()
-    tried, refused, began = 0, 0, time.monotonic()
+@dataclass
+class Found:
+    """What came of the inputs to one reader; a defect is named by the place it came from."""
+
+    tried: int = 0
+    refused: int = 0
+    defects: dict[str, str] = field(default_factory=dict)
+
+
+def fuzz(make: Callable[[Path], Target], inputs: int, seconds: float, seed: int) -> Found:
+    """Damage and read in a process of its own, and in another when that one dies."""
+    found, until, tried = Found(), time.monotonic() + seconds, Value("q", 0, lock=False)
     with tempfile.TemporaryDirectory() as name:
-        file, read = make(Path(name))
+        root = Path(name)
+        file, read = make(root)
         whole = file.read_bytes()
-        while tried < inputs and time.monotonic() - began < seconds:
-            data = damage(whole, rng)
-            file.write_bytes(data)
-            tried, started = tried + 1, time.monotonic()
-            try:
-                read()
-            except InputError as error:
-                refused += 1
-                if "\n" in str(error):
-                    found.setdefault("a message of several lines", f"{error}\n{data[:200]!r}")
-            except Exception as error:
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                own = [
-                    frame
-                    for frame in traceback.extract_tb(error.__traceback__)
-                    if "site-packages" not in frame.filename
-                ]
-                key = f"{type(error).__name__} at {own[-1].filename}:{own[-1].lineno} ({place.name})"
-                found.setdefault(key, f"{traceback.format_exc(limit=-4)}{data[:300]!r}")
-            if time.monotonic() - started > SLOW_SECONDS:
-                found.setdefault("slow", f"{time.monotonic() - started:.1f} s for {data[:300]!r}")
-    return tried, refused, found
+        while found.tried < inputs and time.monotonic() < until:
+            ears, mouth = Pipe(duplex=False)
+            tried.value = 0
+            # With the number of inputs so far as part of the seed, a process goes on with others than the last one.
+            rng = random.Random(f"{make.__name__}/{seed}/{found.tried}")
+            child = Process(target=_read_many, args=(file, read, whole, rng, inputs - found.tried, until, tried, mouth))
+            child.start()
+            mouth.close()
+            with contextlib.suppress(EOFError):
+                part: Found = ears.recv()
+                found.refused += part.refused
+                found.defects |= part.defects
+            child.join()
+            found.tried += tried.value
+            if child.exitcode:
+                key = f"the process died: exit code {child.exitcode}"
+                found.defects.setdefault(key, f"{file.read_bytes()[:300]!r}")
+    return found
+
+
+def _read_many(
+    file: Path,
+    read: Callable[[], object],
+    whole: bytes,
+    rng: random.Random,
+    inputs: int,
+    until: float,
+    tried: Any,
+    mouth: Connection,
+) -> None:
+    with open(os.devnull, "w") as nowhere:  # readers say what they pass over
+        os.dup2(nowhere.fileno(), 1)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, used + MORE_MEMORY))
+    found = Found()
+    while tried.value < inputs and time.monotonic() < until:
+        data = damage(whole, rng)
+        file.write_bytes(data)
+        tried.value += 1
+        started = time.monotonic()
+        try:
+            read()
+        except InputError as error:
+            found.refused += 1
+            if "\n" in str(error):
+                found.defects.setdefault("a message of several lines", f"{error}\n{data[:200]!r}")
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [frame for frame in frames if "site-packages" not in frame.filename][-1]
+            key = f"{type(error).__name__} at {own.filename}:{own.lineno} ({frames[-1].name})"
+            found.defects.setdefault(key, f"{traceback.format_exc(limit=-4)}{data[:300]!r}")
+        if time.monotonic() - started > SLOW_SECONDS:
+            found.defects.setdefault("slow", f"{time.monotonic() - started:.1f} s for {data[:300]!r}")
+    mouth.send(found)
 
 
 def main() -> None:
@@ -311,18 +402,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, used + MORE_MEMORY))
     everything: dict[str, dict[str, Any]] = {}
     print("| reader | inputs | refused | read all the same | defects |\n|---|---:|---:|---:|---:|")
     for make in TARGETS:
         if arguments.only and make.__name__ not in arguments.only:
             continue
-        tried, refused, found = fuzz(make, arguments.inputs, arguments.seconds, arguments.seed)
-        bad = len(found)
+        found = fuzz(make, arguments.inputs, arguments.seconds, arguments.seed)
+        tried, refused, bad = found.tried, found.refused, len(found.defects)
         print(f"| {make.__name__} | {tried:,} | {refused:,} | {tried - refused:,} | {bad} |", flush=True)
-        if found:
-            everything[make.__name__] = found
+        if bad:
+            everything[make.__name__] = found.defects
     for name, found in everything.items():
         for key, text in found.items():
             print(f"\n{name}: {key}\n{text}")

@@ -9,10 +9,8 @@ process of its own, and the dashboard's server is asked for what its page asks f
 """
 
 import argparse
-import json
 import os
 import queue
-import random
 import shutil
 import socket
 import statistics
@@ -36,7 +34,7 @@ from nas.samplers import rungs
 from nas.study import open_study
 from results.leaderboard import Leaderboard
 from results.record import Job, Outcome, Record
-from results.run_folder import create
+from results.run_folder import RunFolder, create
 from trainers.cell_run import CellFindings, CellPlan
 from trainers.evaluate import Score, Slab, VolumeScore
 
@@ -177,7 +175,7 @@ def answered(arguments: list[str], until: str | None = None) -> float:
             if until is not None and line.startswith(until):
                 seconds = time.monotonic() - began
                 command.terminate()
-                command.wait()
+                command.communicate()
                 return seconds
         assert command.wait() == 0 and until is None
     return time.monotonic() - began
@@ -222,35 +220,42 @@ def dashboard(folder: Path) -> list[tuple[str, float]]:
     return found
 
 
+def fill(root: Path, trials: int, workers: int) -> None:
+    """Search with stand-ins; print what a trial costs the driver."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    config = parse_config({**CONFIG, "study": {**CONFIG["study"], "trials": trials}}, "many_trials")
+    folder = create(root / "run")
+    check_same_data(folder, open_fold(config, folder))
+    folder.config.write_text(write_config(config))
+    clock = Clock()
+    driver = Driver(open_study(folder, config), config, folder, "phantom_3", clock)
+    began = time.process_time()
+    with Executor(StandIns(workers, rungs(config.study, 90)[:-1]), folder.worker_log) as executor:
+        executor.open()
+        driver.run(executor)
+    each = np.diff([began, *clock.ends])
+    print(f"{len(each)} trials with {workers} stand-in workers.\n")
+    print("| trials ended | CPU seconds for one (mean of the last 100) | memory (MB) |\n|---:|---:|---:|")
+    for last in sorted({100, 200, 500, 1000, trials}):
+        if last <= len(each):
+            memory = clock.memory[last // 100 - 1] / 1e6 if last >= 100 else 0
+            print(f"| {last:,} | {each[max(0, last - 100) : last].mean():.3f} | {memory:.0f} |")
+    print(f"\nJournal: {folder.journal.stat().st_size / 1e6:.0f} MB.\n")
+
+
 def main() -> None:
     """Fill a study, ask about it, report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument("--ask-only", action="store_true", help="the folder was filled before")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.folder, ignore_errors=True)
-    arguments.folder.mkdir(parents=True)
     os.environ["NAS_CACHE"] = str(arguments.folder / "cache")
-    config = parse_config({**CONFIG, "study": {**CONFIG["study"], "trials": arguments.trials}}, "many_trials")
-    folder = create(arguments.folder / "run")
-    random.seed(0)
-    check_same_data(folder, open_fold(config, folder))
-    folder.config.write_text(write_config(config))
-    clock = Clock()
-    driver = Driver(open_study(folder, config), config, folder, "phantom_3", clock)
-    began = time.process_time()
-    with Executor(StandIns(arguments.workers, rungs(config.study, 90)[:-1]), folder.worker_log) as executor:
-        executor.open()
-        driver.run(executor)
-    each = np.diff([began, *clock.ends])
-    print(f"{len(each)} trials with {arguments.workers} stand-in workers.\n")
-    print("| trials ended | CPU seconds for one (mean of the last 100) | memory (MB) |\n|---:|---:|---:|")
-    for last in sorted({100, 200, 500, 1000, arguments.trials}):
-        if last <= len(each):
-            memory = clock.memory[last // 100 - 1] / 1e6 if last >= 100 else 0
-            print(f"| {last:,} | {each[max(0, last - 100) : last].mean():.3f} | {memory:.0f} |")
-    print(f"\nJournal: {folder.journal.stat().st_size / 1e6:.0f} MB.\n")
+    folder = RunFolder(arguments.folder / "run")
+    if not arguments.ask_only:
+        fill(arguments.folder, arguments.trials, arguments.workers)
     run = ["--run", str(folder.path)]
     more = ["--trials", str(arguments.trials + 1)]
     print("| command | seconds (median of 3) |\n|---|---:|")
@@ -264,7 +269,6 @@ def main() -> None:
     print("\n| of the dashboard | seconds |\n|---|---:|")
     for name, seconds in dashboard(folder.path):
         print(f"| {name} | {seconds:.2f} |")
-    print(json.dumps({"trials": len(each), "cpu_seconds": float(each.sum())}))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt
 
 from search_spaces.errors import InputError
+from trainers.compiled import compiled
 from trainers.data.slices import Slices
 
 SliceName = Callable[[int], str]  # position in the block -> where that slice is, for messages
@@ -103,7 +103,7 @@ def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:
     return np.ascontiguousarray(block[..., 0])
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _is_two_valued(label: Any, highest: Any, mask: Any) -> bool:
     """Fill the mask and say whether the labels are 0 and `highest` alone, in one pass; nan is neither."""
     others = 0

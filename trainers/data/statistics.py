@@ -4,10 +4,11 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
+
+from trainers.compiled import compiled
 
 GREY_LEVELS = 65536
 PERCENTILES = (0.5, 2.0, 10.0, 50.0, 90.0, 98.0, 99.8)
@@ -127,7 +128,7 @@ def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _count_and_mix(voxels: Any, histogram: Any, lanes: Any) -> None:
     """Count grey values and fold them into four 64-bit lanes, four voxels to a word, in one pass.
 

@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.lzw import is_lzw
 from trainers.data.slices import ReadBlock, Slices, decoding
 from trainers.data.volume import Spacing
 
@@ -24,7 +25,12 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_SLICE_BYTES = 2**30
 MOST_TAGS = 1000  # of a page; microscopes write dozens
 _KIND = "TIFF"
-_UNCOMPRESSED, _PALETTE, _SEPARATE_PLANES = 1, 3, 2  # values of the tags Compression, Photometric, PlanarConfig
+_UNCOMPRESSED, _LZW, _PALETTE, _SEPARATE_PLANES = (
+    1,
+    5,
+    3,
+    2,
+)  # values of the tags Compression (two), Photometric, PlanarConfig
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 
@@ -236,12 +242,20 @@ def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > tif.filehandle.size:
         raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, its voxels end later")
+    if page.compression == _LZW:
+        _check_lzw(tif, page, path)
     if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
         into[:] = np.moveaxis(page.asarray(), 0, -1)
     elif tif.byteorder == _NATIVE_ORDER:
         page.asarray(out=into)
     else:
         into[:] = page.asarray()
+
+
+def _check_lzw(tif: Any, page: Any, path: Path) -> None:
+    for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
+        if not is_lzw(strip[0] or b""):
+            raise InputError(f"{path}: damaged: its strip or tile {number} is no LZW")
 
 
 def _native(dtype: Any) -> np.dtype[Any]:

@@ -10,12 +10,10 @@ release the GIL and are run by our own threads (`cube_layers`): numba's threads 
 threads use them at once, or after a fork.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from trainers.compiled import compiled
 
 Voxels = NDArray[np.uint8]
 Counts = NDArray[np.int32]
@@ -24,17 +22,8 @@ OVERLAP, TOTAL = 0, 1  # rows of the counts by code
 FAR = np.uint16(65_535)  # no surface in this row of cubes
 _RUN = 64  # cubes looked at together
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 
-
-def _compiled(function: _F) -> _F:
-    try:
-        return cast(_F, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no folder to keep it in may be written, as in some containers: compile in each process
-        return cast(_F, numba.njit(nogil=True)(function))
-
-
-@_compiled
+@compiled
 def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts: NDArray[np.int64]) -> None:
     """Add to counts, (2, 256), the surface cubes of both masks by code: row TOTAL all, row OVERLAP those in both."""
     _, height, width = predicted.shape
@@ -55,13 +44,13 @@ def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts
             before = any_vessel
 
 
-@_compiled
+@compiled
 def _whole_runs(cubes: int) -> int:
     """Cubes in a row rounded up to whole runs; those beyond the border are background."""
     return -(-cubes // _RUN) * _RUN
 
 
-@_compiled
+@compiled
 def _pair_row(mask: Voxels, layer: int, y: int, pairs: Voxels) -> np.uint8:
     """Write the voxels of row y in both slices of a layer as bits 0 and 4, one place to the right; 0 if all are 0."""
     slices, height, width = mask.shape
@@ -79,7 +68,7 @@ def _pair_row(mask: Voxels, layer: int, y: int, pairs: Voxels) -> np.uint8:
     return any_vessel
 
 
-@_compiled
+@compiled
 def _code_row(pairs_before: Voxels, pairs: Voxels, codes: Voxels) -> None:
     for x in range(len(codes)):
         left = pairs_before[x] | pairs[x] << 2
@@ -87,12 +76,12 @@ def _code_row(pairs_before: Voxels, pairs: Voxels, codes: Voxels) -> None:
         codes[x] = np.uint8(left | right << 1)
 
 
-@_compiled
+@compiled
 def _is_surface(code: int) -> bool:
     return 0 < code < 255
 
 
-@_compiled
+@compiled
 def _no_surface(codes: Voxels, start: int) -> bool:
     # Codes 0 and 255 become 1 and 0. No branch, a fixed length and an unsigned index (a signed one might count from the
     # end): so the compiler sees that it may work on whole registers. The same in all loops over a run.
@@ -102,7 +91,7 @@ def _no_surface(codes: Voxels, start: int) -> bool:
     return bool(mixed <= 1)
 
 
-@_compiled
+@compiled
 def _count_row(codes_p: Voxels, codes_t: Voxels, counts: NDArray[np.int64]) -> None:
     for start in range(np.uint64(0), np.uint64(len(codes_p)), np.uint64(_RUN)):
         if _no_surface(codes_p, start) and _no_surface(codes_t, start):
@@ -119,7 +108,7 @@ def _count_row(codes_p: Voxels, codes_t: Voxels, counts: NDArray[np.int64]) -> N
                 counts[OVERLAP, t] += 1
 
 
-@_compiled
+@compiled
 def count_codes_within(
     predicted: Voxels,
     target: Voxels,
@@ -162,7 +151,7 @@ def count_codes_within(
                     counts[OVERLAP, t] += _is_near(gaps_p, rows_p, windows, (lowest, beyond), layer, y, x)
 
 
-@_compiled
+@compiled
 def _is_near(
     gaps: NDArray[np.uint16],
     rows: NDArray[np.bool_],
@@ -183,7 +172,7 @@ def _is_near(
     return False
 
 
-@_compiled
+@compiled
 def _fill_gaps(
     mask: Voxels, layer: int, pairs: Voxels, codes: Voxels, gaps: NDArray[np.uint16], rows: NDArray[np.bool_]
 ) -> None:
@@ -206,14 +195,14 @@ def _fill_gaps(
             gaps[y, x] = min(int(gaps[y, x]), int(gaps[y, x + 1]) + 1)
 
 
-@_compiled
+@compiled
 def _code_row_alone(mask: Voxels, layer: int, y: int, pairs: Voxels, codes: Voxels) -> None:
     _pair_row(mask, layer, y - 1, pairs[0])
     _pair_row(mask, layer, y, pairs[1])
     _code_row(pairs[0], pairs[1], codes)
 
 
-@_compiled
+@compiled
 def count_thresholds(
     probabilities: Voxels,
     target: Voxels,
@@ -256,7 +245,7 @@ def count_thresholds(
             before = any_below | any_above | any_vessel
 
 
-@_compiled
+@compiled
 def _pad_row(voxels: Voxels, z: int, y: int, row: Voxels) -> np.uint8:
     """Copy a row one place to the right, zeros where the block has no such row; 0 if all are 0."""
     slices, height, width = voxels.shape
@@ -271,7 +260,7 @@ def _pad_row(voxels: Voxels, z: int, y: int, row: Voxels) -> np.uint8:
     return any_voxel
 
 
-@_compiled
+@compiled
 def _count_changes(
     corners: tuple[Voxels, Voxels, Voxels, Voxels],
     codes_t: Voxels,
@@ -297,7 +286,7 @@ def _count_changes(
                 voxels[in_target, probability] += 1
 
 
-@_compiled
+@compiled
 def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels, start: int) -> bool:
     """Whether all probabilities of a run of cubes are equal, and all or none of its voxels in the target."""
     a, b, c, d = corners
@@ -310,7 +299,7 @@ def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels
     return bool(mixed == 0)
 
 
-@_compiled
+@compiled
 def _write_keys(corners: tuple[Voxels, Voxels, Voxels, Voxels], start: int, keys: NDArray[np.uint16]) -> None:
     """Probability * 8 + bit of the corner: sorted by probability, the corner comes along."""
     a, b, c, d = corners
@@ -328,7 +317,7 @@ def _write_keys(corners: tuple[Voxels, Voxels, Voxels, Voxels], start: int, keys
         keys[7 * _RUN + i] = np.uint16(d[x] << 3 | 7)
 
 
-@_compiled
+@compiled
 def _sort_keys(keys: NDArray[np.uint16]) -> None:
     """Sort the eight keys of each cube of a run upwards.
 
@@ -347,7 +336,7 @@ def _sort_keys(keys: NDArray[np.uint16]) -> None:
         keys[4 * _RUN + x], keys[5 * _RUN + x], keys[6 * _RUN + x], keys[7 * _RUN + x] = e, f, g, h
 
 
-@_compiled
+@compiled
 def _count_cubes(
     keys: NDArray[np.uint16],
     codes_t: Voxels,
