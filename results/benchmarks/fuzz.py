@@ -365,7 +365,7 @@ def _read_many(
     tried: Any,
     mouth: Connection,
 ) -> None:
-    with open(os.devnull, "w") as nowhere:  # readers say what they pass over
+    with Path(os.devnull).open("w") as nowhere:  # readers say what they pass over
         os.dup2(nowhere.fileno(), 1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, used + MORE_MEMORY))

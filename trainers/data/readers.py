@@ -185,14 +185,16 @@ def _scale(transformations: list[dict[str, Any]] | None) -> list[float] | None:
 
 def _open_nifti(path: Path) -> NiftiFile:
     image = _load_nifti(path)
-    x_edge, y_edge, z_edge = _three(path, image.shape[:3] if set(image.shape[3:]) <= {1} else image.shape)
-    shape = (z_edge, y_edge, x_edge)
-    slope = image.dataobj.slope == 1 and image.dataobj.inter == 0
-    dtype = np.dtype(image.get_data_dtype() if slope else np.float64)
-    unit = _UNIT_UM.get({"meter": "meter", "mm": "mm", "micron": "micron"}.get(image.header.get_xyzt_units()[0], ""))
-    x, y, z = (float(zoom) for zoom in image.header.get_zooms()[:3])
+    with decoding(path, "NIfTI"):
+        x_edge, y_edge, z_edge = _three(path, image.shape[:3] if set(image.shape[3:]) <= {1} else image.shape)
+        slope = image.dataobj.slope == 1 and image.dataobj.inter == 0
+        dtype = np.dtype(image.get_data_dtype() if slope else np.float64)
+        unit = _UNIT_UM.get(
+            {"meter": "meter", "mm": "mm", "micron": "micron"}.get(image.header.get_xyzt_units()[0], "")
+        )
+        x, y, z = (float(zoom) for zoom in image.header.get_zooms()[:3])
     spacing = None if unit is None else (z * unit, y * unit, x * unit)
-    return NiftiFile(path, shape, dtype, spacing, (path,), tuple(range(z_edge)))
+    return NiftiFile(path, (z_edge, y_edge, x_edge), dtype, spacing, (path,), tuple(range(z_edge)))
 
 
 def _load_nifti(path: Path, keep_file_open: bool = False) -> Any:
