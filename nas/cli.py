@@ -330,10 +330,10 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
 ) -> None:
     """Open the Optuna dashboard on a run."""
-    from nas.dashboard import LOOPBACK, serve
-    from nas.runs import read_run
+    from nas.serve import LOOPBACK, serve
+    from results.run_folder import find
 
-    config, folder = read_run(run)
+    folder = find(run)
     if host not in LOOPBACK:
         print(
             f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: whoever reaches "
@@ -341,7 +341,7 @@ def dashboard(
             file=sys.stderr,
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    serve(config, folder, host, port, lambda address: print(f"{folder.path}: {address}   (Ctrl-C stops)", flush=True))
+    serve(folder, host, port, lambda address: print(f"{folder.path}: {address}   (Ctrl-C stops)", flush=True))
 
 
 @app.command()

@@ -1,20 +1,15 @@
-"""What the Optuna dashboard shows of a trial, and the server that shows it."""
-
-from collections.abc import Callable
+"""What the Optuna dashboard shows of a trial."""
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.artifacts import upload_artifact
 from optuna.trial import Trial
 
-from nas.config import SearchConfig
-from nas.storage import open_storage
+from nas.serve import pictures
 from results.leaderboard import millions, seconds
 from results.record import Job, Record
 from results.run_folder import RunFolder
 from search_spaces.candidate import Candidate
 from trainers.evaluate import Score
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder: RunFolder) -> None:
@@ -25,7 +20,7 @@ def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder:
     place = folder.trial(trial.number)
     for picture in (place.curve, place.overlay, place.genotype):
         if picture.is_file():
-            upload_artifact(artifact_store=_store(folder), file_path=str(picture), study_or_trial=trial)
+            upload_artifact(artifact_store=pictures(folder), file_path=str(picture), study_or_trial=trial)
 
 
 def note(record: Record) -> str:
@@ -73,19 +68,3 @@ def _volumes(score: Score) -> str:
 def escape(text: str) -> str:
     """Text for a Markdown page, in which nothing is markup."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~&!" else c for c in text)
-
-
-def serve(config: SearchConfig, folder: RunFolder, host: str, port: int, on_start: Callable[[str], None]) -> None:
-    """Serve the dashboard until interrupted; `on_start` gets its address."""
-    from optuna_dashboard import run_server
-
-    storage = open_storage(folder, config.study.storage)
-    own = [study for study in storage.get_all_studies() if study.study_name == config.study.name]
-    page = f"studies/{own[0]._study_id}" if own else ""
-    on_start(f"http://{host}:{port}/dashboard/{page}")
-    run_server(storage, host=host, port=port, artifact_store=_store(folder))
-
-
-def _store(folder: RunFolder) -> FileSystemArtifactStore:
-    folder.artifacts.mkdir(exist_ok=True)
-    return FileSystemArtifactStore(base_path=str(folder.artifacts))

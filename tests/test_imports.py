@@ -67,7 +67,7 @@ def test_a_module_reads_no_pickle(path: Path) -> None:
     assert pickle_reads(path.read_text(encoding="utf-8")) == set()
 
 
-@pytest.mark.parametrize("module", ["nas.cli", "nas.status", "nas.tables", "results.leaderboard"])
+@pytest.mark.parametrize("module", ["nas.cli", "nas.status", "nas.serve", "nas.tables", "results.leaderboard"])
 def test_what_only_reads_a_run_answers_without_torch(module: str) -> None:
     code = f"import sys, {module}; print({{'torch', 'timm', 'accelerate'}} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,29 @@
+"""The server of the Optuna dashboard on a run, and where its pictures lie."""
+
+from collections.abc import Callable
+
+from optuna.artifacts import FileSystemArtifactStore
+
+from nas.storage import open_storage
+from nas.study_config import read_study_config
+from results.run_folder import RunFolder
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(folder: RunFolder, host: str, port: int, on_start: Callable[[str], None]) -> None:
+    """Serve the dashboard until interrupted; `on_start` gets its address."""
+    from optuna_dashboard import run_server
+
+    config = read_study_config(folder)
+    storage = open_storage(folder, config.storage)
+    own = [study for study in storage.get_all_studies() if study.study_name == config.name]
+    page = f"studies/{own[0]._study_id}" if own else ""
+    on_start(f"http://{host}:{port}/dashboard/{page}")
+    run_server(storage, host=host, port=port, artifact_store=pictures(folder))
+
+
+def pictures(folder: RunFolder) -> FileSystemArtifactStore:
+    """Where the pictures of trials are kept for the dashboard."""
+    folder.artifacts.mkdir(exist_ok=True)
+    return FileSystemArtifactStore(base_path=str(folder.artifacts))
