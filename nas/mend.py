@@ -10,16 +10,20 @@ import shutil
 import time
 from pathlib import Path
 
+from optuna.storages.journal import JournalFileSymlinkLock
+
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.checkpoint import damaged_checkpoints, sync_folder
 
+_LINE_START = b'{"op_code":'  # of every line that Optuna writes
+_RETRAIN_SECONDS = 3600.0  # much longer than a bundle takes to be written
 _LOCK_SECONDS = 2.0  # a living dashboard holds the journal's lock for milliseconds
 
 
 def mend(folder: RunFolder) -> list[str]:
     """What was wrong and has been mended, one line each. Raises InputError for what cannot be mended."""
-    return [*_lock(folder.journal), *_journal(folder.journal), *_trials(folder)]
+    return [*_lock(folder.journal), *_journal(folder.journal), *_trials(folder), *_rest(folder)]
 
 
 def _lock(journal: Path) -> list[str]:
@@ -43,37 +47,60 @@ def _changed(lock: Path) -> int | None:
 
 
 def _journal(journal: Path) -> list[str]:
-    """Cut a torn end off the journal, and keep it beside it. What it was about to say is said again by the driver.
+    """Take out what a kill or a full disk tore off in the middle of a line, and keep it beside the journal.
 
-    Lines are only ever added, so a kill or a full disk tears the end alone; a line that is damaged further up was
-    damaged by something else, and taking it out would change the numbers of all trials after it.
+    What it was about to say is said again by the driver. Lines are only ever added, so the end alone is torn, or what
+    was the end when something else, a dashboard's note, was added right behind it. A line that is damaged otherwise
+    was damaged by something else, and taking it out would change the numbers of all trials after it.
     """
     if not journal.is_file():
         return []
-    whole = 0  # bytes up to the end of the last good line
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()  # a dashboard may be writing
+    try:
+        whole, torn = _part(journal)
+        if not torn:
+            return []
+        with journal.with_name(f"{journal.name}.torn").open("ab") as kept:
+            kept.writelines(torn)
+        aside = journal.with_name(f".{journal.name}.{os.getpid()}")
+        with aside.open("wb") as file:
+            file.writelines(whole)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(journal)
+    finally:
+        lock.release()
+    count = sum(map(len, torn))
+    return [f"{journal.name}: cut off {count} torn bytes ({journal.name}.torn keeps them)"]
+
+
+def _part(journal: Path) -> tuple[list[bytes], list[bytes]]:
+    """The whole lines of a journal, and the torn pieces between them. Raises InputError for any other damage."""
+    whole: list[bytes] = []
+    torn: list[bytes] = []
     bad: int | None = None
     with journal.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not _good(line):
+            good = line if _good(line) else _behind(line)
+            if good is None:
                 bad = bad or number
+                torn.append(line)
             elif bad is not None:
                 raise InputError(
                     f"{journal} is damaged in line {bad}, before lines that are whole: restore it from a copy, or "
                     "search in another --run"
                 )
             else:
-                whole += len(line)
-    size = journal.stat().st_size
-    if size == whole:
-        return []
-    torn = journal.with_name(f"{journal.name}.torn")
-    with journal.open("rb+") as file:
-        file.seek(whole)
-        with torn.open("ab") as kept:
-            kept.write(file.read())
-        file.truncate(whole)
-        os.fsync(file.fileno())
-    return [f"{journal.name}: cut off {size - whole} torn bytes at its end ({torn.name} keeps them)"]
+                whole.append(good)
+                torn += [line.removesuffix(good)] if good is not line else []
+    return whole, torn
+
+
+def _behind(line: bytes) -> bytes | None:
+    """The whole line that was written right behind a torn one; None where there is none."""
+    starts = [at for at in range(1, len(line)) if line.startswith(_LINE_START, at)]
+    return next((line[at:] for at in starts if _good(line[at:])), None)
 
 
 def _good(line: bytes) -> bool:
@@ -91,11 +118,8 @@ def _trials(folder: RunFolder) -> list[str]:
     places = [(f"trial {number}", place.path, place.checkpoints) for number, place in folder.trial_folders()]
     places += [(f"cell search {name}", place.path, place.checkpoints) for name, place in folder.cell_folders()]
     for what, path, checkpoints in places:
-        halves = [half for parent in (path, checkpoints) for half in parent.glob(".*.*")]
-        for half in halves:
-            shutil.rmtree(half) if half.is_dir() else half.unlink()
-        if halves:
-            found.append(f"{what}: removed {len(halves)} half-written file(s) or checkpoint(s)")
+        if halves := _halves(path, checkpoints, path / "genotypes"):
+            found.append(f"{what}: removed {halves} half-written file(s) or checkpoint(s)")
         for damaged in damaged_checkpoints(checkpoints):
             shutil.rmtree(damaged)
             found.append(f"{what}: removed a damaged checkpoint ({damaged.name}); the one before it counts")
@@ -106,3 +130,18 @@ def _trials(folder: RunFolder) -> list[str]:
             shutil.rmtree(place.scratch)
             found.append(f"trial {number}: removed scratch files of an ended trial")
     return found
+
+
+def _rest(folder: RunFolder) -> list[str]:
+    """Half-written files beside the trials; of retrainings, which hold no lock, only those of hours ago."""
+    halves = _halves(folder.path) + _halves(folder.retrained, older_than=_RETRAIN_SECONDS)
+    return [f"removed {halves} half-written file(s) or bundle(s)"] if halves else []
+
+
+def _halves(*parents: Path, older_than: float = 0.0) -> int:
+    """Remove what was being written under another name, `.NAME.PID`; how many there were."""
+    halves = [half for parent in parents for half in parent.glob(".*.*") if half.name.rpartition(".")[2].isdigit()]
+    halves = [half for half in halves if time.time() - half.stat().st_mtime >= older_than]
+    for half in halves:
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
+    return len(halves)

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
 
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -53,6 +54,21 @@ class PatientStorage(RDBStorage):
 
         # A connection for each question: none that a restarted server has forgotten, and milliseconds apiece.
         super().__init__(url, engine_kwargs={"poolclass": NullPool})
+        self._numbers: dict[int, int] = {}  # study -> number of the trial that is created next
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        """A trial that was created while the answer was lost is not created again: this process alone creates any."""
+        from optuna.storages._rdb.models import TrialModel
+
+        of_study = session.query(TrialModel).filter_by(study_id=study_id)
+        number = self._numbers.setdefault(study_id, of_study.count())
+        made = of_study.filter_by(number=number).one_or_none()
+        return made or super()._get_prepared_new_trial(study_id, template_trial, session)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        created = super()._create_new_trial(study_id, template_trial)
+        self._numbers[study_id] = created.number + 1
+        return created
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,4 +104,4 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
 # Optuna puts a cache before a database, which asks by the names with an underscore.
 _ASKED_BY_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_THE_CACHE):
-    setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
+    setattr(PatientStorage, _name, _patiently(getattr(PatientStorage, _name)))

@@ -1,6 +1,7 @@
 """What a kill leaves in a run folder is mended, and nothing that was whole is lost."""
 
 import json
+import os
 from pathlib import Path
 
 import optuna
@@ -47,7 +48,7 @@ def test_a_torn_end_is_cut_off_and_kept_beside(folder: RunFolder, tail: bytes) -
     whole = folder.journal.read_bytes()
     folder.journal.write_bytes(whole + tail)
     (said,) = mend(folder)
-    assert said == f"study.journal: cut off {len(tail)} torn bytes at its end (study.journal.torn keeps them)"
+    assert said == f"study.journal: cut off {len(tail)} torn bytes (study.journal.torn keeps them)"
     assert folder.journal.read_bytes() == whole
     assert folder.journal.with_name("study.journal.torn").read_bytes() == tail
     study = _study(folder)
@@ -65,6 +66,30 @@ def test_a_journal_cut_anywhere_can_be_gone_on_with(folder: RunFolder) -> None:
         count = len(study.trials)
         study.tell(study.ask(), 1.0)
         assert len(_study(folder).trials) == count + 1
+
+
+def test_a_line_that_was_added_behind_a_torn_one_is_kept(folder: RunFolder) -> None:
+    whole = folder.journal.read_bytes()
+    folder.journal.write_bytes(whole + b'{"op_code":6,"trial_id":4,"va')
+    backend = JournalFileBackend(str(folder.journal))
+    backend.append_logs([{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"note": "of a dashboard"}}])
+    (said,) = mend(folder)
+    assert said.startswith("study.journal: cut off 29 torn bytes")
+    assert folder.journal.read_bytes().startswith(whole)
+    assert _study(folder).user_attrs == {"note": "of a dashboard"}
+    assert mend(folder) == []
+
+
+def test_half_written_files_go_wherever_they_lie(folder: RunFolder) -> None:
+    asides = [folder.path / ".leaderboard.json.77", folder.cells("c").path / "genotypes" / ".a.json.78"]
+    old, new = folder.retrained / ".best.79" / "weights", folder.retrained / ".best.80" / "weights"
+    for path in (*asides, old, new):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    os.utime(old.parent, (0, 0))
+    mend(folder)
+    assert not any(path.exists() for path in (*asides, old))
+    assert new.exists()  # of a retraining that may be running
 
 
 def test_damage_before_whole_lines_is_named_and_left_alone(folder: RunFolder) -> None:

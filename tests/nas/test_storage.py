@@ -7,8 +7,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import TrialState
 from postgres import Postgres
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from nas.config import SearchConfig, parse_config
 from nas.storage import hide_password, open_storage
@@ -57,6 +60,30 @@ def test_a_server_that_is_restarted_loses_nothing_and_doubles_nothing(server: Po
     assert [t.value for t in trials] == list(range(told))
     assert {t.state for t in trials} == {TrialState.COMPLETE}
     assert all(len(t.intermediate_values) == 3 and len(t.params) == 1 for t in trials)
+
+
+def test_a_trial_whose_creation_was_done_and_not_heard_of_is_there_once(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(study_name="unheard", storage=open_storage(create(tmp_path), server.url))
+    study.enqueue_trial({"x": 0.5})
+    with monkeypatch.context() as patch:
+        commit, lost = Session.commit, []
+
+        def commit_and_lose_the_answer(session: Session) -> None:
+            created = any(isinstance(new, TrialModel) for new in session.identity_map.values())
+            commit(session)
+            if created and len(lost) < 2:
+                lost.append(None)
+                raise OperationalError("COMMIT", None, ConnectionError("the server is gone"))
+
+        patch.setattr(Session, "commit", commit_and_lose_the_answer)
+        study.enqueue_trial({"x": 0.25}, user_attrs={"name": "queued"})
+        assert len(lost) == 2
+    study.ask()
+    assert [t.number for t in study.trials] == [0, 1]
+    assert study.trials[1].user_attrs == {"name": "queued"}
+    assert study.trials[1].state == TrialState.WAITING
 
 
 def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Path) -> None:
