@@ -164,9 +164,16 @@ class RayLauncher:
         return ["cuda:0" if self._on_gpu else "cpu"] * self._count
 
     def threads(self, workers: int) -> int:
-        """CPU threads for each of so many workers: as many as the smallest node has for its share of them."""
+        """CPU threads for each of so many workers: as many as the smallest node has for its share of them.
+
+        Raises InputError where the cluster has no room for all: Ray would let the rest wait without a word.
+        """
+        cpus = sum(int(node["Resources"]["CPU"]) for node in self._nodes)
+        room, kind = (self._count, "GPUs") if self._on_gpu else (cpus, "CPUs")
+        if workers > room:
+            raise InputError(f"the cluster has {room} {kind}, one for each worker; --workers {workers} is more")
         smallest = min(int(node["Resources"]["CPU"]) for node in self._nodes)
-        return max(1, smallest // -(-workers // len(self._nodes)))
+        return max(1, smallest // -(-workers // len(self._nodes)))  # on uneven nodes Ray places more on the larger
 
     def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
         """Start a worker on the node with the most room; waits in Ray's queue where there is none."""

@@ -42,10 +42,18 @@ def open_run(
         config = read_config(RunFolder(run).config, overrides)
     else:
         config = read_config(source or preset or default_preset(has_data), overrides)
+    config = _from_anywhere(config)
     folder = RunFolder(run or RUNS / config.study.name)
     if folder.config.is_file():
         refuse_other_search(folder, config)
     return config, create(folder.path)
+
+
+def _from_anywhere(config: SearchConfig) -> SearchConfig:
+    """With paths that mean the same in every process of a search, and to whoever goes on with it from elsewhere."""
+    paths = {"root": config.data.root, "cache": config.data.cache}
+    whole = {name: path.absolute() for name, path in paths.items() if path is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=whole)})
 
 
 def read_run(run: Path | None) -> tuple[SearchConfig, RunFolder]:
@@ -65,7 +73,7 @@ def default_preset(has_data: bool) -> str:
 
 def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
     """Raise InputError, naming the first settings that differ, unless only budgets do."""
-    before, now = read_config(folder.config).model_dump(), config.model_dump()
+    before, now = (_from_anywhere(c).model_dump() for c in (read_config(folder.config), config))
     different = list(_differences(before, now))
     if different:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""

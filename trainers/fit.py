@@ -158,6 +158,19 @@ class Fit:
                 return False
         return True
 
+    def _check_together(self, step: int, folder: Path) -> None:
+        """Each process reads the checkpoint by itself; on a shared disk one may not see it yet."""
+        if self._accelerator.num_processes == 1:
+            return
+        steps = torch.tensor([step, -step], device=self._accelerator.device)
+        torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
+        lowest, highest = int(steps[0]), -int(steps[1])
+        if lowest != highest:
+            raise InputError(
+                f"the processes of this training see different checkpoints in {folder} (of step {lowest} and of step "
+                f"{highest}); start it again when the disk that they share shows all of them the same"
+            )
+
     def _all(self, go: bool) -> bool:
         """Whether every process wants to go on: one that left alone would let the others wait for it."""
         if self._accelerator.num_processes == 1:
@@ -190,8 +203,12 @@ class Fit:
         save_checkpoint(folder, self.step, tensors, {"groups": groups, **state})
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the newest checkpoint below `folder`; False where there is none."""
+        """Go on from the newest checkpoint below `folder`; False where there is none.
+
+        Raises InputError where several processes do not see the same one.
+        """
         loaded = load_checkpoint(folder)
+        self._check_together(-1 if loaded is None else int(loaded[1]["step"]), folder)
         if loaded is None:
             return False
         tensors, state = loaded

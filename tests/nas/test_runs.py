@@ -64,6 +64,17 @@ def test_a_run_folder_alone_goes_on_with_its_own_configuration(run: Path) -> Non
     assert read_run(run) == (config, folder)
 
 
+def test_a_data_folder_means_the_same_from_everywhere(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "scans.toml"
+    source.write_text('[data]\nroot = "scans"\nhold_out = "kidney_3"\n' + FIXED)
+    config, folder = open_run(source, None, tmp_path / "elsewhere", [], has_data=False)
+    assert config.data.root == tmp_path / "scans"
+    folder.config.write_text(write_config(config).replace(str(tmp_path / "scans"), "scans"))  # as it was once written
+    assert open_run(source, None, folder.path, [], has_data=False)[0] == config
+
+
 def test_a_new_run_folder_gets_the_default_preset(tmp_path: Path) -> None:
     config, folder = open_run(None, None, tmp_path / "new", [], has_data=False)
     assert config == read_config("demo")
@@ -89,7 +100,7 @@ def test_how_long_and_where_to_search_may_change(run: Path, override: str, value
     found: object = config
     for part in override.split("."):
         found = getattr(found, part)
-    assert found == value
+    assert found == (value.absolute() if isinstance(value, Path) else value)
 
 
 def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -133,3 +133,38 @@ def test_hours_of_workers_are_a_limit_inside_a_trial(config: Path, cache: Path, 
     assert [row["state"] for row in _rows(folder)] == ["interrupted"]
     again = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
     assert "trial 0" not in again.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for a part of a search."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_up_is_said_in_one_line_and_gone_on_with(
+    run: Path, config: Path, cache: Path, small_disk: Path
+) -> None:
+    folder, mebibytes, fills = small_disk / "run", iter((30, 100, 2000)), 0
+    while True:
+        done = subprocess.run(
+            [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)],
+            env={**os.environ, "NAS_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        if done.returncode == 0:
+            break
+        fills += 1
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("nas: ")
+        assert "no space left" in line.lower() or "disk" in line
+        subprocess.run(["mount", "-o", f"remount,size={next(mebibytes)}m", small_disk], check=True)
+    assert fills == 3
+    _same(folder, run)

@@ -60,3 +60,37 @@ def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(run: Path, cache: 
     done = _torchrun(3, "retrain", "0", "--on", "all", "--run", str(run), cache=cache)
     assert done.returncode != 0
     assert "nas: a batch of 4 cannot be shared evenly by 3 processes; start a divisor of it" in done.stderr
+
+
+RESUME = """
+import sys
+from pathlib import Path
+import torch
+from kidneys import tube
+from trainers.data.patches import PatchSampler
+from trainers.fit import Fit, FitConfig, make_accelerator
+
+accelerator = make_accelerator("float32", "cpu")
+config = FitConfig(steps=4, crop=16, batch_size=2, loss="bce", augmentation="flips")
+sampler = PatchSampler([tube("a")], 3, 1, 16, 0.5, seed=5)
+fit = Fit(torch.nn.Conv2d(3, 1, 1), sampler, config, 5, accelerator)
+own = Path(sys.argv[1]) / str(accelerator.process_index)
+if accelerator.process_index == 0:
+    fit.step = 3
+    fit.save(own)
+fit.resume(own)
+"""
+
+
+def test_processes_that_see_different_checkpoints_do_not_go_on(tmp_path: Path) -> None:
+    script = tmp_path / "resume.py"
+    script.write_text(RESUME)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}:{root / 'tests'}"}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode != 0
+    assert "the processes of this training see different checkpoints" in done.stderr
+    assert "(of step -1 and of step 3)" in done.stderr

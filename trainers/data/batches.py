@@ -1,5 +1,6 @@
 """Batches: an endless, resumable stream of augmented samples as tensors, from one process or several."""
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,10 +43,17 @@ class Batches:
             pin_memory=torch.cuda.is_available(),
             # The loader draws a seed when it starts; not from the global generator, which a resumed run must keep.
             generator=torch.Generator(),
+            worker_init_fn=_heed_the_trainer_alone,
         )
         for image, label in loader:
             self.position += self.batch_size
             yield image, label
+
+
+def _heed_the_trainer_alone(_: int) -> None:
+    """A loader process ends with its trainer: a signal to all of them would leave that one without samples."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):

@@ -1,10 +1,12 @@
 """Where patches lie, what is in them, and that a saved position continues the stream exactly."""
 
+import signal
 from itertools import islice
 from pathlib import Path
 from time import thread_time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -237,6 +239,19 @@ def test_loader_processes_make_the_same_stream(tmp_path):
     for expected, found in zip(alone, islice(with_workers, 5), strict=True):
         assert torch.equal(expected[0], found[0]) and torch.equal(expected[1], found[1])
     assert with_workers.position == 20
+
+
+@pytest.mark.slow
+def test_loader_processes_outlive_a_signal_that_is_the_trainers_to_answer(tmp_path):
+    volume = mapped(make_volume((20, 20, 20), vessels=50), tmp_path)
+    expected, stream = list(islice(batches_of(volume), 12)), iter(batches_of(volume, workers=1))
+    found = [next(stream)]
+    loaders = [child for child in psutil.Process().children() if "multiprocessing.spawn" in " ".join(child.cmdline())]
+    assert loaders
+    for loader in loaders:
+        loader.send_signal(signal.SIGTERM)
+    found += islice(stream, 11)  # more than it had made before
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(expected, found, strict=True))
 
 
 @pytest.mark.slow
