@@ -4,17 +4,17 @@
 
 For each reader a whole file is made, then damaged again and again (bytes flipped and overwritten, spans cut, doubled,
 moved and swapped with others, the end torn off) and read. InputError is the only exception allowed. Whatever else is
-raised is printed with its traceback, once for each place it came from; so is what takes longer than five seconds, and
-what kills the process. Memory is limited to 4 GiB more than at the start.
+raised is printed on stderr with its traceback, once for each place it came from; so is what takes longer than five
+seconds, and what kills the process. Memory is limited to 4 GiB more than at the start.
 """
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import random
 import resource
+import sys
 import tempfile
 import time
 import traceback
@@ -402,7 +402,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    everything: dict[str, dict[str, Any]] = {}
+    defects = 0
     print("| reader | inputs | refused | read all the same | defects |\n|---|---:|---:|---:|---:|")
     for make in TARGETS:
         if arguments.only and make.__name__ not in arguments.only:
@@ -410,12 +410,10 @@ def main() -> None:
         found = fuzz(make, arguments.inputs, arguments.seconds, arguments.seed)
         tried, refused, bad = found.tried, found.refused, len(found.defects)
         print(f"| {make.__name__} | {tried:,} | {refused:,} | {tried - refused:,} | {bad} |", flush=True)
-        if bad:
-            everything[make.__name__] = found.defects
-    for name, found in everything.items():
-        for key, text in found.items():
-            print(f"\n{name}: {key}\n{text}")
-    print(json.dumps({"defects": sum(map(len, everything.values()))}))
+        for key, text in found.defects.items():
+            print(f"\n{make.__name__}: {key}\n{text}", file=sys.stderr, flush=True)
+        defects += bad
+    print(f"\nDefects: {defects}.")
 
 
 if __name__ == "__main__":

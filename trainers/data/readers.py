@@ -16,6 +16,7 @@ from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding,
 from trainers.data.volume import Spacing
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damaged header millions and more
 SUFFIXES = (*tiff.TIFF_SUFFIXES, ".npy", ".ome.zarr", ".zarr", *NIFTI_SUFFIXES)
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _UNIT_UM = {"micrometer": 1.0, "micron": 1.0, "um": 1.0, "millimeter": 1e3, "mm": 1e3, "nanometer": 1e-3, "meter": 1e6}
@@ -209,5 +210,7 @@ def _load_nifti(path: Path, keep_file_open: bool = False) -> Any:
 def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3 or not all(shape):
         raise InputError(f"{path}: has shape {tuple(shape)}; a volume has three axes (z, y, x), none of them empty")
+    if max(shape) > LONGEST_EDGE:
+        raise InputError(f"{path}: announces {' x '.join(map(str, shape))} voxels; its header is damaged")
     depth, height, width = shape
     return int(depth), int(height), int(width)

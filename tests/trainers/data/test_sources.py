@@ -266,6 +266,14 @@ def test_a_colour_channel_axis_in_zarr_is_refused(tmp_path) -> None:
         scan_one(tmp_path / "a.zarr")
 
 
+def test_a_header_that_announces_what_no_scanner_makes_is_refused_before_memory_is_taken(tmp_path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", shape=(4, 5, 6), dtype="uint16", chunks=(4, 5, 6))[:] = 1
+    header = tmp_path / "a.zarr" / "zarr.json"
+    header.write_text(header.read_text().replace("4,", "999999999999999999999,", 1))
+    with pytest.raises(InputError, match=r"a\.zarr: announces 999999999999999999999 x 5 x 6 voxels; its header is da"):
+        scan_one(tmp_path / "a.zarr")
+
+
 def test_the_key_changes_with_the_source_and_not_with_its_place(tmp_path) -> None:
     write_kaggle(tmp_path / "one", "a")
     before = scan(tmp_path / "one")[0].key
