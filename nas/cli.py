@@ -93,6 +93,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
+    from nas.worker_process import warm_up
+
+    if cluster is None and not dry_run:
+        warm_up()  # this process and that one take seconds to import torch
     from nas.live import make_view
     from nas.runs import open_run
     from nas.tables import leaderboard_table
@@ -104,12 +108,9 @@ def search(
         "study.trials": trials,
         "study.minutes": minutes,
         "study.storage": storage,
+        "space.families": families.split(",") if families else None,
     }
-    overrides = [
-        f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key, v in flags.items() if v is not None
-    ]
-    if families:
-        overrides.append(f"space.families={json.dumps(families.split(','))}")
+    overrides = [f"{key}={json.dumps(v, default=str)}" for key, v in flags.items() if v is not None]
     if onnx:
         _require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)

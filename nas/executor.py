@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nas.launch import Heard, Launcher, Worker
-from nas.protocol import Answer, Died, Event, Finished, Open, Order, Ready, Searched, Start, StartCells, Work
+from nas.protocol import Answer, Died, Event, Finished, Order, Ready, Searched, Start, StartCells, Work
 from results.record import Job
 from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan
@@ -37,14 +37,14 @@ class Executor:
     def _start(self, device: str, log: Path) -> Worker:
         worker = self._launcher.start(device, self._threads, log, self._heard)
         if self._opened:
-            worker.say(Open())
+            worker.open()
         return worker
 
     def open(self) -> None:
         """Let the workers open the run: its configuration and volumes are as they will stay."""
         self._opened = True
         for worker in self._workers:
-            worker.say(Open())
+            worker.open()
 
     def __enter__(self) -> "Executor":
         return self

@@ -16,6 +16,9 @@ class Worker(Protocol):
     since: float
     ready: bool
 
+    def open(self) -> None:
+        """Let it open the run: its configuration and volumes are as they will stay."""
+
     def say(self, message: Order) -> None:
         """Tell it something; one that has just died does not mind."""
 

@@ -3,7 +3,6 @@
 import os
 import queue
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from nas.environment import ENVIRONMENT
 from nas.launch import Heard
-from nas.protocol import Died, Order, Work, from_worker
+from nas.protocol import Died, Open, Order, Work, from_worker
+from nas.worker_process import take
 from results.run_folder import RunFolder
 
 
@@ -28,29 +27,21 @@ def devices(wanted: str) -> list[str]:
 class LocalWorker:
     """One process. What it says arrives in `heard`, with this object beside it."""
 
-    def __init__(self, device: str, threads: int, folder: RunFolder, log: Path, heard: "queue.Queue[Heard]") -> None:
-        self.device = device
-        self.log = log
+    def __init__(self, order: Open, heard: "queue.Queue[Heard]") -> None:
+        self.device = order.device
+        self.log = Path(order.log)
         self.work: Work | None = None
         self.since = 0.0  # when it was given its work
         self.ready = False
-        self._heard = heard
-        ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
-        with log.open("ab") as printed:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "nas.worker", str(folder.path), device, str(mouth)],
-                stdin=subprocess.PIPE,
-                stdout=printed,
-                stderr=printed,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), **ENVIRONMENT},
-                pass_fds=(mouth,),
-                text=True,
-                bufsize=1,
-                start_new_session=True,  # Ctrl-C is the driver's to answer
-            )
-        os.close(mouth)
-        self._thread = threading.Thread(target=self._read, args=(ears,), daemon=True)
+        self._order, self._heard = order, heard
+        started = take()
+        self.process = started.process
+        self._thread = threading.Thread(target=self._read, args=(started.ears,), daemon=True)
         self._thread.start()
+
+    def open(self) -> None:
+        """Let it open the run."""
+        self.say(self._order)
 
     def _read(self, ears: int) -> None:
         with os.fdopen(ears, encoding="utf-8") as said:
@@ -101,7 +92,8 @@ class LocalLauncher:
 
     def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> LocalWorker:
         """Start a worker; what it says arrives in `heard`."""
-        return LocalWorker(device, threads, self.folder, log, heard)
+        order = Open(run=str(self.folder.path), device=device, threads=threads, log=str(log))
+        return LocalWorker(order, heard)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, PositiveInt, TypeAdapter
 
 from results.record import Job, Outcome
 from trainers.cell_run import CellPlan
@@ -14,6 +14,10 @@ class Open(BaseModel, frozen=True, extra="forbid"):
     """Driver: everything is checked, open the volumes. What a worker imports, it has imported meanwhile."""
 
     kind: Literal["open"] = "open"
+    run: str  # the run folder
+    device: str
+    threads: PositiveInt  # of the CPU
+    log: str  # file that takes what is printed
 
 
 class Start(BaseModel, frozen=True, extra="forbid"):

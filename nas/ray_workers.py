@@ -15,7 +15,7 @@ from typing import Any
 from nas.config import SearchConfig
 from nas.launch import Heard, Worker
 from nas.local_workers import LocalWorker
-from nas.protocol import Died, Order, Work, from_driver, from_worker
+from nas.protocol import Died, Open, Order, Work, from_driver, from_worker
 from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
@@ -29,9 +29,9 @@ _KNOCK_SECONDS = 5.0
 class _Relay:
     """On a node: one worker process and its lines."""
 
-    def __init__(self, run: str, device: str, threads: int, log: str) -> None:
+    def __init__(self, order: str) -> None:
         self._heard: queue.Queue[Heard] = queue.Queue()
-        self._worker = LocalWorker(device, threads, RunFolder(Path(run)), Path(log), self._heard)
+        self._worker = LocalWorker(Open.model_validate_json(order), self._heard)
 
     def hear(self) -> list[str]:
         """What the worker has said since the last call; waits a second for it."""
@@ -65,8 +65,9 @@ def _look(paths: list[str]) -> tuple[str, str, list[str]]:
 class RayWorker:
     """What the driver holds of a worker on a node."""
 
-    def __init__(self, actor: Any, device: str, log: Path, heard: "queue.Queue[Heard]") -> None:
-        self.device, self.log = device, log
+    def __init__(self, actor: Any, order: Open, heard: "queue.Queue[Heard]") -> None:
+        self.device, self.log = order.device, Path(order.log)
+        self._order = order
         self.work: Work | None = None
         self.since, self.ready = 0.0, False
         self._actor, self._heard = actor, heard
@@ -86,6 +87,10 @@ class RayWorker:
             ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
             reason = f"its node or its process is gone ({type(error).__name__})"
             self._heard.put((self, Died(work=None, reason=reason)))
+
+    def open(self) -> None:
+        """Let it open the run."""
+        self.say(self._order)
 
     def say(self, message: Order) -> None:
         """Tell it something; one that has just died does not mind."""
@@ -180,10 +185,9 @@ class RayLauncher:
         # Groups of one thread each: what is said arrives in order, while another thread listens.
         relay = self._remote(concurrency_groups={"say": 1, "hear": 1})(_Relay)
         resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
-        actor = relay.options(scheduling_strategy="SPREAD", **resources).remote(
-            str(self._folder.path), device, threads, str(log.absolute())
-        )
-        return RayWorker(actor, device, log, heard)
+        order = Open(run=str(self._folder.path), device=device, threads=threads, log=str(log.absolute()))
+        actor = relay.options(scheduling_strategy="SPREAD", **resources).remote(order.model_dump_json())
+        return RayWorker(actor, order, heard)
 
     def close(self) -> None:
         """Let go of the cluster."""

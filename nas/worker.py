@@ -1,6 +1,6 @@
 """The worker process: trains what the driver sends, one candidate after the other, in a warm interpreter.
 
-`python -m nas.worker RUN_FOLDER DEVICE CHANNEL` reads JSON lines (nas/protocol.py) from its standard input and writes
+`python -m nas.worker CHANNEL` reads JSON lines (nas/protocol.py) from its standard input and writes
 them to the file descriptor CHANNEL. It knows nothing of Optuna. When the driver is gone, its input closes and it ends
 at once: the last checkpoint stands.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import torch
 from pydantic import BaseModel
 
 from nas.cells import draw_cells_of, search_cells
@@ -29,6 +30,7 @@ from nas.objective import Talk, run_job
 from nas.protocol import (
     Answer,
     Finished,
+    Open,
     Order,
     Progress,
     Ready,
@@ -63,15 +65,18 @@ class _Worker:
         self.speech.write(message.model_dump_json() + "\n")
 
 
-def main(run: str, device: str, channel: int) -> None:
+def main(channel: int) -> None:
     """Serve jobs until the driver closes our input."""
     # A terminal or a batch system signals every process; it is the driver that says what to do.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    folder = RunFolder(Path(run))
     speech = os.fdopen(channel, "w", encoding="utf-8", buffering=1)
     ears = _listen(sys.stdin)
-    ears.get()  # to open the run
+    order = ears.get()
+    assert isinstance(order, Open)
+    _print_to(Path(order.log))
+    torch.set_num_threads(order.threads)
+    folder, device = RunFolder(Path(order.run)), order.device
     config = read_config(folder.config)
     worker = _Worker(folder, device, config, open_fold(config, folder), speech, ears)
     worker.say(Ready(device=device))
@@ -168,15 +173,21 @@ def _listen(stream: IO[str]) -> "queue.Queue[Order]":
     return heard
 
 
+def _print_to(file: Path) -> None:
+    """Send everything printed, also by compiled code, to a log from now on."""
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
     """Send everything printed, also by compiled code, to a log."""
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        _print_to(file)
         yield
     finally:
         sys.stdout.flush()
@@ -184,8 +195,7 @@ def _log_to(file: Path) -> Iterator[None]:
         for handle, number in zip(kept, (1, 2), strict=True):
             os.dup2(handle, number)
             os.close(handle)
-        os.close(log)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(int(sys.argv[1]))

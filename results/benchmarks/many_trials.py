@@ -29,7 +29,7 @@ from nas.driver import Driver
 from nas.executor import Executor
 from nas.fold import check_same_data, open_fold
 from nas.launch import Heard
-from nas.protocol import Answer, Finished, Open, Order, Progress, Ready, Scored, Start, Work
+from nas.protocol import Answer, Finished, Order, Progress, Ready, Scored, Start, Work
 from nas.samplers import rungs
 from nas.study import open_study
 from results.leaderboard import Leaderboard
@@ -91,10 +91,10 @@ class StandIn:
     job: Job | None = None
     left: list[int] = field(default_factory=list)
 
+    def open(self) -> None:
+        self.heard.put((self, Ready(device=self.device)))
+
     def say(self, message: Order) -> None:
-        if isinstance(message, Open):
-            self.heard.put((self, Ready(device=self.device)))
-            return
         if isinstance(message, Start):
             self.job, self.left = message.job, list(self.steps)
         assert self.job is not None
