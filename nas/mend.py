@@ -4,13 +4,13 @@ Only the holder of the run folder's lock may call this: everything that is half 
 gone.
 """
 
-import json
 import os
 import shutil
 import time
 from pathlib import Path
 
 from optuna.storages.journal import JournalFileSymlinkLock
+from pydantic_core import from_json
 
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -107,7 +107,7 @@ def _good(line: bytes) -> bool:
     if not line.endswith(b"\n"):
         return False
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(from_json(line), dict)
     except ValueError:
         return False
 

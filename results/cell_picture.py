@@ -4,17 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import hypot
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from results.curve import read_lines
+from results.figure import new_figure
 from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.operations import OPERATIONS
 from trainers.cell_run import CellFindings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INK, _FAINT = "#222222", "#999999"
 _COLOURS = {"same": "#1f77b4", "down": "#d62728", "up": "#2ca02c", "free": "#888888"}  # free: without weights
@@ -41,8 +42,7 @@ def draw_genotype(path: Path, genotype: Genotype, title: str, findings: CellFind
     """
     columns = 2
     rows = -(-len(genotype.cells) // columns)
-    figure = Figure(figsize=(11, 1.0 + 2.7 * rows + 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 1.0 + 2.7 * rows + 3.2)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [1.15])
     probabilities = _probabilities(findings) if findings else {}
     for number, cell in enumerate(sorted(genotype.cells, key=lambda cell: list(_WORDS).index(cell.kind))):
@@ -96,6 +96,8 @@ def _arrow(
     label: str,
     bend: float | None = None,
 ) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
     if bend is None:
         bend = 0.12 if start[1] <= end[1] else -0.12
     patch = FancyArrowPatch(
@@ -157,6 +159,8 @@ def _draw_network(axis: Any, genotype: Genotype) -> None:
 
 
 def _box(axis: Any, x: float, y: float, text: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
     axis.add_patch(
         FancyBboxPatch((x, y - 0.25), 1.4, 0.5, boxstyle="round,pad=0.02", facecolor="white", edgecolor=_INK)
     )
@@ -164,6 +168,8 @@ def _box(axis: Any, x: float, y: float, text: str) -> None:
 
 
 def _line(axis: Any, start: tuple[float, float], end: tuple[float, float], colour: str, style: str = "-") -> None:
+    from matplotlib.patches import FancyArrowPatch
+
     axis.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color=colour, linewidth=1.1, linestyle=style)
     )
@@ -172,8 +178,7 @@ def _line(axis: Any, start: tuple[float, float], end: tuple[float, float], colou
 def draw_alphas(path: Path, history: Path, title: str) -> None:
     """Draw losses, entropy and expected cost over steps, and of every decision how sure it has become."""
     lines = read_lines(history)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 7)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.6])
     steps = [line["step"] for line in lines]
     for name, colour, words in (("loss", _FAINT, "loss of weights"), ("alpha_loss", "#ff9500", "loss of alphas")):
@@ -221,7 +226,7 @@ def _value(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     """Write as one act; the format is that of the file's name."""
     aside = path.with_name(f".{path.name}")
     figure.savefig(aside, dpi=_DPI, format=path.suffix.removeprefix("."))

@@ -5,8 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from results.figure import new_figure
 
 POINTS = 100  # of the loss, whatever the number of steps
 
@@ -49,8 +48,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
     """Draw loss, and the scores before the end where there are any, over steps."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 3.6)
     axis = figure.subplots()
     points = read_lines(losses)
     axis.plot([p["step"] for p in points], [p["loss"] for p in points], color="#555555", label="loss")

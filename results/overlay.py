@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from results.figure import new_figure
 from trainers.data.volume import Volume
 from trainers.evaluate import Score
 
@@ -24,8 +23,7 @@ def draw_overlay(
     """
     labelled = [volume for volume in volumes if volume.label is not None]
     shown = sorted(labelled, key=lambda volume: -len(volume.vessel_voxels))[:_SHOWN]
-    figure = Figure(figsize=(8.4, 0.7 + 4.4 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 0.7 + 4.4 * len(shown))
     axes = figure.subplots(len(shown), 2, squeeze=False)
     for row, volume in enumerate(shown):
         assert volume.label is not None
