@@ -12,7 +12,7 @@ from nas.objective import Talk
 from results.cell_picture import draw_alphas, draw_genotype
 from results.curve import append_line
 from results.record import Job
-from results.run_folder import CellsFolder, RunFolder
+from results.run_folder import CellsFolder, RunFolder, read_seconds
 from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
@@ -87,7 +87,7 @@ def search_cells(
 ) -> Literal["complete", "interrupted"]:
     """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint."""
     place.path.mkdir(parents=True, exist_ok=True)
-    before = float(place.seconds.read_text()) if place.seconds.is_file() else 0.0
+    before = read_seconds(place.seconds)
     began = time.monotonic()
 
     def mark() -> None:
@@ -125,6 +125,6 @@ def search_cells(
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, found.genotype.model_dump_json(indent=2) + "\n")
         draw_genotype(file.with_suffix(".svg"), found.genotype, f"{plan.id}: {name}", findings)
-    whole = findings.model_copy(update={"search_seconds": float(place.seconds.read_text())})
+    whole = findings.model_copy(update={"search_seconds": read_seconds(place.seconds)})
     write_atomically(place.findings, whole.model_dump_json(indent=1) + "\n")
     return "complete"

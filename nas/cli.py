@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from nas.environment import ENVIRONMENT
+from nas.signals import goes_on
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _stop(message: str) -> NoReturn:
 
 
 @app.command()
+@goes_on()
 def search(
     config: Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)] = None,
     preset: Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)] = None,
@@ -142,6 +144,7 @@ def search(
 
 
 @app.command()
+@goes_on()
 def retrain(
     target: Annotated[str, typer.Argument(help="best, the number of a trial, or the folder of a bundle.")] = "best",
     on: Annotated[

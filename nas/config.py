@@ -34,7 +34,7 @@ class RetrainConfig(BaseModel, frozen=True, extra="forbid"):
 class FixedTrial(BaseModel, frozen=True, extra="forbid"):
     """A candidate and recipe that are trained whatever the sampler thinks, and never stopped early."""
 
-    name: str
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$")  # of its row
     candidate: Candidate
     fit: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `fit`
 

@@ -8,6 +8,7 @@ from nas.serve import pictures
 from results.leaderboard import millions, seconds
 from results.record import Job, Record
 from results.run_folder import RunFolder
+from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.evaluate import Score
 
@@ -63,8 +64,3 @@ def _result(score: Score) -> str:
 def _volumes(score: Score) -> str:
     rows = [f"| {escape(v.volume)} | {v.surface_dice:.4f} | {v.voxel_dice:.4f} |" for v in score.volumes]
     return "\n".join(["| held-out volume | surface dice | voxel dice |", "|---|---:|---:|", *rows])
-
-
-def escape(text: str) -> str:
-    """Text for a Markdown page, in which nothing is markup."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~&!" else c for c in text)

@@ -276,6 +276,7 @@ class Driver:
         self.view.plan(self.config.study.trials, finished, self.budget.minutes_left())
         for wanted in plans(self.config):  # `nas status` shows those that wait, too
             self.folder.cells(wanted.id).path.mkdir(parents=True, exist_ok=True)
+        self._name_lost_records()
         while True:
             if self.stop.is_set() or self.halted or self.budget.over():
                 if not executor.running():
@@ -295,6 +296,13 @@ class Driver:
         self.budget.save(now=True)
         if self.halted:
             raise InputError(f"{self.halted}; when that is mended, the same command goes on")
+
+    def _name_lost_records(self) -> None:
+        """A trial that the study has closed is not trained again, so one without a record is missed in silence."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and GIVEN_UP not in trial.user_attrs and trial.number not in self._ledger:
+                gone = self.folder.trial(trial.number).record
+                self.view.note(f"trial {trial.number} has ended, but {gone} is gone: it is not ranked")
 
     def _ask_to_leave(self, executor: Executor) -> None:
         if self._asked_to_leave:

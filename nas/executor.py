@@ -12,6 +12,7 @@ from results.record import Job
 from search_spaces.errors import InputError
 from trainers.cell_run import CellPlan
 
+LATE_SECONDS = 180.0  # until a worker that has not begun is told of
 FAILED_STARTS = 3  # in a row, before a device is given up
 
 
@@ -32,6 +33,7 @@ class Executor:
         self._failed_starts: dict[Path, int] = {}
         self._busy = 0.0
         self._opened = False
+        self._told: list[Worker] = []  # late ones
         self._workers = [self._start(name, logs(i)) for i, name in enumerate(names)]
 
     def _start(self, device: str, log: Path) -> Worker:
@@ -106,7 +108,7 @@ class Executor:
         try:
             worker, event = self._heard.get(timeout=timeout)
         except queue.Empty:
-            return None
+            return self._missed()
         if isinstance(event, Ready):
             worker.ready = True
             self._failed_starts.pop(worker.log, None)
@@ -120,6 +122,16 @@ class Executor:
             self._done(worker)
             event = event.model_copy(update={"given_up": self._replace(worker, event)})
         return event
+
+    def _missed(self) -> Died | None:
+        """What to tell the user of a worker that has not begun for minutes, as on a cluster without room for it."""
+        for worker in self._workers:
+            late = self._opened and not worker.ready and time.monotonic() - worker.started > LATE_SECONDS
+            if late and worker not in self._told:
+                self._told.append(worker)
+                what = f"a worker on {worker.device} has not begun for {LATE_SECONDS / 60:g} minutes"
+                return Died(work=None, reason="", given_up=f"{what}: it waits for a free place, or see {worker.log}")
+        return None
 
     def _replace(self, worker: Worker, death: Died) -> str | None:
         """Start a worker again; give its device up, and say so, if it dies before it is ready for the third time."""

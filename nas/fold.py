@@ -74,7 +74,11 @@ def check_same_data(folder: RunFolder, fold: Fold) -> None:
     if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
         return
-    before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+    try:
+        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
+        raise InputError(what) from error
     for side, volumes in now.items():
         for name in sorted({*before[side], *volumes}):
             if before[side].get(name) == volumes.get(name):

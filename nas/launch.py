@@ -14,6 +14,7 @@ class Worker(Protocol):
     log: Path
     work: Work | None
     since: float
+    started: float
     ready: bool
 
     def open(self) -> None:

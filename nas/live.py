@@ -16,6 +16,7 @@ from nas import protocol
 from nas.tables import leaderboard_table
 from results.leaderboard import Leaderboard, seconds
 from results.record import Job, Record
+from results.text import printable
 from trainers.cell_run import CellFindings, CellPlan
 
 SHOWN_ROWS = 8
@@ -85,7 +86,7 @@ class PlainView:
         self._say(f"trial {record.job.trial}: {outcome.state}, {value}, {seconds(outcome.seconds)}{best}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveView:

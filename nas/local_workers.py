@@ -4,6 +4,7 @@ import os
 import queue
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class LocalWorker:
         self.log = Path(order.log)
         self.work: Work | None = None
         self.since = 0.0  # when it was given its work
+        self.started = time.monotonic()
         self.ready = False
         self._order, self._heard = order, heard
         started = take()

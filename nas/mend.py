@@ -5,6 +5,7 @@ gone.
 """
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import damaged_checkpoints, sync_folder
 
 _LINE_START = b'{"op_code":'  # of every line that Optuna writes
+# What is written under another name beside the trials, where a user may keep files too.
+_OURS = re.compile(r"\.(best|.+\.(json|toml|md|mark|journal))\.\d+")
 _RETRAIN_SECONDS = 3600.0  # much longer than a bundle takes to be written
 _LOCK_SECONDS = 2.0  # a living dashboard holds the journal's lock for milliseconds
 
@@ -107,7 +110,8 @@ def _good(line: bytes) -> bool:
     if not line.endswith(b"\n"):
         return False
     try:
-        return isinstance(from_json(line), dict)
+        known = from_json(line)
+        return isinstance(known, dict) and isinstance(known.get("op_code"), int)
     except ValueError:
         return False
 
@@ -134,14 +138,21 @@ def _trials(folder: RunFolder) -> list[str]:
 
 def _rest(folder: RunFolder) -> list[str]:
     """Half-written files beside the trials; of retrainings, which hold no lock, only those of hours ago."""
-    halves = _halves(folder.path) + _halves(folder.retrained, older_than=_RETRAIN_SECONDS)
-    return [f"removed {halves} half-written file(s) or bundle(s)"] if halves else []
+    found = []
+    if halves := _halves(folder.path, ours=_OURS) + _halves(folder.retrained, older_than=_RETRAIN_SECONDS):
+        found.append(f"removed {halves} half-written file(s) or bundle(s)")
+    for old in (*folder.path.glob(".best.old"), *folder.retrained.glob(".*.old")):
+        new = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if not new.exists():  # killed between putting the old one away and the new one in its place
+            old.rename(new)
+            found.append(f"put {new.name} back, which was to be replaced")
+    return found
 
 
-def _halves(*parents: Path, older_than: float = 0.0) -> int:
+def _halves(*parents: Path, older_than: float = 0.0, ours: re.Pattern[str] = re.compile(r"\..+\.\d+")) -> int:
     """Remove what was being written under another name, `.NAME.PID`; how many there were."""
-    halves = [half for parent in parents for half in parent.glob(".*.*") if half.name.rpartition(".")[2].isdigit()]
-    halves = [half for half in halves if time.time() - half.stat().st_mtime >= older_than]
+    halves = [half for parent in parents for half in parent.glob(".*.*") if ours.fullmatch(half.name)]
+    halves = [half for half in halves if time.time() - half.lstat().st_mtime >= older_than]
     for half in halves:
-        shutil.rmtree(half) if half.is_dir() else half.unlink()
+        shutil.rmtree(half) if half.is_dir() and not half.is_symlink() else half.unlink()
     return len(halves)

@@ -16,7 +16,7 @@ from nas.config import SearchConfig
 from results.curve import LossCurve, append_line, draw_curve, read_lines
 from results.overlay import draw_overlay
 from results.record import Job, Outcome
-from results.run_folder import TrialFolder
+from results.run_folder import TrialFolder, read_seconds
 from results.state import State
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
@@ -218,7 +218,7 @@ class _Clock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._start: float | None = None
-        self.seconds = float(file.read_text()) if file.is_file() else 0.0
+        self.seconds = read_seconds(file)
 
     def __enter__(self) -> None:
         self._start = time.monotonic()

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from nas.config import SearchConfig
 from nas.launch import Heard, Worker
 from nas.local_workers import LocalWorker
@@ -69,7 +71,7 @@ class RayWorker:
         self.device, self.log = order.device, Path(order.log)
         self._order = order
         self.work: Work | None = None
-        self.since, self.ready = 0.0, False
+        self.since, self.started, self.ready = 0.0, time.monotonic(), False
         self._actor, self._heard = actor, heard
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -83,7 +85,7 @@ class RayWorker:
                     self._heard.put((self, event))
                     if isinstance(event, Died):
                         return
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, ValidationError) as error:
             ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
             reason = f"its node or its process is gone ({type(error).__name__})"
             self._heard.put((self, Died(work=None, reason=reason)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import SearchConfig, read_config
+from nas.storage import hide_password
 from results.run_folder import RUNS, RunFolder, create, find
 from search_spaces.errors import InputError
 
@@ -101,5 +102,5 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = str(list(value) if isinstance(value, tuple) else value)
+    text = hide_password(str(list(value) if isinstance(value, tuple) else value))
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -42,7 +42,7 @@ def run_search(
     """
     lock = FileLock(folder.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # `nas status` holds it for a moment, to see whether a search does
     except Timeout as error:
         raise InputError(f"another search is running in {folder.path}; wait for it, or choose another --run") from error
     try:
@@ -69,10 +69,13 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
         preflight(config, fold, view.working, folder.buildable)
         check_same_data(folder, fold)
+        if not folder.config.is_file() and not folder.trial_folders():
+            folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
+        study = open_study(folder, config)
         # Written only now: a mistake in the settings must not bind the folder to them.
         write_atomically(folder.config, write_config(config))
         held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
-        driver = Driver(open_study(folder, config), config, folder, held_out, view)
+        driver = Driver(study, config, folder, held_out, view)
         if driver.has_work():
             executor.open()
             with stop_on_signal(driver.stop):

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
+
+from search_spaces.errors import InputError
 
 
 @contextmanager
@@ -32,3 +35,21 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Around a command that goes on when it is given again: a signal ends it in one line, wherever it is.
+
+    While `stop_on_signal` is in force, that answers. Raises InputError for the signal.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InputError("stopped; the same command goes on") from error
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -66,9 +66,14 @@ def read_status(run: Path | None) -> Status:
         running = False
     except Timeout:
         running = True
-    used, asked, repeats = 0.0, 0, set[int]()
+    except OSError:  # a folder that cannot be written has no driver
+        running = False
+    used, asked, repeats, begun = 0.0, 0, set[int](), False
     if config.storage is not None or folder.journal.is_file():
-        study = optuna.load_study(study_name=config.name, storage=open_storage(folder, config.storage))
+        storage = open_storage(folder, config.storage)
+        begun = any(study.study_name == config.name for study in storage.get_all_studies())
+    if begun:
+        study = optuna.load_study(study_name=config.name, storage=storage)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
         asked = len(trials) - len(repeats)

@@ -24,7 +24,11 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
     Raises InputError where a server cannot be reached or used.
     """
     if url is None:
-        return JournalStorage(JournalFileBackend(str(folder.journal)))
+        try:
+            return JournalStorage(JournalFileBackend(str(folder.journal)))
+        except (ValueError, KeyError) as error:
+            what = f"{folder.journal} is damaged ({type(error).__name__})"
+            raise InputError(f"{what}; `nas doctor --run {folder.path}` says where") from error
     for short, full in _DRIVERS.items():
         url = full + url.removeprefix(short) if url.startswith(short) else url
     from sqlalchemy.exc import SQLAlchemyError

@@ -20,7 +20,7 @@ SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the stud
 class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     """How many candidates are tried, for how long, and how the next one is chosen."""
 
-    name: str = "search"
+    name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")  # a folder's too
     seed: int = 0
     trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
     storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a journal

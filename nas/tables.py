@@ -7,11 +7,12 @@ from rich.text import Text
 
 from results.leaderboard import Leaderboard, Row, interval, millions, seconds
 from results.leaderboard import notes as row_notes
+from results.text import printable
 
 
 def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
     """The ranking for a terminal of so many columns; a narrow one goes without costs and voxel dice."""
-    table = Table(title=f"held out: {board.held_out}", title_justify="left", pad_edge=False)
+    table = Table(title=f"held out: {printable(board.held_out)}", title_justify="left", pad_edge=False)
     columns: list[tuple[str, Callable[[Row], str], bool]] = [
         ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
         ("trial", lambda row: str(row.trial), True),
@@ -29,7 +30,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
         free = name in ("network", "")
         table.add_column(name, no_wrap=not free, overflow="fold", min_width=16 if name == "network" else None)
     for row in board.rows[:most]:
-        table.add_row(*(Text(text(row)) for _, text in shown), style="bold" if row.rank == 1 else None)
+        table.add_row(*(Text(printable(text(row))) for _, text in shown), style="bold" if row.rank == 1 else None)
     if most is not None and len(board.rows) > most:
         table.caption, table.caption_justify = f"and {len(board.rows) - most} more: nas leaderboard", "left"
     return table

@@ -175,7 +175,7 @@ def _listen(stream: IO[str]) -> "queue.Queue[Order]":
 
 def _print_to(file: Path) -> None:
     """Send everything printed, also by compiled code, to a log from now on."""
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

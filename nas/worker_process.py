@@ -28,7 +28,8 @@ def start_process() -> WorkerProcess:
     process = subprocess.Popen(
         [sys.executable, "-m", "nas.worker", str(mouth)],
         stdin=subprocess.PIPE,
-        stdout=sys.stderr.fileno(),
+        stdout=_printed(),
+        stderr=_printed(),
         env={**os.environ, **ENVIRONMENT},
         pass_fds=(mouth,),
         text=True,
@@ -37,6 +38,15 @@ def start_process() -> WorkerProcess:
     )
     os.close(mouth)
     return WorkerProcess(process, ears)
+
+
+def _printed() -> int:
+    """Our standard error, or nowhere if that is closed."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return subprocess.DEVNULL
+    return 2
 
 
 def warm_up() -> None:

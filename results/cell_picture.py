@@ -4,18 +4,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import hypot
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from results.curve import read_lines
-from results.figure import new_figure
+from results.figure import new_figure, save_figure
 from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.operations import OPERATIONS
 from trainers.cell_run import CellFindings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _INK, _FAINT = "#222222", "#999999"
 _COLOURS = {"same": "#1f77b4", "down": "#d62728", "up": "#2ca02c", "free": "#888888"}  # free: without weights
@@ -50,7 +47,7 @@ def draw_genotype(path: Path, genotype: Genotype, title: str, findings: CellFind
         _draw_cell(axis, cell, probabilities)
     _draw_network(figure.add_subplot(grid[rows, :]), genotype)
     figure.suptitle(f"{title}   ({genotype.hash})", fontsize=11, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path, _DPI)
 
 
 def _probabilities(findings: CellFindings) -> dict[str, float]:
@@ -198,7 +195,7 @@ def draw_alphas(path: Path, history: Path, title: str) -> None:
     top.set_xlabel("step")
     _draw_certainty(bottom, lines)
     figure.suptitle(f"{title}: the alphas over time", fontsize=11, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path, _DPI)
 
 
 def _draw_certainty(axis: Any, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -224,10 +221,3 @@ def _certainty(probabilities: Sequence[float]) -> float:
 
 def _value(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    """Write as one act; the format is that of the file's name."""
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=_DPI, format=path.suffix.removeprefix("."))
-    aside.replace(path)

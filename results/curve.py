@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from results.figure import new_figure
+from results.figure import new_figure, save_figure
 
 POINTS = 100  # of the loss, whatever the number of steps
 
@@ -61,6 +61,4 @@ def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
         right.plot([p["step"] for p in rungs], [p["surface_dice"] for p in rungs], "o-", color="#ff9500")
         right.set_ylabel("surface dice on a part of the held-out kidney", color="#ff9500", fontsize=8)
         right.set_ylim(0, 1)
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=110, format="png")
-    aside.replace(path)
+    save_figure(figure, path, dpi=110)

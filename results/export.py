@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from results.record import Record
+from results.text import escape
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
@@ -175,17 +176,17 @@ def model_card(architecture: Architecture) -> str:
     result = (
         f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
         f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
-        f"{', '.join(architecture.provenance.held_out_volumes)}.\n\nThe interval says how the score depends on which "
-        "part of that kidney was scored. It does not say how kidneys differ: expect less on another one, above all at "
-        "another voxel spacing."
+        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}.\n\nThe interval says how the score "
+        "depends on which part of that kidney was scored. It does not say how kidneys differ: expect less on another "
+        "one, above all at another voxel spacing."
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
-    return f"""# {architecture.name}
+    return f"""# {escape(architecture.name)}
 
 Segments vessels in 3D kidney scans, slice by slice along three axes ({architecture.candidate.slices_in} neighbouring
-slices at once). Found by vessel-nas {architecture.provenance.version}, study {architecture.provenance.study!r}, trial
-{architecture.provenance.trial}, seed {architecture.provenance.seed}.
+slices at once). Found by vessel-nas {architecture.provenance.version}, study {escape(architecture.provenance.study)},
+trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 
 ## Result
 {result}
@@ -198,12 +199,12 @@ kidney together. Trained at a voxel spacing of {spacing} µm.
 ## Network and training
 | | |
 |---|---|
-| encoder, decoder | {architecture.candidate.encoder}, {architecture.candidate.decoder} |
+| encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
 | parameters | {architecture.parameters:,} |
-| encoder weights at the start | {architecture.candidate.encoder_weights} |
-| loss | {fit.loss} |
+| encoder weights at the start | {escape(architecture.candidate.encoder_weights)} |
+| loss | {escape(fit.loss)} |
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
-| trained on | {", ".join(architecture.provenance.train_volumes)} |
+| trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
 """
 
 

@@ -1,5 +1,7 @@
 """An empty picture, for files alone. matplotlib is imported with the first one: the driver of a search draws none."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,3 +16,10 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
+    """Write a figure as one act; the format is that of the file's name."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(aside, dpi=dpi, format=path.suffix.removeprefix("."))
+    aside.replace(path)

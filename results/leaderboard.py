@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from results.state import State
+from results.text import escape
 from search_spaces.errors import InputError
 
 
@@ -55,18 +56,18 @@ def read_leaderboard(path: Path) -> Leaderboard:
 def to_markdown(board: Leaderboard) -> str:
     """The ranking as a Markdown page."""
     lines = [
-        f"# {board.study}: leaderboard",
+        f"# {escape(board.study)}: leaderboard",
         "",
-        f"Held-out: **{board.held_out}**. Metric: {board.metric}.",
+        f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
         "",
         "| rank | trial | network | surface dice | 95 % interval | voxel dice | seeds | size | training | notes |",
         "|---:|---:|---|---:|---|---:|---:|---:|---:|---|",
     ]
     for row in board.rows:
         lines.append(
-            f"| {row.rank or '–'} | {row.trial} | {row.name} | {_number(row.surface_dice)} | {interval(row)} "
+            f"| {row.rank or '–'} | {row.trial} | {escape(row.name)} | {_number(row.surface_dice)} | {interval(row)} "
             f"| {_number(row.voxel_dice)} | {row.seeds} | {millions(row.parameters)} | {seconds(row.train_seconds)} "
-            f"| {notes(row).replace('|', chr(92) + '|')} |"
+            f"| {escape(notes(row))} |"
         )
     lines += ["", reading(board), ""]
     return "\n".join(lines)

@@ -31,6 +31,9 @@ class Ledger:
             if place.weights.is_file():
                 self._with_weights.add(number)
 
+    def __contains__(self, trial: int) -> bool:
+        return trial in self._records
+
     def add(self, record: Record) -> None:
         """Write a record into its trial's folder; it counts from now on."""
         number = record.job.trial

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from results.figure import new_figure
+from results.figure import new_figure, save_figure
 from trainers.data.volume import Volume
 from trainers.evaluate import Score
 
@@ -43,9 +43,7 @@ def draw_overlay(
         for axis in (left, right):
             axis.set_axis_off()
     figure.suptitle(f"{title}\nblue: label · orange: prediction", fontsize=10, parse_math=False)
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=110, format="png")
-    aside.replace(path)
+    save_figure(figure, path, dpi=110)
 
 
 def _outline(axis: object, mask: NDArray[np.bool_], colour: str) -> None:

@@ -58,7 +58,9 @@ def read_record(path: Path) -> Record | None:
     try:
         return Record.model_validate_json(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path} is damaged, or of another version; delete it to train this trial again") from error
+        raise InputError(
+            f"{path} is damaged, or of another version: restore it from a copy; without it the trial is not ranked"
+        ) from error
 
 
 def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) -> str:

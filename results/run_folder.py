@@ -10,6 +10,14 @@ RUNS = Path("results") / "runs"
 _LATEST = "latest"
 
 
+def read_seconds(file: Path) -> float:
+    """A time spent so far, in seconds; 0.0 where there is none, or the file is damaged: it decides nothing."""
+    try:
+        return float(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0.0
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """What one trial leaves behind."""
@@ -265,7 +273,10 @@ def find(path: Path | None) -> RunFolder:
         pointer = RUNS / _LATEST
         if not pointer.is_file():
             raise InputError(f"no run below {RUNS}; start one with `nas search`, or name a folder with --run")
-        path = RUNS / pointer.read_text(encoding="utf-8").strip()
+        name = pointer.read_text(encoding="utf-8").strip()
+        if name in ("", "..") or Path(name).name != name:
+            raise InputError(f"{pointer} names no folder below {RUNS}; name one with --run")
+        path = RUNS / name
     if not (path / "config.toml").is_file():
         raise InputError(f"{path} is not a run folder: it has no config.toml; start one with `nas search --run {path}`")
     return RunFolder(path)

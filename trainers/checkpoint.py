@@ -42,6 +42,7 @@ def write_atomically(path: Path, text: str) -> None:
     aside.write_text(text, encoding="utf-8")
     _sync_file(aside)
     aside.replace(path)
+    sync_folder(path.parent)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

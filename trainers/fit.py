@@ -166,8 +166,9 @@ class Fit:
         torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
         lowest, highest = int(steps[0]), -int(steps[1])
         if lowest != highest:
+            first = "none" if lowest < 0 else f"that of step {lowest}"
             raise InputError(
-                f"the processes of this training see different checkpoints in {folder} (of step {lowest} and of step "
+                f"the processes of this training see different checkpoints in {folder} ({first} and that of step "
                 f"{highest}); start it again when the disk that they share shows all of them the same"
             )
 

@@ -87,6 +87,7 @@ class StandIn:
     device: str = "none"
     work: Work | None = None
     since: float = 0.0
+    started: float = 0.0
     ready: bool = False
     job: Job | None = None
     left: list[int] = field(default_factory=list)

@@ -15,6 +15,7 @@ SPACE = SearchSpace(encoders=("tu-resnet10t", "tu-vit_tiny_patch16_224"), decode
 @pytest.fixture(autouse=True)
 def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(module, "program_version", lambda: "0.1.0")
 
 
 def _built(space: SearchSpace, file: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -8,10 +8,11 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
 from nas.config import parse_config
-from nas.dashboard import escape, note, show_in_dashboard
+from nas.dashboard import note, show_in_dashboard
 from nas.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
 from results.run_folder import create
+from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.evaluate import Score, Slab, VolumeScore
 from trainers.fit import FitConfig

@@ -61,7 +61,7 @@ def test_a_bundle_rebuilds_the_same_network(bundle: Path) -> None:
 
 def test_the_card_names_the_trial_the_data_and_the_threshold(bundle: Path) -> None:
     card = (bundle / CARD).read_text()
-    assert all(text in card for text in ("trial\n3", "trained on | a", "threshold 0.250", "no held-out score"))
+    assert all(text in card for text in ("trial 3", "trained on | a", "threshold 0.250", "no held-out score"))
 
 
 def test_a_new_bundle_replaces_the_old_one_whole(bundle: Path, tmp_path: Path) -> None:

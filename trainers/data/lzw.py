@@ -55,8 +55,9 @@ def _sound(strip: NDArray[np.uint8]) -> bool:
                 return False
             after_clear = False
         else:
-            if code > entries or entries >= 1 << _LONGEST:
+            if code > entries:
                 return False
-            entries += 1
+            if entries < 1 << _LONGEST:  # a full table stays as it is
+                entries += 1
             if width < _LONGEST and entries + early >= 1 << width:
                 width += 1

@@ -25,12 +25,9 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_SLICE_BYTES = 2**30
 MOST_TAGS = 1000  # of a page; microscopes write dozens
 _KIND = "TIFF"
-_UNCOMPRESSED, _LZW, _PALETTE, _SEPARATE_PLANES = (
-    1,
-    5,
-    3,
-    2,
-)  # values of the tags Compression (two), Photometric, PlanarConfig
+_UNCOMPRESSED, _LZW = 1, 5  # values of the tag Compression
+_PALETTE, _SEPARATE_PLANES, _LOW_BIT_FIRST = 3, 2, 2  # of the tags Photometric, PlanarConfig, FillOrder
+_OTHER_BIT_ORDER = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 
@@ -254,7 +251,8 @@ def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
 
 def _check_lzw(tif: Any, page: Any, path: Path) -> None:
     for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
-        if not is_lzw(strip[0] or b""):
+        data = strip[0] or b""
+        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.fillorder == _LOW_BIT_FIRST else data):
             raise InputError(f"{path}: damaged: its strip or tile {number} is no LZW")
 
 
