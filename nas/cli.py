@@ -9,19 +9,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from nas.console import AsJson, make_console
+from nas.data_cli import data_app
 from nas.environment import ENVIRONMENT
 from nas.signals import goes_on
 from search_spaces.errors import InputError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-WIDE = 160  # columns
-SHOWN_ROWS = 20  # of the leaderboard at the end of a search; `nas leaderboard` shows all
+SHOWN_ROWS = 20  # of the leaderboard at the end of a search
 
 # Before torch and albumentations are imported, which read it then.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
@@ -34,14 +32,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at, convert, or make data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Run = Annotated[Path | None, typer.Option("--run", help="Run folder; the latest if not given.", show_default=False)]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.seeds=5.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def main() -> NoReturn:
@@ -55,15 +51,6 @@ def main() -> NoReturn:
         where = f" ({error.filename})" if error.filename else ""
         _stop(f"{error.strerror or error}{where}")
     sys.exit(0)
-
-
-def _console(on_stderr: bool = False) -> "Console":
-    """Where to print; wide enough for every column where there is no terminal to fit."""
-    from rich.console import Console
-
-    # No markup: a path may hold brackets.
-    console = Console(stderr=on_stderr, markup=False, highlight=False)
-    return console if console.is_terminal else Console(stderr=on_stderr, markup=False, highlight=False, width=WIDE)
 
 
 def _stop(message: str) -> NoReturn:
@@ -116,7 +103,7 @@ def search(
     if onnx:
         _require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
-    console = _console(as_json)
+    console = make_console(as_json)
     if dry_run:
         from nas.dry_run import dry_run as describe
 
@@ -164,7 +151,7 @@ def retrain(
 
     if onnx:
         _require_onnx()
-    console = _console(as_json)
+    console = make_console(as_json)
     console.quiet = not is_first_process()
     with retrain_progress(console) as on_progress:
         path, record, before = retrain_in_run(
@@ -233,7 +220,7 @@ def predict(
     from nas.live import step_progress
     from nas.predict import predict_paths
 
-    console = _console(as_json)
+    console = make_console(as_json)
     with step_progress(console) as on_progress:
         result = predict_paths(
             bundle,
@@ -290,7 +277,7 @@ def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     if as_json:
         print(board.model_dump_json(indent=2))
         return
-    console = _console()
+    console = make_console()
     console.print(leaderboard_table(board, console.width))
     console.print(reading(board))
 
@@ -360,44 +347,6 @@ def doctor(run: Run = None, as_json: AsJson = False) -> None:
         print("\n".join(finding.line() for finding in findings))
     if any(finding.level == "problem" for finding in findings):
         sys.exit(1)
-
-
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(help="Folder of volumes.")],
-    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("data-check"),
-    cache: Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print a table of the volumes in a folder, and draw a picture of each."""
-    from nas.data_commands import check_folder
-
-    if not check_folder(folder, out, cache, as_json, _console(as_json)):
-        sys.exit(1)
-
-
-@data_app.command("prepare")
-def data_prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder of volumes.")],
-    cache: Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)] = None,
-) -> None:
-    """Convert all volumes of a folder now, so that a search starts at once."""
-    from nas.data_commands import prepare_folder
-
-    prepare_folder(folder, cache, _console())
-
-
-@data_app.command("phantom")
-def data_phantom(
-    folder: Annotated[Path, typer.Argument(help="Folder to make; must not exist.")],
-    kidneys: Annotated[int, typer.Option(min=1, help="How many kidneys.")] = 3,
-    shape: Annotated[str, typer.Option(help="Voxels along z,y,x.")] = "64,128,128",
-    seed: Annotated[int, typer.Option(help="Equal seeds make equal kidneys.")] = 0,
-) -> None:
-    """Make synthetic kidneys in the competition's layout."""
-    from nas.data_commands import make_phantoms
-
-    make_phantoms(folder, kidneys, shape, seed, _console())
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.budget = Budget(self.config.study, self.study)
         self._ledger = Ledger(self.folder, self.config.study.name, self.held_out)
+        self._name_lost_records()
 
     def board(self) -> Leaderboard:
         """The ranking as it is now, written into the run folder."""
@@ -276,7 +277,6 @@ class Driver:
         self.view.plan(self.config.study.trials, finished, self.budget.minutes_left())
         for wanted in plans(self.config):  # `nas status` shows those that wait, too
             self.folder.cells(wanted.id).path.mkdir(parents=True, exist_ok=True)
-        self._name_lost_records()
         while True:
             if self.stop.is_set() or self.halted or self.budget.over():
                 if not executor.running():

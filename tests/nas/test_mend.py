@@ -145,3 +145,29 @@ def test_the_doctor_says_what_it_mended_and_leaves_a_running_search_alone(folder
     found = {finding.level: finding.what for finding in examine(folder.path)}
     assert "cut off 1 torn bytes" in found["repaired"]
     assert json.loads(folder.journal.read_text().splitlines()[-1])
+
+
+def test_what_is_not_ours_is_left_alone(folder: RunFolder, tmp_path: Path) -> None:
+    own, link = folder.path / ".env.2024", folder.trial(0).path / ".x.1"
+    own.mkdir()
+    link.parent.mkdir()
+    (tmp_path / "kept").mkdir()
+    link.symlink_to(tmp_path / "kept")
+    mend(folder)
+    assert own.is_dir()
+    assert not link.is_symlink()
+    assert (tmp_path / "kept").is_dir()
+
+
+def test_a_bundle_that_was_to_be_replaced_is_put_back(folder: RunFolder) -> None:
+    old = folder.retrained / ".mine.old"
+    old.mkdir(parents=True)
+    assert mend(folder) == ["put mine back, which was to be replaced"]
+    assert (folder.retrained / "mine").is_dir()
+
+
+def test_a_line_that_is_no_line_of_a_journal_is_damage(folder: RunFolder) -> None:
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join([*lines[:3], b'{"a": 1}\n', *lines[3:]]))
+    with pytest.raises(InputError, match="damaged in line 4"):
+        mend(folder)

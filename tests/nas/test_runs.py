@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.config import PRESETS, read_config, write_config
+from nas.config import PRESETS, parse_config, read_config, write_config
 from nas.runs import default_preset, open_run, read_run
+from nas.status import read_status
 from results.run_folder import RUNS
 from search_spaces.errors import InputError
 
@@ -152,3 +153,28 @@ def test_another_preset_on_the_folder_of_a_run_is_refused_and_changes_nothing(ru
 def test_reading_a_run_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is not a run folder"):
         read_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/abs", ".hidden", "a/b", "a\\b", "", "a\nb", "\x1b[31m"])
+def test_a_study_s_name_stays_in_its_folder(name: str) -> None:
+    with pytest.raises(InputError, match=r"study\.name"):
+        parse_config({"study": {"name": name}}, "test")
+
+
+@pytest.mark.parametrize("latest", ["../elsewhere", "/etc", "..", ""])
+def test_the_pointer_to_the_latest_run_stays_below_the_runs(latest: str) -> None:
+    RUNS.mkdir(parents=True)
+    (RUNS / "latest").write_text(latest)
+    with pytest.raises(InputError, match="names no folder below"):
+        read_run(None)
+
+
+def test_a_password_in_the_settings_is_not_printed(run: Path) -> None:
+    with pytest.raises(InputError, match=r"study\.storage was None and is now postgresql://u@h/d") as caught:
+        open_run(None, None, run, ["study.storage=postgresql://u:secret@h/d"], has_data=False)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_run_that_was_killed_before_its_study_was_written_has_a_status(run: Path) -> None:
+    (run / "study.journal").touch()
+    assert read_status(run).candidates == 0

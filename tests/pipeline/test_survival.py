@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,23 @@ def test_hours_of_workers_are_a_limit_inside_a_trial(config: Path, cache: Path, 
     assert [row["state"] for row in _rows(folder)] == ["interrupted"]
     again = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
     assert "trial 0" not in again.stdout
+
+
+def test_a_signal_before_the_search_began_is_answered_in_one_line(config: Path, cache: Path, tmp_path: Path) -> None:
+    driver = _begin(tmp_path / "early", config, cache)
+    time.sleep(2.0)  # it imports
+    driver.send_signal(signal.SIGTERM)
+    _, printed = driver.communicate(timeout=60)
+    assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; the same command goes on")
+    assert not (tmp_path / "early" / "config.toml").exists()
+
+
+def test_a_record_that_is_gone_is_named(run: Path, cache: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "copy")
+    (folder / "trials/0001/record.json").unlink()
+    printed = nas("search", "--run", folder, cache=cache).stdout
+    assert "note: trial 1 has ended, but" in printed
+    assert "is gone: it is not ranked" in printed
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
+from io import StringIO
+
 import numpy as np
 import pytest
+from rich.console import Console
 
+from nas.tables import leaderboard_table
 from results.leaderboard import Leaderboard, interval, seconds, to_markdown
 from results.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
@@ -144,3 +148,15 @@ def test_durations_are_in_the_largest_fitting_unit(value: float | None, text: st
 
 def test_an_unknown_interval_is_a_dash() -> None:
     assert interval(rank([record(0, None, "failed")], "s", "k").rows[0]) == "–"
+
+
+def test_a_name_is_no_markup_on_a_page_and_no_command_to_a_terminal() -> None:
+    evil = record(0, 0.5)
+    evil = evil.model_copy(update={"job": evil.job.model_copy(update={"name": "a|b <img src=x>\n# hi \x1b[31m"})})
+    board = rank([evil], "s", "k")
+    page = to_markdown(board)
+    assert "<img" not in page.replace("\\<img", "")
+    assert "\n# hi" not in page
+    console = Console(file=StringIO(), width=160)
+    console.print(leaderboard_table(board, 160))
+    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]

@@ -72,3 +72,30 @@ def test_a_damaged_strip_is_named(tmp_path: Path) -> None:
     file.write_bytes(data)
     with open_slices(file).reading() as read, pytest.raises(InputError, match="strip or tile 1 is no LZW"):
         read(0, 1)
+
+
+def test_a_file_that_keeps_the_low_bit_first_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "0.tif"
+    Image.fromarray(NOISE).save(file, compression="tiff_lzw", tiffinfo={266: 2})
+    with tifffile.TiffFile(file) as tif:
+        page = tif.pages.first
+        assert page.fillorder == 2
+        strips = [s for s, *_ in tif.filehandle.read_segments(page.dataoffsets, page.databytecounts)]
+    assert not any(is_lzw(strip) for strip in strips if strip is not None)
+    with open_slices(file).reading() as read:
+        assert (read(0, 1)[0] == NOISE).all()
+
+
+def test_a_table_that_is_full_is_no_damage() -> None:
+    def strip(literals: int) -> bytes:
+        bits, width, entries = format(256, "09b"), 9, 258
+        for number in range(literals):
+            bits += format(number % 256, f"0{width}b")
+            if number:
+                entries += 1
+            if entries + 1 >= 1 << width and width < 12:
+                width += 1
+        bits += format(257, f"0{width}b")
+        return bytes(int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
+
+    assert all(is_lzw(strip(literals)) for literals in (3000, 3838, 3839, 3840, 3850))

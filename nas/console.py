@@ -1,0 +1,21 @@
+"""What all commands of `nas` share: where they print, and the option --json."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 160  # columns
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def make_console(on_stderr: bool = False) -> "Console":
+    """Where to print; wide enough for every column where there is no terminal to fit."""
+    from rich.console import Console
+
+    # No markup: a path may hold brackets.
+    console = Console(stderr=on_stderr, markup=False, highlight=False)
+    return console if console.is_terminal else Console(stderr=on_stderr, markup=False, highlight=False, width=WIDE)
