@@ -14,6 +14,8 @@ EVERY_LOSS = [*LOSSES, "dice + 0.5*focal"]
 # Logit 0 (probability 1/2) everywhere, one voxel of four is vessel: 0.5 true positives, 1.5 false ones, 0.5 missed.
 BY_HAND = {
     "bce": math.log(2),
+    "boundary_dou": (2 + 1 - 2 * 0.5) / (2 + 1),  # the vessel voxel is border, so alpha is -1
+    "edge_bce": math.log(2),
     "focal": 0.5**2 * math.log(2),
     "dice": 1 - 2 * 0.5 / (2 + 1),
     "jaccard": 1 - 0.5 / (2 + 1 - 0.5),
@@ -84,7 +86,7 @@ def test_the_gradient_of_lovasz_equals_finite_differences_between_its_kinks() ->
         assert slope.item() == pytest.approx(gradient.flatten()[index].item(), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky", "boundary_dou"])
 def test_region_losses_ask_nothing_of_a_batch_without_vessels(name: str) -> None:
     logits = torch.ones(1, 1, 4, 4, requires_grad=True)
     loss = build_loss(name)(logits, torch.zeros(1, 1, 4, 4))
