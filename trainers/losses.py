@@ -1,9 +1,9 @@
 """LOSSES: what training minimises, from logits and float targets of the same shape, and weighted sums of them.
 
-Most are segmentation-models-pytorch's in binary mode, two are of surface_losses.py: every voxel of batch, slices and
-plane is one and the same yes-or-no question, and the region losses count over the whole batch, not per sample. A batch
-without any vessel adds nothing to dice, tversky, jaccard and boundary_dou (loss and gradient 0), so false alarms there
-go unpunished; give them bce or focal as company. Lovasz works on the logits' margins, and is small only once they
+Most are segmentation-models-pytorch's in binary mode, the others have files of their own. Every voxel of batch, slices
+and plane is one and the same yes-or-no question, and the region losses count over the whole batch, not per sample. A
+batch without any vessel adds nothing to dice, tversky, jaccard and boundary_dou (loss and gradient 0), so false alarms
+there go unpunished; give them bce or focal as company. Lovasz works on the logits' margins, and is small only once they
 exceed 1.
 """
 
@@ -17,11 +17,13 @@ from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError, unknown_name
+from trainers.centreline_loss import CentrelineDice
 from trainers.surface_losses import BoundaryDoU, EdgeCrossEntropy
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "bce": partial(smp_losses.SoftBCEWithLogitsLoss, ignore_index=None),
     "boundary_dou": BoundaryDoU,
+    "cldice": CentrelineDice,
     "dice": partial(smp_losses.DiceLoss, "binary"),
     # Of the competition's fifth place: labels are least sure at borders, and surface dice looks at nothing else.
     "edge_bce": partial(EdgeCrossEntropy, weight=2.0),

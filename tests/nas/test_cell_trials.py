@@ -231,7 +231,7 @@ def test_a_configuration_with_cells_passes() -> None:
             "cells of width 14 cannot be built: it is no multiple of 4; set it to 12 or 16",
         ),
         ({"space": {"cell_widths": [6]}}, "cells of width 6 cannot be built: it is no multiple of 4; set it to 4 or 8"),
-        ({"cell_search": {"loss": "dise"}}, "unknown loss 'dise'; did you mean 'dice'"),
+        ({"cell_search": {"loss": "dise"}}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),
         ({"cell_search": {"box_slices": 10}}, "box_slices 10 of family 'cells' is no multiple of 4"),
         (
             {"cell_search": {"crops": [32]}},

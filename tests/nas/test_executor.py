@@ -189,7 +189,7 @@ def test_a_job_that_cannot_be_trained_is_an_outcome_and_its_traceback_is_in_the_
     finished = _until(executor, Finished)
     assert isinstance(finished, Finished)
     assert finished.outcome.state == "failed"
-    assert finished.outcome.reason == "unknown loss 'dise'; did you mean 'dice'?"
+    assert finished.outcome.reason == "unknown loss 'dise'; did you mean 'dice' or 'cldice'?"
     assert "Traceback" in folder.trial(0).log.read_text()
     assert (executor.running(), executor.idle()) == ([], 1)
 
