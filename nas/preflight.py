@@ -22,7 +22,7 @@ from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.fit import FitConfig, check_device
 from trainers.inference import usable_axes
-from trainers.losses import build_loss
+from trainers.losses import build_loss, check_slices_out
 
 
 def preflight(
@@ -42,6 +42,8 @@ def preflight(
             raise InputError(f"nothing of family {family} in this space can be built: {refused}")
     for loss in config.space.losses:
         build_loss(loss)
+        if {"unet", "hybrid"} & set(config.space.families):
+            check_slices_out(loss, 1 if "middle" in config.space.slices_out else min(config.space.slices_in))
     check_device(config.device)
     _check_names(config.fit)
     recipes: list[FitConfig] = []
@@ -50,6 +52,7 @@ def preflight(
         fit, candidate = recipe(config, fixed), fixed.candidate
         check_buildable(candidate, fit.crop, fit.batch_size)
         _check_names(fit)
+        check_slices_out(fit.loss, candidate.slices_out)
         candidates.append(candidate)
         if candidate.family == "cells":
             _check_boxes(config, fold, fit.crop, candidate.slices_in, fit.vessel_share)
@@ -96,6 +99,7 @@ def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) 
         split_for(plan, fold.train, search, config.study.seed, lambda _: None)
         if plan.family == "hybrid":
             candidate = supernet_candidate(plan, search)
+            check_slices_out(search.loss, candidate.slices_out)
             check_buildable(candidate, plan.crop)
             candidates.append(candidate)
     if "cells" not in config.space.families:

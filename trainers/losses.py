@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from search_spaces.errors import InputError, unknown_name
 from trainers.centreline_loss import CentrelineDice
+from trainers.cube_loss import SLICES, SurfaceCubes
 from trainers.surface_losses import BoundaryDoU, EdgeCrossEntropy
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
@@ -31,6 +32,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "focal": partial(smp_losses.FocalLoss, "binary", alpha=None, gamma=2.0),
     "jaccard": partial(smp_losses.JaccardLoss, "binary"),
     "lovasz": partial(smp_losses.LovaszLoss, "binary"),
+    "surface_cubes": SurfaceCubes,  # of networks that give two neighbouring slices or more
     # A missed voxel costs more than a false alarm (arXiv 1706.05721): alpha weighs false alarms, beta misses.
     "tversky": partial(smp_losses.TverskyLoss, "binary", alpha=0.3, beta=0.7),
 }
@@ -79,6 +81,15 @@ def build_loss(spec: str) -> nn.Module:
             raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights up")
         terms[name] = weight
     return WeightedSum(terms)
+
+
+def check_slices_out(spec: str, slices_out: int) -> None:
+    """Raise InputError where a loss needs more neighbouring slices than a network gives."""
+    if "surface_cubes" in spec and slices_out < SLICES:
+        raise InputError(
+            f"loss {spec!r} compares neighbouring slices, but the network gives {slices_out}: with surface_cubes use "
+            f"slices_out 'all', and slices_in of {SLICES} or more"
+        )
 
 
 def _weight(spec: str, text: str | None) -> float:
