@@ -114,7 +114,7 @@ class LiveView:
         self._live.__exit__(*error)
 
     def note(self, text: str) -> None:
-        self._console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+        self._console.print(Text(f"note: {printable(text)}", style="yellow"), soft_wrap=True)
 
     def working(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:

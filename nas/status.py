@@ -5,10 +5,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from nas.budget import seconds_used
 from nas.storage import open_storage
-from nas.study_config import REPEATS, SECONDS, read_study_config
+from nas.study_config import REPEATS, read_study_config
 from results.leaderboard import read_leaderboard, seconds
 from results.run_folder import CellsFolder, find
+from results.text import printable
 
 
 class Status(BaseModel, frozen=True, extra="forbid"):
@@ -47,7 +49,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
             *(f"cell search {identity}: {state}" for identity, state in self.cell_searches.items()),
-            *(f"trial {trial} failed: {reason}" for trial, reason in self.failures.items()),
+            *(f"trial {trial} failed: {printable(reason)}" for trial, reason in self.failures.items()),
         ]
         return "\n".join(lines)
 
@@ -77,7 +79,7 @@ def read_status(run: Path | None) -> Status:
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
         asked = len(trials) - len(repeats)
-        used = float(study.user_attrs.get(SECONDS, 0.0)) / 60
+        used = seconds_used(study) / 60
     board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
     rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
     counts = Counter(row.state for row in rows)
@@ -97,7 +99,7 @@ def read_status(run: Path | None) -> Status:
         best_trial=None if board is None else board.best,
         best_surface_dice=None if board is None or board.best is None else board.rows[0].surface_dice,
         cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
-        failures={row.trial: row.reason or "" for row in rows if row.state == "failed"},
+        failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},
     )
 
 

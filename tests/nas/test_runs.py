@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 
 from nas.config import PRESETS, parse_config, read_config, write_config
 from nas.runs import default_preset, open_run, read_run
 from nas.status import read_status
-from results.run_folder import RUNS
+from nas.storage import open_storage
+from nas.study_config import REPEATS
+from results.ranking import rank
+from results.record import Job, Outcome, Record
+from results.run_folder import RUNS, RunFolder
+from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from trainers.fit import FitConfig
 
 FIXED = """
 [[fixed]]
@@ -178,3 +185,16 @@ def test_a_password_in_the_settings_is_not_printed(run: Path) -> None:
 def test_a_run_that_was_killed_before_its_study_was_written_has_a_status(run: Path) -> None:
     (run / "study.journal").touch()
     assert read_status(run).candidates == 0
+
+
+def test_a_repeated_training_that_failed_is_no_candidate_and_is_told_of(run: Path) -> None:
+    folder = RunFolder(run)
+    study = optuna.create_study(study_name="mine", storage=open_storage(folder, None))
+    study.enqueue_trial({}, user_attrs={REPEATS: 7})
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    job = Job(trial=0, name="n", candidate=Candidate(), fit=FitConfig(), seed=1, repeats=7)
+    ended = Record(job=job, outcome=Outcome(state="failed", reason="why\x1b[2J"), version="0")
+    folder.leaderboard_json.write_text(rank([ended], "mine", "k").model_dump_json())
+    status = read_status(run)
+    assert (status.candidates, status.failed, status.repeats) == (0, 0, 1)
+    assert "trial 0 failed: why\N{REPLACEMENT CHARACTER}[2J" in status.text()
