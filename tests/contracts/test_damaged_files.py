@@ -1,6 +1,6 @@
 """Whatever is damaged in a file, its reader takes it or refuses it in one line: a short run of the fuzzing."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-PLACE = Path(__file__).parents[2] / "results" / "benchmarks" / "fuzz.py"
-SPECIFICATION = importlib.util.spec_from_file_location("fuzz", PLACE)
-assert SPECIFICATION is not None and SPECIFICATION.loader is not None
-fuzz: Any = importlib.util.module_from_spec(SPECIFICATION)
-sys.modules["fuzz"] = fuzz  # what it sends between its processes is looked up there
-SPECIFICATION.loader.exec_module(fuzz)
+sys.path.append(str(Path(__file__).parents[2] / "results" / "benchmarks"))  # scripts, in no package
+fuzz: Any = importlib.import_module("fuzz")
 
 
 @pytest.mark.filterwarnings("ignore")
