@@ -61,7 +61,7 @@ class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         self.sampler, self.augmentation = sampler, augmentation
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        image, label = self.augmentation(*self.sampler.sample(number), seed=(self.sampler.seed, number))
+        image, label = self.sampler.sample(number, self.augmentation)
         return image, label.astype(np.float32)
 
 
