@@ -106,8 +106,8 @@ def keep_centres(network: nn.Module) -> None:
     smp's heads align the corner voxels instead: a shift of up to half a coarse voxel that changes with the tile's size.
     """
     for name, child in network.named_children():
-        if isinstance(child, nn.UpsamplingBilinear2d):
-            setattr(network, name, nn.Upsample(child.size, child.scale_factor, "bilinear", align_corners=False))
+        if isinstance(child, nn.Upsample) and child.align_corners:
+            setattr(network, name, nn.Upsample(child.size, child.scale_factor, child.mode, align_corners=False))
         else:
             keep_centres(child)
 
