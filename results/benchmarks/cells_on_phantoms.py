@@ -78,7 +78,7 @@ def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int
     began = time.process_time()
     training.run(steps, lambda _step, _loss: True)
     spent = time.process_time() - began
-    reader = make_reader(training.averaged, candidate, crop)
+    reader = make_reader(training.averaged, candidate, training.config)
     result = score(predict_all(reader, [held_out], CONFIG.inference, accelerator), [held_out], CONFIG.score)
     return {
         "surface_dice": result.surface_dice,

@@ -63,7 +63,10 @@ def made_up(job: Job) -> Score:
     dice = float(np.clip(0.7 - 0.1 * rate**2 + 0.05 * (job.candidate.slices_in == 3) + rng.normal(0, 0.02), 0.01, 0.99))
     total = rng.uniform(100, 1000, SLABS)
     parts = np.clip(dice + rng.normal(0, 0.05, SLABS), 0, 1) * total
-    slabs = tuple(Slab(volume="phantom_3", overlap=float(o), total=float(t)) for o, t in zip(parts, total, strict=True))
+    slabs = tuple(
+        Slab(volume="phantom_3", overlap=float(o), total=float(t), threshold=0.5)
+        for o, t in zip(parts, total, strict=True)
+    )
     return Score(
         surface_dice=dice,
         ci_low=dice - 0.02,

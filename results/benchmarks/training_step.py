@@ -87,7 +87,7 @@ def measure_scoring(volume: Volume, fit: FitConfig) -> str:
     part = Volume(**{**vars(volume), "image": volume.image[:64], "label": volume.label[:64]})  # type: ignore[index]
     inference = config.inference.model_copy(update={"axes": (0,)})
     began = time.perf_counter()
-    predictions = predict_all(make_reader(network, candidate, fit.crop), [part], inference, accelerator)
+    predictions = predict_all(make_reader(network, candidate, fit), [part], inference, accelerator)
     predicted = time.perf_counter() - began
     score(predictions, [part], ScoreConfig(slabs=4))
     scored = time.perf_counter() - began - predicted

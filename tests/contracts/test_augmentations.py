@@ -1,12 +1,13 @@
 """What every entry of AUGMENTATIONS keeps, so that a new one is tested the day it is named."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from search_spaces.errors import InputError
-from trainers.data.augment import AUGMENTATIONS, PARTS, Augmentation, mix
+from trainers.data.augment import AUGMENTATIONS, PARTS, Augmentation, draw_rectangle
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, Volume
 
@@ -110,11 +111,30 @@ def test_what_cannot_be_understood_gets_one_line(text, message):
 
 
 def test_cutmix_takes_a_rectangle_of_image_and_label_together():
-    own = np.zeros((3, 20, 20), np.float32), np.zeros((1, 20, 20), np.uint8)
-    other = np.ones((3, 20, 20), np.float32), np.ones((1, 20, 20), np.uint8)
-    for seed in range(20):
-        image, label = mix(own, other, np.random.default_rng(seed))
-        assert (image == label).all()
-        rows, columns = np.nonzero(label[0].any(1))[0], np.nonzero(label[0].any(0))[0]
-        assert label.sum() == len(rows) * len(columns) and 0.08 <= label.mean() <= 0.55
-    assert not own[0].any() and other[0].all()
+    """Where one half of a volume is bright vessel and the other dark background, the two always agree."""
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[:, :, 20:] = 1
+    halves = replace(BALL, image=label * np.uint16(60_000), label=label, vessel_voxels=np.flatnonzero(label))
+    samples = PatchSampler([halves], 1, 1, 16, 0.5, seed=0, axes=(0,))
+    cutmix = Augmentation("strong - symmetries - turn - tilt - scale - elastic - light - gamma - noise")
+    cut = 0
+    for number in range(100):
+        plain, (image, found) = samples.sample(number), samples.sample(number, cutmix)
+        assert np.array_equal(image > 0.5, found == 1)
+        changed = found[0] != plain[1][0]
+        rows, columns = np.nonzero(changed.any(1))[0], np.nonzero(changed.any(0))[0]
+        assert changed.sum() == len(rows) * len(columns) and changed.mean() <= 0.55
+        cut += bool(changed.any())
+    assert 5 < cut < 40
+
+
+def test_a_part_of_a_moved_patch_is_what_the_whole_has_there():
+    samples, augmentation = sampler(3, 3), Augmentation("strong")
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        move, part = augmentation.move(rng, 32), draw_rectangle(rng, 32)
+        whole, piece = (
+            samples.patch(samples.location(number), move),
+            samples.patch(samples.location(number), move, part),
+        )
+        assert all(np.array_equal(a[:, *part], b) for a, b in zip(whole, piece, strict=True))

@@ -134,7 +134,7 @@ def test_the_gpu_predicts_what_the_cpu_does(slices_out: int) -> None:
     candidate = CANDIDATE.model_copy(update={"slices_out": slices_out})
     torch.manual_seed(0)
     network = build_network(candidate, 32)
-    reader = make_reader(network, candidate, 32)
+    reader = make_reader(network, candidate, FitConfig(crop=32))
     volumes = [tube("a", (20, 40, 56)), tube("b", (33, 48, 48), seed=1)]
     on_cpu = predict_all(reader, volumes, InferenceConfig(), make_accelerator("float32", "cpu"))
     accelerator = make_accelerator("float32", DEVICE)

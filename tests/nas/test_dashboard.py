@@ -26,7 +26,7 @@ SCORE = Score(
     best_surface_dice=0.83,
     mean_over_thresholds=0.6,
     volumes=(VolumeScore(volume="kidney_3_dense", surface_dice=0.8, voxel_dice=0.7),),
-    slabs=(Slab(volume="kidney_3_dense", overlap=0.8, total=1.0),),
+    slabs=(Slab(volume="kidney_3_dense", overlap=0.8, total=1.0, threshold=0.5),),
 )
 JOB = Job(trial=4, name="resnet18 · Unet", candidate=Candidate(), fit=FitConfig(), seed=3)
 COMPLETE = Outcome(

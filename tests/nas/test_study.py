@@ -61,7 +61,7 @@ def _score(dice: float) -> Score:
         best_surface_dice=dice,
         mean_over_thresholds=dice,
         volumes=(VolumeScore(volume="k", surface_dice=dice, voxel_dice=dice),),
-        slabs=(Slab(volume="k", overlap=dice, total=1.0),),
+        slabs=(Slab(volume="k", overlap=dice, total=1.0, threshold=0.5),),
     )
 
 

@@ -107,6 +107,9 @@ FIT = FitConfig(crop=128, loss="bce", batch_size=2, learning_rate=1e-3, vessel_s
 RECIPE = {"slices_in": 3, "slices_out": "middle", "loss": "bce", "batch_size": 2, "learning_rate": 1e-3} | {
     "vessel_share": 0.5,
     "encoder_weights": "none",
+    "resolution": "plain",
+    "decoder_norm": "batch",
+    "upsampling": "published",
 }
 
 
@@ -141,6 +144,9 @@ def test_what_lies_outside_of_a_range_is_not_registered() -> None:
         "crop": 128,
         "encoder_weights": "none",
         "slices_out": "all",
+        "resolution": "plain",
+        "decoder_norm": "batch",
+        "upsampling": "published",
     }
 
 
@@ -163,3 +169,27 @@ def test_a_point_that_was_suggested_is_known_by_the_parameters_of_its_trial() ->
         trial = study.ask()
         candidate, fit = suggest(trial, CONFIG)
         assert known_parameters(CONFIG, candidate, fit) == trial.params
+
+
+def test_resolution_norm_upsampling_and_augmentation_are_choices_of_the_space() -> None:
+    space = CONFIG.space.model_copy(
+        update={
+            "resolutions": ("plain", "stem", "upscaled"),
+            "decoder_norms": ("batch", "group"),
+            "upsamplings": ("nearest", "bilinear"),
+            "augmentations": ("strong", "strong - tilt"),
+        }
+    )
+    drawn = list(_drawn(CONFIG.model_copy(update={"space": space}), 60))
+    assert {candidate.resolution for candidate, _ in drawn} == {"plain", "stem", "upscaled"}
+    assert {candidate.decoder_norm for candidate, _ in drawn} == {"batch", "group"}
+    assert {candidate.upsampling for candidate, _ in drawn} == {"nearest", "bilinear"}
+    assert {fit.augmentation for _, fit in drawn} == {"strong", "strong - tilt"}
+    assert {fit.augmentation for _, fit in _drawn(CONFIG, 5)} == {CONFIG.fit.augmentation}
+
+
+def test_a_decoder_without_a_choice_of_upsampling_keeps_its_own() -> None:
+    update = {"decoders": ("Unet", "Linknet"), "upsamplings": ("nearest", "bilinear")}
+    drawn = list(_drawn(CONFIG.model_copy(update={"space": CONFIG.space.model_copy(update=update)}), 40))
+    of = {decoder: {c.upsampling for c, _ in drawn if c.decoder == decoder} for decoder in ("Unet", "Linknet")}
+    assert of == {"Unet": {"nearest", "bilinear"}, "Linknet": {"published"}}

@@ -17,7 +17,7 @@ from trainers.fit import FitConfig
 def score(dice: float, slabs: int = 8, spread: float = 0.0, seed: int = 0) -> Score:
     """A score whose slabs lie around `dice`; slabs of one seed move together, as on one kidney."""
     noise = np.random.default_rng(seed).normal(0, spread, slabs)
-    parts = tuple(Slab(volume="k", overlap=float(dice + n), total=1.0) for n in noise - noise.mean())
+    parts = tuple(Slab(volume="k", overlap=float(dice + n), total=1.0, threshold=0.5) for n in noise - noise.mean())
     return Score(
         surface_dice=dice,
         ci_low=0.0,

@@ -26,7 +26,7 @@ def _score(volumes: list[Volume]) -> Score:
         best_surface_dice=0.5,
         mean_over_thresholds=0.5,
         volumes=tuple(VolumeScore(volume=v.name, surface_dice=0.5, voxel_dice=0.5) for v in volumes),
-        slabs=(Slab(volume="a", overlap=1.0, total=2.0),),
+        slabs=(Slab(volume="a", overlap=1.0, total=2.0, threshold=0.5),),
     )
 
 

@@ -17,6 +17,7 @@ from search_spaces.errors import InputError, unknown_name
 from trainers.data.grey_changes import change_gamma, change_light, change_noise
 
 Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Rectangle = tuple[slice, slice]  # rows and columns of a patch
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Augmentation:
         return Move(matrix, _bend(rng, crop, drawn.elastic) if drawn.elastic else None)
 
     def wants_partner(self, rng: np.random.Generator) -> bool:
-        """Whether a sample is to be mixed with another one, by `mix`."""
+        """Whether a sample is to be mixed with another one, see `draw_rectangle`."""
         return self.changes.cutmix is not None and bool(rng.random() < self.changes.cutmix)
 
     def change(self, patch: Patch, rng: np.random.Generator) -> Patch:
@@ -131,18 +132,14 @@ class Augmentation:
         return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
-def mix(patch: Patch, other: Patch, rng: np.random.Generator) -> Patch:
-    """CutMix (arXiv 1905.04899): a rectangle of all slices, of a tenth to half of the plane, taken from `other`."""
-    image, label = patch[0].copy(), patch[1].copy()
-    height, width = image.shape[1:]
+def draw_rectangle(rng: np.random.Generator, crop: int) -> Rectangle:
+    """Rows and columns that CutMix (arXiv 1905.04899) takes from another patch: a tenth to half of the plane."""
     share = rng.uniform(0.1, 0.5)
     ratio = np.exp(rng.uniform(-0.7, 0.7))
-    rows = min(height, max(1, round(height * np.sqrt(share * ratio))))
-    columns = min(width, max(1, round(width * np.sqrt(share / ratio))))
-    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
-    square = (slice(None), slice(top, top + rows), slice(left, left + columns))
-    image[square], label[square] = other[0][square], other[1][square]
-    return image, label
+    rows = min(crop, max(1, round(crop * np.sqrt(share * ratio))))
+    columns = min(crop, max(1, round(crop * np.sqrt(share / ratio))))
+    top, left = int(rng.integers(crop - rows + 1)), int(rng.integers(crop - columns + 1))
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 def _parse(text: str) -> Changes:

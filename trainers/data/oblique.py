@@ -34,6 +34,12 @@ class Grid:
     matrix: Matrix
     bend: NDArray[np.float32] | None = None
 
+    def part(self, rows: slice, columns: slice) -> "Grid":
+        """The grid of a rectangle of the patch, all its slices."""
+        slice_, row, column = self.origin
+        bend = None if self.bend is None else np.ascontiguousarray(self.bend[:, rows, columns])
+        return Grid(self.anchor, (slice_, row - rows.start, column - columns.start), self.matrix, bend)
+
 
 def cut_grey(voxels: NDArray[np.uint16], grid: Grid, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """Grey values of a patch of `shape` (slices, rows, columns), trilinear, float32, in the volume's own units."""
@@ -70,30 +76,42 @@ def _mirrored(place: int, edge: int) -> int:
 
 
 @compiled
+def _between(first: Any, second: Any, share: Any) -> Any:
+    low = np.float32(first)
+    return low + (np.float32(second) - low) * share
+
+
+@compiled
 def _trilinear(voxels: Any, start: Any, matrix: Any, bend: Any, out: Any) -> None:
     depth, height, width = voxels.shape
+    flat = voxels.reshape(-1)
+    plane = height * width
     slices, rows, columns = out.shape
     bent = bend.shape[1] > 0
-    for s in range(slices):
-        for i in range(rows):
+    along = matrix[:, 2]
+    for i in range(rows):
+        for s in range(slices):  # inside the rows: neighbouring slices read the same cache lines
+            first = start + matrix[:, 0] * s + matrix[:, 1] * i
             for j in range(columns):
-                row, column = float(i), float(j)
+                z, y, x = first[0] + along[0] * j, first[1] + along[1] * j, first[2] + along[2] * j
                 if bent:
-                    row += bend[0, i, j]
-                    column += bend[1, i, j]
-                z = start[0] + matrix[0, 0] * s + matrix[0, 1] * row + matrix[0, 2] * column
-                y = start[1] + matrix[1, 0] * s + matrix[1, 1] * row + matrix[1, 2] * column
-                x = start[2] + matrix[2, 0] * s + matrix[2, 1] * row + matrix[2, 2] * column
-                z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
-                dz, dy, dx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
-                if 0 <= z0 < depth - 1 and 0 <= y0 < height - 1 and 0 <= x0 < width - 1:
-                    z1, y1, x1 = z0 + 1, y0 + 1, x0 + 1
+                    down, right = bend[0, i, j], bend[1, i, j]
+                    z += matrix[0, 1] * down + along[0] * right
+                    y += matrix[1, 1] * down + along[1] * right
+                    x += matrix[2, 1] * down + along[2] * right
+                if z >= 0 and y >= 0 and x >= 0 and z < depth - 1 and y < height - 1 and x < width - 1:
+                    z0, y0, x0 = int(z), int(y), int(x)
+                    low = z0 * plane + y0 * width + x0
+                    a, b, c, d = flat[low], flat[low + 1], flat[low + width], flat[low + width + 1]
+                    low += plane
+                    e, f, g, h = flat[low], flat[low + 1], flat[low + width], flat[low + width + 1]
                 else:
+                    z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
                     z1, y1, x1 = _mirrored(z0 + 1, depth), _mirrored(y0 + 1, height), _mirrored(x0 + 1, width)
-                    z0, y0, x0 = _mirrored(z0, depth), _mirrored(y0, height), _mirrored(x0, width)
-                one = np.float32(1.0)
-                near = (np.float32(voxels[z0, y0, x0]) * (one - dx) + np.float32(voxels[z0, y0, x1]) * dx) * (one - dy)
-                near += (np.float32(voxels[z0, y1, x0]) * (one - dx) + np.float32(voxels[z0, y1, x1]) * dx) * dy
-                far = (np.float32(voxels[z1, y0, x0]) * (one - dx) + np.float32(voxels[z1, y0, x1]) * dx) * (one - dy)
-                far += (np.float32(voxels[z1, y1, x0]) * (one - dx) + np.float32(voxels[z1, y1, x1]) * dx) * dy
-                out[s, i, j] = near * (one - dz) + far * dz
+                    zm, ym, xm = _mirrored(z0, depth), _mirrored(y0, height), _mirrored(x0, width)
+                    a, b, c, d = voxels[zm, ym, xm], voxels[zm, ym, x1], voxels[zm, y1, xm], voxels[zm, y1, x1]
+                    e, f, g, h = voxels[z1, ym, xm], voxels[z1, ym, x1], voxels[z1, y1, xm], voxels[z1, y1, x1]
+                dz, dy, dx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
+                top = _between(_between(a, b, dx), _between(c, d, dx), dy)
+                bottom = _between(_between(e, f, dx), _between(g, h, dx), dy)
+                out[s, i, j] = _between(top, bottom, dz)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.augment import Augmentation, Move, Patch, mix
+from trainers.data.augment import Augmentation, Move, Patch, Rectangle, draw_rectangle
 from trainers.data.mapped import folded, unfolded
 from trainers.data.oblique import Grid, cut_grey, cut_label
 from trainers.data.resample import shape_at, steps_at
@@ -131,29 +131,34 @@ class PatchSampler:
                     start[along] = min(max(wanted, lowest), highest)
         return PatchLocation(index, axis, (start[0], start[1], start[2]), vessel)
 
-    def patch(self, location: PatchLocation, move: Move | None = None) -> Patch:
+    def patch(self, location: PatchLocation, move: Move | None = None, part: Rectangle | None = None) -> Patch:
         """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop) of 0 and 1.
 
+        part: rows and columns that are wanted; None is all of them.
         Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
         is everything beyond the volume where the grid is moved or has another voxel spacing.
         """
         volume, axis = self.volumes[location.volume], location.axis
         assert volume.label is not None  # checked when the sampler was made
         if move is not None or self.steps[location.volume] != (1.0, 1.0, 1.0):
-            return self._interpolated(volume, location, move)
+            return self._interpolated(volume, location, move, part)
         image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop, self.boxes))
         start = list(location.start)
         if self.slices_out == 1:
             start[axis] += self.slices_in // 2
         label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop, self.boxes)
-        return image, label
+        return (image, label) if part is None else (image[:, *part], label[:, *part])
 
-    def _interpolated(self, volume: Volume, location: PatchLocation, move: Move | None) -> Patch:
+    def _interpolated(
+        self, volume: Volume, location: PatchLocation, move: Move | None, part: Rectangle | None
+    ) -> Patch:
         assert volume.label is not None
-        grid = self._grid(location, move)
-        image = cut_grey(volume.image, grid, (self.slices_in, self.crop, self.crop))
+        rows, columns = part or (slice(0, self.crop), slice(0, self.crop))
+        grid = self._grid(location, move).part(rows, columns)
+        plane = (rows.stop - rows.start, columns.stop - columns.start)
+        image = cut_grey(volume.image, grid, (self.slices_in, *plane))
         first = self.slices_in // 2 if self.slices_out == 1 else 0
-        label = cut_label(volume.label, grid, (self.slices_out, self.crop, self.crop), first)
+        label = cut_label(volume.label, grid, (self.slices_out, *plane), first)
         return volume.normalise(image), label
 
     def _grid(self, location: PatchLocation, move: Move | None) -> Grid:
@@ -214,8 +219,10 @@ class PatchSampler:
         location = self.location(number)
         patch = self.patch(location, augmentation.move(rng, self.crop))
         if augmentation.wants_partner(rng):
-            other = self.patch(self.partner(number, location), augmentation.move(rng, self.crop))
-            patch = mix(patch, other, rng)
+            rows, columns = draw_rectangle(rng, self.crop)
+            move = augmentation.move(rng, self.crop)
+            other = self.patch(self.partner(number, location), move, (rows, columns))
+            patch[0][:, rows, columns], patch[1][:, rows, columns] = other
         return augmentation.change(patch, rng)
 
     def __getstate__(self) -> dict[str, Any]:
