@@ -21,7 +21,7 @@ from search_spaces.errors import InputError
 
 SHOWN_ROWS = 20  # of the leaderboard at the end of a search
 
-# Before torch and albumentations are imported, which read it then.
+# Before libraries are imported that read it then.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
 
 app = typer.Typer(

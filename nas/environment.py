@@ -1,7 +1,6 @@
 """What libraries must find in the environment before they are imported."""
 
 ENVIRONMENT = {
-    "NO_ALBUMENTATIONS_UPDATE": "1",  # albumentations asks the network at import
     "HF_HUB_OFFLINE": "1",  # nothing is fetched during a search
     # OpenMP threads spin while they wait, which beside other programs on the same cores wastes most of the time:
     # forward and backward of a ResNet-18 U-Net took 4.6 s with two threads, 0.4 s with one, on 2 busy cores.

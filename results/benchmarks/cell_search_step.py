@@ -12,13 +12,10 @@ cores take a small patch.
 
 import argparse
 import importlib.metadata
-import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import numpy as np
 import torch

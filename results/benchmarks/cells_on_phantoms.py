@@ -10,15 +10,12 @@ result is a line of FOLDER/points.jsonl; seeds that are there already are not ru
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import torch
 from scipy.stats import ttest_1samp
