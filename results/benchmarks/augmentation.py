@@ -5,7 +5,7 @@
 
 Samples are counted in CPU time of the one thread, so that other work on the machine does not count. The volume is a
 memory-mapped phantom of 192 x 620 x 620 voxels, warm in the page cache. Each figure is the median of several runs,
-taken in turn. The 2D pipeline is the one that this project had before, with albumentations 2.0.8, which is no dependency
+taken in turn. The 2D pipeline is the one that this project had before, with albumentations 2.0.8, no dependency
 any more (pip install albumentations==2.0.8); it is left out where that is missing.
 """
 
