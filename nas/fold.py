@@ -47,6 +47,10 @@ def open_fold(
         return prepare(source, cache, on_progress=report, on_note=on_note)
 
     volumes = share_contrast([convert(source) for source in (*train, *held_out)])
+    if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
+        on_note(
+            f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is stated nowhere"
+        )
     fold = Fold(volumes[: len(train)], volumes[len(train) :])
     guard(fold)
     return fold

@@ -70,7 +70,7 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     mean_over_thresholds: float
     volumes: tuple[VolumeScore, ...]
     slabs: tuple[Slab, ...]
-    second: SecondScore | None = None  # None where it was not asked for, or the kidney has those voxels already
+    second: SecondScore | None = None  # None: not asked for, or the kidney has those voxels already or unknown ones
 
 
 def predict_all(
@@ -122,7 +122,8 @@ def evaluate(
 
     Raises InputError where `score` and `predict` do.
     """
-    again = [resample_volume(v, config.second_um, scratch / f"{v.name}-second" if scratch else None) for v in volumes]
+    second_um = config.second_um if all(volume.spacing_known for volume in volumes) else None
+    again = [resample_volume(v, second_um, scratch / f"{v.name}-second" if scratch else None) for v in volumes]
     twice = any(seen is not volume for seen, volume in zip(again, volumes, strict=True))
     share = 0.5 if twice else 1.0
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from search_spaces.errors import InputError
 from trainers.data.patches import fitting_axes
-from trainers.data.resample import resample_volume, resampled, shape_at, steps_at
+from trainers.data.resample import resample_volume, resampled, shape_at, volume_steps
 from trainers.data.scratch import zeros
 from trainers.data.volume import Volume
 from trainers.inference_boxes import read_boxes
@@ -101,7 +101,7 @@ def usable_axes(
 
     voxel_size_um: of the network that reads the volume.
     """
-    shape = shape_at(volume.shape, steps_at(volume.spacing_um, voxel_size_um))
+    shape = shape_at(volume.shape, volume_steps(volume, voxel_size_um))
     usable = fitting_axes(shape, crop, axes, depth)
     if not usable:
         box = f"crops of {crop}" if depth == 1 else f"boxes of {depth} x {crop} x {crop}"

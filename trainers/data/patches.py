@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation, Move, Patch, Rectangle, draw_rectangle
 from trainers.data.mapped import folded, unfolded
 from trainers.data.oblique import Grid, cut_grey, cut_label
-from trainers.data.resample import shape_at, steps_at
+from trainers.data.resample import shape_at, volume_steps
 from trainers.data.volume import Volume
 
 NOTHING = Augmentation("none")
@@ -52,8 +52,8 @@ class PatchSampler:
     spacing_um: edge of a patch's voxels; None is each volume's own. Where the two differ, or the grid is moved, voxels
     are interpolated.
 
-    Raises InputError for a volume without a label, or with no plane that large, and where vessels are wanted and there
-    are none.
+    Raises InputError for a volume without a label, with no plane that large, or without a voxel spacing where one is
+    needed, and where vessels are wanted and there are none.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PatchSampler:
         self.volumes = tuple(v for v in volumes if not boxes or self._fits(v, crop, axes, depth)) or tuple(volumes)
         self.slices_in, self.slices_out, self.crop = slices_in, slices_out, crop
         self.vessel_share, self.seed, self.boxes = vessel_share, seed, boxes
-        self.steps = [steps_at(volume.spacing_um, spacing_um) for volume in self.volumes]
+        self.steps = [volume_steps(volume, spacing_um) for volume in self.volumes]
         self.usable_axes = [self._usable_axes(volume, crop, axes, depth) for volume in self.volumes]
         sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
         vessels = [len(volume.vessel_voxels) for volume in self.volumes]
@@ -192,7 +192,7 @@ class PatchSampler:
         return z, y, x
 
     def _shape(self, volume: Volume) -> tuple[int, int, int]:
-        return shape_at(volume.shape, steps_at(volume.spacing_um, self.spacing_um))
+        return shape_at(volume.shape, volume_steps(volume, self.spacing_um))
 
     def _fits(self, volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> bool:
         return bool(fitting_axes(self._shape(volume), crop, axes, depth))

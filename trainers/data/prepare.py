@@ -93,6 +93,7 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
         label=label,
         vessel_voxels=vessels,
         spacing_um=source.spacing_um,
+        spacing_known=source.spacing_known,
         annotated=source.annotated,
         grey_low=statistics.percentiles[LOW_PERCENTILE],
         grey_high=statistics.percentiles[HIGH_PERCENTILE],

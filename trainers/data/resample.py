@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from search_spaces.errors import InputError
+from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
 from trainers.data.volume import Spacing, Volume
@@ -33,6 +35,16 @@ def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float
     return step(z), step(y), step(x)
 
 
+def volume_steps(volume: Volume, wanted_um: float | None) -> tuple[float, float, float]:
+    """`steps_at` of a volume. Raises InputError where another voxel size is wanted and the volume's own is unknown."""
+    if wanted_um is not None and not volume.spacing_known:
+        raise InputError(
+            f"{volume.name} cannot be read at {wanted_um:g} µm: its voxel spacing is stated nowhere; state "
+            f"voxel_spacing_um of [volumes.{volume.name}] in {MANIFEST_NAME}"
+        )
+    return steps_at(volume.spacing_um, wanted_um)
+
+
 def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
     """The shape of a volume whose voxels are `steps` times as large; at least one voxel along each axis."""
     depth, height, width = (max(1, round(edge / step)) for edge, step in zip(shape, steps, strict=True))
@@ -42,9 +54,10 @@ def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
 def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | None = None) -> Volume:
     """The volume with voxels of `wanted_um`, or the volume itself where it has them already, or for None.
 
-    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes.
+    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes. Raises InputError where the
+    volume's own voxel spacing is unknown.
     """
-    steps = steps_at(volume.spacing_um, wanted_um)
+    steps = volume_steps(volume, wanted_um)
     if steps == (1.0, 1.0, 1.0):
         return volume
     shape = shape_at(volume.shape, steps)

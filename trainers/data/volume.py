@@ -34,6 +34,7 @@ class Volume:
     grey_low: float  # grey value at LOW_PERCENTILE
     grey_high: float  # grey value at HIGH_PERCENTILE
     content_hash: str
+    spacing_known: bool = True  # False: stated nowhere, and spacing_um is a placeholder
 
     @property
     def shape(self) -> tuple[int, int, int]:

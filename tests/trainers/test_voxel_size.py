@@ -1,0 +1,159 @@
+"""Voxel size: a network that reads at its own, masks on the scan's grid, and the second score."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search_spaces.candidate import Candidate
+from search_spaces.errors import InputError
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume
+from trainers.evaluate import ScoreConfig, evaluate, score
+from trainers.fit import FitConfig, make_accelerator
+from trainers.inference import predict, usable_axes
+from trainers.reader import InferenceConfig, Reader, make_reader
+
+
+class Bright(nn.Module):
+    """Vessel is what is brighter than the middle grey value; remembers the sizes it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[tuple[int, ...]] = set()
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.shown.add(tuple(image.shape[2:]))
+        return (image - 0.5) * 20
+
+
+def make_tube(spacing_um: float, radius_um: float = 200.0, edge_um: float = 3200.0) -> Volume:
+    """A smooth bright tube along z, its grey value 0.5 on its surface, off the middle of the volume."""
+    edge = round(edge_um / spacing_um)
+    y, x = (np.arange(edge) - (edge - 1) / 2) * spacing_um, (np.arange(edge) - (edge - 1) / 2) * spacing_um
+    distance = np.hypot(y[:, None] - 330.0, x[None, :] + 170.0)
+    grey = np.clip(0.5 + (radius_um - distance) / 400, 0, 1)
+    image = np.repeat((grey * 10_000).astype(np.uint16)[None], edge, 0)
+    label = np.repeat((distance <= radius_um).astype(np.uint8)[None], edge, 0)
+    return Volume("t", "t", image, label, np.flatnonzero(label), (spacing_um,) * 3, 1.0, 0.0, 10_000.0, "t")
+
+
+def reader_at(voxel_size_um: float | None, crop: int = 16) -> Reader:
+    fit = FitConfig(crop=crop, voxel_size_um=voxel_size_um)
+    return replace(make_reader(Bright(), Candidate(slices_in=1), fit), stride=1)
+
+
+ACCELERATOR = make_accelerator("float32", "cpu")
+INFERENCE = InferenceConfig()
+
+
+@pytest.mark.parametrize("voxel_size_um", [63.08, 100.0, 40.0])
+def test_probabilities_come_back_on_the_scans_own_grid_without_a_shift(voxel_size_um):
+    volume = make_tube(50.0)
+    direct = predict(reader_at(None), volume, INFERENCE, ACCELERATOR)
+    there_and_back = predict(reader_at(voxel_size_um), volume, INFERENCE, ACCELERATOR)
+    assert there_and_back.shape == volume.shape and there_and_back.dtype == np.uint8
+    mask, again = direct >= 128, there_and_back >= 128
+    assert np.count_nonzero(mask != again) < 0.05 * mask.sum()
+    centres = [np.argwhere(m).mean(0) for m in (mask, again)]
+    assert np.abs(centres[0] - centres[1]).max() < 0.05
+
+
+def test_the_network_is_shown_the_volume_at_its_own_voxel_size():
+    reader = reader_at(100.0)
+    predict(reader, make_tube(50.0), INFERENCE, ACCELERATOR)
+    assert isinstance(reader.network, Bright) and reader.network.shown == {(32, 32)}
+
+
+def test_a_volume_of_nearly_that_voxel_size_is_read_as_it_is():
+    volume = make_tube(50.0)
+    near = replace(volume, spacing_um=(50.16,) * 3)
+    assert np.array_equal(
+        predict(reader_at(50.0), near, INFERENCE, ACCELERATOR), predict(reader_at(None), volume, INFERENCE, ACCELERATOR)
+    )
+
+
+def test_the_second_score_is_that_of_the_resampled_kidney_at_the_first_ones_thresholds():
+    volume = make_tube(50.0)
+    config = ScoreConfig(second_um=63.08, slabs=4)
+    predictions, result = evaluate(reader_at(None), [volume], INFERENCE, config, ACCELERATOR)
+    assert result == score(predictions, [volume], config).model_copy(update={"second": result.second})
+    assert result.second is not None and result.second.voxel_size_um == 63.08
+    # Grey values tell the tube's surface at any voxel size.
+    assert result.surface_dice > 0.9 and result.second.surface_dice > 0.8 and result.second.voxel_dice > 0.9
+
+
+def test_a_kidney_of_those_voxels_has_no_second_score():
+    volume = make_tube(63.0)
+    assert evaluate(reader_at(None), [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)[1].second is None
+    unknown = replace(make_tube(50.0), spacing_known=False)
+    assert evaluate(reader_at(None), [unknown], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)[1].second is None
+
+
+def test_progress_of_both_scores_is_one_line():
+    seen: list[tuple[int, int]] = []
+    evaluate(
+        reader_at(None),
+        [make_tube(50.0)],
+        INFERENCE,
+        ScoreConfig(second_um=63.08),
+        ACCELERATOR,
+        on_progress=lambda done, of: seen.append((done, of)),
+    )
+    assert {of for _, of in seen} == {1000} and [d for d, _ in seen] == sorted(d for d, _ in seen)
+    assert seen[-1][0] == 1000
+
+
+def test_a_voxel_size_needs_to_know_that_of_the_scan():
+    unknown = replace(make_tube(50.0), spacing_known=False)
+    what = (
+        r"t cannot be read at 100 µm: its voxel spacing is stated nowhere; state voxel_spacing_um of \[volumes.t\] in "
+    )
+    for call in (
+        lambda: predict(reader_at(100.0), unknown, INFERENCE, ACCELERATOR),
+        lambda: PatchSampler([unknown], 1, 1, 16, 0.5, seed=0, spacing_um=100.0),
+        lambda: usable_axes(unknown, (0,), 16, voxel_size_um=100.0),
+    ):
+        with pytest.raises(InputError, match=what + "dataset.toml"):
+            call()
+
+
+def test_a_volume_that_is_too_small_at_the_voxel_size_is_refused_with_it():
+    with pytest.raises(InputError, match=r"t of \(4, 4, 4\) voxels at 800 µm is too small to be read in crops of 16"):
+        usable_axes(make_tube(50.0), (0, 1, 2), 16, voxel_size_um=800.0)
+    with pytest.raises(
+        InputError, match=r"crop 16 is too large for t of shape \(4, 4, 4\) at 800 µm; the largest possi"
+    ):
+        PatchSampler([make_tube(50.0)], 1, 1, 16, 0.5, seed=0, spacing_um=800.0)
+
+
+def test_one_voxel_size_leaves_no_target():
+    with pytest.raises(
+        ValueError, match="voxel_size_um = 50 brings every scan to one voxel size, so there is none for"
+    ):
+        FitConfig(voxel_size_um=50.0, target_um=63.0)
+    assert FitConfig(target_um=63.0).sampled_um == 63.0 and FitConfig(voxel_size_um=50.0).sampled_um == 50.0
+    assert make_reader(Bright(), Candidate(), FitConfig(target_um=63.0)).voxel_size_um is None
+
+
+def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
+    from search_spaces.network import build_network
+    from trainers.fit import Fit
+
+    config = FitConfig(steps=4, crop=32, batch_size=2, loss="dice", voxel_size_um=80.0)
+
+    def trained(stops: tuple[int, ...]) -> Tensor:
+        for number, stop in enumerate((*stops, 4)):
+            torch.manual_seed(0)
+            candidate = Candidate(encoder="tu-resnet10t", slices_in=1)
+            sampler = PatchSampler([make_tube(50.0)], 1, 1, 32, 0.5, seed=0, spacing_um=config.sampled_um)
+            fit = Fit(build_network(candidate, 32), sampler, config, 0, ACCELERATOR)
+            if number:
+                assert fit.resume(tmp_path)
+            fit.run(stop, lambda _step, _loss: True)
+            fit.save(tmp_path)
+        return torch.cat([p.detach().flatten() for p in fit.averaged.parameters()])
+
+    assert torch.equal(trained(()), trained((2,)))
