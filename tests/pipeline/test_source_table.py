@@ -1,0 +1,39 @@
+"""Preset source-table at a size that a CPU bears: all nine networks of the source document train, and are ranked."""
+
+import json
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import tomli_w
+from command_line import nas
+
+
+def small_source_table() -> str:
+    """The preset with its own networks and losses, from scratch, two steps each, on phantoms of a few voxels."""
+    values = tomllib.loads(files("nas").joinpath("presets", "source-table.toml").read_text(encoding="utf-8"))
+    for fixed in values["fixed"]:
+        fixed["candidate"]["encoder_weights"] = "none"
+        fixed["fit"] |= {"steps": 2, "crop": 32, "batch_size": 2}
+    values["fit"] |= {"steps": 2, "loader_workers": 0}
+    values["data"]["hold_out"] = "phantom_2"
+    values["phantom"] = {"kidneys": 2, "shape": [16, 32, 32]}
+    values["space"] |= {"encoder_weights": ["none"], "crops": [32]}
+    values["study"] |= {"rungs": 0, "kept_weights": 1, "checkpoint_seconds": 3600.0}
+    values["inference"] |= {"axes": [0], "batch_voxels": 8192}
+    values["score"] |= {"slabs": 4}
+    return tomli_w.dumps(values)
+
+
+@pytest.mark.slow
+def test_the_nine_networks_of_the_source_document_are_trained_and_ranked(tmp_path: Path) -> None:
+    (tmp_path / "table.toml").write_text(small_source_table())
+    nas("search", "table.toml", "--run", "run", cache=tmp_path / "cache", cwd=tmp_path)
+    board = json.loads((tmp_path / "run/leaderboard.json").read_text())
+    rows = board["rows"]
+    assert [row["rank"] for row in rows] == list(range(1, 10))
+    assert {row["state"] for row in rows} == {"complete"} and all(row["baseline"] for row in rows)
+    names = {row["name"] for row in rows}
+    assert len(names) == 9 and any("resnext101_32x16d" in name for name in names)
+    assert all(row["second_surface_dice"] is not None for row in rows) and board["second_um"] == 63.08
