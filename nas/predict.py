@@ -16,6 +16,7 @@ from trainers.data.contrast import share_contrast
 from trainers.data.masks import check_mask_path, read_mask, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
+from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
 from trainers.evaluate import Predictions, Score, pooled_curve, predict_all, score
@@ -147,6 +148,8 @@ def predict_paths(
             raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
     if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    for source in sources if wants_score else ():
+        refuse_as_target(source.name, source.soft)
     for path in _mask_paths([s.name for s in sources], out):
         check_mask_path(path)
     if submission is not None and submission.exists():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from search_spaces.errors import InputError
+from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.inference import predict
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
@@ -97,11 +98,12 @@ def score(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConf
 
 
 def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> SurfaceCurve:
-    """What the scores at all thresholds are made of, slab by slab through all volumes."""
+    """What the scores at all thresholds are made of, slab by slab through all volumes; of soft labels InputError."""
     curves = []
     for volume in volumes:
         if volume.label is None:
             raise InputError(f"{volume.name} has no labels, so it cannot be scored")
+        refuse_as_target(volume.name, volume.soft)
         starts = slab_starts(volume.shape[0], config.slabs)
         curves.append(surface_curve(predictions[volume.name], volume.label, starts, volume.spacing_um))
     return SurfaceCurve.pool(curves)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import unknown_name
+from trainers.data.soft_labels import Label
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW
 
 
@@ -26,12 +27,12 @@ class Augmentation:
         self._pipeline: Any = None
 
     def __call__(
-        self, image: NDArray[np.float32], label: NDArray[np.uint8], seed: Sequence[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Image (slices_in, crop, crop) float32 and label (slices_out, crop, crop) of 0 and 1, changed alike.
+        self, image: NDArray[np.float32], label: Label, seed: Sequence[int]
+    ) -> tuple[NDArray[np.float32], Label]:
+        """Image (slices_in, crop, crop) float32 and label (slices_out, crop, crop), changed alike.
 
-        Shapes stay, labels stay 0 or 1, grey values stay within the range that normalising leaves. Equal seeds give
-        equal changes, in any process.
+        Shapes stay, labels keep their values, grey values stay within the range that normalising leaves. Equal seeds
+        give equal changes, in any process.
         """
         if self.name == "none":
             return image, label

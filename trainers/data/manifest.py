@@ -26,6 +26,8 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     )
     voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels hold
+    labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None is "labels"
+    soft: bool | None = None  # True: its slices hold levels, 0 to 255, which a network made
 
     @property
     def spacing_um(self) -> Spacing | None:

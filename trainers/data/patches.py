@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.soft_labels import Label, soften
 from trainers.data.volume import Volume
 
 
@@ -102,8 +103,8 @@ class PatchSampler:
                     start[along] = min(max(wanted, lowest), highest)
         return PatchLocation(index, axis, (start[0], start[1], start[2]))
 
-    def patch(self, location: PatchLocation) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop) of 0 and 1.
+    def patch(self, location: PatchLocation) -> tuple[NDArray[np.float32], Label]:
+        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
 
         Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored.
         """
@@ -114,9 +115,9 @@ class PatchSampler:
         if self.slices_out == 1:
             start[axis] += self.slices_in // 2
         label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop, self.boxes)
-        return image, label
+        return image, soften(label, volume.soft)
 
-    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def sample(self, number: int) -> tuple[NDArray[np.float32], Label]:
         """Image and label of sample `number`."""
         return self.patch(self.location(number))
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+from trainers.data.soft_labels import Label
 from trainers.data.volume import Volume
 
 # A target of unsure background; every other target is the share of vessel, 0 to 1. A number of its own, so that the
@@ -11,7 +12,7 @@ from trainers.data.volume import Volume
 UNSURE = -1.0
 
 
-def to_target(label: NDArray[np.uint8], volume: Volume, margin: int | None) -> NDArray[np.float32]:
+def to_target(label: Label, volume: Volume, margin: int | None) -> NDArray[np.float32]:
     """The target of a patch cut from a volume, float32: the label, and UNSURE background where its labels miss vessels.
 
     label: (slices_out, crop, crop), 0 to 1, after all augmentation, which may interpolate. margin: see `unsure`; None
