@@ -157,7 +157,7 @@ def predict_paths(
     cut = bundle.architecture.threshold if threshold is None else threshold
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
-        volumes = _with_known_greys(
+        volumes = with_known_greys(
             bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
         )
         seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.train_volumes.values()]
@@ -201,7 +201,7 @@ def _held_out(bundle: Bundle, sources: Sequence[VolumeSource]) -> list[VolumeSou
     return found
 
 
-def _with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+def with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     """Volumes that the exporting run had get the grey scale that they had there, whatever lies beside them now."""
     scales = bundle.architecture.grey_scales
     return tuple(

@@ -70,6 +70,12 @@ def check_name(name: str, where: str) -> str:
     return name
 
 
+def manifest_home(folder: Path) -> Path:
+    """Where the dataset.toml of the volumes in a folder lies or would lie: there, or beside train/ and test/."""
+    inner = folder.name in {"train", "test"} and not (folder / MANIFEST_NAME).is_file()
+    return folder.parent if inner else folder
+
+
 def read_manifest(root: Path) -> Manifest | None:
     """The dataset.toml at the root, or None where there is none. Raises InputError for what it does not understand."""
     path = root / MANIFEST_NAME

@@ -21,7 +21,15 @@ from typing import Literal
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainers.data.manifest import IMAGES_OF, MANIFEST_NAME, Manifest, check_name, facts_of, read_manifest
+from trainers.data.manifest import (
+    IMAGES_OF,
+    MANIFEST_NAME,
+    Manifest,
+    check_name,
+    facts_of,
+    manifest_home,
+    read_manifest,
+)
 from trainers.data.readers import is_zarr, open_slices, stem_of, suffix_of
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
 from trainers.data.slices import Slices
@@ -268,7 +276,7 @@ def _place_of(path: Path) -> Place:
         name = home.name
         image, label = find_stack(home, "image") or path, find_stack(home, "label")
         home = home.parent
-    manifest = read_manifest(home) or (read_manifest(home.parent) if home.name in {"train", "test"} else None)
+    manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
     return Place(check_name(name, str(path)), split, image, label, None, manifest)
 
