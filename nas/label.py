@@ -221,10 +221,9 @@ def _origin(bundle: Bundle, source: VolumeSource, threshold: float, share: float
     own = {_kidney(provenance, volume) for volume in provenance.train_volumes}
     with (bundle.path / WEIGHTS).open("rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    volumes = {name: content for teacher in provenance.teachers for name, content in teacher.volumes.items()}
     return LabelSource(
         kidneys=tuple(sorted(own.union(*(teacher.kidneys for teacher in provenance.teachers)))),
-        volumes={**volumes, **provenance.train_volumes},
+        volumes=provenance.known_volumes,
         held_out=provenance.held_out_volumes,
         bundle=f"{architecture.name} (study {provenance.study}, trial {provenance.trial})",
         weights_hash=weights_hash,

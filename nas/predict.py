@@ -160,7 +160,7 @@ def predict_paths(
         volumes = with_known_greys(
             bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
         )
-        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.train_volumes.values()]
+        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.known_volumes.values()]
         if wants_score and seen:
             on_note(f"the network was trained on {', '.join(seen)}: the score says nothing about new kidneys")
         predictions = predict_volumes(

@@ -51,6 +51,12 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     teachers: tuple[LabelSource, ...] = ()  # makers of the soft labels it was trained on
     libraries: dict[str, str]
 
+    @property
+    def known_volumes(self) -> dict[str, str]:
+        """Name -> content hash of the volumes that the weights know: trained on, or by way of a teacher's labels."""
+        taught = {name: content for teacher in self.teachers for name, content in teacher.volumes.items()}
+        return {**taught, **self.train_volumes}
+
 
 class Architecture(BaseModel, frozen=True, extra="forbid"):
     """Everything that rebuilds the network and its prediction, weights apart."""

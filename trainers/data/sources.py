@@ -8,7 +8,8 @@
     NAME.EXT, NAME/NNNN.tif                                  one volume without labels
 
 EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz, the same or another one for the labels.
-Without train/ and test/, a volume is for training exactly if it has labels.
+Without train/ and test/, a volume is for training exactly if it has labels. A volume with a folder of its own may have
+several label sets in it, of which dataset.toml names one by `labels`.
 """
 
 import hashlib
