@@ -23,9 +23,9 @@ from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import Predictions, Score, predict_all, score
+from trainers.evaluate import Score, evaluate, predict_all, score
 from trainers.fit import Fit, make_accelerator
-from trainers.reader import InferenceConfig, make_reader
+from trainers.reader import Reader, make_reader
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
@@ -69,6 +69,7 @@ def run_job(
         vessel_share=job.fit.vessel_share,
         seed=job.seed,
         boxes=job.candidate.family == "cells",
+        spacing_um=job.fit.sampled_um,
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
     attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
@@ -166,7 +167,15 @@ def _decide(attempt: _Attempt, rung: int) -> None:
     if rung not in known:
         parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
         inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
-        known[rung] = score(_predict(attempt, parts, inference), parts, attempt.config.score).surface_dice
+        predictions = predict_all(
+            _reader(attempt),
+            parts,
+            inference,
+            attempt.accelerator,
+            scratch=attempt.folder.scratch,
+            on_progress=_reporter(attempt),
+        )
+        known[rung] = score(predictions, parts, attempt.config.score).surface_dice
         append_line(attempt.folder.scores, {"step": rung, "surface_dice": known[rung]})
     answer = attempt.talk.scored(rung, known[rung])
     if answer == "stop":
@@ -184,21 +193,31 @@ def _finish(attempt: _Attempt) -> Score | None:
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
     if not held_out:
         return None
-    predictions = _predict(attempt, held_out, attempt.config.inference)
-    result = score(predictions, held_out, attempt.config.score)
+    predictions, result = evaluate(
+        _reader(attempt),
+        held_out,
+        attempt.config.inference,
+        attempt.config.score,
+        attempt.accelerator,
+        scratch=folder.scratch,
+        on_progress=_reporter(attempt),
+    )
     draw_overlay(folder.overlay, held_out, predictions, result, job.name)
     return result
 
 
-def _predict(attempt: _Attempt, volumes: Sequence[Volume], inference: InferenceConfig) -> Predictions:
+def _reader(attempt: _Attempt) -> Reader:
+    return make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit)
+
+
+def _reporter(attempt: _Attempt) -> Callable[[int, int], None]:
+    """Tells how far a prediction is; leaves when told to."""
+
     def report(done: int, of: int) -> None:
         if attempt.talk.progress("score", done, of, None) == "leave":
             raise attempt.left()  # the checkpoint is from before the prediction, which is done again
 
-    reader = make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit.crop)
-    return predict_all(
-        reader, volumes, inference, attempt.accelerator, scratch=attempt.folder.scratch, on_progress=report
-    )
+    return report
 
 
 def middle_part(volume: Volume, slices: int | None) -> Volume:

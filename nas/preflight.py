@@ -40,6 +40,8 @@ def preflight(
         if family != "cells" and not possible.encoders(family):
             refused = next(p.refusal for p in possible.pairs if (p.decoder == CELLS) == (family == "hybrid"))
             raise InputError(f"nothing of family {family} in this space can be built: {refused}")
+    for augmentation in config.space.augmentations or ():
+        Augmentation(augmentation)
     for loss in config.space.losses:
         build_loss(loss)
         if {"unet", "hybrid"} & set(config.space.families):
@@ -67,12 +69,15 @@ def preflight(
             candidates += [Candidate(encoder=encoder, encoder_weights=name) for name in weights]
     _check_cells(config, fold, candidates)
     _check_weights(candidates)
-    for crop in sorted({fit.crop for fit in recipes}):
+    sizes = sorted({(fit.crop, fit.sampled_um or 0.0, fit.voxel_size_um or 0.0) for fit in recipes})
+    for crop, sampled_um, voxel_size_um in sizes:
         share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
-        PatchSampler(fold.train, slices_in=1, slices_out=1, crop=crop, vessel_share=share, seed=0)
+        PatchSampler(fold.train, 1, 1, crop, share, seed=0, spacing_um=sampled_um or None)
         for volume in fold.held_out:
-            usable_axes(volume, config.inference.axes, crop)
-            usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop)
+            seen_at = voxel_size_um or None
+            usable_axes(volume, config.inference.axes, crop, voxel_size_um=seen_at)
+            part = middle_part(volume, config.score.rung_slices)
+            usable_axes(part, config.score.rung_axes, crop, voxel_size_um=seen_at)
 
 
 def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) -> None:

@@ -11,7 +11,7 @@ from nas.config import SearchConfig
 from search_spaces.candidate import CELLS, Candidate, Family
 from search_spaces.cell_space import CellFamily
 from search_spaces.genotype import Genotype
-from search_spaces.space import weights_for
+from search_spaces.space import upsamplings_for, weights_for
 from trainers.cell_run import genotype_names
 from trainers.fit import FitConfig
 
@@ -47,6 +47,8 @@ def suggest(
         "learning_rate": choose("learning_rate"),
         "vessel_share": choose("vessel_share"),
     }
+    if config.space.augmentations is not None:
+        recipe["augmentation"] = choose("augmentation")
     return candidate, config.fit.model_copy(update=recipe)
 
 
@@ -68,13 +70,16 @@ def _family(choose: "Choose", config: SearchConfig) -> Family:
 
 def _unet(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
     encoder = choose("encoder")
-    slices_in = choose("slices_in")
+    decoder, slices_in = choose("decoder", encoder), choose("slices_in")
     candidate = Candidate(
         encoder=encoder,
-        decoder=choose("decoder", encoder),
+        decoder=decoder,
         encoder_weights=choose("encoder_weights", encoder),
         slices_in=slices_in,
         slices_out=slices_in if choose("slices_out") == "all" else 1,
+        resolution=choose("resolution"),
+        decoder_norm=choose("decoder_norm"),
+        upsampling=choose("upsampling", decoder),
     )
     return candidate, choose("batch_size")
 
@@ -163,6 +168,11 @@ def _known(
         ("learning_rate", (), fit.learning_rate),
         ("vessel_share", (), fit.vessel_share),
     ]
+    if config.space.augmentations is not None:
+        wanted += [("augmentation", (), fit.augmentation)]
+    if family == "unet":
+        wanted += [("resolution", (), candidate.resolution), ("decoder_norm", (), candidate.decoder_norm)]
+        wanted += [("upsampling", (decoder,), candidate.upsampling)]
     if family == "cells":
         wanted += [("box_crop", (), fit.crop), ("box_slices", (), candidate.slices_in)]
         wanted += [("box_batch_size", (), fit.batch_size)]
@@ -218,6 +228,10 @@ def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, Categ
         "crop": (space.crops, possible.crops),
         "slices_in": (space.slices_in, lambda: space.slices_in),
         "slices_out": (space.slices_out, lambda: space.slices_out),
+        "resolution": (space.resolutions, lambda: space.resolutions),
+        "decoder_norm": (space.decoder_norms, lambda: space.decoder_norms),
+        "upsampling": (space.upsamplings, lambda decoder: upsamplings_for(space, decoder)),
+        "augmentation": (space.augmentations or (), lambda: space.augmentations or ()),
         "loss": (space.losses, lambda: space.losses),
         "batch_size": (space.batch_sizes, lambda: space.batch_sizes),
         "cell_width": (space.cell_widths, lambda: space.cell_widths),

@@ -13,13 +13,15 @@ from results.text import printable
 def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
     """The ranking for a terminal of so many columns; a narrow one goes without costs and voxel dice."""
     table = Table(title=f"held out: {printable(board.held_out)}", title_justify="left", pad_edge=False)
+    at = f"at {board.second_um:.0f} µm" if board.second_um else ""
     columns: list[tuple[str, Callable[[Row], str], bool]] = [
         ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
         ("trial", lambda row: str(row.trial), True),
         ("network", lambda row: row.name, True),
-        ("surface dice", lambda row: "–" if row.surface_dice is None else f"{row.surface_dice:.4f}", True),
+        ("surface dice", lambda row: _dice(row.surface_dice), True),
         ("95 % interval", interval, width >= 90),
-        ("voxel dice", lambda row: "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}", width >= 130),
+        ("voxel dice", lambda row: _dice(row.voxel_dice), width >= 130),
+        (at, lambda row: _dice(row.second_surface_dice), board.second_um is not None and width >= 105),
         ("seeds", lambda row: str(row.seeds or "–"), width >= 100),
         ("size", lambda row: millions(row.parameters), width >= 120),
         ("training", lambda row: seconds(row.train_seconds), width >= 110),
@@ -34,3 +36,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
     if most is not None and len(board.rows) > most:
         table.caption, table.caption_justify = f"and {len(board.rows) - most} more: nas leaderboard", "left"
     return table
+
+
+def _dice(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -87,7 +87,7 @@ class Bundle:
     @property
     def reader(self) -> Reader:
         """The network, ready to read volumes."""
-        return make_reader(self.network, self.architecture.candidate, self.architecture.fit.crop)
+        return make_reader(self.network, self.architecture.candidate, self.architecture.fit)
 
 
 def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tensor]) -> Path:

@@ -30,6 +30,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     baseline: bool
     seed_scores: tuple[float, ...] = ()
     reason: str | None = None
+    second_surface_dice: float | None = None  # on the same kidney at voxels of the leaderboard's second_um
 
 
 class Leaderboard(BaseModel, frozen=True, extra="forbid"):
@@ -41,6 +42,7 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
     best: int | None  # the leader's trial
     seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
     rows: tuple[Row, ...]
+    second_um: float | None = None  # voxel size of the second score; None where no row has one
 
 
 def read_leaderboard(path: Path) -> Leaderboard:
@@ -55,19 +57,21 @@ def read_leaderboard(path: Path) -> Leaderboard:
 
 def to_markdown(board: Leaderboard) -> str:
     """The ranking as a Markdown page."""
+    at = "" if board.second_um is None else f" at {board.second_um:.0f} µm |"
     lines = [
         f"# {escape(board.study)}: leaderboard",
         "",
         f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
         "",
-        "| rank | trial | network | surface dice | 95 % interval | voxel dice | seeds | size | training | notes |",
-        "|---:|---:|---|---:|---|---:|---:|---:|---:|---|",
+        f"| rank | trial | network | surface dice | 95 % interval |{at} voxel dice | seeds | size | training | notes |",
+        f"|---:|---:|---|---:|---|{'---:|' if at else ''}---:|---:|---:|---:|---|",
     ]
     for row in board.rows:
+        second = f" {_number(row.second_surface_dice)} |" if at else ""
         lines.append(
             f"| {row.rank or '–'} | {row.trial} | {escape(row.name)} | {_number(row.surface_dice)} | {interval(row)} "
-            f"| {_number(row.voxel_dice)} | {row.seeds} | {millions(row.parameters)} | {seconds(row.train_seconds)} "
-            f"| {escape(notes(row))} |"
+            f"|{second} {_number(row.voxel_dice)} | {row.seeds} | {millions(row.parameters)} "
+            f"| {seconds(row.train_seconds)} | {escape(notes(row))} |"
         )
     lines += ["", reading(board), ""]
     return "\n".join(lines)
@@ -88,9 +92,16 @@ def reading(board: Leaderboard) -> str:
         if tied
         else "The slabs tell every other row apart from the best."
     )
+    second = (
+        ""
+        if board.second_um is None
+        else f" The column at {board.second_um:.0f} µm is the same kidney resampled, at the same thresholds: how well "
+        "a network stands another voxel size; it does not decide the order."
+    )
     return (
         f"{ties} {spread} The interval says how the score depends on which part of this kidney was scored; one kidney "
         "cannot tell how much kidneys differ, and the leader was chosen on it, so expect a little less on the next."
+        f"{second}"
     )
 
 

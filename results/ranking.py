@@ -50,6 +50,7 @@ def rank(records: Sequence[Record], study: str, held_out: str) -> Leaderboard:
         best=rows[0].trial if rows else None,
         seed_deviation=deviation,
         rows=(*rows, *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
+        second_um=next((s.second.voxel_size_um for d in designs for s in d.scores if s.second), None),
     )
 
 
@@ -130,7 +131,13 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
         state="complete",
         baseline=first.job.baseline,
         seed_scores=tuple(s.surface_dice for s in scores),
+        second_surface_dice=_second(scores),
     )
+
+
+def _second(scores: Sequence[Score]) -> float | None:
+    values = [s.second.surface_dice for s in scores if s.second is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _unranked(record: Record) -> Row:

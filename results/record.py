@@ -70,7 +70,17 @@ def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) ->
         cells = f"cells {origin or candidate.genotype.hash} c{candidate.width}"
         before = "" if candidate.family == "cells" else f"{encoder}{_weights(candidate)} · "
         return f"{before}{cells} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
-    return f"{encoder}{_weights(candidate)} · {candidate.decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
+    path = [] if candidate.resolution == "plain" else [candidate.resolution]
+    style = [*path, *(["group norm"] if candidate.decoder_norm == "group" else [])]
+    style += [] if candidate.upsampling == "published" else [candidate.upsampling]
+    decoder = " ".join([candidate.decoder, *style])
+    return f"{encoder}{_weights(candidate)} · {decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}{_changed(fit)}"
+
+
+def _changed(fit: FitConfig) -> str:
+    """The augmentation where it is not the usual one."""
+    usual = FitConfig.model_fields["augmentation"].default
+    return "" if fit.augmentation == usual else f" · {fit.augmentation}"
 
 
 def _weights(candidate: Candidate) -> str:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, PositiveInt, model_validator
 
 from search_spaces.genotype import Genotype
 from search_spaces.hand_made import hand_made
+from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
 
 Family = Literal["unet", "cells", "hybrid"]
 FAMILIES: tuple[Family, ...] = ("unet", "cells", "hybrid")
@@ -29,6 +30,10 @@ class Candidate(BaseModel, frozen=True, extra="forbid"):
     encoder_weights: str = "none"  # none, a name the encoder offers (imagenet), or a .safetensors file
     slices_in: PositiveInt = 5  # neighbouring slices seen at once: the input channels, or the depth of a box
     slices_out: PositiveInt = 1  # 1, the middle slice, or as many as come in
+    # Of family unet: how its mask gets sharp, the decoder's norms (group: with GELU), and how its maps are upsampled.
+    resolution: Resolution = "plain"
+    decoder_norm: DecoderNorm = "batch"
+    upsampling: Upsampling = "published"
     genotype: Genotype | None = None  # of the cells
     width: PositiveInt | None = None  # channels of the cells at the finest resolution
 
@@ -55,6 +60,8 @@ class Candidate(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("a candidate of family unet has neither genotype nor width")
         if of_cells != (self.decoder == CELLS) or (self.family == "cells") != (self.encoder == CELLS):
             raise ValueError(f"encoder {self.encoder!r} with decoder {self.decoder!r} is none of family {self.family}")
+        if of_cells and (self.resolution, self.decoder_norm, self.upsampling) != ("plain", "batch", "published"):
+            raise ValueError(f"resolution, decoder_norm and upsampling are choices of family unet, not {self.family}")
         if self.family == "cells" and (self.slices_out != self.slices_in or self.encoder_weights != "none"):
             raise ValueError("a candidate of family cells gives all its slices and starts from scratch")
         return self

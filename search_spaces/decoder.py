@@ -19,17 +19,18 @@ class Decoder:
     stride: int = 32
     keeps_stride_16: bool = False  # asks the encoder for dilation instead of its last stride
     smallest_crop: int = 32
+    interpolates: bool = False  # lets choose how its maps are upsampled; others have a way of their own
 
 
 DECODERS: dict[str, Decoder] = {
-    "Unet": Decoder(smp.Unet),
-    "UnetPlusPlus": Decoder(smp.UnetPlusPlus),
-    "FPN": Decoder(smp.FPN),
-    "MAnet": Decoder(smp.MAnet),
+    "Unet": Decoder(smp.Unet, interpolates=True),
+    "UnetPlusPlus": Decoder(smp.UnetPlusPlus, interpolates=True),
+    "FPN": Decoder(smp.FPN, interpolates=True),
+    "MAnet": Decoder(smp.MAnet, interpolates=True),
     "Linknet": Decoder(smp.Linknet),
     "PSPNet": Decoder(smp.PSPNet, stride=8),  # stops at the third map
     # Halves the stride-16 map three times more, so it needs at least 8 x 8 of it.
-    "PAN": Decoder(smp.PAN, stride=16, keeps_stride_16=True, smallest_crop=128),
+    "PAN": Decoder(smp.PAN, stride=16, keeps_stride_16=True, smallest_crop=128, interpolates=True),
     "DeepLabV3Plus": Decoder(smp.DeepLabV3Plus, stride=16, keeps_stride_16=True),
     "UPerNet": Decoder(smp.UPerNet),
     "Segformer": Decoder(smp.Segformer),

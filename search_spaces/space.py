@@ -11,6 +11,7 @@ from search_spaces.decoder import DECODERS
 from search_spaces.encoders import ENCODERS
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
+from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
 from search_spaces.weights import is_file_name, offered_weights
 
 Range = tuple[float, float]  # lowest and highest value, both included
@@ -29,6 +30,11 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     slices_in: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 5)
     # middle: one mask, of the middle slice; all: one for each slice that comes in.
     slices_out: Annotated[tuple[Literal["middle", "all"], ...], Field(min_length=1)] = ("middle",)
+    # Of family unet: see Candidate. A decoder without a choice of upsampling keeps its own.
+    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = ("plain",)
+    decoder_norms: Annotated[tuple[DecoderNorm, ...], Field(min_length=1)] = ("batch",)
+    upsamplings: Annotated[tuple[Upsampling, ...], Field(min_length=1)] = ("published",)
+    augmentations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # None: that of section fit
     losses: Annotated[tuple[str, ...], Field(min_length=1)] = ("dice", "dice + bce", "dice + focal")
     crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)
     learning_rate: Range = (1e-4, 1e-2)  # drawn on a logarithmic scale
@@ -42,8 +48,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
     @field_validator("*")
     @classmethod
-    def _choices_differ(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if isinstance(value[0], str | int) and len(set(value)) < len(value):
+    def _choices_differ(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        if value is not None and isinstance(value[0], str | int) and len(set(value)) < len(value):
             raise ValueError("the same choice is named twice")
         return value
 
@@ -114,6 +120,11 @@ def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
     """The encoder weights of the space that exist for an encoder; files are taken to be for each of them."""
     offered = offered_weights(encoder)
     return tuple(name for name in space.encoder_weights if name == "none" or is_file_name(name) or name in offered)
+
+
+def upsamplings_for(space: SearchSpace, decoder: str) -> tuple[Upsampling, ...]:
+    """The ways of upsampling that the space offers a decoder; none but its own where it has no choice."""
+    return space.upsamplings if DECODERS[decoder].interpolates else ("published",)
 
 
 def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = None) -> tuple[Pair, ...]:

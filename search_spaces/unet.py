@@ -9,18 +9,26 @@ from search_spaces.decoder import DECODERS, Decoder
 from search_spaces.encoders import ENCODERS
 from search_spaces.encoders.encoder import Encoder
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.resolution import RESOLUTIONS, keep_centres, restyle, scale_of
 
 
 def construct(candidate: Candidate, crop: int) -> nn.Module:
     """The network, with nothing loaded."""
-    network: nn.Module = _decoder(candidate).constructor(
-        encoder_name=candidate.encoder,
-        encoder_weights=None,
-        in_channels=candidate.slices_in,
-        classes=candidate.slices_out,
-        **encoder_arguments(candidate, crop),
-    )
-    return network
+
+    def published(maps: int) -> nn.Module:
+        network: nn.Module = _decoder(candidate).constructor(
+            encoder_name=candidate.encoder,
+            encoder_weights=None,
+            in_channels=candidate.slices_in,
+            classes=maps,
+            **encoder_arguments(candidate, crop),
+            **({} if candidate.upsampling == "published" else {"decoder_interpolation": candidate.upsampling}),
+        )
+        restyle(network.get_submodule("decoder"), candidate.decoder_norm)
+        keep_centres(network)
+        return network
+
+    return RESOLUTIONS[candidate.resolution](published, candidate.slices_in, candidate.slices_out)
 
 
 def refuse(candidate: Candidate, crop: int) -> None:
@@ -40,14 +48,20 @@ def refuse(candidate: Candidate, crop: int) -> None:
             f"{what} cannot be built: the decoder needs a map of stride 16 and the encoder cannot be dilated; "
             "use another decoder"
         )
-    if crop < decoder.smallest_crop:
-        raise InputError(f"{what} cannot be built: the decoder needs crops of at least {decoder.smallest_crop}")
-    refuse_crop(what, crop, stride(candidate), encoder.sized_to_crop, decoder.smallest_crop)
+    if candidate.upsampling != "published" and not decoder.interpolates:
+        raise InputError(
+            f"{what} cannot be built: the decoder has no choice of upsampling; set upsampling to published"
+        )
+    smallest = decoder.smallest_crop // scale_of(candidate.resolution)
+    if crop < smallest:
+        raise InputError(f"{what} cannot be built: the decoder needs crops of at least {smallest}")
+    refuse_crop(what, crop, stride(candidate), encoder.sized_to_crop, smallest)
 
 
 def stride(candidate: Candidate) -> int:
     """What the edge of a crop, or of a tile at prediction, must divide by."""
-    return 32 if published_encoder(candidate).sized_to_crop else _decoder(candidate).stride
+    seen = 32 if published_encoder(candidate).sized_to_crop else _decoder(candidate).stride
+    return seen // scale_of(candidate.resolution)
 
 
 def any_size(candidate: Candidate) -> bool:
@@ -71,7 +85,7 @@ def _decoder(candidate: Candidate) -> Decoder:
 def encoder_arguments(candidate: Candidate, crop: int) -> dict[str, Any]:
     """What timm has to be told besides the name."""
     encoder = published_encoder(candidate)
-    size = {"img_size": crop} if encoder.sized_to_crop else {}
+    size = {"img_size": crop * scale_of(candidate.resolution)} if encoder.sized_to_crop else {}
     # smp builds these with their classifier, of as many classes as the pretraining had.
     return {**size, "num_classes": 0} if encoder.gives == "tokens" else size
 

@@ -176,6 +176,7 @@ def split_for(
             vessel_share=config.vessel_share,
             seed=2 * seed + number,
             boxes=boxes,
+            spacing_um=config.voxel_size_um,
         )
         for number, side in enumerate(bilevel_split(volumes, gap, on_note))
     )

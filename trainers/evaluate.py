@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from search_spaces.errors import InputError
+from trainers.data.resample import resample_volume
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
-from trainers.inference import predict
+from trainers.inference import LEVELS, predict
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
 from trainers.reader import InferenceConfig, Reader
 
@@ -26,6 +27,7 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
     resamples: PositiveInt = 2_000  # bootstrap draws of the interval
     rung_slices: PositiveInt | None = None  # slices a volume scored before the end of a trial; None: all
     rung_axes: tuple[Literal[0, 1, 2], ...] = (0,)  # axes predicted along before the end of a trial
+    second_um: PositiveFloat | None = None  # voxel size of a second score, on the same kidney resampled; None: no such
 
 
 class Slab(BaseModel, frozen=True, extra="forbid"):
@@ -34,12 +36,21 @@ class Slab(BaseModel, frozen=True, extra="forbid"):
     volume: str
     overlap: float  # area of both surfaces where they meet, in µm²
     total: float  # area of both surfaces, in µm²
+    threshold: float  # that the other half chose
 
 
 class VolumeScore(BaseModel, frozen=True, extra="forbid"):
     """One held-out volume's own part of the score."""
 
     volume: str
+    surface_dice: float
+    voxel_dice: float
+
+
+class SecondScore(BaseModel, frozen=True, extra="forbid"):
+    """The same kidney as if it had been scanned with other voxels: image and labels resampled, nothing chosen anew."""
+
+    voxel_size_um: float
     surface_dice: float
     voxel_dice: float
 
@@ -60,6 +71,7 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     mean_over_thresholds: float
     volumes: tuple[VolumeScore, ...]
     slabs: tuple[Slab, ...]
+    second: SecondScore | None = None  # None where it was not asked for, or the kidney has those voxels already
 
 
 def predict_all(
@@ -95,6 +107,58 @@ def score(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConf
     if len(owners) < 2:
         raise InputError(f"{owners[0]} has too few slices to choose a threshold on one half and score the other")
     return _summarise(pooled_curve(predictions, volumes, config), owners, config)
+
+
+def evaluate(
+    reader: Reader,
+    volumes: Sequence[Volume],
+    inference: InferenceConfig,
+    config: ScoreConfig,
+    accelerator: Accelerator,
+    *,
+    scratch: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Predictions, Score]:
+    """Predict and score all held-out volumes, at their own voxel spacing and at the second one.
+
+    Raises InputError where `score` and `predict` do.
+    """
+    again = [resample_volume(v, config.second_um, scratch / f"{v.name}-second" if scratch else None) for v in volumes]
+    twice = any(seen is not volume for seen, volume in zip(again, volumes, strict=True))
+    share = 0.5 if twice else 1.0
+
+    def report(begin: float, part: float) -> Callable[[int, int], None]:
+        return lambda done, of: on_progress(round(1000 * (begin + part * done / of)), 1000) if on_progress else None
+
+    predictions = predict_all(reader, volumes, inference, accelerator, scratch=scratch, on_progress=report(0.0, share))
+    result = score(predictions, volumes, config)
+    if not twice:
+        return predictions, result
+    place = scratch / "second" if scratch else None
+    seconds = predict_all(reader, again, inference, accelerator, scratch=place, on_progress=report(share, 1 - share))
+    return predictions, result.model_copy(update={"second": second_score(seconds, again, result, config)})
+
+
+def second_score(
+    predictions: Predictions, volumes: Sequence[Volume], first: Score, config: ScoreConfig
+) -> SecondScore | None:
+    """The score of resampled volumes at the thresholds of the first score: each slab at that of its part of the kidney.
+
+    None where a volume has fewer slabs than at its own spacing.
+    """
+    assert config.second_um is not None
+    thresholds = [slab.threshold for slab in first.slabs]
+    curve = pooled_curve(predictions, volumes, config)
+    if curve.overlap.shape[0] != len(thresholds):
+        return None
+    rows, chosen = np.arange(len(thresholds)), np.rint(np.array(thresholds) * LEVELS).astype(int) - 1
+    both = 2 * curve.true_positives[rows, chosen]
+    either = curve.predicted_voxels[rows, chosen] + curve.target_voxels
+    return SecondScore(
+        voxel_size_um=config.second_um,
+        surface_dice=float(_ratio(curve.overlap[rows, chosen].sum(), curve.total[rows, chosen].sum())),
+        voxel_dice=float(_ratio(both.sum(), either.sum())),
+    )
 
 
 def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> SurfaceCurve:
@@ -134,7 +198,7 @@ def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> S
         ci_low=low,
         ci_high=high,
         voxel_dice=float(_ratio(both.sum(), either.sum())),
-        threshold=(column + 1) / 255,
+        threshold=(column + 1) / LEVELS,
         best_surface_dice=float(dice_at[column]),
         mean_over_thresholds=float(dice_at.mean()),
         volumes=tuple(
@@ -146,8 +210,8 @@ def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> S
             for name in names
         ),
         slabs=tuple(
-            Slab(volume=name, overlap=float(o), total=float(t))
-            for name, o, t in zip(owners, overlap, total, strict=True)
+            Slab(volume=name, overlap=float(o), total=float(t), threshold=float(c + 1) / LEVELS)
+            for name, o, t, c in zip(owners, overlap, total, chosen, strict=True)
         ),
     )
 

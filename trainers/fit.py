@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
@@ -46,9 +46,27 @@ class FitConfig(SparseWeights, frozen=True, extra="forbid"):
     gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient
     average_decay: float = Field(default=0.99, ge=0, lt=1)  # of the weight average that is scored
     vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
-    augmentation: str = "standard"  # a name in AUGMENTATIONS
+    augmentation: str = "strong"  # a name in AUGMENTATIONS, perhaps without parts: "strong - tilt"
+    voxel_size_um: PositiveFloat | None = None  # edge of the voxels that are trained on and predicted; None: as scanned
+    target_um: PositiveFloat | None = (
+        None  # voxels of scans to come: samples look like these; prediction reads as scanned
+    )
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it, float32 on a CPU
     loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer itself
+
+    @model_validator(mode="after")
+    def _one_voxel_size(self) -> "FitConfig":
+        if self.voxel_size_um is not None and self.target_um is not None:
+            raise ValueError(
+                f"voxel_size_um = {self.voxel_size_um:g} brings every scan to one voxel size, so there is none for "
+                f"target_um = {self.target_um:g} to be centred on; set one of the two"
+            )
+        return self
+
+    @property
+    def sampled_um(self) -> float | None:
+        """Edge of a sample's voxels before its scale is varied; None: as scanned."""
+        return self.voxel_size_um or self.target_um
 
 
 def check_device(device: str) -> None:

@@ -1,9 +1,7 @@
 """Whole-volume prediction: every axis, overlapping tiles, in bounded memory."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -14,14 +12,13 @@ from torch import Tensor
 
 from search_spaces.errors import InputError
 from trainers.data.patches import fitting_axes
+from trainers.data.resample import resample_volume, resampled, shape_at, steps_at
+from trainers.data.scratch import zeros
 from trainers.data.volume import Volume
 from trainers.inference_boxes import read_boxes
 from trainers.reader import InferenceConfig, Reader, hat, reflect, starts
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
-T = TypeVar("T", bound=np.generic)
-
-_IN_MEMORY_BYTES = 2 << 30  # sums of larger volumes lie in a file
 _CHUNK_BYTES = (256 << 20, 4 << 30)  # grey values held at once as float32: at least, at most
 
 
@@ -35,15 +32,36 @@ def predict(
     scratch: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Vessel probability of every voxel in steps of 1/255, (D, H, W).
+    """Vessel probability of every voxel in steps of 1/255, (D, H, W), on the volume's own grid.
 
+    A network of another voxel size reads the volume resampled, and its probabilities come back, before any threshold.
     Axes along which a plane is shorter than half a crop are left out, as in training (a plane cannot be reflected
     further). A volume whose sums do not fit in 2 GiB keeps them in files in `scratch`, which the caller removes.
     Raises InputError where no axis is left.
     """
+    seen = resample_volume(volume, reader.voxel_size_um, scratch)
+    levels = _predict_as_seen(reader, seen, config, accelerator, scratch, on_progress)
+    if seen is volume:
+        return levels
+    back = zeros(volume.shape, np.uint8, scratch, "levels-back")
+    steps = [own / other for own, other in zip(volume.spacing_um, seen.spacing_um, strict=True)]
+    for z, plane in enumerate(resampled(levels, volume.shape, (steps[0], steps[1], steps[2]))):
+        back[z] = np.rint(plane)
+    return back
+
+
+def _predict_as_seen(
+    reader: Reader,
+    volume: Volume,
+    config: InferenceConfig,
+    accelerator: Accelerator,
+    scratch: Path | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> NDArray[np.uint8]:
+    """`predict` on the voxels that the network reads."""
     axes = usable_axes(volume, config.axes, reader.crop, reader.slices_in if reader.boxes else 1)
     share = 65_535 // len(axes)  # one axis' part of a sum that fits 16 bits
-    sums = _zeros(volume.shape, np.uint16, scratch, "sums")
+    sums = zeros(volume.shape, np.uint16, scratch, "sums")
     reader.network.eval()
     done, total = 0, sum(volume.shape[axis] for axis in axes)
     for axis in axes:
@@ -56,7 +74,7 @@ def predict(
             if on_progress:
                 on_progress(done + last, total)
         done += along.shape[0]
-    levels = _zeros(volume.shape, np.uint8, scratch, "levels")
+    levels = zeros(volume.shape, np.uint8, scratch, "levels")
     full = share * len(axes)
     for z in range(volume.shape[0]):
         levels[z] = (sums[z].astype(np.uint32) * LEVELS + full // 2) // full
@@ -76,24 +94,20 @@ def _read_slabs(
         yield first, _predict_slices(reader, block, last - first, (first, along.shape[0] - last), config, accelerator)
 
 
-def usable_axes(volume: Volume, axes: tuple[int, ...], crop: int, depth: int = 1) -> tuple[int, ...]:
-    """The axes whose planes are at least half a crop in both directions, and that are half a box deep."""
-    usable = fitting_axes(volume.shape, crop, axes, depth)
+def usable_axes(
+    volume: Volume, axes: tuple[int, ...], crop: int, depth: int = 1, voxel_size_um: float | None = None
+) -> tuple[int, ...]:
+    """The axes whose planes are at least half a crop in both directions, and that are half a box deep.
+
+    voxel_size_um: of the network that reads the volume.
+    """
+    shape = shape_at(volume.shape, steps_at(volume.spacing_um, voxel_size_um))
+    usable = fitting_axes(shape, crop, axes, depth)
     if not usable:
         box = f"crops of {crop}" if depth == 1 else f"boxes of {depth} x {crop} x {crop}"
-        raise InputError(f"{volume.name} of {volume.shape} voxels is too small to be read in {box}")
+        at = "" if shape == volume.shape else f" at {voxel_size_um:g} µm"
+        raise InputError(f"{volume.name} of {shape} voxels{at} is too small to be read in {box}")
     return usable
-
-
-def _zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: str) -> NDArray[T]:
-    if scratch is None or int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY_BYTES:
-        return np.zeros(shape, dtype)
-    scratch.mkdir(parents=True, exist_ok=True)
-    file = scratch / f"{name}.npy"
-    mapped = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
-    with file.open("r+b") as handle:  # a full disk is an error here, and the death of the process at a page of the map
-        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-    return mapped
 
 
 def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Iterator[tuple[int, int]]:

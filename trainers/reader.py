@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate
 from search_spaces.network import stride, takes_any_size
+from trainers.fit import FitConfig
 
 
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -32,6 +33,7 @@ class Reader:
     crop: int  # the edge it was trained at
     stride: int  # a tile's edges must divide by it
     any_size: bool  # False: it takes tiles of exactly `crop`
+    voxel_size_um: float | None = None  # edge of the voxels it reads; None: as scanned
     boxes: bool = False  # True: it works in three dimensions and gives all slices of its boxes
 
     def tile(self, plane: tuple[int, int], largest: int) -> tuple[int, int]:
@@ -44,16 +46,17 @@ class Reader:
         return height, width
 
 
-def make_reader(network: nn.Module, candidate: Candidate, crop: int) -> Reader:
-    """The reader of a network that was built from `candidate` for crops of edge `crop`."""
+def make_reader(network: nn.Module, candidate: Candidate, fit: FitConfig) -> Reader:
+    """The reader of a network that was built from `candidate` and trained as `fit` says."""
     return Reader(
         network,
         candidate.slices_in,
         candidate.slices_out,
-        crop,
+        fit.crop,
         stride(candidate),
         takes_any_size(candidate),
         boxes=candidate.family == "cells",
+        voxel_size_um=fit.voxel_size_um,
     )
 
 

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainers.data.augment import Augmentation
 from trainers.data.patches import PatchSampler
-from trainers.data.unsure import to_target
 
 
 class Batches:
@@ -65,9 +64,7 @@ class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         self.sampler, self.augmentation, self.sparse_margin = sampler, augmentation, sparse_margin
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        image, label = self.augmentation(*self.sampler.sample(number), seed=(self.sampler.seed, number))
-        volume = self.sampler.volumes[self.sampler.location(number).volume]
-        return image, to_target(label, volume, self.sparse_margin)
+        return self.sampler.sample(number, self.augmentation, self.sparse_margin)
 
 
 class _Consecutive:

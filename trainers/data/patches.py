@@ -5,17 +5,24 @@ and several loader processes make the same samples as one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from mmap import mmap
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.soft_labels import Label, soften
+from trainers.data.augment import Augmentation, Move, Patch, mix
+from trainers.data.mapped import folded, unfolded
+from trainers.data.oblique import Grid, blend_label, cut_grey, cut_label
+from trainers.data.resample import shape_at, steps_at
+from trainers.data.soft_labels import soften
+from trainers.data.unsure import to_target
 from trainers.data.volume import Volume
+
+NOTHING = Augmentation("none")
+# Streams of random numbers of a sample beside the one that says where it lies.
+_CHANGES, _PARTNER = 1, 2
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,13 @@ class PatchLocation:
     """Where a patch lies: `start` is its lowest voxel (z, y, x), which may lie outside where the volume is padded.
 
     axis: 0, 1 or 2, the axis that the slices are stacked along; the patch's plane is spanned by the two others.
+    anchor: the voxel that stays at its place in the patch when the patch's grid is moved; None is the patch's middle.
     """
 
     volume: int
     axis: int
     start: tuple[int, int, int]
+    anchor: tuple[int, int, int] | None = None
 
 
 class PatchSampler:
@@ -41,6 +50,9 @@ class PatchSampler:
 
     boxes: the slices are a third edge like the crop's, for networks that work in three dimensions. A box lies inside
     its volume where there is room, and the vessel anywhere in it; volumes too small for boxes are passed over.
+
+    spacing_um: edge of a patch's voxels; None is each volume's own. Where the two differ, or the grid is moved, voxels
+    are interpolated.
 
     Raises InputError for a volume without a label, or with no plane that large, and where vessels are wanted and there
     are none.
@@ -56,14 +68,17 @@ class PatchSampler:
         seed: int,
         axes: tuple[int, ...] = (0, 1, 2),
         boxes: bool = False,
+        spacing_um: float | None = None,
     ) -> None:
         if slices_out not in (1, slices_in):
             raise InputError(f"slices_out {slices_out} is neither 1 nor slices_in, which is {slices_in}")
         depth = slices_in if boxes else 1
-        self.volumes = tuple(v for v in volumes if not boxes or _fits(v, crop, axes, depth)) or tuple(volumes)
+        self.spacing_um = spacing_um
+        self.volumes = tuple(v for v in volumes if not boxes or self._fits(v, crop, axes, depth)) or tuple(volumes)
         self.slices_in, self.slices_out, self.crop = slices_in, slices_out, crop
         self.vessel_share, self.seed, self.boxes = vessel_share, seed, boxes
-        self.usable_axes = [_usable_axes(volume, crop, axes, depth) for volume in self.volumes]
+        self.steps = [steps_at(volume.spacing_um, spacing_um) for volume in self.volumes]
+        self.usable_axes = [self._usable_axes(volume, crop, axes, depth) for volume in self.volumes]
         sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
         vessels = [len(volume.vessel_voxels) for volume in self.volumes]
         if not self.volumes:
@@ -76,7 +91,21 @@ class PatchSampler:
 
     def location(self, number: int) -> PatchLocation:
         """Where sample `number` lies; the same for every call, process and order."""
-        rng = np.random.default_rng((self.seed, number))
+        return self._draw(np.random.default_rng((self.seed, number)))
+
+    def partner(self, number: int, location: PatchLocation) -> PatchLocation:
+        """Where a second patch lies for sample `number`, in the kidney of the first, `location`.
+
+        Drawn like any other, until one lies in that kidney; after 32 draws it is the first patch itself.
+        """
+        rng = np.random.default_rng((self.seed, number, _PARTNER))
+        for _ in range(32):
+            other = self._draw(rng)
+            if self.volumes[other.volume].kidney == self.volumes[location.volume].kidney:
+                return other
+        return location
+
+    def _draw(self, rng: np.random.Generator) -> PatchLocation:
         around_vessel = rng.random() < self.vessel_share
         shares = self._by_vessels if around_vessel else self._by_size
         index = min(int(np.searchsorted(shares, rng.random(), side="right")), len(self.volumes) - 1)
@@ -85,15 +114,16 @@ class PatchSampler:
         vessel = None
         if around_vessel:
             flat = volume.vessel_voxels[rng.integers(len(volume.vessel_voxels))]
-            vessel = [int(place) for place in np.unravel_index(int(flat), volume.shape)]
-        start = [0, 0, 0]
+            z, y, x = (int(place) for place in np.unravel_index(int(flat), volume.shape))
+            vessel = (z, y, x)
+        start, sizes = [0, 0, 0], self._sizes(index, axis)
         for along, edge in enumerate(volume.shape):
             if along == axis and not self.boxes:
                 middle = int(rng.integers(edge)) if vessel is None else vessel[along]
-                start[along] = middle - self.slices_in // 2
+                start[along] = middle - sizes[along] // 2
             else:
                 # Where the plane is smaller than the crop, the room is negative and the crop starts outside.
-                size = self.slices_in if along == axis else self.crop
+                size = sizes[along]
                 room = edge - size
                 lowest, highest = min(0, room), max(0, room)
                 if vessel is None:
@@ -101,15 +131,18 @@ class PatchSampler:
                 else:
                     wanted = vessel[along] - int(rng.integers(size))
                     start[along] = min(max(wanted, lowest), highest)
-        return PatchLocation(index, axis, (start[0], start[1], start[2]))
+        return PatchLocation(index, axis, (start[0], start[1], start[2]), vessel)
 
-    def patch(self, location: PatchLocation) -> tuple[NDArray[np.float32], Label]:
+    def patch(self, location: PatchLocation, move: Move | None = None) -> Patch:
         """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
 
-        Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored.
+        Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
+        is everything beyond the volume where the grid is moved or has another voxel spacing.
         """
         volume, axis = self.volumes[location.volume], location.axis
         assert volume.label is not None  # checked when the sampler was made
+        if move is not None or self.steps[location.volume] != (1.0, 1.0, 1.0):
+            return self._interpolated(volume, location, move)
         image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop, self.boxes))
         start = list(location.start)
         if self.slices_out == 1:
@@ -117,51 +150,94 @@ class PatchSampler:
         label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop, self.boxes)
         return image, soften(label, volume.soft)
 
-    def sample(self, number: int) -> tuple[NDArray[np.float32], Label]:
-        """Image and label of sample `number`."""
-        return self.patch(self.location(number))
+    def _interpolated(self, volume: Volume, location: PatchLocation, move: Move | None) -> Patch:
+        assert volume.label is not None
+        grid = self._grid(location, move)
+        image = cut_grey(volume.image, grid, (self.slices_in, self.crop, self.crop))
+        first = self.slices_in // 2 if self.slices_out == 1 else 0
+        cut = cut_label if volume.soft is None else blend_label
+        label = cut(volume.label, grid, (self.slices_out, self.crop, self.crop), first)
+        return volume.normalise(image), soften(label, volume.soft)
+
+    def _grid(self, location: PatchLocation, move: Move | None) -> Grid:
+        """The patch's grid: its middle on the middle of the voxels from `start` on, then moved about the anchor."""
+        order = [location.axis, *(along for along in range(3) if along != location.axis)]
+        steps = np.array(self.steps[location.volume])
+        sizes = np.array(self._sizes(location.volume, location.axis))
+        middle = np.array(location.start) + (sizes - 1) / 2
+        centre = (np.array([self.slices_in, self.crop, self.crop]) - 1) / 2
+        if not self.boxes:  # the slice that start was chosen for
+            middle[location.axis] = location.start[location.axis] + sizes[location.axis] // 2
+            centre[0] = self.slices_in // 2
+        anchor = middle if location.anchor is None else np.array(location.anchor, float)
+        origin = ((anchor - middle) / steps)[order] + centre
+        matrix = np.zeros((3, 3))
+        matrix[order, range(3)] = 1.0
+        moved = matrix if move is None else matrix @ move.matrix
+        return Grid(
+            anchor=(anchor[0], anchor[1], anchor[2]),
+            origin=(origin[0], origin[1], origin[2]),
+            matrix=steps[:, None] * moved,
+            bend=None if move is None else move.bend,
+        )
+
+    def _sizes(self, index: int, axis: int) -> tuple[int, int, int]:
+        """Edges of a patch in voxels of the volume, along (z, y, x)."""
+        z, y, x = (
+            max(1, round((self.slices_in if along == axis else self.crop) * step))
+            for along, step in enumerate(self.steps[index])
+        )
+        return z, y, x
+
+    def _shape(self, volume: Volume) -> tuple[int, int, int]:
+        return shape_at(volume.shape, steps_at(volume.spacing_um, self.spacing_um))
+
+    def _fits(self, volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> bool:
+        return bool(fitting_axes(self._shape(volume), crop, axes, depth))
+
+    def _usable_axes(self, volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> tuple[int, ...]:
+        """The axes along which patches can be cut; InputError where there is none."""
+        if volume.label is None:
+            raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
+        shape = self._shape(volume)
+        usable = fitting_axes(shape, crop, axes, depth)
+        if usable:
+            return usable
+        at = "" if shape == volume.shape else f" at {self.spacing_um:g} µm"
+        if depth > 1:
+            raise InputError(f"boxes of {depth} x {crop} x {crop} are too large for {volume.name} of shape {shape}{at}")
+        largest = 2 * max(min(edge for other, edge in enumerate(shape) if other != axis) for axis in axes)
+        raise InputError(
+            f"crop {crop} is too large for {volume.name} of shape {shape}{at}; the largest possible is {largest}"
+        )
+
+    def sample(
+        self, number: int, augmentation: Augmentation = NOTHING, sparse_margin: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Image and target of sample `number`, changed; equal numbers give equal samples, in any process.
+
+        sparse_margin: see `to_target`.
+        """
+        rng = np.random.default_rng((self.seed, number, _CHANGES))
+
+        def cut(place: PatchLocation) -> Patch:
+            # Marked before it is mixed: the two may lie in volumes of which one alone has incomplete labels.
+            image, label = self.patch(place, augmentation.move(rng, self.crop))
+            return image, to_target(label, self.volumes[place.volume], sparse_margin)
+
+        location = self.location(number)
+        patch = cut(location)
+        if augmentation.wants_partner(rng):
+            patch = mix(patch, cut(self.partner(number, location)), rng)
+        image, target = augmentation.change(patch, rng)
+        return image, target.astype(np.float32, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """For loader processes: memory maps travel as file names, never as their voxels."""
-        return {**self.__dict__, "volumes": tuple(_folded(volume) for volume in self.volumes)}
+        return {**self.__dict__, "volumes": tuple(folded(volume) for volume in self.volumes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({**state, "volumes": tuple(_unfolded(volume) for volume in state["volumes"])})
-
-
-@dataclass(frozen=True)
-class _Mapped:
-    """Stands for a memory-mapped array on its way to another process."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-
-_ARRAYS = ("image", "label", "vessel_voxels")
-
-
-def _folded(volume: Volume) -> Volume:
-    return replace(volume, **{name: _fold(getattr(volume, name)) for name in _ARRAYS})
-
-
-def _unfolded(volume: Volume) -> Volume:
-    return replace(volume, **{name: _unfold(getattr(volume, name)) for name in _ARRAYS})
-
-
-def _fold(array: Any) -> Any:
-    base: Any = getattr(array, "base", None)
-    # A view of a map keeps the file's name but not its own place in it, so only whole maps can be opened again.
-    if isinstance(array, np.memmap) and isinstance(base, mmap) and array.flags.c_contiguous:
-        return _Mapped(Path(str(array.filename)), array.dtype.str, array.shape, array.offset)
-    return array
-
-
-def _unfold(array: Any) -> Any:
-    if isinstance(array, _Mapped):
-        return np.memmap(array.path, array.dtype, "r", array.offset, array.shape)
-    return array
+        self.__dict__.update({**state, "volumes": tuple(unfolded(volume) for volume in state["volumes"])})
 
 
 def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], depth: int = 1) -> tuple[int, ...]:
@@ -175,25 +251,6 @@ def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], 
         return 2 * plane >= crop and 2 * shape[axis] >= depth
 
     return tuple(axis for axis in axes if fits(axis))
-
-
-def _fits(volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> bool:
-    return bool(fitting_axes(volume.shape, crop, axes, depth))
-
-
-def _usable_axes(volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> tuple[int, ...]:
-    """The axes along which patches can be cut; InputError where there is none."""
-    if volume.label is None:
-        raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
-    usable = fitting_axes(volume.shape, crop, axes, depth)
-    if usable:
-        return usable
-    if depth > 1:
-        raise InputError(f"boxes of {depth} x {crop} x {crop} are too large for {volume.name} of shape {volume.shape}")
-    largest = 2 * max(min(edge for other, edge in enumerate(volume.shape) if other != axis) for axis in axes)
-    raise InputError(
-        f"crop {crop} is too large for {volume.name} of shape {volume.shape}; the largest possible is {largest}"
-    )
 
 
 def _cut(

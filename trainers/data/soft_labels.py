@@ -68,8 +68,8 @@ def read_source(labels: Path) -> SoftLabels:
         ) from None
 
 
-def soften(label: NDArray[np.uint8], soft: SoftLabels | None) -> Label:
-    """A block of labels for training: of soft ones the share of vessel, 0.0 to 1.0, float32; others as they are."""
+def soften(label: Label, soft: SoftLabels | None) -> Label:
+    """A block of labels for training: of soft levels the share of vessel, float32; others as they are."""
     return label if soft is None else label.astype(np.float32) / np.float32(HIGHEST)
 
 

@@ -1,6 +1,7 @@
 """Volume: the voxels of one scanned kidney, its vessel labels, and what is known of both."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,8 @@ class Volume:
         depth, height, width = self.image.shape
         return depth, height, width
 
-    def normalise(self, block: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Grey values of any block of this volume as float32: 0 and 1 at the two percentiles, clipped."""
+    def normalise(self, block: NDArray[Any]) -> NDArray[np.float32]:
+        """Grey values of this volume, interpolated or not, as float32: 0 and 1 at the two percentiles, clipped."""
         scale = 1.0 / max(self.grey_high - self.grey_low, 1e-6)
         scaled = (block.astype(np.float32) - np.float32(self.grey_low)) * np.float32(scale)
         return np.clip(scaled, CLIP_LOW, CLIP_HIGH, out=scaled)

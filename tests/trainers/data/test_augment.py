@@ -1,12 +1,11 @@
-"""What the single augmentations do."""
-
-import os
-import subprocess
-import sys
+"""What the single changes do."""
 
 import numpy as np
 
 from trainers.data.augment import Augmentation
+from trainers.data.grey_changes import change_gamma, change_light, change_noise
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume
 
 
 def make_corner() -> tuple[np.ndarray, np.ndarray]:
@@ -17,8 +16,8 @@ def make_corner() -> tuple[np.ndarray, np.ndarray]:
 
 def test_none_changes_nothing():
     image, label = make_corner()
-    changed, changed_label = Augmentation("none")(image, label, seed=(0,))
-    assert changed is image and changed_label is label
+    changed, changed_label = Augmentation("none").change((image, label), np.random.default_rng(0))
+    assert np.array_equal(changed, image) and np.array_equal(changed_label, label)
 
 
 def test_flips_give_all_eight_symmetries_and_nothing_else():
@@ -27,33 +26,64 @@ def test_flips_give_all_eight_symmetries_and_nothing_else():
     flips = Augmentation("flips")
     seen = set()
     for number in range(100):
-        changed, changed_label = flips(image, label, seed=(number,))
-        matching = [n for n, symmetry in enumerate(symmetries) if np.allclose(changed[0], symmetry, atol=1e-5)]
+        changed, changed_label = flips.change((image, label), np.random.default_rng(number))
+        matching = [n for n, symmetry in enumerate(symmetries) if np.array_equal(changed[0], symmetry)]
         assert len(matching) == 1
         assert np.array_equal(changed_label[0], symmetries[matching[0]] > 0.6)
         seen.add(matching[0])
     assert seen == set(range(8))
 
 
-def test_standard_changes_shape_and_grey_independently():
-    """With one seed for all transforms (albumentations' own seeding) either all would happen or none."""
-    image = np.zeros((1, 32, 32), np.float32)
-    image[0, 8:20, 10:22] = 1.0
-    label = (image > 0.5).astype(np.uint8)
-    standard = Augmentation("standard")
-    moved, brighter = [], []
-    for number in range(300):
-        changed, changed_label = standard(image, label, seed=(number,))
-        moved.append(int(changed_label.sum()) != int(label.sum()))
-        brighter.append(abs(float(np.median(changed[changed_label == 1])) - 1.0) > 0.01)
-    # Four kinds: moved or not, brighter or not; each has a good share.
-    kinds = np.bincount(2 * np.array(moved) + np.array(brighter), minlength=4) / 300
-    assert kinds.min() > 0.05
+def test_contrast_turns_about_the_middle_and_brightness_shifts_all():
+    grey = np.array([0.2, 0.5, 0.8], np.float32)
+    for seed in range(20):
+        low, middle, high = change_light(grey, np.random.default_rng(seed), 0.0, 0.5)
+        assert np.isclose(middle, 0.5, atol=1e-6) and np.isclose(low + high, 1.0, atol=1e-6)
+        assert 0.6 / 1.5 - 1e-6 <= high - low <= 0.6 * 1.5 + 1e-6
+        shifted = change_light(grey, np.random.default_rng(seed), 0.3, 0.0) - grey
+        assert np.ptp(shifted) < 1e-6 and abs(shifted[0]) <= 0.3
 
 
-def test_making_an_augmentation_neither_imports_albumentations_nor_asks_the_network():
-    program = "import sys; from trainers.data.augment import Augmentation; Augmentation('standard'); "
-    program += "print('albumentations' in sys.modules)"
-    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "False"
+def test_gamma_keeps_the_ends_and_the_order():
+    grey = np.linspace(-1, 2, 50, dtype=np.float32)
+    for seed in range(20):
+        changed = change_gamma(grey, np.random.default_rng(seed), 0.5)
+        assert np.allclose(changed[[0, -1]], [-1, 2], atol=1e-5) and (np.diff(changed) > 0).all()
+
+
+def test_noise_has_no_mean_and_at_most_its_deviation():
+    grey = np.full((64, 64), 0.5, np.float32)
+    deviations = []
+    for seed in range(40):
+        noise = change_noise(grey, np.random.default_rng(seed), 0.1) - 0.5
+        assert abs(noise.mean()) < 4 * 0.1 / 64
+        deviations.append(noise.std())
+    assert max(deviations) < 0.105 and min(deviations) < 0.02
+
+
+def test_the_elastic_bend_is_smooth_and_moves_by_its_deviation():
+    rng = np.random.default_rng(0)
+    augmentation = Augmentation("strong")
+    bends = np.array([m.bend for m in (augmentation.move(rng, 64) for _ in range(200)) if m is not None])
+    assert bends.shape[1:] == (2, 64, 64) and bends.dtype == np.float32
+    assert 0.4 < bends.std() < augmentation.changes.elastic and abs(bends.mean()) < 0.1
+    # Neighbours move nearly alike, so that nothing is torn.
+    assert np.abs(np.diff(bends, axis=3)).max() < 0.7
+
+
+def test_a_partner_is_of_the_same_kidney():
+    def volume(name: str, kidney: str, seed: int) -> Volume:
+        label = (np.random.default_rng(seed).random((16, 16, 16)) > 0.9).astype(np.uint8)
+        voxels = np.zeros((16, 16, 16), np.uint16)
+        return Volume(name, kidney, voxels, label, np.flatnonzero(label), (1.0, 1.0, 1.0), 1.0, 0.0, 1.0, name)
+
+    volumes = [volume("a", "k1", 0), volume("b", "k2", 1), volume("c", "k1", 2)]
+    sampler = PatchSampler(volumes, 1, 1, 8, 0.5, seed=0)
+    others = set()
+    for number in range(80):
+        own = sampler.location(number)
+        other = sampler.partner(number, own)
+        assert volumes[other.volume].kidney == volumes[own.volume].kidney
+        assert other == sampler.partner(number, own)
+        others.add((own.volume, other.volume))
+    assert (0, 2) in others and (2, 0) in others and (1, 1) in others

@@ -16,6 +16,7 @@ from trainers.data.check import check
 from trainers.data.folds import DataConfig, Fold, choose, guard, leaks
 from trainers.data.patches import PatchSampler
 from trainers.data.prepare import prepare, statistics_of
+from trainers.data.resample import resample_volume
 from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.evaluate import ScoreConfig, score
@@ -74,14 +75,29 @@ def test_a_training_sees_soft_levels_as_shares_of_255(soft: VolumeSource, tmp_pa
     assert {round(float(t) * 255, 3) for t in targets.unique()} <= {float(level) for level in np.unique(volume.label)}
 
 
-@pytest.mark.parametrize("name", ["none", "flips", "standard"])
-def test_augmentation_leaves_soft_targets_between_0_and_1(name: str) -> None:
+@pytest.mark.parametrize("name", ["none", "flips", "standard", "strong"])
+def test_augmentation_leaves_soft_targets_between_0_and_their_highest(name: str) -> None:
     volume = replace(tube("a"), soft=SoftLabels("s", Path("SOURCE.json"), SEEN_1))
     volume = replace(volume, label=(volume.label * np.uint8(200)))
     sampler = PatchSampler([volume], 3, 3, 32, 1.0, seed=0)
-    _, targets = next(iter(Batches(sampler, Augmentation(name), 4)))
+    _, targets = next(iter(Batches(sampler, Augmentation(name), 8)))
     assert targets.min() == 0
     assert targets.max() == pytest.approx(200 / 255)
+
+
+def test_where_a_grid_is_moved_soft_levels_are_blended_and_not_cut() -> None:
+    volume = replace(tube("a"), soft=SoftLabels("s", Path("SOURCE.json"), SEEN_1))
+    volume = replace(volume, label=(volume.label * np.uint8(200)))
+    _, target = PatchSampler([volume], 1, 1, 32, 1.0, seed=0, spacing_um=40.0).sample(0)
+    assert ((target > 0.01) & (target < 0.7)).any()
+
+
+def test_a_volume_at_another_voxel_size_keeps_soft_levels() -> None:
+    volume = replace(tube("a"), soft=SoftLabels("s", Path("SOURCE.json"), SEEN_1))
+    volume = replace(volume, label=(volume.label * np.uint8(200)))
+    seen = resample_volume(volume, 40.0)
+    assert seen.label.max() == 200
+    np.testing.assert_array_equal(seen.vessel_voxels, np.flatnonzero(seen.label >= 128))
 
 
 def test_label_sets_are_converted_beside_each_other(soft: VolumeSource, tmp_path: Path) -> None:

@@ -57,3 +57,15 @@ def test_batches_of_sparse_volumes_are_marked_and_all_else_is_as_it_was() -> Non
     np.testing.assert_array_equal(images, plain_images)
     np.testing.assert_array_equal(np.maximum(targets, 0), plain_targets)
     assert (targets == UNSURE).any()
+
+
+def test_of_two_mixed_patches_only_the_one_of_incomplete_labels_is_unsure() -> None:
+    # Two volumes of one kidney: all of one is vessel, nothing is labelled in the other; every sample is mixed.
+    augmentation = Augmentation("strong - turn - tilt - scale - elastic - light - gamma - noise - symmetries")
+    augmentation.changes = replace(augmentation.changes, cutmix=1.0)
+    bare = replace(SPARSE, label=np.zeros_like(SPARSE.label), vessel_voxels=np.zeros(0, np.int64))
+    full = replace(tube("full"), kidney="a", label=np.ones_like(SPARSE.label))
+    sampler = PatchSampler([bare, full], 1, 1, 32, 0.0, seed=0)
+    seen = [set(np.unique(sampler.sample(number, augmentation, sparse_margin=1)[1])) for number in range(16)]
+    assert {UNSURE, 1.0} in seen
+    assert set().union(*seen) == {UNSURE, 1.0}

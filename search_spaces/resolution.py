@@ -1,0 +1,120 @@
+"""RESOLUTIONS: what a network does so that its mask is sharp at full resolution, around any published U-Net.
+
+Most encoders halve the image at once and some (ConvNeXt, MaxViT, SegFormer) quarter it; surface dice at tolerance 0
+looks at nothing but the voxels at the border.
+"""
+
+from collections.abc import Callable
+from math import gcd
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+Resolution = Literal["plain", "stem", "upscaled"]
+DecoderNorm = Literal["batch", "group"]
+Upsampling = Literal["published", "nearest", "bilinear"]
+
+_STEM_CHANNELS = 16
+_GROUPS = 8
+
+
+class Stem(nn.Module):
+    """A network and beside it two convolutions at full resolution, joined by a last one: (B, k, H, W) -> (B, m, H, W).
+
+    network: gives `Stem.CHANNELS` maps at full resolution. As the ninth place of the competition, and the first for
+    encoders of stride 4, gave their encoders a first map at full resolution; here it meets the decoder's last map, so
+    that it suits every decoder.
+    """
+
+    CHANNELS = _STEM_CHANNELS
+
+    def __init__(self, network: nn.Module, slices_in: int, slices_out: int) -> None:
+        super().__init__()
+        self.network = network
+        self.stem = nn.Sequential(*_block(slices_in, _STEM_CHANNELS), *_block(_STEM_CHANNELS, _STEM_CHANNELS))
+        self.join = nn.Sequential(*_block(2 * _STEM_CHANNELS, _STEM_CHANNELS), nn.Conv2d(_STEM_CHANNELS, slices_out, 1))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Where pretrained weights go."""
+        return self.network.get_submodule("encoder")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits."""
+        joined: Tensor = self.join(torch.cat([self.network(image), self.stem(image)], 1))
+        return joined
+
+
+class Upscaled(nn.Module):
+    """A network that sees its image at twice the size, and whose logits are brought back: (B, k, H, W) -> (B, m, H, W).
+
+    As the fifth place of the competition did. Bilinear there and the mean of 2 x 2 back: both keep the centre.
+    """
+
+    FACTOR = 2
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Where pretrained weights go."""
+        return self.network.get_submodule("encoder")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits."""
+        large = F.interpolate(image, scale_factor=float(self.FACTOR), mode="bilinear", align_corners=False)
+        return F.avg_pool2d(self.network(large), self.FACTOR)
+
+
+# How a network is made of the constructor of a published one, which takes the number of maps that it is to give.
+RESOLUTIONS: dict[Resolution, Callable[[Callable[[int], nn.Module], int, int], nn.Module]] = {
+    "plain": lambda make, _slices_in, slices_out: make(slices_out),
+    "stem": lambda make, slices_in, slices_out: Stem(make(_STEM_CHANNELS), slices_in, slices_out),
+    "upscaled": lambda make, _slices_in, slices_out: Upscaled(make(slices_out)),
+}
+
+
+def scale_of(resolution: Resolution) -> int:
+    """How many times larger the published network sees the image."""
+    return Upscaled.FACTOR if resolution == "upscaled" else 1
+
+
+def restyle(decoder: nn.Module, norm: DecoderNorm) -> None:
+    """Change a decoder in place: with "group", GroupNorm for batch norm and GELU for ReLU, as the competition's winner.
+
+    Norms of groups do not depend on which patches share a batch.
+    """
+    if norm == "batch":
+        return
+    for name, child in decoder.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            channels = child.num_features
+            setattr(decoder, name, nn.GroupNorm(gcd(_GROUPS, channels), channels))
+        elif isinstance(child, nn.ReLU):
+            setattr(decoder, name, nn.GELU())
+        else:
+            restyle(child, norm)
+
+
+def keep_centres(network: nn.Module) -> None:
+    """Let bilinear upsampling modules keep the centres of voxels, in place.
+
+    smp's heads align the corner voxels instead: a shift of up to half a coarse voxel that changes with the tile's size.
+    """
+    for name, child in network.named_children():
+        if isinstance(child, nn.Upsample) and child.align_corners:
+            setattr(network, name, nn.Upsample(child.size, child.scale_factor, child.mode, align_corners=False))
+        else:
+            keep_centres(child)
+
+
+def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.GroupNorm(gcd(_GROUPS, channels_out), channels_out),
+        nn.GELU(),
+    ]

@@ -1,0 +1,106 @@
+"""Oblique cuts: the voxels of a patch whose grid is turned, scaled or bent within its volume, in one interpolation.
+
+Places are in voxel coordinates: voxel centres lie at whole numbers, so a patch of n voxels has its centre at
+(n - 1) / 2 and nothing moves by half a voxel. Beyond the volume its voxels are mirrored at the outer faces.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.compiled import compiled
+
+Matrix = NDArray[np.float64]  # (3, 3)
+
+# Where blended labels are cut. At one half tubes of one voxel's radius lose a tenth of their volume and those of 0.7 a
+# third; the nearest label keeps the volume and costs 0.02 of surface dice on wider ones. (Against tubes drawn anew at
+# the turned place; 0.45 is within 0.004 of the better of 0.4 and 0.5 at every radius from 0.7 to 6.)
+LABEL_CUT = np.float32(0.45)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the grid of a patch of (slices, rows, columns) lies in its volume.
+
+    The patch's place `origin` shows the volume's place `anchor`; a step of one voxel along the patch's axis k is the
+    step matrix[:, k] in the volume. bend: float32 (2, rows, columns), or None: how far along rows and columns of the
+    patch each voxel looks aside.
+    """
+
+    anchor: tuple[float, float, float]  # (z, y, x)
+    origin: tuple[float, float, float]  # (slice, row, column)
+    matrix: Matrix
+    bend: NDArray[np.float32] | None = None
+
+
+def cut_grey(voxels: NDArray[np.uint16], grid: Grid, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Grey values of a patch of `shape` (slices, rows, columns), trilinear, float32, in the volume's own units."""
+    out = np.empty(shape, np.float32)
+    _trilinear(np.asarray(voxels), *_start(grid), _bend(grid), out)
+    return out
+
+
+def cut_label(voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0) -> NDArray[np.uint8]:
+    """Labels, 0 or 1, of `shape` slices of the patch from slice `first` on: blended like grey values, then cut."""
+    return (blend_label(voxels, grid, shape, first) >= LABEL_CUT).view(np.uint8)
+
+
+def blend_label(
+    voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0
+) -> NDArray[np.float32]:
+    """The same, not cut: what soft labels need, in their own levels."""
+    out = np.empty(shape, np.float32)
+    start, matrix = _start(grid)
+    _trilinear(np.asarray(voxels), start + matrix[:, 0] * first, matrix, _bend(grid), out)
+    return out
+
+
+def _start(grid: Grid) -> tuple[Matrix, Matrix]:
+    """The volume's place that the patch's first voxel shows, and the matrix."""
+    matrix = np.ascontiguousarray(grid.matrix, np.float64)
+    return np.asarray(grid.anchor, np.float64) - matrix @ np.asarray(grid.origin, np.float64), matrix
+
+
+def _bend(grid: Grid) -> NDArray[np.float32]:
+    return np.zeros((2, 0, 0), np.float32) if grid.bend is None else grid.bend
+
+
+@compiled
+def _mirrored(place: int, edge: int) -> int:
+    """The voxel that stands at a place which may lie outside."""
+    if 0 <= place < edge:
+        return place
+    folded = place % (2 * edge)
+    return folded if folded < edge else 2 * edge - 1 - folded
+
+
+@compiled
+def _trilinear(voxels: Any, start: Any, matrix: Any, bend: Any, out: Any) -> None:
+    depth, height, width = voxels.shape
+    slices, rows, columns = out.shape
+    bent = bend.shape[1] > 0
+    for s in range(slices):
+        for i in range(rows):
+            for j in range(columns):
+                row, column = float(i), float(j)
+                if bent:
+                    row += bend[0, i, j]
+                    column += bend[1, i, j]
+                z = start[0] + matrix[0, 0] * s + matrix[0, 1] * row + matrix[0, 2] * column
+                y = start[1] + matrix[1, 0] * s + matrix[1, 1] * row + matrix[1, 2] * column
+                x = start[2] + matrix[2, 0] * s + matrix[2, 1] * row + matrix[2, 2] * column
+                z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
+                dz, dy, dx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
+                if 0 <= z0 < depth - 1 and 0 <= y0 < height - 1 and 0 <= x0 < width - 1:
+                    z1, y1, x1 = z0 + 1, y0 + 1, x0 + 1
+                else:
+                    z1, y1, x1 = _mirrored(z0 + 1, depth), _mirrored(y0 + 1, height), _mirrored(x0 + 1, width)
+                    z0, y0, x0 = _mirrored(z0, depth), _mirrored(y0, height), _mirrored(x0, width)
+                one = np.float32(1.0)
+                near = (np.float32(voxels[z0, y0, x0]) * (one - dx) + np.float32(voxels[z0, y0, x1]) * dx) * (one - dy)
+                near += (np.float32(voxels[z0, y1, x0]) * (one - dx) + np.float32(voxels[z0, y1, x1]) * dx) * dy
+                far = (np.float32(voxels[z1, y0, x0]) * (one - dx) + np.float32(voxels[z1, y0, x1]) * dx) * (one - dy)
+                far += (np.float32(voxels[z1, y1, x0]) * (one - dx) + np.float32(voxels[z1, y1, x1]) * dx) * dy
+                out[s, i, j] = near * (one - dz) + far * dz

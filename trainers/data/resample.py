@@ -1,0 +1,108 @@
+"""Volumes at another voxel spacing: streamed slice by slice, trilinear, centred, and back to their own grid.
+
+Both grids have one centre, and voxel i of n lies at i - (n - 1) / 2 voxels from it, so nothing moves and a volume that
+goes there and back lies where it was.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from trainers.data.oblique import LABEL_CUT
+from trainers.data.scratch import zeros
+from trainers.data.soft_labels import is_vessel
+from trainers.data.volume import Spacing, Volume
+
+# Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
+SAME_SPACING = 0.01
+Shape = tuple[int, int, int]
+
+
+def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float, float]:
+    """Voxels of `spacing_um` in one of `wanted_um`, along each axis; exactly 1 where they are the same, or for None."""
+
+    def step(edge: float) -> float:
+        ratio = 1.0 if wanted_um is None else wanted_um / edge
+        return 1.0 if abs(ratio - 1) <= SAME_SPACING else ratio
+
+    z, y, x = spacing_um
+    return step(z), step(y), step(x)
+
+
+def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
+    """The shape of a volume whose voxels are `steps` times as large; at least one voxel along each axis."""
+    depth, height, width = (max(1, round(edge / step)) for edge, step in zip(shape, steps, strict=True))
+    return depth, height, width
+
+
+def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | None = None) -> Volume:
+    """The volume with voxels of `wanted_um`, or the volume itself where it has them already, or for None.
+
+    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes.
+    """
+    steps = steps_at(volume.spacing_um, wanted_um)
+    if steps == (1.0, 1.0, 1.0):
+        return volume
+    shape = shape_at(volume.shape, steps)
+    image = zeros(shape, np.uint16, scratch, "image")
+    for z, plane in enumerate(resampled(volume.image, shape, steps)):
+        image[z] = np.rint(plane)
+    label = None
+    if volume.label is not None:
+        label = zeros(shape, np.uint8, scratch, "label")
+        for z, plane in enumerate(resampled(volume.label, shape, steps)):
+            label[z] = plane >= LABEL_CUT if volume.soft is None else np.rint(plane)
+    depth, height, width = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
+    return replace(
+        volume,
+        image=image,
+        label=label,
+        vessel_voxels=np.empty(0, np.int64) if label is None else np.flatnonzero(is_vessel(label, volume.soft)),
+        spacing_um=(depth, height, width),
+    )
+
+
+def resampled(voxels: NDArray[Any], shape: Shape, steps: tuple[float, float, float]) -> Iterator[NDArray[np.float32]]:
+    """The slices (H, W) of `voxels` on a grid of `shape` whose voxels are `steps` times as large; float32.
+
+    Trilinear, as patches are cut. Where a step is above 2 the hat is as wide as half of it, so that no voxel is passed
+    over. Beyond the volume its border is repeated.
+    """
+    along_z, along_y, along_x = (
+        _weights(count, edge, step) for count, edge, step in zip(shape, voxels.shape, steps, strict=True)
+    )
+    across = along_x.T.tocsr()
+    planes: dict[int, NDArray[np.float32]] = {}
+    for z in range(shape[0]):
+        begin, end = along_z.indptr[z], along_z.indptr[z + 1]
+        needed = along_z.indices[begin:end]
+        planes = {k: plane for k, plane in planes.items() if k in needed}
+        for k in needed:
+            if k not in planes:
+                plane = np.asarray(voxels[k], np.float32)
+                planes[k] = np.asarray((along_y @ plane) @ across, np.float32)
+        yield sum(
+            (np.float32(w) * planes[k] for k, w in zip(needed, along_z.data[begin:end], strict=True)),
+            np.zeros(shape[1:], np.float32),
+        )
+
+
+def _weights(count: int, edge: int, step: float) -> csr_matrix:
+    """How much each of `edge` voxels gives to each of `count` new ones, (count, edge); rows add up to 1."""
+    places = (np.arange(count) - (count - 1) / 2) * step + (edge - 1) / 2
+    half = max(1.0, step / 2)
+    reach = int(np.ceil(half))
+    first = np.floor(places).astype(int) - reach + 1
+    columns = first[:, None] + np.arange(2 * reach)
+    weights = np.maximum(0.0, 1.0 - np.abs(columns - places[:, None]) / half)
+    weights /= weights.sum(1, keepdims=True)
+    rows = np.repeat(np.arange(count), 2 * reach)
+    matrix = csr_matrix((weights.ravel(), (rows, np.clip(columns, 0, edge - 1).ravel())), (count, edge), np.float32)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix

@@ -1,0 +1,24 @@
+"""Arrays of a volume's size that lie in memory while they are small, and in files of a folder that somebody removes."""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
+
+_IN_MEMORY_BYTES = 2 << 30
+
+
+def zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: str) -> NDArray[T]:
+    """Zeros in memory up to 2 GiB, or where scratch is None; else in the file `name`.npy in the folder `scratch`."""
+    if scratch is None or int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY_BYTES:
+        return np.zeros(shape, dtype)
+    scratch.mkdir(parents=True, exist_ok=True)
+    file = scratch / f"{name}.npy"
+    mapped = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    with file.open("r+b") as handle:  # a full disk is an error here, and the death of the process at a page of the map
+        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return mapped
