@@ -35,6 +35,8 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: 
         version=record.version,
         train_volumes={v.name: v.content_hash for v in fold.train},
         held_out_volumes={v.name: v.content_hash for v in fold.held_out},
+        kidneys={v.name: v.kidney for v in (*fold.train, *fold.held_out)},
+        teachers=tuple(v.soft.source for v in fold.train if v.soft and v.soft.source),
         libraries=library_versions(),
     )
     return architecture_of(record, config.inference, config.score, fold, provenance, threshold)

@@ -16,6 +16,7 @@ import typer
 from nas.console import AsJson, make_console
 from nas.data_cli import data_app
 from nas.environment import ENVIRONMENT
+from nas.label_cli import label
 from nas.signals import goes_on
 from search_spaces.errors import InputError
 
@@ -246,6 +247,9 @@ def predict(
             f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks: "
             f"{result.mask_surface_dice:.6f}), voxel dice {result.score.voxel_dice:.6f}"
         )
+
+
+app.command()(label)
 
 
 @app.command()

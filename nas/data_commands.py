@@ -15,6 +15,7 @@ from search_spaces.errors import InputError
 from trainers.data.check import CheckRow, check
 from trainers.data.phantom import PhantomConfig, write_phantoms
 from trainers.data.prepare import default_cache, prepare
+from trainers.data.soft_labels import DEFAULT_SET
 from trainers.data.sources import scan
 
 
@@ -85,13 +86,19 @@ def _check_table(rows: list[CheckRow]) -> Table:
             "–" if row.shape is None else " x ".join(map(str, row.shape)),
             row.dtype or "–",
             "–" if row.spacing_um is None else spacing_text(row.spacing_um) + ("" if row.spacing_known else " ?"),
-            row.labels or "–",
+            _labels(row),
             _percent(row.annotated),
             _percent(row.vessel_share, digits=2),
             "–" if row.grey_low is None else f"{row.grey_low:.0f} – {row.grey_high:.0f}",
             style="red" if row.error else None,
         )
     return table
+
+
+def _labels(row: CheckRow) -> str:
+    """Where labels are read from; of a set that is not the usual one, its name."""
+    named = row.labels if row.label_set in (None, DEFAULT_SET) else row.label_set
+    return (named or "–") + (" (soft)" if row.soft else "")
 
 
 def _percent(share: float | None, digits: int = 0) -> str:

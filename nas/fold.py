@@ -100,7 +100,11 @@ def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:
 def _fingerprints(volumes: Sequence[Volume]) -> dict[str, str]:
     found = {}
     for volume in volumes:
-        facts = (volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high)
+        facts: tuple[object, ...] = (
+            volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high
+        )  # fmt: skip
+        if volume.soft is not None:
+            facts += (volume.soft.content_hash,)  # levels may change and leave all vessels where they are
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(volume.vessel_voxels).tobytes())  # the labels, or a million of their places
         found[volume.name] = digest.hexdigest()

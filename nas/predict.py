@@ -16,6 +16,7 @@ from trainers.data.contrast import share_contrast
 from trainers.data.masks import check_mask_path, read_mask, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
+from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
 from trainers.evaluate import Predictions, Score, pooled_curve, predict_all, score
@@ -147,6 +148,8 @@ def predict_paths(
             raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
     if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    for source in sources if wants_score else ():
+        refuse_as_target(source.name, source.soft)
     for path in _mask_paths([s.name for s in sources], out):
         check_mask_path(path)
     if submission is not None and submission.exists():
@@ -154,10 +157,10 @@ def predict_paths(
     cut = bundle.architecture.threshold if threshold is None else threshold
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
-        volumes = _with_known_greys(
+        volumes = with_known_greys(
             bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
         )
-        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.train_volumes.values()]
+        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.known_volumes.values()]
         if wants_score and seen:
             on_note(f"the network was trained on {', '.join(seen)}: the score says nothing about new kidneys")
         predictions = predict_volumes(
@@ -198,7 +201,7 @@ def _held_out(bundle: Bundle, sources: Sequence[VolumeSource]) -> list[VolumeSou
     return found
 
 
-def _with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+def with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     """Volumes that the exporting run had get the grey scale that they had there, whatever lies beside them now."""
     scales = bundle.architecture.grey_scales
     return tuple(

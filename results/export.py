@@ -20,6 +20,7 @@ from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
 from trainers.data.folds import Fold
+from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
 from trainers.evaluate import Score, ScoreConfig
 from trainers.fit import FitConfig
@@ -46,7 +47,15 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     version: str
     train_volumes: dict[str, str]  # name -> content hash
     held_out_volumes: dict[str, str]
+    kidneys: dict[str, str] = {}  # name -> kidney of all these volumes; older bundles do not say
+    teachers: tuple[LabelSource, ...] = ()  # makers of the soft labels it was trained on
     libraries: dict[str, str]
+
+    @property
+    def known_volumes(self) -> dict[str, str]:
+        """Name -> content hash of the volumes that the weights know: trained on, or by way of a teacher's labels."""
+        taught = {name: content for teacher in self.teachers for name, content in teacher.volumes.items()}
+        return {**taught, **self.train_volumes}
 
 
 class Architecture(BaseModel, frozen=True, extra="forbid"):

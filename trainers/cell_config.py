@@ -3,7 +3,6 @@
 from typing import Any
 
 from pydantic import (
-    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -14,6 +13,7 @@ from pydantic import (
 )
 
 from search_spaces.errors import unknown_name
+from trainers.sparse import SparseWeights
 
 _LIKE_DARTS: dict[str, Any] = {
     "warm_up": 0.0,
@@ -40,7 +40,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 _CAN_BE_OFF = ("gradient_clip", "alpha_clip", "shrink_every")
 
 
-class CellSearchConfig(BaseModel, frozen=True, extra="forbid"):
+class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     """How weights and alphas of a supernet are learned. `algorithm` sets what the file does not.
 
     DARTS: Liu et al. 2019, arXiv 1806.09055. GDAS: Dong and Yang 2019, arXiv 1910.04465. "ours": chosen on phantoms.

@@ -249,7 +249,7 @@ def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> 
     augmentation = Augmentation(config.augmentation)
 
     def batches(number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(Batches(sampler, augmentation, size, number * size))
+        return iter(Batches(sampler, augmentation, size, number * size, sparse_margin=config.marked_margin))
 
     return batches
 
@@ -297,7 +297,7 @@ def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int
     paths, accelerator = search.config.perturbation_paths, search.accelerator
     stream = sides.alphas(turn * paths)
     batches = [search.on_device(next(stream)) for _ in range(paths)]
-    loss = build_loss(search.config.loss).to(accelerator.device)
+    loss = build_loss(search.config.loss, search.config.sparse_background).to(accelerator.device)
 
     @torch.no_grad()
     def value(choice: Choice, number: int) -> float:

@@ -64,7 +64,7 @@ class CellSearch:
         self.alphas = Alphas(decisions, seed)
         self._decks = Decks(self.alphas.decisions, seed)
         self.accelerator, self._cost = accelerator, cost
-        self._loss = build_loss(config.loss).to(accelerator.device)
+        self._loss = build_loss(config.loss, config.sparse_background).to(accelerator.device)
         self._sides = sides
         self._streams: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
         self._optimiser = accelerator.prepare(_optimiser(self.network, config))

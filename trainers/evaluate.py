@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from search_spaces.errors import InputError
 from trainers.data.resample import resample_volume
+from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.inference import LEVELS, predict
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
@@ -162,11 +163,12 @@ def second_score(
 
 
 def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> SurfaceCurve:
-    """What the scores at all thresholds are made of, slab by slab through all volumes."""
+    """What the scores at all thresholds are made of, slab by slab through all volumes; of soft labels InputError."""
     curves = []
     for volume in volumes:
         if volume.label is None:
             raise InputError(f"{volume.name} has no labels, so it cannot be scored")
+        refuse_as_target(volume.name, volume.soft)
         starts = slab_starts(volume.shape[0], config.slabs)
         curves.append(surface_curve(predictions[volume.name], volume.label, starts, volume.spacing_um))
     return SurfaceCurve.pool(curves)

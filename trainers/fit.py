@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
@@ -26,13 +26,14 @@ from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.losses import build_loss
+from trainers.sparse import SparseWeights
 from trainers.step import optimiser_step, weight_groups
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class FitConfig(BaseModel, frozen=True, extra="forbid"):
+class FitConfig(SparseWeights, frozen=True, extra="forbid"):
     """How the weights of one network are trained."""
 
     steps: PositiveInt = 2_000  # optimiser steps, not epochs
@@ -130,7 +131,7 @@ class Fit:
         if accelerator.num_processes > 1:
             network = _for_several(network, config, accelerator)
         network, self._layout = to_device(network, accelerator.device)
-        self._loss = build_loss(config.loss).to(accelerator.device)
+        self._loss = build_loss(config.loss, config.sparse_background).to(accelerator.device)
         groups = weight_groups(network.named_parameters(), config.weight_decay)
         # fused: one pass over the weights; on two cores five times faster than the default.
         optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
@@ -205,7 +206,8 @@ class Fit:
             workers = self.config.loader_workers
             share = (self._accelerator.process_index, self._accelerator.num_processes)
             size = self.config.batch_size
-            self._stream = iter(Batches(self._sampler, self._augmentation, size, start, workers, share))
+            margin = self.config.marked_margin
+            self._stream = iter(Batches(self._sampler, self._augmentation, size, start, workers, share, margin))
         return self._stream
 
     def save(self, folder: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from search_spaces.errors import InputError, unknown_name
 from trainers.centreline_loss import CentrelineDice
 from trainers.cube_loss import SLICES, SurfaceCubes
+from trainers.sparse import weigh_unsure
 from trainers.surface_losses import BoundaryDoU, EdgeCrossEntropy
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
@@ -43,16 +44,18 @@ _TERM = re.compile(r"(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[A-Z
 class WeightedSum(nn.Module):
     """The sum of weight times loss over the terms.
 
-    Computed in float32 under mixed precision too, where the sums of the region losses would overflow.
+    unsure_weight: how much unsure background counts, 0.0 to 1.0 (trainers/sparse.py). Computed in float32 under mixed
+    precision too, where the sums of the region losses would overflow.
     """
 
-    def __init__(self, terms: dict[str, float]) -> None:
+    def __init__(self, terms: dict[str, float], unsure_weight: float = 1.0) -> None:
         super().__init__()
+        self.unsure_weight = unsure_weight
         self.weights = dict(terms)
         self.losses = nn.ModuleDict({name: LOSSES[name]() for name in terms})
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits and float targets, both (B, m, H, W) -> scalar.
+        """Logits and float targets, both (B, m, H, W) -> scalar. Targets are 0 to 1, or UNSURE.
 
         Raises ValueError where the shapes differ, which smp would flatten away.
         """
@@ -60,11 +63,12 @@ class WeightedSum(nn.Module):
             raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ in shape")
         with torch.autocast(logits.device.type, enabled=False):
             logits, targets = _at_least_float32(logits), _at_least_float32(targets)
+            logits, targets = weigh_unsure(logits, targets, self.unsure_weight)
             terms = [weight * self.losses[name](logits, targets) for name, weight in self.weights.items()]
         return torch.stack(terms).sum()
 
 
-def build_loss(spec: str) -> nn.Module:
+def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
     """The loss of a text like `dice` or `dice + 0.5*focal`: names in LOSSES, each with a positive weight or 1.
 
     Raises InputError for a name in no table and for text of another form.
@@ -80,7 +84,7 @@ def build_loss(spec: str) -> nn.Module:
         if name in terms:
             raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights up")
         terms[name] = weight
-    return WeightedSum(terms)
+    return WeightedSum(terms, unsure_weight)
 
 
 def check_slices_out(spec: str, slices_out: int) -> None:

@@ -46,11 +46,15 @@ class EdgeCrossEntropy(nn.Module):
 
 
 def border_voxels(targets: Tensor) -> Tensor:
-    """1 where a voxel has another value than one of its four neighbours in the plane, else 0; (B, m, H, W)."""
-    found = torch.zeros_like(targets, dtype=torch.bool)
+    """1 where one of the four neighbours in the plane is vessel and the voxel is not, or the reverse; (B, m, H, W).
+
+    Vessel is what is so by half at least: soft targets change from voxel to voxel without a border.
+    """
+    inside = targets >= 0.5
+    found = torch.zeros_like(inside)
     for axis in (-2, -1):
         length = targets.shape[axis]
-        changes = targets.narrow(axis, 1, length - 1) != targets.narrow(axis, 0, length - 1)
+        changes = inside.narrow(axis, 1, length - 1) != inside.narrow(axis, 0, length - 1)
         found.narrow(axis, 1, length - 1).logical_or_(changes)
         found.narrow(axis, 0, length - 1).logical_or_(changes)
     return found.to(targets.dtype)

@@ -41,7 +41,7 @@ def test_shapes_and_types_stay(augmentation, slices_in, slices_out):
     for number in range(8):
         image, label = sampler(slices_in, slices_out).sample(number, augmentation)
         assert image.shape == (slices_in, 32, 32) and image.dtype == np.float32 and image.flags.c_contiguous
-        assert label.shape == (slices_out, 32, 32) and label.dtype == np.uint8 and label.flags.c_contiguous
+        assert label.shape == (slices_out, 32, 32) and label.dtype == np.float32 and label.flags.c_contiguous
 
 
 def test_labels_stay_0_or_1(augmentation):

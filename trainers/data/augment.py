@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError, unknown_name
 from trainers.data.grey_changes import change_gamma, change_light, change_noise
+from trainers.data.soft_labels import Label
 
-Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Patch = tuple[NDArray[np.float32], Label]
 Rectangle = tuple[slice, slice]  # rows and columns of a patch
 
 
@@ -129,7 +130,7 @@ class Augmentation:
         for part, change in greys:
             if part is not None and rng.random() < part[0]:
                 image = change(image, rng, *part[1:])
-        return np.ascontiguousarray(image), np.ascontiguousarray(label)
+        return np.ascontiguousarray(image), label
 
 
 def draw_rectangle(rng: np.random.Generator, crop: int) -> Rectangle:
@@ -191,4 +192,4 @@ def _splines(crop: int) -> NDArray[np.float32]:
 
 def _symmetry(slices: NDArray[Any], turns: int, flipped: bool) -> NDArray[Any]:
     turned = np.rot90(slices, turns, (1, 2))
-    return turned[:, ::-1] if flipped else turned
+    return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)

@@ -14,10 +14,12 @@ from trainers.data.patches import PatchSampler
 
 
 class Batches:
-    """Samples `start`, `start` + 1, ... in batches: image (B, slices_in, crop, crop) and label (B, slices_out, ...).
+    """Samples `start`, `start` + 1, ... in batches: image (B, slices_in, crop, crop) and target (B, slices_out, ...).
 
-    Both are float32. Iterating goes on where the last iteration stopped: `position` is the number of the next sample,
-    and the stream is the same for any number of workers, so that saving this one integer resumes it exactly.
+    Both are float32; targets are 0 to 1, or UNSURE farther than `sparse_margin` voxels from the labels of a volume
+    whose labels are incomplete (None: never). Iterating goes on where the last iteration stopped: `position` is the
+    number of the next sample, and the stream is the same for any number of workers, so that saving this one integer
+    resumes it exactly.
     workers: loader processes; 0 makes the samples in this one. share: which part of each batch to make, and of how
     many; all parts, one behind the other, are the batch.
     """
@@ -30,8 +32,9 @@ class Batches:
         start: int = 0,
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
+        sparse_margin: int | None = None,
     ) -> None:
-        self.samples, self.share = _Samples(sampler, augmentation), share
+        self.samples, self.share = _Samples(sampler, augmentation, sparse_margin), share
         self.batch_size, self.position, self.workers = batch_size, start, workers
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -57,12 +60,11 @@ def _heed_the_trainer_alone(_: int) -> None:
 
 
 class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
-    def __init__(self, sampler: PatchSampler, augmentation: Augmentation) -> None:
-        self.sampler, self.augmentation = sampler, augmentation
+    def __init__(self, sampler: PatchSampler, augmentation: Augmentation, sparse_margin: int | None) -> None:
+        self.sampler, self.augmentation, self.sparse_margin = sampler, augmentation, sparse_margin
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        image, label = self.sampler.sample(number, self.augmentation)
-        return image, label.astype(np.float32)
+        return self.sampler.sample(number, self.augmentation, self.sparse_margin)
 
 
 class _Consecutive:

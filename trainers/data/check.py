@@ -10,6 +10,7 @@ from search_spaces.errors import InputError
 from trainers.data.convert import OnProgress
 from trainers.data.pictures import draw_volume
 from trainers.data.prepare import default_cache, prepare, statistics_of
+from trainers.data.soft_labels import SOURCE_NAME
 from trainers.data.sources import Place, VolumeSource, find
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
 
@@ -30,6 +31,8 @@ class CheckRow:
     spacing_um: Spacing | None = None
     spacing_known: bool = False
     labels: str | None = None  # files, rles or none
+    label_set: str | None = None  # the name of the set in use
+    soft: bool = False  # it holds levels that a network made
     annotated: float | None = None
     labelled_share: float | None = None
     vessel_share: float | None = None
@@ -96,6 +99,8 @@ def _row(
         spacing_um=source.spacing_um,
         spacing_known=source.spacing_known,
         labels=source.labels,
+        label_set=source.label_set if labelled else None,
+        soft=source.soft is not None,
         annotated=source.annotated if labelled else None,
         notes=notes,
     )
@@ -105,6 +110,11 @@ def _row(
         return CheckRow(**{**vars(known), "error": str(error)})
     statistics = statistics_of(source, cache)
     notes = (*notes, *statistics.notes, *_remarks(source, statistics.minimum, statistics.maximum))
+    if source.soft is not None and source.soft.source is None:
+        notes = (
+            *notes,
+            f"soft labels without {SOURCE_NAME}: no search will train on them before it says who made them",
+        )
     if labelled and not statistics.vessel_share:
         notes = (*notes, "labels hold no vessel")
     picture = None if out is None else draw_volume(volume, out / f"{source.name}.png")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError
-from trainers.data.greys import Scaling, needs_scaling, range_of, to_grey, to_mask, what_is_changed
+from trainers.data.greys import Scaling, needs_scaling, range_of, to_grey, to_levels, to_mask, what_is_changed
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
+from trainers.data.soft_labels import is_vessel
 from trainers.data.sources import VolumeSource
 from trainers.data.statistics import BlockMeasures, RunningMeasures, measure
 
@@ -129,12 +130,20 @@ def _blocks(
             if label is not None and read_label is not None and label_file is not None:
                 # Two names, because mypy forgets inside the lambda that the label is there.
                 name_of = label.slice_name
-                mask = to_mask(_read(read_label, label, start, stop), lambda z: name_of(start + z))
+                take = to_mask if source.soft is None else to_levels
+                mask = take(_read(read_label, label, start, stop), lambda z: name_of(start + z))
                 _write(label_file, mask.data, _end(np.uint8, source.shape, start))
-            return stop, measure(grey, mask, start)
+            return stop, _measured(source, grey, mask, start)
 
         parallel = image.parallel and (label is None or label.parallel)
         yield from _in_order(convert_block, _ranges(source, progress.slices), parallel)
+
+
+def _measured(
+    source: VolumeSource, grey: NDArray[np.uint16], label: NDArray[np.uint8] | None, start: int
+) -> BlockMeasures:
+    vessel = None if label is None else is_vessel(label, source.soft)
+    return measure(grey, vessel, start, levels=None if source.soft is None else label)
 
 
 def _in_order(work: Callable[[int, int], _Result], ranges: list[tuple[int, int]], parallel: bool) -> Iterator[_Result]:
@@ -204,7 +213,7 @@ def _measure_again(source: VolumeSource, folder: Path, slices: int, running: Run
             return flat.reshape(count, height, width)
 
         label = written(LABEL, np.uint8) if source.label is not None else None
-        running.add(measure(written(IMAGE, np.uint16), label, start))
+        running.add(_measured(source, written(IMAGE, np.uint16), label, start))
 
 
 @contextmanager

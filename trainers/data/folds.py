@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from search_spaces.errors import InputError, unknown_name
 from trainers.data.manifest import INSIDE
+from trainers.data.soft_labels import origin_leak, refuse_as_target
 from trainers.data.sources import VolumeSource
 from trainers.data.volume import Spacing, Volume
 
@@ -60,6 +61,9 @@ def choose(
         raise InputError(f"nothing is left to train on when {kidney} is held out; name kidneys or volumes in train")
     for source in train:
         _check_labelled(source, "trained on")
+        # Before hours of conversion; what only the voxels tell is the guard's.
+        if leak := origin_leak(source.name, source.soft, kidney, {}):
+            raise InputError(leak)
     return train, held_out
 
 
@@ -70,7 +74,7 @@ def guard(fold: Fold) -> None:
 
 
 def leaks(fold: Fold) -> list[str]:
-    """One line for each pair of a training and a held-out volume that hold the same tissue.
+    """One line for each pair of a training and a held-out volume that hold the same tissue, or whose soft labels do.
 
     By kidney, by name (crops and zooms of the competition's volumes), by equal grey values, and by equal slices (crops
     along z). A crop in the plane of the slices, or a resampled copy, is not seen.
@@ -86,6 +90,8 @@ def leaks(fold: Fold) -> list[str]:
                 found.append(
                     f"{train.name} is trained on and {held_out.name} is held out, but {why}; exclude one of them"
                 )
+            elif leak := origin_leak(train.name, train.soft, held_out.kidney, {held_out.name: held_out.content_hash}):
+                found.append(leak)
     return found
 
 
@@ -152,11 +158,16 @@ def _scored(
     if config.hold_out != kidney:
         named = [source for source in of_kidney if source.name == config.hold_out]
         _check_labelled(named[0], "scored")
+        refuse_as_target(named[0].name, named[0].soft)
         return named
     complete = []
     for source in of_kidney:
         if not _labelled(source):
             on_note(f"{source.name} of the held-out {kidney} has no labels and is not scored")
+        elif source.soft is not None:
+            on_note(
+                f"{source.name} of the held-out {kidney} is not scored: a network made its labels {source.label_set!r}"
+            )
         elif source.annotated < 1:
             on_note(
                 f"{source.name} of the held-out {kidney} is not scored: only {source.annotated:.0%} of its vessels are "
@@ -165,7 +176,7 @@ def _scored(
         else:
             complete.append(source)
     if not complete:
-        names = ", ".join(source.name for source in of_kidney if _labelled(source)) or "none"
+        names = ", ".join(s.name for s in of_kidney if _labelled(s) and s.soft is None) or "none"
         raise InputError(
             f"{kidney} has no volume with complete labels to score on; name a labelled one in hold_out: {names}"
         )

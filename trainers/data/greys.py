@@ -1,4 +1,4 @@
-"""From the values that files hold to the values that are kept: uint16 grey values, uint8 labels of 0 and 1."""
+"""From the values that files hold to those that are kept: uint16 grey values, uint8 labels (0 and 1, or levels)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -89,8 +89,20 @@ def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
         if highest not in _LABEL_VALUES_OR_NONE or not _is_two_valued(one.ravel(), highest, mask[z].ravel()):
             values = np.unique(one)
             shown = ", ".join(f"{value:g}" for value in values[:6].astype(float)) + (" ..." if values.size > 6 else "")
-            raise InputError(f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1")
+            raise InputError(
+                f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1 (soft = true takes levels)"
+            )
     return mask
+
+
+def to_levels(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
+    """Soft labels as they are: uint8, 0 to 255. Raises InputError for another type, whose scale would be a guess."""
+    levels = one_channel(block, name_of)
+    if levels.dtype != np.uint8:
+        raise InputError(
+            f"{name_of(0)}: soft labels of type {levels.dtype}; write them as uint8, 255 for surely vessel"
+        )
+    return np.ascontiguousarray(levels)
 
 
 def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:

@@ -26,6 +26,8 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     )
     voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels hold
+    labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None is "labels"
+    soft: bool | None = None  # True: its slices hold levels, 0 to 255, which a network made
 
     @property
     def spacing_um(self) -> Spacing | None:
@@ -66,6 +68,12 @@ def check_name(name: str, where: str) -> str:
     if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
         raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
     return name
+
+
+def manifest_home(folder: Path) -> Path:
+    """Where the dataset.toml of the volumes in a folder lies or would lie: there, or beside train/ and test/."""
+    inner = folder.name in {"train", "test"} and not (folder / MANIFEST_NAME).is_file()
+    return folder.parent if inner else folder
 
 
 def read_manifest(root: Path) -> Manifest | None:

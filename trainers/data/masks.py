@@ -115,7 +115,8 @@ def _equal_slices(path: Path, slices: Mask | Iterable[Mask]) -> Iterator[NDArray
         raise InputError(f"{path}: a mask of no slices")
 
 
-def _tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
+def tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
+    """How slices are written: compressed, and with the voxel spacing."""
     z, y, x = spacing_um
     return {
         "compression": "deflate",
@@ -130,13 +131,13 @@ def _tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
 def _write_folder(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
     part.mkdir()
     for number, one in enumerate(slices, start=first):
-        tifffile.imwrite(part / f"{number:04d}.tif", one, **_tiff_tags(spacing_um))
+        tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(spacing_um))
 
 
 def _write_pages(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
     with tifffile.TiffWriter(part, bigtiff=True) as writer:
         for one in slices:
-            writer.write(one, **_tiff_tags(spacing_um))
+            writer.write(one, **tiff_tags(spacing_um))
 
 
 def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:

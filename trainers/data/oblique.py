@@ -50,10 +50,17 @@ def cut_grey(voxels: NDArray[np.uint16], grid: Grid, shape: tuple[int, int, int]
 
 def cut_label(voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0) -> NDArray[np.uint8]:
     """Labels, 0 or 1, of `shape` slices of the patch from slice `first` on: blended like grey values, then cut."""
+    return (blend_label(voxels, grid, shape, first) >= LABEL_CUT).view(np.uint8)
+
+
+def blend_label(
+    voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0
+) -> NDArray[np.float32]:
+    """The same, not cut: what soft labels need, in their own levels."""
     out = np.empty(shape, np.float32)
     start, matrix = _start(grid)
     _trilinear(np.asarray(voxels), start + matrix[:, 0] * first, matrix, _bend(grid), out)
-    return (out >= LABEL_CUT).view(np.uint8)
+    return out
 
 
 def _start(grid: Grid) -> tuple[Matrix, Matrix]:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation, Move, Patch, Rectangle, draw_rectangle
 from trainers.data.mapped import folded, unfolded
-from trainers.data.oblique import Grid, cut_grey, cut_label
+from trainers.data.oblique import Grid, blend_label, cut_grey, cut_label
 from trainers.data.resample import shape_at, volume_steps
+from trainers.data.soft_labels import soften
+from trainers.data.unsure import to_target
 from trainers.data.volume import Volume
 
 NOTHING = Augmentation("none")
@@ -132,7 +134,7 @@ class PatchSampler:
         return PatchLocation(index, axis, (start[0], start[1], start[2]), vessel)
 
     def patch(self, location: PatchLocation, move: Move | None = None, part: Rectangle | None = None) -> Patch:
-        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop) of 0 and 1.
+        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
 
         part: rows and columns that are wanted; None is all of them.
         Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
@@ -147,6 +149,7 @@ class PatchSampler:
         if self.slices_out == 1:
             start[axis] += self.slices_in // 2
         label = _cut(volume.label, axis, (start[0], start[1], start[2]), self.slices_out, self.crop, self.boxes)
+        label = soften(label, volume.soft)
         return (image, label) if part is None else (image[:, *part], label[:, *part])
 
     def _interpolated(
@@ -158,8 +161,9 @@ class PatchSampler:
         plane = (rows.stop - rows.start, columns.stop - columns.start)
         image = cut_grey(volume.image, grid, (self.slices_in, *plane))
         first = self.slices_in // 2 if self.slices_out == 1 else 0
-        label = cut_label(volume.label, grid, (self.slices_out, *plane), first)
-        return volume.normalise(image), label
+        cut = cut_label if volume.soft is None else blend_label
+        label = cut(volume.label, grid, (self.slices_out, *plane), first)
+        return volume.normalise(image), soften(label, volume.soft)
 
     def _grid(self, location: PatchLocation, move: Move | None) -> Grid:
         """The patch's grid: its middle on the middle of the voxels from `start` on, then moved about the anchor."""
@@ -213,17 +217,27 @@ class PatchSampler:
             f"crop {crop} is too large for {volume.name} of shape {shape}{at}; the largest possible is {largest}"
         )
 
-    def sample(self, number: int, augmentation: Augmentation = NOTHING) -> Patch:
-        """Image and label of sample `number`, changed; equal numbers give equal samples, in any process."""
+    def sample(
+        self, number: int, augmentation: Augmentation = NOTHING, sparse_margin: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Image and target of sample `number`, changed; equal numbers give equal samples, in any process.
+
+        sparse_margin: see `to_target`.
+        """
         rng = np.random.default_rng((self.seed, number, _CHANGES))
+
+        def cut(place: PatchLocation, part: Rectangle | None = None) -> Patch:
+            # Marked before it is mixed: the two may lie in volumes of which one alone has incomplete labels.
+            image, label = self.patch(place, augmentation.move(rng, self.crop), part)
+            return image, to_target(label, self.volumes[place.volume], sparse_margin)
+
         location = self.location(number)
-        patch = self.patch(location, augmentation.move(rng, self.crop))
+        patch = cut(location)
         if augmentation.wants_partner(rng):
-            rows, columns = draw_rectangle(rng, self.crop)
-            move = augmentation.move(rng, self.crop)
-            other = self.patch(self.partner(number, location), move, (rows, columns))
-            patch[0][:, rows, columns], patch[1][:, rows, columns] = other
-        return augmentation.change(patch, rng)
+            part = draw_rectangle(rng, self.crop)
+            patch[0][:, *part], patch[1][:, *part] = cut(self.partner(number, location), part)
+        image, target = augmentation.change(patch, rng)
+        return image, target.astype(np.float32, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """For loader processes: memory maps travel as file names, never as their voxels."""

@@ -10,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from trainers.data.soft_labels import is_vessel
 from trainers.data.volume import Volume
 
 _OUTLINE, _NOT_LABELLED = "#ff9d00", "#8a8a8a"
@@ -53,7 +54,7 @@ def _labels_seen(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.int64]
     per_slice = np.zeros(depth, np.int64)
     if volume.label is not None:
         for z in np.flatnonzero(_slices_with_vessels(volume)):
-            inside = volume.label[z].view(np.bool_)
+            inside = is_vessel(volume.label[z], volume.soft)
             first[inside & np.isnan(first)] = z
             count += inside
             per_slice[z] = np.count_nonzero(inside)
@@ -64,7 +65,8 @@ def _slices_with_vessels(volume: Volume) -> NDArray[np.bool_]:
     label = volume.label
     assert label is not None, "only called where there are labels"
     starts = range(0, volume.shape[0], _SLAB_DEPTH)
-    return np.concatenate([label[start : start + _SLAB_DEPTH].view(np.bool_).any(axis=(1, 2)) for start in starts])
+    slabs = (is_vessel(label[start : start + _SLAB_DEPTH], volume.soft) for start in starts)
+    return np.concatenate([slab.any(axis=(1, 2)) for slab in slabs])
 
 
 def _shown(per_slice: NDArray[np.int64]) -> list[int]:
@@ -86,10 +88,11 @@ def _draw_slice(axes: Axes, volume: Volume, z: int) -> None:
     _show(axes, volume, grey, cmap="gray", vmin=-0.25, vmax=1.25, interpolation="nearest")
     title = f"slice z = {z}"
     if volume.label is not None:
-        mask = _thinned(volume.label[z], step)
+        vessel = is_vessel(volume.label[z], volume.soft)
+        mask = _thinned(vessel, step)
         if mask.any():
             _outline(axes, volume, mask)
-        title += f", {np.count_nonzero(volume.label[z])} labelled voxels"
+        title += f", {np.count_nonzero(vessel)} labelled voxels"
     axes.set_title(title, fontsize=10)
 
 
@@ -141,8 +144,8 @@ def _outline(axes: Axes, volume: Volume, mask: NDArray[np.bool_]) -> None:
     )
 
 
-def _thinned(mask: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
-    thinned: NDArray[np.bool_] = np.any(_tiles(np.asarray(mask).view(np.bool_), step, False), axis=(1, 3))
+def _thinned(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
+    thinned: NDArray[np.bool_] = np.any(_tiles(np.asarray(mask), step, False), axis=(1, 3))
     return thinned
 
 

@@ -98,6 +98,7 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
         grey_low=statistics.percentiles[LOW_PERCENTILE],
         grey_high=statistics.percentiles[HIGH_PERCENTILE],
         content_hash=statistics.content_hash,
+        soft=source.soft and source.soft.hashed(statistics.levels_hash),
     )
 
 

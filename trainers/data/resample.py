@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
+from trainers.data.soft_labels import is_vessel
 from trainers.data.volume import Spacing, Volume
 
 # Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
@@ -68,13 +69,13 @@ def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | Non
     if volume.label is not None:
         label = zeros(shape, np.uint8, scratch, "label")
         for z, plane in enumerate(resampled(volume.label, shape, steps)):
-            label[z] = plane >= LABEL_CUT
+            label[z] = plane >= LABEL_CUT if volume.soft is None else np.rint(plane)
     depth, height, width = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
     return replace(
         volume,
         image=image,
         label=label,
-        vessel_voxels=np.empty(0, np.int64) if label is None else np.flatnonzero(label),
+        vessel_voxels=np.empty(0, np.int64) if label is None else np.flatnonzero(is_vessel(label, volume.soft)),
         spacing_um=(depth, height, width),
     )
 

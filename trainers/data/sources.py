@@ -8,7 +8,8 @@
     NAME.EXT, NAME/NNNN.tif                                  one volume without labels
 
 EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz, the same or another one for the labels.
-Without train/ and test/, a volume is for training exactly if it has labels.
+Without train/ and test/, a volume is for training exactly if it has labels. A volume with a folder of its own may have
+several label sets in it, of which dataset.toml names one by `labels`.
 """
 
 import hashlib
@@ -21,10 +22,19 @@ from typing import Literal
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainers.data.manifest import IMAGES_OF, MANIFEST_NAME, Manifest, check_name, facts_of, read_manifest
+from trainers.data.manifest import (
+    IMAGES_OF,
+    MANIFEST_NAME,
+    Manifest,
+    check_name,
+    facts_of,
+    manifest_home,
+    read_manifest,
+)
 from trainers.data.readers import is_zarr, open_slices, stem_of, suffix_of
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
 from trainers.data.slices import Slices
+from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
 from trainers.data.tiff import TIFF_SUFFIXES, TiffFolder, count_pages
 from trainers.data.volume import Spacing
 
@@ -52,6 +62,8 @@ class VolumeSource:
     spacing_um: Spacing
     spacing_known: bool  # False: nothing states it, and it was set to UNKNOWN_SPACING
     annotated: float  # 0.0 where there are no labels
+    label_set: str = DEFAULT_SET  # what dataset.toml calls the labels in use
+    soft: SoftLabels | None = None  # where they hold levels that a network made
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,7 +89,10 @@ class VolumeSource:
         Made of names, sizes and times of all files, and a few bytes of some: archives unpacked with equal times
         must not be taken for each other. Where the folder lies makes no difference.
         """
-        digest = hashlib.blake2b(f"{CONVERSION_VERSION} {self.name} {self.shape} {self.labels}".encode(), digest_size=8)
+        # The default set adds nothing, so that what was converted before there were others stays good.
+        label_set = "" if self.label_set == DEFAULT_SET else f" {self.label_set!r}"
+        said = f"{self.labels}{label_set}{' soft' if self.soft else ''}"
+        digest = hashlib.blake2b(f"{CONVERSION_VERSION} {self.name} {self.shape} {said}".encode(), digest_size=8)
         for stack in (self.image, self.label):
             if stack is None:
                 continue
@@ -106,8 +121,10 @@ class Place:
 
     def open(self, on_note: OnNote | None = None) -> VolumeSource:
         """The volume described from its headers. Raises InputError for what cannot be a volume."""
+        facts = facts_of(self.name, self.manifest)
         image = open_slices(self.image)
-        label = open_slices(self.label) if self.label else None
+        place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
+        label = open_slices(place) if place else None
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
@@ -115,7 +132,10 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_pair(image, label)
-        facts = facts_of(self.name, self.manifest)
+        if facts.soft and place is None:
+            raise InputError(
+                f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
+            )
         spacing = facts.spacing_um or image.spacing_um
         if spacing is None and on_note:
             on_note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
@@ -123,6 +143,7 @@ class Place:
         return VolumeSource(
             self.name, facts.kidney or self.name, self.split or ("test" if label is None else "train"), image, label,
             spacing or UNKNOWN_SPACING, spacing is not None, 0.0 if label is None else annotated,
+            facts.labels or DEFAULT_SET, read_source(place) if facts.soft and place else None,
         )  # fmt: skip
 
 
@@ -183,6 +204,24 @@ def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
     return found[0] if found else None
 
 
+def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
+    """The label set of that name in the volume's folder; InputError where there is none, or no folder to hold one."""
+    home = (label or image).parent
+    if stem_of(label or image) not in (*_IMAGE_NAMES, *_LABEL_NAMES):
+        raise InputError(
+            f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
+            f"move it to {name}/images{suffix_of(image)}"
+        )
+    stacks = {stem_of(path): path for path in sorted(home.iterdir()) if suffix_of(path) or path.is_dir()}
+    there = {stem: path for stem, path in stacks.items() if stem not in _IMAGE_NAMES and not stem.startswith(".")}
+    if label_set not in there:
+        listed = ", ".join(there) or "none"
+        raise InputError(
+            f"{home}: {name} has no label set {label_set!r} (in {MANIFEST_NAME}); the sets there: {listed}"
+        )
+    return there[label_set]
+
+
 def _parts(root: Path) -> list[tuple[Path, Split | None]]:
     """The folders of volumes under a root; none where the root is itself one volume."""
     if root.is_file() or is_zarr(root):
@@ -238,7 +277,7 @@ def _place_of(path: Path) -> Place:
         name = home.name
         image, label = find_stack(home, "image") or path, find_stack(home, "label")
         home = home.parent
-    manifest = read_manifest(home) or (read_manifest(home.parent) if home.name in {"train", "test"} else None)
+    manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
     return Place(check_name(name, str(path)), split, image, label, None, manifest)
 

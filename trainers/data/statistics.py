@@ -30,6 +30,7 @@ class VolumeStatistics(BaseModel, frozen=True, extra="forbid"):
     vessel_share: float | None  # labelled voxels among all; None without labels
     labelled_share: float | None  # slices with a labelled voxel among all
     notes: tuple[str, ...]  # what the conversion changed
+    levels_hash: str | None = None  # of soft labels
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,25 @@ class BlockMeasures:
     fingerprints: NDArray[np.uint64]  # (n, 4), one row per slice
     vessel_voxels: NDArray[np.int64]  # (N,), flat indices in the volume
     labelled_slices: int
+    level_hashes: bytes = b""  # one hash a slice of soft labels
 
 
-def measure(image: NDArray[np.uint16], label: NDArray[np.uint8] | None, start: int) -> BlockMeasures:
-    """Measure the slices from `start` on; image and label are (n, H, W). Releases the GIL."""
+def measure(
+    image: NDArray[np.uint16], vessel: NDArray[np.bool_] | None, start: int, levels: NDArray[np.uint8] | None = None
+) -> BlockMeasures:
+    """Measure the slices from `start` on, all (n, H, W). Releases the GIL.
+
+    vessel: which voxels the labels call vessel, None without labels. levels: of soft labels.
+    """
     histogram = np.zeros(GREY_LEVELS, np.int64)
     fingerprints = np.empty((len(image), _LANES), np.uint64)
     for z, one in enumerate(image):
         _count_and_mix(one.ravel(), histogram, fingerprints[z])
-    if label is None:
+    if vessel is None:
         return BlockMeasures(histogram, fingerprints, np.zeros(0, np.int64), 0)
-    inside = np.flatnonzero(label.reshape(-1).view(np.bool_)) + start * image[0].size
-    return BlockMeasures(histogram, fingerprints, inside, np.unique(inside // image[0].size).size)
+    inside = np.flatnonzero(vessel) + start * image[0].size
+    hashes = b"" if levels is None else b"".join(hashlib.blake2b(one.tobytes()).digest() for one in levels)
+    return BlockMeasures(histogram, fingerprints, inside, np.unique(inside // image[0].size).size, hashes)
 
 
 @dataclass
@@ -65,6 +73,8 @@ class RunningMeasures:
 
     def __post_init__(self) -> None:
         self._hash = hashlib.blake2b(repr(self.shape).encode(), digest_size=16)
+        self._levels = hashlib.blake2b(digest_size=16)
+        self._soft = False
         self._vessels: list[NDArray[np.int64]] = []
         self._kept = 0
 
@@ -72,6 +82,8 @@ class RunningMeasures:
         """Add the next block."""
         self.histogram += block.histogram
         self._hash.update(block.fingerprints.tobytes())
+        self._levels.update(block.level_hashes)
+        self._soft |= bool(block.level_hashes)
         self.vessel_count += block.vessel_voxels.size
         self.labelled_slices += block.labelled_slices
         self._vessels.append(block.vessel_voxels)
@@ -97,6 +109,7 @@ class RunningMeasures:
             vessel_share=self.vessel_count / voxels if has_label else None,
             labelled_share=self.labelled_slices / self.shape[0] if has_label else None,
             notes=tuple(notes),
+            levels_hash=self._levels.hexdigest() if self._soft else None,
         )
 
 

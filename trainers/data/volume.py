@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.soft_labels import SoftLabels
+
 Spacing = tuple[float, float, float]
 
 # Grey values are stretched so that these percentiles fall on 0 and 1. Robust against dead and hot pixels; one pair for
@@ -19,8 +21,8 @@ CLIP_LOW, CLIP_HIGH = -1.0, 2.0
 class Volume:
     """One scanned kidney, or a part of it; all arrays are (D, H, W) = (z, y, x), usually memory-mapped.
 
-    image: uint16. label: uint8, 0 or 1, or None where there is none. vessel_voxels: int64, (N,), flat indices of
-    labelled voxels (all of them, or a seeded random million), for sampling around vessels.
+    image: uint16. label: uint8, 0 or 1, of soft labels 0 to 255, or None where there is none. vessel_voxels: int64,
+    (N,), flat indices of labelled voxels (all of them, or a seeded random million), for sampling around vessels.
     content_hash is equal for two volumes exactly if all their grey values and their shape are.
     """
 
@@ -35,6 +37,7 @@ class Volume:
     grey_high: float  # grey value at HIGH_PERCENTILE
     content_hash: str
     spacing_known: bool = True  # False: stated nowhere, and spacing_um is a placeholder
+    soft: SoftLabels | None = None  # where the label holds levels that a network made
 
     @property
     def shape(self) -> tuple[int, int, int]:
