@@ -91,8 +91,6 @@ def _between(first: Any, second: Any, share: Any) -> Any:
 @compiled
 def _trilinear(voxels: Any, start: Any, matrix: Any, bend: Any, out: Any) -> None:
     depth, height, width = voxels.shape
-    flat = voxels.reshape(-1)
-    plane = height * width
     slices, rows, columns = out.shape
     bent = bend.shape[1] > 0
     along = matrix[:, 2]
@@ -106,19 +104,14 @@ def _trilinear(voxels: Any, start: Any, matrix: Any, bend: Any, out: Any) -> Non
                     z += matrix[0, 1] * down + along[0] * right
                     y += matrix[1, 1] * down + along[1] * right
                     x += matrix[2, 1] * down + along[2] * right
-                if z >= 0 and y >= 0 and x >= 0 and z < depth - 1 and y < height - 1 and x < width - 1:
-                    z0, y0, x0 = int(z), int(y), int(x)
-                    low = z0 * plane + y0 * width + x0
-                    a, b, c, d = flat[low], flat[low + 1], flat[low + width], flat[low + width + 1]
-                    low += plane
-                    e, f, g, h = flat[low], flat[low + 1], flat[low + width], flat[low + width + 1]
-                else:
-                    z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
-                    z1, y1, x1 = _mirrored(z0 + 1, depth), _mirrored(y0 + 1, height), _mirrored(x0 + 1, width)
-                    zm, ym, xm = _mirrored(z0, depth), _mirrored(y0, height), _mirrored(x0, width)
-                    a, b, c, d = voxels[zm, ym, xm], voxels[zm, ym, x1], voxels[zm, y1, xm], voxels[zm, y1, x1]
-                    e, f, g, h = voxels[z1, ym, xm], voxels[z1, ym, x1], voxels[z1, y1, xm], voxels[z1, y1, x1]
+                z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
                 dz, dy, dx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
-                top = _between(_between(a, b, dx), _between(c, d, dx), dy)
-                bottom = _between(_between(e, f, dx), _between(g, h, dx), dy)
-                out[s, i, j] = _between(top, bottom, dz)
+                z1, y1, x1 = z0 + 1, y0 + 1, x0 + 1
+                if not (z0 >= 0 and y0 >= 0 and x0 >= 0 and z1 < depth and y1 < height and x1 < width):
+                    z0, y0, x0 = _mirrored(z0, depth), _mirrored(y0, height), _mirrored(x0, width)
+                    z1, y1, x1 = _mirrored(z1, depth), _mirrored(y1, height), _mirrored(x1, width)
+                near = _between(voxels[z0, y0, x0], voxels[z0, y0, x1], dx)
+                near = _between(near, _between(voxels[z0, y1, x0], voxels[z0, y1, x1], dx), dy)
+                far = _between(voxels[z1, y0, x0], voxels[z1, y0, x1], dx)
+                far = _between(far, _between(voxels[z1, y1, x0], voxels[z1, y1, x1], dx), dy)
+                out[s, i, j] = _between(near, far, dz)
