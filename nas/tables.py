@@ -17,6 +17,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
         ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
         ("trial", lambda row: str(row.trial), True),
         ("network", lambda row: row.name, True),
+        ("start", lambda row: row.start or "–", width >= 100),
         ("surface dice", lambda row: "–" if row.surface_dice is None else f"{row.surface_dice:.4f}", True),
         ("95 % interval", interval, width >= 90),
         ("voxel dice", lambda row: "–" if row.voxel_dice is None else f"{row.voxel_dice:.4f}", width >= 130),

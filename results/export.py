@@ -18,6 +18,7 @@ from results.text import escape
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
+from search_spaces.sam import folded
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
@@ -117,7 +118,7 @@ def read_bundle(path: Path) -> Bundle:
     architecture = read_architecture(path)
     if architecture.normalisation != Normalisation():
         raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
-    network = build_network(architecture.candidate, architecture.fit.crop, pretrained=False)
+    network = build_network(folded(architecture.candidate), architecture.fit.crop, pretrained=False)
     try:
         network.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.leaderboard import Leaderboard, Row
-from results.record import Record
+from results.record import Record, start_of
 from trainers.evaluate import Score
 
 RESAMPLES = 2_000
@@ -130,6 +130,7 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
         state="complete",
         baseline=first.job.baseline,
         seed_scores=tuple(s.surface_dice for s in scores),
+        start=start_of(first.job.candidate),
     )
 
 
@@ -152,4 +153,5 @@ def _unranked(record: Record) -> Row:
         state=record.outcome.state,
         baseline=record.job.baseline,
         reason=record.outcome.reason,
+        start=start_of(record.job.candidate),
     )
