@@ -262,6 +262,4 @@ def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, Categ
     }
     every, some = table[name]
     values = some(*given) or ("none",)
-    return (name if len(values) == len(every) else f"{name} of {', '.join(map(str, values))}"), CategoricalDistribution(
-        values
-    )
+    return (name if values == every else f"{name} of {', '.join(map(str, values))}"), CategoricalDistribution(values)

@@ -80,9 +80,9 @@ def list_weights(
 ) -> list[NeededWeights]:
     """The pretrained weights that a search needs, those of the user's own files included.
 
-    Sizes are those on disk, else the hub's, else estimated. Licences are timm's, else those of the hub's model card. The
-    hub is left alone after the first question that it does not answer. Raises InputError where the configuration names
-    weights that do not exist.
+    Sizes are those on disk, else the hub's, else estimated. Licences are timm's, else those of the hub's model card.
+    The hub is left alone after the first question that it does not answer. Raises InputError where the configuration
+    names weights that do not exist.
     """
     check_space(config.space)
     hub = _Hub() if ask_hub else None

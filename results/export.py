@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, PositiveInt, ValidationError
@@ -228,15 +230,16 @@ def to_onnx(bundle: Bundle) -> tuple[Path, float]:
     shape = (2, architecture.candidate.slices_in, architecture.fit.crop, architecture.fit.crop)
     example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     path = bundle.path / ONNX
-    program = torch.onnx.export(
-        bundle.network,
-        (example,),
-        dynamo=True,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-        verbose=False,
-    )
+    with _attention_written_out(bundle.network):
+        program = torch.onnx.export(
+            bundle.network,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            verbose=False,
+        )
     assert program is not None
     program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -244,3 +247,16 @@ def to_onnx(bundle: Bundle) -> tuple[Path, float]:
         expected = bundle.network(example)
     found = torch.from_numpy(session.run(None, {"image": example.numpy()})[0])
     return path, float((found - expected).abs().max())
+
+
+@contextmanager
+def _attention_written_out(network: nn.Module) -> Iterator[None]:
+    """Without torch's fused attention, which the exporter only knows for four dimensions; SAM's has three."""
+    fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True

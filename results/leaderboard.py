@@ -61,7 +61,8 @@ def to_markdown(board: Leaderboard) -> str:
         "",
         f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
         "",
-        "| rank | trial | network | start | surface dice | 95 % interval | voxel dice | seeds | size | training | notes |",
+        "| rank | trial | network | start | surface dice | 95 % interval | voxel dice | seeds | size | training "
+        "| notes |",
         "|---:|---:|---|---|---:|---|---:|---:|---:|---:|---|",
     ]
     for row in board.rows:
