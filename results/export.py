@@ -205,10 +205,16 @@ kidney together. Trained at a voxel spacing of {spacing} µm.
 | encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
 | parameters | {architecture.parameters:,} |
 | encoder weights at the start | {escape(architecture.candidate.encoder_weights)} |
+| trained of the encoder | {_trained(architecture.candidate)} |
 | loss | {escape(fit.loss)} |
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
 | trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
 """
+
+
+def _trained(candidate: Candidate) -> str:
+    factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
+    return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
 
 
 def require_onnx() -> None:

@@ -19,14 +19,14 @@ def candidate_of(encoder: str, tuning: str = "full", **more: object) -> Candidat
 
 
 @pytest.mark.parametrize("encoder", SAM_ENCODERS)
-@pytest.mark.parametrize("crop", [32, 96, 224, 256])
-def test_an_encoder_is_buildable_at_every_multiple_of_32(encoder: str, crop: int) -> None:
+@pytest.mark.parametrize("crop", [32, 96])
+def test_an_encoder_is_buildable_at_small_crops(encoder: str, crop: int) -> None:
     check_buildable(candidate_of(encoder), crop)
 
 
 @pytest.mark.parametrize("encoder", SMALL)
-@pytest.mark.parametrize("crop", [512, 992, 1024])
-def test_an_encoder_is_buildable_at_large_crops(encoder: str, crop: int) -> None:
+@pytest.mark.parametrize("crop", [160, 224, 256, 512, 992])
+def test_a_multiple_of_32_is_a_crop(encoder: str, crop: int) -> None:
     check_buildable(candidate_of(encoder), crop, batch=1)
 
 
@@ -45,7 +45,7 @@ def test_a_network_gives_finite_logits_and_every_trained_number_gets_a_gradient(
     assert sum(p.numel() for p in trained.values()) == parameters(candidate, 64)
 
 
-@pytest.mark.parametrize("encoder", SAM_ENCODERS)
+@pytest.mark.parametrize("encoder", SMALL)
 def test_what_is_trained_of_an_encoder_follows_from_the_tuning(encoder: str) -> None:
     counts = {tuning: parameters(candidate_of(encoder, tuning), 64) for tuning in TUNINGS}
     factors = parameters(candidate_of(encoder, "lora", lora_rank=4), 64) - counts["frozen"]
