@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from results.version import program_version
-from search_spaces.candidate import CELLS, Family
+from search_spaces.candidate import CELLS, LIGHT, Family
 from search_spaces.space import Pair, SearchSpace, pairs
 from trainers.checkpoint import write_atomically
 
@@ -19,17 +19,19 @@ OnBuilt = Callable[[int, int], None]  # done, of
 
 @dataclass(frozen=True)
 class Buildable:
-    """Which encoders, decoders and crops of a space go together, in families unet and hybrid."""
+    """Which encoders, decoders and crops of a space go together, in all families but cells."""
 
     pairs: tuple[Pair, ...]
 
     def encoders(self, family: Family = "unet") -> tuple[str, ...]:
         """Encoders that make a network of a family at some crop."""
-        return self._names(lambda pair: pair.encoder, lambda pair: (pair.decoder == CELLS) == (family == "hybrid"))
+        return self._names(lambda pair: pair.encoder, lambda pair: family_of(pair) == family)
 
     def decoders(self, encoder: str) -> tuple[str, ...]:
         """Published decoders that make a network with an encoder at some crop."""
-        return self._names(lambda pair: pair.decoder, lambda pair: pair.encoder == encoder and pair.decoder != CELLS)
+        return self._names(
+            lambda pair: pair.decoder, lambda pair: pair.encoder == encoder and family_of(pair) == "unet"
+        )
 
     def crops(self, encoder: str, decoder: str) -> tuple[int, ...]:
         """Crops at which an encoder and a decoder make a network."""
@@ -37,6 +39,12 @@ class Buildable:
 
     def _names(self, name: Callable[[Pair], Any], wanted: Callable[[Pair], bool]) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(name(pair) for pair in self.pairs if pair.refusal is None and wanted(pair)))
+
+
+def family_of(pair: Pair) -> Family:
+    """The family that a pair makes a network of."""
+    families: dict[str, Family] = {CELLS: "hybrid", LIGHT: "sam"}
+    return families.get(pair.decoder, "unet")
 
 
 class _Remembered(BaseModel, frozen=True, extra="forbid"):

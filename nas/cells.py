@@ -68,7 +68,7 @@ def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
 def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFindings | None:
     """What the cell search found that a job's genotype comes from; None where it comes from none."""
     family, genotype = job.candidate.family, job.candidate.genotype
-    if family == "unet" or family not in config.space.families:
+    if family not in ("cells", "hybrid") or family not in config.space.families:
         return None
     findings = read_findings(folder.cells(plan_for(config, family, job.fit.crop).id))
     if findings is None or genotype not in [found.genotype for found in findings.genotypes.values()]:

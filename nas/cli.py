@@ -18,6 +18,7 @@ from nas.data_cli import data_app
 from nas.environment import ENVIRONMENT
 from nas.label_cli import label
 from nas.signals import goes_on
+from nas.weights_cli import weights_app
 from search_spaces.errors import InputError
 
 SHOWN_ROWS = 20  # of the leaderboard at the end of a search
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 
 Run = Annotated[Path | None, typer.Option("--run", help="Run folder; the latest if not given.", show_default=False)]
 Set = Annotated[

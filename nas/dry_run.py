@@ -11,9 +11,9 @@ from nas.preflight import preflight
 from nas.samplers import rungs
 from results.leaderboard import millions, seconds
 from results.run_folder import RunFolder
-from search_spaces.candidate import CELLS, Candidate
+from search_spaces.candidate import CELLS, LIGHT, Candidate
 from search_spaces.hand_made import hand_made
-from search_spaces.space import Pair
+from search_spaces.space import Pair, tunings_for, weights_for
 from trainers.estimate import Estimate, estimate, operations_per_second
 from trainers.fit import FitConfig
 
@@ -29,9 +29,8 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     refused = [pair.refusal for pair in buildable(config.space).pairs if pair.refusal is not None]
     for pair in buildable(config.space).pairs:
         if pair.refusal is None:
-            candidate = _candidate(pair, config)
             fit = config.fit.model_copy(update={"crop": pair.crop, "batch_size": max(config.space.batch_sizes)})
-            rows.append((f"{pair.encoder} · {pair.decoder} · {pair.crop}", candidate, fit))
+            rows += [(f"{pair.encoder} · {what} · {pair.crop}", c, fit) for what, c in _candidates(pair, config)]
     if "cells" in config.space.families:
         rows += _boxes(config)
     costs = [(name, fit, estimate(candidate, fit)) for name, candidate, fit in rows]
@@ -47,13 +46,20 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     )
 
 
-def _candidate(pair: Pair, config: SearchConfig) -> Candidate:
-    """A candidate for an encoder and a decoder; one of cells has cells drawn by hand, until others are found."""
-    common = {"encoder": pair.encoder, "slices_in": max(config.space.slices_in)}
-    if pair.decoder != CELLS:
-        return Candidate.model_validate({**common, "decoder": pair.decoder})
-    cells = {"family": "hybrid", "genotype": "plain", "width": max(config.space.cell_widths), "slices_out": 1}
-    return Candidate.model_validate({**common, **cells})
+def _candidates(pair: Pair, config: SearchConfig) -> list[tuple[str, Candidate]]:
+    """The dearest candidate of an encoder and a decoder, named by that; of family sam one for each tuning."""
+    space = config.space
+    slices = max(space.slices_in)
+    if pair.decoder == CELLS:
+        return [(CELLS, pair.candidate(slices, width=max(space.cell_widths)))]
+    if pair.decoder != LIGHT:
+        return [(pair.decoder, pair.candidate(slices))]
+    found: dict[str, Candidate] = {}
+    for name in weights_for(space, pair.encoder):
+        for tuning in tunings_for(space, name):
+            rank = {"lora_rank": max(space.lora_ranks)} if tuning == "lora" else {}
+            found[tuning] = pair.candidate(slices, encoder_weights=name, tuning=tuning, **rank)
+    return list(found.items())
 
 
 def _boxes(config: SearchConfig) -> list[tuple[str, Candidate, FitConfig]]:

@@ -19,6 +19,7 @@ from results.record import Job, Outcome
 from results.run_folder import TrialFolder, read_seconds
 from results.state import State
 from search_spaces.network import build_network
+from search_spaces.sam import fold_lora
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
@@ -79,7 +80,7 @@ def run_job(
         reason=reason,
         score=result,
         step=training.step,
-        parameters=sum(p.numel() for p in network.parameters()),
+        parameters=sum(p.numel() for p in training.averaged.parameters()),
         train_seconds=attempt.clock.seconds,
         peak_memory_gib=_peak_memory_gib(accelerator),
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
@@ -189,6 +190,7 @@ def _finish(attempt: _Attempt) -> Score | None:
     if not attempt.accelerator.is_main_process:
         return None
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
+    fold_lora(attempt.training.averaged)  # so that what is scored is what is exported
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
     if not held_out:

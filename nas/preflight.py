@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nas.buildable import buildable
+from nas.buildable import buildable, family_of
 from nas.cells import plans
 from nas.config import SearchConfig, recipe
 from nas.objective import middle_part
 from nas.samplers import make_pruner, make_sampler
-from search_spaces.candidate import CELLS, Candidate
+from nas.weights import needed
+from search_spaces.candidate import Candidate
 from search_spaces.cell_space import check_cell_space
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.network import check_buildable
+from search_spaces.network import check_buildable, check_weights
+from search_spaces.sam import require_peft
 from search_spaces.skeleton import check_width
-from search_spaces.space import weights_for
-from search_spaces.weights import find_weights
+from search_spaces.weights import find_weights, is_file_name
 from trainers.alphas import ESTIMATORS
 from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candidate
 from trainers.data.augment import Augmentation
@@ -38,24 +39,22 @@ def preflight(
     possible = buildable(config.space, lambda done, of: on_progress("building every choice", done, of), remembered)
     for family in config.space.families:
         if family != "cells" and not possible.encoders(family):
-            refused = next(p.refusal for p in possible.pairs if (p.decoder == CELLS) == (family == "hybrid"))
+            refused = next(p.refusal for p in possible.pairs if family_of(p) == family)
             raise InputError(f"nothing of family {family} in this space can be built: {refused}")
     for augmentation in config.space.augmentations or ():
         Augmentation(augmentation)
     for loss in config.space.losses:
         build_loss(loss)
-        if {"unet", "hybrid"} & set(config.space.families):
+        if {"unet", "hybrid", "sam"} & set(config.space.families):
             check_slices_out(loss, 1 if "middle" in config.space.slices_out else min(config.space.slices_in))
     check_device(config.device)
     _check_names(config.fit)
     recipes: list[FitConfig] = []
-    candidates: list[Candidate] = []
     for fixed in config.fixed[: config.study.trials]:
         fit, candidate = recipe(config, fixed), fixed.candidate
         check_buildable(candidate, fit.crop, fit.batch_size)
         _check_names(fit)
         check_slices_out(fit.loss, candidate.slices_out)
-        candidates.append(candidate)
         if candidate.family == "cells":
             _check_boxes(config, fold, fit.crop, candidate.slices_in, fit.vessel_share)
         else:
@@ -64,11 +63,10 @@ def preflight(
         most = {"vessel_share": config.space.vessel_share[1]}
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
         recipes += [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
-        for encoder in {*possible.encoders(), *possible.encoders("hybrid")}:
-            weights = weights_for(config.space, encoder)
-            candidates += [Candidate(encoder=encoder, encoder_weights=name) for name in weights]
-    _check_cells(config, fold, candidates)
-    _check_weights(candidates)
+        if "sam" in config.space.families and "lora" in config.space.sam_tunings:
+            require_peft()
+    _check_cells(config, fold)
+    _check_weights(needed(config, possible))
     sizes = sorted({(fit.crop, fit.sampled_um or 0.0, fit.voxel_size_um or 0.0) for fit in recipes})
     for crop, sampled_um, voxel_size_um in sizes:
         share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
@@ -80,11 +78,8 @@ def preflight(
             usable_axes(part, config.score.rung_axes, crop, voxel_size_um=seen_at)
 
 
-def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) -> None:
-    """The cell searches of a run, and the boxes of the networks that come of them.
-
-    Adds what needs weights to `candidates`.
-    """
+def _check_cells(config: SearchConfig, fold: Fold) -> None:
+    """The cell searches of a run, and the boxes of the networks that come of them."""
     needed = plans(config)
     if not needed:
         return
@@ -106,7 +101,6 @@ def _check_cells(config: SearchConfig, fold: Fold, candidates: list[Candidate]) 
             candidate = supernet_candidate(plan, search)
             check_slices_out(search.loss, candidate.slices_out)
             check_buildable(candidate, plan.crop)
-            candidates.append(candidate)
     if "cells" not in config.space.families:
         return
     for crop in config.space.box_crops:
@@ -122,18 +116,26 @@ def _check_names(fit: FitConfig) -> None:
 
 def _check_boxes(config: SearchConfig, fold: Fold, crop: int, slices: int, vessel_share: float) -> None:
     """Boxes of this size can be cut from every volume."""
-    PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True)
+    fit = config.fit
+    PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True, spacing_um=fit.sampled_um)
     for volume in fold.held_out:
-        usable_axes(volume, config.inference.axes, crop, slices)
-        usable_axes(middle_part(volume, config.score.rung_slices), config.score.rung_axes, crop, slices)
+        usable_axes(volume, config.inference.axes, crop, slices, fit.voxel_size_um)
+        part = middle_part(volume, config.score.rung_slices)
+        usable_axes(part, config.score.rung_axes, crop, slices, fit.voxel_size_um)
 
 
-def _check_weights(candidates: Sequence[Candidate]) -> None:
-    """Raise InputError that names every missing file of weights, each with the command that fetches it."""
+def _check_weights(candidates: Sequence[tuple[Candidate, int]]) -> None:
+    """Raise InputError that names every missing file of weights, each with the command that fetches it.
+
+    A file of the user's own is also read: it may be of another encoder.
+    """
     missing: dict[str, None] = {}
-    for candidate in candidates:
+    for candidate, crop in candidates:
         try:
-            find_weights(candidate)
+            if is_file_name(candidate.encoder_weights):
+                check_weights(candidate, crop)
+            else:
+                find_weights(candidate)
         except InputError as error:
             missing[str(error)] = None
     if missing:

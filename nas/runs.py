@@ -37,17 +37,22 @@ def open_run(
     is given, sennet on a GPU and cpu without one. Raises InputError where the folder holds a search with other
     settings.
     """
-    if source is not None and preset is not None:
-        raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
     if source is None and preset is None and run is not None and RunFolder(run).config.is_file():
-        config = read_config(RunFolder(run).config, overrides)
-    else:
-        config = read_config(source or preset or default_preset(has_data), overrides)
-    config = _from_anywhere(config)
+        source = RunFolder(run).config
+    config = _from_anywhere(read_source(source, preset, overrides, has_data))
     folder = RunFolder(run or RUNS / config.study.name)
     if folder.config.is_file():
         refuse_other_search(folder, config)
     return config, create(folder.path)
+
+
+def read_source(
+    source: Path | None, preset: str | None, overrides: Sequence[str], has_data: bool = False
+) -> SearchConfig:
+    """The configuration of a file or a preset. Raises InputError where both are named."""
+    if source is not None and preset is not None:
+        raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
+    return read_config(source or preset or default_preset(has_data), overrides)
 
 
 def _from_anywhere(config: SearchConfig) -> SearchConfig:

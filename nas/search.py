@@ -6,6 +6,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 
 from nas.best import export_best
+from nas.buildable import buildable
 from nas.config import SearchConfig, write_config
 from nas.driver import Driver
 from nas.executor import Executor
@@ -18,6 +19,7 @@ from nas.preflight import preflight
 from nas.signals import stop_on_signal
 from nas.study import open_study
 from nas.view import View
+from nas.weights import starting_note
 from results.leaderboard import Leaderboard
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -68,6 +70,8 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
         preflight(config, fold, view.working, folder.buildable)
+        if (starts := starting_note(config, buildable(config.space))) is not None:
+            view.note(starts)
         check_same_data(folder, fold)
         if not folder.config.is_file() and not folder.trial_folders():
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings

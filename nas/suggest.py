@@ -8,10 +8,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from nas.buildable import buildable
 from nas.config import SearchConfig
-from search_spaces.candidate import CELLS, Candidate, Family
+from search_spaces.candidate import CELLS, LIGHT, Candidate, Family
 from search_spaces.cell_space import CellFamily
 from search_spaces.genotype import Genotype
-from search_spaces.space import upsamplings_for, weights_for
+from search_spaces.space import tunings_for, upsamplings_for, weights_for
 from trainers.cell_run import genotype_names
 from trainers.fit import FitConfig
 
@@ -59,7 +59,7 @@ def cells_wanted(trial: optuna.Trial, config: SearchConfig) -> tuple[CellFamily,
         return _ask(trial, *_parameter(config, name, *given))
 
     family = _family(choose, config)
-    return None if family == "unet" else (family, _FAMILIES[family][0](choose))
+    return (family, _FAMILIES[family][0](choose)) if family in ("cells", "hybrid") else None
 
 
 def _family(choose: "Choose", config: SearchConfig) -> Family:
@@ -100,6 +100,24 @@ def _hybrid(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidat
     return candidate, choose("batch_size")
 
 
+def _sam(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
+    encoder = choose("sam_encoder")
+    slices_in = choose("slices_in")
+    weights = choose("encoder_weights", encoder)
+    tuning = choose("tuning", weights)
+    candidate = Candidate(
+        family="sam",
+        encoder=encoder,
+        decoder=LIGHT,
+        encoder_weights=weights,
+        slices_in=slices_in,
+        slices_out=slices_in if choose("slices_out") == "all" else 1,
+        tuning=tuning,
+        lora_rank=choose("lora_rank") if tuning == "lora" else None,
+    )
+    return candidate, choose("batch_size")
+
+
 def _cells(choose: "Choose", crop: int, genotypes: Genotypes) -> tuple[Candidate, int]:
     slices = choose("box_slices")
     candidate = Candidate(
@@ -125,6 +143,11 @@ def _hybrid_crop(choose: "Choose") -> int:
     return crop
 
 
+def _sam_crop(choose: "Choose") -> int:
+    crop: int = choose("crop", choose("sam_encoder"), LIGHT)
+    return crop
+
+
 def _cells_crop(choose: "Choose") -> int:
     crop: int = choose("box_crop")
     return crop
@@ -136,7 +159,10 @@ _FAMILIES: dict[Family, tuple[Callable[[Choose], int], Callable[[Choose, int, Ge
     "unet": (_unet_crop, _unet),
     "cells": (_cells_crop, _cells),
     "hybrid": (_hybrid_crop, _hybrid),
+    "sam": (_sam_crop, _sam),
 }
+# The parameter that chooses a family's encoder.
+_ENCODER: dict[Family, str] = {"unet": "encoder", "hybrid": "hybrid_encoder", "sam": "sam_encoder"}
 
 
 def known_parameters(config: SearchConfig, candidate: Candidate, fit: FitConfig) -> dict[str, Any]:
@@ -178,14 +204,19 @@ def _known(
         wanted += [("box_batch_size", (), fit.batch_size)]
     else:
         wanted += [
-            ("hybrid_encoder" if family == "hybrid" else "encoder", (), encoder),
+            (_ENCODER[family], (), encoder),
             ("encoder_weights", (encoder,), candidate.encoder_weights),
             ("crop", (encoder, decoder), fit.crop),
             ("slices_in", (), candidate.slices_in),
             ("slices_out", (), "middle" if candidate.slices_out == 1 else "all"),
             ("batch_size", (), fit.batch_size),
         ]
-    wanted += [("decoder", (encoder,), decoder)] if family == "unet" else [("cell_width", (), candidate.width)]
+    if family == "unet":
+        wanted += [("decoder", (encoder,), decoder)]
+    elif family == "sam":
+        wanted += [("tuning", (candidate.encoder_weights,), candidate.tuning), ("lora_rank", (), candidate.lora_rank)]
+    else:
+        wanted += [("cell_width", (), candidate.width)]
     if family not in config.space.families:
         return {}  # the sampler has nothing to learn for a family that it never suggests
     found = {}
@@ -223,6 +254,9 @@ def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, Categ
         "family": (space.families, lambda: space.families),
         "encoder": (space.encoders, possible.encoders),
         "hybrid_encoder": (space.encoders, lambda: possible.encoders("hybrid")),
+        "sam_encoder": (space.sam_encoders, lambda: possible.encoders("sam")),
+        "tuning": (space.sam_tunings, lambda weights: tunings_for(space, weights)),
+        "lora_rank": (space.lora_ranks, lambda: space.lora_ranks),
         "decoder": (space.decoders, possible.decoders),
         "encoder_weights": (space.encoder_weights, lambda encoder: weights_for(space, encoder)),
         "crop": (space.crops, possible.crops),
@@ -242,6 +276,4 @@ def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, Categ
     }
     every, some = table[name]
     values = some(*given) or ("none",)
-    return (name if len(values) == len(every) else f"{name} of {', '.join(map(str, values))}"), CategoricalDistribution(
-        values
-    )
+    return (name if values == every else f"{name} of {', '.join(map(str, values))}"), CategoricalDistribution(values)

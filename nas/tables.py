@@ -18,6 +18,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
         ("#", lambda row: "–" if row.rank is None else str(row.rank), True),
         ("trial", lambda row: str(row.trial), True),
         ("network", lambda row: row.name, True),
+        ("start", lambda row: row.start or "–", width >= 100),
         ("surface dice", lambda row: _dice(row.surface_dice), True),
         ("95 % interval", interval, width >= 90),
         ("voxel dice", lambda row: _dice(row.voxel_dice), width >= 130),

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, PositiveInt, ValidationError
@@ -18,6 +20,7 @@ from results.text import escape
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
+from search_spaces.sam import folded
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.soft_labels import LabelSource
@@ -126,7 +129,7 @@ def read_bundle(path: Path) -> Bundle:
     architecture = read_architecture(path)
     if architecture.normalisation != Normalisation():
         raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
-    network = build_network(architecture.candidate, architecture.fit.crop, pretrained=False)
+    network = build_network(folded(architecture.candidate), architecture.fit.crop, pretrained=False)
     try:
         network.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError) as error:
@@ -211,10 +214,16 @@ kidney together. Trained at a voxel spacing of {spacing} µm.
 | encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
 | parameters | {architecture.parameters:,} |
 | encoder weights at the start | {escape(architecture.candidate.encoder_weights)} |
+| trained of the encoder | {_trained(architecture.candidate)} |
 | loss | {escape(fit.loss)} |
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
 | trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
 """
+
+
+def _trained(candidate: Candidate) -> str:
+    factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
+    return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
 
 
 def require_onnx() -> None:
@@ -236,15 +245,16 @@ def to_onnx(bundle: Bundle) -> tuple[Path, float]:
     shape = (2, architecture.candidate.slices_in, architecture.fit.crop, architecture.fit.crop)
     example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     path = bundle.path / ONNX
-    program = torch.onnx.export(
-        bundle.network,
-        (example,),
-        dynamo=True,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-        verbose=False,
-    )
+    with _attention_written_out(bundle.network):
+        program = torch.onnx.export(
+            bundle.network,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            verbose=False,
+        )
     assert program is not None
     program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -252,3 +262,16 @@ def to_onnx(bundle: Bundle) -> tuple[Path, float]:
         expected = bundle.network(example)
     found = torch.from_numpy(session.run(None, {"image": example.numpy()})[0])
     return path, float((found - expected).abs().max())
+
+
+@contextmanager
+def _attention_written_out(network: nn.Module) -> Iterator[None]:
+    """Without torch's fused attention, which the exporter only knows for four dimensions; SAM's has three."""
+    fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from results.state import State
+from results.state import SCRATCH, State
 from results.text import escape
 from search_spaces.errors import InputError
 
@@ -31,6 +31,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     seed_scores: tuple[float, ...] = ()
     reason: str | None = None
     second_surface_dice: float | None = None  # on the same kidney at voxels of the leaderboard's second_um
+    start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
 
 
 class Leaderboard(BaseModel, frozen=True, extra="forbid"):
@@ -63,15 +64,16 @@ def to_markdown(board: Leaderboard) -> str:
         "",
         f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
         "",
-        f"| rank | trial | network | surface dice | 95 % interval |{at} voxel dice | seeds | size | training | notes |",
-        f"|---:|---:|---|---:|---|{'---:|' if at else ''}---:|---:|---:|---:|---|",
+        f"| rank | trial | network | start | surface dice | 95 % interval |{at} voxel dice | seeds | size | training "
+        "| notes |",
+        f"|---:|---:|---|---|---:|---|{'---:|' if at else ''}---:|---:|---:|---:|---|",
     ]
     for row in board.rows:
         second = f" {_number(row.second_surface_dice)} |" if at else ""
         lines.append(
-            f"| {row.rank or '–'} | {row.trial} | {escape(row.name)} | {_number(row.surface_dice)} | {interval(row)} "
-            f"|{second} {_number(row.voxel_dice)} | {row.seeds} | {millions(row.parameters)} "
-            f"| {seconds(row.train_seconds)} | {escape(notes(row))} |"
+            f"| {row.rank or '–'} | {row.trial} | {escape(row.name)} | {escape(row.start or '–')} "
+            f"| {_number(row.surface_dice)} | {interval(row)} |{second} {_number(row.voxel_dice)} | {row.seeds} "
+            f"| {millions(row.parameters)} | {seconds(row.train_seconds)} | {escape(notes(row))} |"
         )
     lines += ["", reading(board), ""]
     return "\n".join(lines)
@@ -99,9 +101,21 @@ def reading(board: Leaderboard) -> str:
         "a network stands another voxel size; it does not decide the order."
     )
     return (
-        f"{ties} {spread} The interval says how the score depends on which part of this kidney was scored; one kidney "
-        "cannot tell how much kidneys differ, and the leader was chosen on it, so expect a little less on the next."
-        f"{second}"
+        f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "
+        "scored; one kidney cannot tell how much kidneys differ, and the leader was chosen on it, so expect a little "
+        f"less on the next.{second}"
+    )
+
+
+def _starts(board: Leaderboard) -> str:
+    """That rows of different starts are no fair comparison, where there are both kinds; begins with a space."""
+    ranked = [row for row in board.rows if row.rank is not None and row.start is not None]
+    scratch = sum(row.start == SCRATCH for row in ranked)
+    if not 0 < scratch < len(ranked):
+        return ""
+    return (
+        f" {scratch} of {len(ranked)} ranked row(s) started from random weights (start: scratch) and the others from "
+        "pretrained ones: between the two kinds the score compares start and network at once."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.leaderboard import Leaderboard, Row
-from results.record import Record
+from results.record import Record, start_of
 from trainers.evaluate import Score
 
 RESAMPLES = 2_000
@@ -132,6 +132,7 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
         baseline=first.job.baseline,
         seed_scores=tuple(s.surface_dice for s in scores),
         second_surface_dice=_second(scores),
+        start=start_of(first.job.candidate),
     )
 
 
@@ -159,4 +160,5 @@ def _unranked(record: Record) -> Row:
         state=record.outcome.state,
         baseline=record.job.baseline,
         reason=record.outcome.reason,
+        start=start_of(record.job.candidate),
     )

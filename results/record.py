@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
-from results.state import State
+from results.state import SCRATCH, State
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.evaluate import Score
@@ -64,17 +64,24 @@ def read_record(path: Path) -> Record | None:
 
 
 def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) -> str:
-    """A short name for a row: encoder, decoder, loss, slices and crop; `origin` is how its genotype was found."""
+    """A short name for a row: encoder, decoder (of family sam the tuning), loss, slices and crop.
+
+    origin: how its genotype was found.
+    """
     encoder = candidate.encoder.removeprefix("tu-")
     if candidate.genotype is not None:
         cells = f"cells {origin or candidate.genotype.hash} c{candidate.width}"
         before = "" if candidate.family == "cells" else f"{encoder}{_weights(candidate)} · "
         return f"{before}{cells} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
-    path = [] if candidate.resolution == "plain" else [candidate.resolution]
-    style = [*path, *(["group norm"] if candidate.decoder_norm == "group" else [])]
-    style += [] if candidate.upsampling == "published" else [candidate.upsampling]
-    decoder = " ".join([candidate.decoder, *style])
-    return f"{encoder}{_weights(candidate)} · {decoder} · {fit.loss} · {candidate.slices_in}x{fit.crop}{_changed(fit)}"
+    if candidate.family == "sam":
+        tuning = f"LoRA {candidate.lora_rank}" if candidate.lora_rank else candidate.tuning
+        network = f"{encoder}{_weights(candidate)} {tuning}"
+    else:
+        style: list[str] = [] if candidate.resolution == "plain" else [candidate.resolution]
+        style += ["group norm"] if candidate.decoder_norm == "group" else []
+        style += [] if candidate.upsampling == "published" else [candidate.upsampling]
+        network = f"{encoder}{_weights(candidate)} · {' '.join([candidate.decoder, *style])}"
+    return f"{network} · {fit.loss} · {candidate.slices_in}x{fit.crop}{_changed(fit)}"
 
 
 def _changed(fit: FitConfig) -> str:
@@ -83,5 +90,11 @@ def _changed(fit: FitConfig) -> str:
     return "" if fit.augmentation == usual else f" · {fit.augmentation}"
 
 
+def start_of(candidate: Candidate) -> str:
+    """What the weights were at the start: scratch, or the name of the encoder's, of a file without its folder."""
+    name = candidate.encoder_weights
+    return SCRATCH if name == "none" else Path(name).stem if name.endswith(".safetensors") else name
+
+
 def _weights(candidate: Candidate) -> str:
-    return "" if candidate.encoder_weights == "none" else f" ({Path(candidate.encoder_weights).stem})"
+    return "" if candidate.encoder_weights == "none" else f" ({start_of(candidate)})"

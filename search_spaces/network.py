@@ -1,15 +1,17 @@
 """Candidate to network: build it, or say in one line and without allocating it why it cannot be built."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from search_spaces import cells, hybrid, unet
+from search_spaces import cells, hybrid, sam, unet
 from search_spaces.candidate import Candidate, Family, describe
 from search_spaces.cell_space import CellSpace, check_cell_space
 from search_spaces.errors import InputError
@@ -22,8 +24,8 @@ def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> n
     crop: edge of the training patches; H and W are the crop, or any multiple of `stride` where `takes_any_size`.
     With `pretrained` the encoder gets `candidate.encoder_weights` from this machine, never from the network;
     without, nothing is loaded at all (the caller has weights of its own). What is not loaded is drawn from torch's
-    global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen: training
-    on several GPUs wants a gradient for each that is not.
+    global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen, as is what
+    `candidate.tuning` keeps: training on several GPUs wants a gradient for each that is not.
     Raises InputError where the candidate cannot be built or its weights are missing.
     """
     check_buildable(candidate, crop)
@@ -33,7 +35,7 @@ def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> n
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in unused)
     if path is not None:
-        load_weights(network.get_submodule("encoder"), candidate, path, unet.encoder_arguments(candidate, crop))
+        _load_encoder(network, candidate, crop, path)
     return network
 
 
@@ -49,7 +51,7 @@ def build_supernet(space: CellSpace, candidate: Candidate, crop: int) -> nn.Modu
         return cells.construct_supernet(space, candidate.width or 1)
     network = hybrid.construct_supernet(space, candidate, crop)
     if path is not None:
-        load_weights(network.encoder, candidate, path, unet.encoder_arguments(candidate, crop))
+        _load_encoder(network, candidate, crop, path)
     return network
 
 
@@ -63,6 +65,22 @@ def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
     reason = _training_pass(_without_weights(candidate), crop, min(batch, 2)).failure
     if reason is not None:
         raise InputError(f"{describe(candidate)} at crop {crop} cannot be built: {reason}")
+
+
+def check_weights(candidate: Candidate, crop: int) -> None:
+    """Raise InputError where the candidate's weights are missing, or are of another encoder.
+
+    Reads the file, and allocates no network beside it.
+    """
+    check_buildable(candidate, crop)
+    path = find_weights(candidate)
+    if path is None:
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = _construct(candidate, crop)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
+        _load_encoder(network, candidate, crop, path)
 
 
 def parameters(candidate: Candidate, crop: int) -> int:
@@ -95,7 +113,13 @@ BUILDERS: dict[Family, Builder] = {
     "unet": Builder(unet.construct, unet.refuse, unet.stride, unet.any_size),
     "cells": Builder(cells.construct, cells.refuse, cells.stride, lambda _: True),
     "hybrid": Builder(hybrid.construct, hybrid.refuse, hybrid.stride, unet.any_size),
+    "sam": Builder(sam.construct, sam.refuse, sam.stride, sam.any_size),
 }
+
+
+def _load_encoder(network: nn.Module, candidate: Candidate, crop: int, path: Path) -> None:
+    arguments = {} if candidate.family == "sam" else unet.encoder_arguments(candidate, crop)
+    load_weights(network.get_submodule("encoder"), candidate, path, arguments)
 
 
 class _NumbersOnCpu(TorchFunctionMode):

@@ -1,14 +1,15 @@
 """SearchSpace: the choices a study may make, as names and numbers, and which of them go together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveInt, field_validator
 
-from search_spaces.candidate import CELLS, Candidate, Family
+from search_spaces.candidate import CELLS, LIGHT, Candidate, Family, Tuning
 from search_spaces.decoder import DECODERS
 from search_spaces.encoders import ENCODERS
+from search_spaces.encoders.sam import SAM_ENCODERS
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
 from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
@@ -45,6 +46,10 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     box_crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)  # of family cells, which reads boxes
     box_slices: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)  # their depth
     box_batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2,)
+    # Of family sam. One that starts from scratch is always trained in full.
+    sam_encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("sam2_hiera_tiny",)
+    sam_tunings: Annotated[tuple[Tuning, ...], Field(min_length=1)] = ("full", "lora", "frozen")
+    lora_ranks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8,)
 
     @field_validator("*")
     @classmethod
@@ -79,13 +84,19 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 class Pair:
     """An encoder and a decoder at a crop, and why they make no network there, or None where they do.
 
-    The decoder CELLS is that of family hybrid.
+    The decoder CELLS is that of family hybrid, LIGHT that of family sam.
     """
 
     encoder: str
     decoder: str
     crop: int
     refusal: str | None
+
+    def candidate(self, slices_in: int, slices_out: int = 1, **more: Any) -> Candidate:
+        """A candidate of this encoder and decoder; one of cells has cells drawn by hand, until others are found."""
+        family = {CELLS: {"family": "hybrid", "genotype": "plain"}, LIGHT: {"family": "sam"}}.get(self.decoder, {})
+        common = {"encoder": self.encoder, "decoder": self.decoder, "slices_in": slices_in, "slices_out": slices_out}
+        return Candidate.model_validate({**common, **family, **more})
 
 
 def check_space(space: SearchSpace) -> None:
@@ -100,20 +111,30 @@ def check_space(space: SearchSpace) -> None:
     for decoder in space.decoders:
         if decoder not in DECODERS:
             raise unknown_name("decoder", decoder, DECODERS)
+    for encoder in space.sam_encoders:
+        if encoder not in SAM_ENCODERS:
+            raise unknown_name("encoder of family sam", encoder, SAM_ENCODERS)
     even = [slices for slices in space.slices_in if slices % 2 == 0]
     if even and "middle" in space.slices_out:
         raise InputError(f"slices_in has {even[0]}, which has no middle slice; use odd numbers or slices_out 'all'")
-    offered = {name for encoder in space.encoders for name in offered_weights(encoder)}
+    encoders = encoders_of(space)
+    offered = {name for encoder in (*space.encoders, *space.sam_encoders) for name in offered_weights(encoder)}
     for name in space.encoder_weights:
         if name != "none" and not is_file_name(name) and name not in offered:
             raise unknown_name("encoder_weights", name, ["none", *offered, "FILE.safetensors"])
-    for encoder in space.encoders:
+    for encoder in encoders:
         if not weights_for(space, encoder):
             exist = ", ".join(offered_weights(encoder)) or "no weights"
             raise InputError(
                 f"encoder {encoder!r} has none of the encoder_weights {', '.join(space.encoder_weights)}; "
                 f"it has {exist}: add one of them, or none"
             )
+
+
+def encoders_of(space: SearchSpace) -> tuple[str, ...]:
+    """The encoders that the families of a space take."""
+    published = space.encoders if {"unet", "hybrid"} & set(space.families) else ()
+    return (*published, *(space.sam_encoders if "sam" in space.families else ()))
 
 
 def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
@@ -127,31 +148,40 @@ def upsamplings_for(space: SearchSpace, decoder: str) -> tuple[Upsampling, ...]:
     return space.upsamplings if DECODERS[decoder].interpolates else ("published",)
 
 
+def tunings_for(space: SearchSpace, weights: str) -> tuple[Tuning, ...]:
+    """The tunings of the space for an encoder of family sam that starts from these weights.
+
+    What is frozen has to be worth keeping, so one that starts from scratch is trained in full.
+    """
+    return ("full",) if weights == "none" else space.sam_tunings
+
+
 def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = None) -> tuple[Pair, ...]:
-    """Every encoder, decoder and crop of families unet and hybrid, in the space's order, tried with its smallest batch.
+    """Every encoder, decoder and crop of the families but cells, in the space's order, tried with its smallest batch.
 
     Takes about half a second for each encoder and decoder the first time. Raises InputError where `check_space` does.
     """
     check_space(space)
     decoders = [*(space.decoders if "unet" in space.families else ()), *([CELLS] if "hybrid" in space.families else ())]
     combinations = [(e, d, c) for e in space.encoders for d in decoders for c in space.crops]
+    if "sam" in space.families:
+        combinations += [(e, LIGHT, c) for e in space.sam_encoders for c in space.crops]
     found = []
     for done, (encoder, decoder, crop) in enumerate(combinations):
         if on_progress is not None:
             on_progress(done, len(combinations))
-        found.append(Pair(encoder, decoder, crop, _refusal(space, encoder, decoder, crop)))
+        pair = Pair(encoder, decoder, crop, None)
+        found.append(replace(pair, refusal=_refusal(space, pair)))
     if on_progress is not None:
         on_progress(len(combinations), len(combinations))
     return tuple(found)
 
 
-def _refusal(space: SearchSpace, encoder: str, decoder: str, crop: int) -> str | None:
+def _refusal(space: SearchSpace, pair: Pair) -> str | None:
     slices = space.slices_in[0]
-    slices_out = slices if space.slices_out[0] == "all" else 1
-    family: dict[str, Any] = {"family": "hybrid", "genotype": "plain"} if decoder == CELLS else {"decoder": decoder}
-    candidate = Candidate(encoder=encoder, slices_in=slices, slices_out=slices_out, **family)
+    candidate = pair.candidate(slices, slices if space.slices_out[0] == "all" else 1)
     try:
-        check_buildable(candidate, crop, batch=min(space.batch_sizes))
+        check_buildable(candidate, pair.crop, batch=min(space.batch_sizes))
     except InputError as error:
         return str(error)
     return None

@@ -22,6 +22,7 @@ from timm.models import adapt_input_conv, get_arch_pretrained_cfgs, get_pretrain
 from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate
+from search_spaces.encoders.sam import SAM_ENCODERS, encoder_state
 from search_spaces.errors import InputError, unknown_name
 
 FILE_NAME = "model.safetensors"
@@ -34,6 +35,12 @@ class HubFile:
 
     repository: str
     revision: str | None
+    licence: str | None = None  # where the library says it; smp leaves it to the model card
+
+    @property
+    def url(self) -> str:
+        """The page of its model card."""
+        return f"https://huggingface.co/{self.repository}"
 
     @property
     def fetch_command(self) -> str:
@@ -46,18 +53,19 @@ def offered_weights(encoder: str) -> dict[str, HubFile]:
     """The names of weights that exist for an encoder, besides none and a file.
 
     smp's encoders have smp's names (imagenet, instagram, ssl, ...). For timm's, `imagenet` is the model's default
-    and every tag of timm's has its own name (in1k, fcmae_ft_in1k, ...). Empty where nothing was ever published.
+    and every tag of timm's has its own name (in1k, fcmae_ft_in1k, ...). Those of SAM have the tags alone (sa1b,
+    fb_r896, ...): no pictures of ImageNet are in them. Empty where nothing was ever published.
     """
-    if not encoder.startswith("tu-"):
+    if not encoder.startswith("tu-") and encoder not in SAM_ENCODERS:
         settings = smp_encoders[encoder]["pretrained_settings"]
         return {name: HubFile(s["repo_id"], s["revision"]) for name, s in settings.items()}
     model = encoder.removeprefix("tu-")
     tags = {name.partition(".")[2]: config for name, config in get_arch_pretrained_cfgs(model).items()}
-    default = get_pretrained_cfg(model)
+    default = None if encoder in SAM_ENCODERS else get_pretrained_cfg(model)
     configs = {"imagenet": default, **tags} if default is not None else tags
     # A file name of its own on the hub means another format, mostly a pickle.
     return {
-        name: HubFile(config.hf_hub_id, None)
+        name: HubFile(config.hf_hub_id, None, config.license)
         for name, config in configs.items()
         if config.hf_hub_id and not config.hf_hub_filename
     }
@@ -78,15 +86,20 @@ def find_weights(candidate: Candidate) -> Path | None:
     offered = offered_weights(candidate.encoder)
     if name not in offered:
         raise unknown_name(f"encoder_weights of {candidate.encoder}", name, ["none", *offered, "FILE.safetensors"])
-    hub_file = offered[name]
-    found = huggingface_hub.try_to_load_from_cache(hub_file.repository, FILE_NAME, revision=hub_file.revision)
-    if not isinstance(found, str):
+    found = cached_file(offered[name])
+    if found is None:
         raise InputError(
             f"weights {name!r} of encoder {candidate.encoder!r} are not on this machine and a search downloads "
-            f"nothing; fetch them once with `{hub_file.fetch_command}`, or set encoder_weights to none or to a "
-            ".safetensors file"
+            f"nothing; fetch all that a search needs with `nas weights fetch`, or these with "
+            f"`{offered[name].fetch_command}`, or set encoder_weights to none or to a .safetensors file"
         )
-    return Path(found)
+    return found
+
+
+def cached_file(hub_file: HubFile) -> Path | None:
+    """Where a file of the hub lies in the local cache (HF_HOME), or None; the network is not asked."""
+    found = huggingface_hub.try_to_load_from_cache(hub_file.repository, FILE_NAME, revision=hub_file.revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments: dict[str, Any]) -> None:
@@ -103,7 +116,9 @@ def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments
     except (SafetensorError, OSError) as error:
         raise InputError(f"weights file {path} cannot be read: {' '.join(str(error).split())}") from None
     try:
-        if candidate.encoder.startswith("tu-") and not all(key.startswith("model.") for key in state):
+        if candidate.encoder in SAM_ENCODERS:
+            state = encoder_state(candidate.encoder, state, encoder.state_dict())
+        elif candidate.encoder.startswith("tu-") and not all(key.startswith("model.") for key in state):
             state = _timm_encoder_state(encoder, candidate, state, arguments)
         _adapt_first_convolution(state, encoder, candidate.slices_in)
         encoder.load_state_dict(state)

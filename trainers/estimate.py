@@ -12,8 +12,9 @@ from search_spaces.network import build_network
 from trainers.fit import FitConfig, make_accelerator
 from trainers.losses import build_loss
 
-# Weights, gradient, two moments of AdamW and the weight average, float32 each.
+# Of what is trained: weights, gradient, two moments of AdamW and the weight average, float32 each.
 _COPIES = 5
+_FROZEN_COPIES = 2  # weights and their average
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         network(images).sum().backward()
     count = sum(p.numel() for p in network.parameters())
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     weights = {p.untyped_storage()._cdata for p in network.parameters()}
     activations = sum(size for key, size in saved.items() if key not in weights)
-    return Estimate(count, activations + 4 * _COPIES * count, counter.get_total_flops())
+    copies = _COPIES * trained + _FROZEN_COPIES * (count - trained)
+    return Estimate(count, activations + 4 * copies, counter.get_total_flops())
 
 
 def operations_per_second(candidate: Candidate, fit: FitConfig, device: str = "auto", steps: int = 3) -> float:

@@ -59,9 +59,13 @@ def _of_all_processes(logits: Tensor, labels: Tensor, accelerator: Accelerator) 
 
 
 def weight_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups for AdamW: biases and normalisation scales (one-dimensional) are not decayed."""
+    """Parameter groups for AdamW: biases and normalisation scales (one-dimensional) are not decayed.
+
+    What is frozen is in neither.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for _, parameter in named_parameters:
-        (decayed if parameter.ndim > 1 else free).append(parameter)
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -33,6 +33,33 @@ def test_a_network_turns_slices_into_logits_and_every_trained_number_gets_a_grad
     assert sum(p.numel() for p in trained.values()) == parameters(candidate, crop)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ("tu-vit_tiny_patch16_224", "DPT"),
+        ("mit_b0", "Segformer"),  # SegFormer, as it was published
+        ("mit_b0", "UPerNet"),
+        ("tu-convnext_tiny", "UPerNet"),
+        ("tu-maxvit_rmlp_pico_rw_256", "Unet"),
+    ],
+)
+def test_a_network_that_the_source_document_names_learns_from_a_batch(encoder: str, decoder: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(Candidate(encoder=encoder, decoder=decoder, slices_in=3), 64, pretrained=False).train()
+    image = torch.randn(2, 3, 64, 64)
+    target = (image[:, 1:2] > 1).float()
+    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=2e-4)
+    losses = []
+    for _ in range(6):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(image), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("multiple", [0, 1, 3])
 def test_every_multiple_of_the_stride_from_the_smallest_crop_on_is_buildable(decoder: str, multiple: int) -> None:

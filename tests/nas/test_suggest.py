@@ -103,6 +103,58 @@ def test_a_suggestion_survives_json() -> None:
         assert FitConfig.model_validate_json(fit.model_dump_json()) == fit
 
 
+SAM = parse_config(
+    {
+        "space": {
+            "families": ["unet", "sam"],
+            "encoders": ["tu-resnet10t"],
+            "decoders": ["Unet"],
+            "encoder_weights": ["none", "fb_r896"],
+            "sam_encoders": ["sam2_hiera_tiny"],
+            "sam_tunings": ["lora", "frozen"],
+            "lora_ranks": [4, 8],
+            "slices_in": [3],
+            "crops": [32],
+            "batch_sizes": [2],
+        }
+    },
+    "test",
+)
+
+
+def test_an_encoder_of_sam_is_kept_or_adapted_where_it_has_weights_and_trained_in_full_where_it_has_none() -> None:
+    found = {
+        (candidate.family, candidate.encoder_weights, candidate.tuning, candidate.lora_rank)
+        for candidate, _ in _drawn(SAM, 60)
+    }
+    assert found == {
+        ("unet", "none", "full", None),
+        ("sam", "none", "full", None),
+        ("sam", "fb_r896", "frozen", None),
+        ("sam", "fb_r896", "lora", 4),
+        ("sam", "fb_r896", "lora", 8),
+    }
+
+
+def test_a_point_of_family_sam_is_known_by_the_parameters_of_its_trial() -> None:
+    study = _study()
+    for _ in range(30):
+        trial = study.ask()
+        candidate, fit = suggest(trial, SAM)
+        assert known_parameters(SAM, candidate, fit) == trial.params
+
+
+def test_one_choice_that_stands_in_for_another_has_a_name_of_its_own() -> None:
+    """Both sets have one value, and Optuna wants one set of values a name."""
+    space = SAM.space.model_copy(update={"sam_tunings": ("lora",), "families": ("sam",)})
+    study = _study()
+    trials = [study.ask() for _ in range(20)]
+    for trial in trials:
+        suggest(trial, SAM.model_copy(update={"space": space}))
+    names = {name for trial in trials for name in trial.params if name.startswith("tuning")}
+    assert names == {"tuning", "tuning of full"}
+
+
 FIT = FitConfig(crop=128, loss="bce", batch_size=2, learning_rate=1e-3, vessel_share=0.5)
 RECIPE = {"slices_in": 3, "slices_out": "middle", "loss": "bce", "batch_size": 2, "learning_rate": 1e-3} | {
     "vessel_share": 0.5,

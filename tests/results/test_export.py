@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.vision_transformer_sam import VisionTransformerSAM
+from torch import nn
 
 from results.export import (
     ARCHITECTURE,
     CARD,
     WEIGHTS,
     Architecture,
+    Bundle,
     Provenance,
     read_bundle,
     to_onnx,
@@ -127,3 +130,23 @@ def test_onnx_answers_as_torch_does(bundle: Path, tmp_path: Path) -> None:
     path, difference = to_onnx(read_bundle(_copy(bundle, tmp_path)))
     assert path.name == "model.onnx"
     assert difference < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns about itself
+def test_attention_in_three_dimensions_is_written_to_onnx_and_left_as_it_was(tmp_path: Path) -> None:
+    """SAM's attention, in a network of one block of it."""
+    sizes = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 0, "neck_chans": 8}
+    sam = VisionTransformerSAM(**sizes, use_rel_pos=True, window_size=2, global_pool="")
+    network = nn.Sequential(sam, nn.Upsample(scale_factor=16)).eval()
+    _, difference = to_onnx(Bundle(tmp_path, architecture(), network))
+    assert difference < 1e-4
+    assert all(block.attn.fused_attn for block in sam.blocks)
+
+
+@pytest.mark.parametrize(("tuning", "text"), [("full", "all"), ("frozen", "nothing"), ("lora", "factors of rank 8")])
+def test_the_card_says_how_much_of_the_encoder_was_trained(tuning: str, text: str, tmp_path: Path) -> None:
+    candidate = Candidate.model_validate({"family": "sam", "tuning": tuning, "encoder_weights": "sa1b"})
+    described = architecture().model_copy(update={"candidate": candidate})
+    card = (write_bundle(tmp_path / "b", described, {}) / CARD).read_text()
+    assert f"trained of the encoder | {text}" in card

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from nas.tables import leaderboard_table
-from results.leaderboard import Leaderboard, interval, seconds, to_markdown
+from results.leaderboard import Leaderboard, interval, reading, seconds, to_markdown
 from results.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.state import State
@@ -134,11 +134,37 @@ def test_the_json_has_the_keys_that_scripts_rely_on() -> None:
     } <= set(values["rows"][0])  # fmt: skip
 
 
+def _with_start(trial: int, weights: str) -> Record:
+    before = record(trial, 0.5 + trial / 10)
+    candidate = Candidate(encoder_weights=weights)
+    return before.model_copy(update={"job": before.job.model_copy(update={"candidate": candidate})})
+
+
+def test_a_row_says_what_its_weights_were_at_the_start() -> None:
+    records = [_with_start(0, "none"), _with_start(1, "imagenet"), _with_start(2, "/a/b/own.safetensors")]
+    board = rank(records, "s", "k")
+    assert [row.start for row in board.rows] == ["own", "imagenet", "scratch"]
+    assert "| network 2 | own | 0.7000 |" in to_markdown(board)
+    console = Console(file=StringIO(), width=160)
+    console.print(leaderboard_table(board, 160))
+    assert "scratch" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [(("none", "imagenet"), True), (("none", "none"), False), (("imagenet", "ssl"), False)]
+)
+def test_two_kinds_of_start_among_the_ranked_rows_are_never_compared_silently(
+    weights: tuple[str, ...], said: bool
+) -> None:
+    board = rank([_with_start(trial, name) for trial, name in enumerate(weights)], "s", "k")
+    assert ("1 of 2 ranked row(s) started from random weights" in reading(board)) is said
+
+
 def test_a_bar_in_a_reason_does_not_break_the_table() -> None:
     broken = record(0, None, "failed")
     broken = broken.model_copy(update={"outcome": broken.outcome.model_copy(update={"reason": "a | b"})})
     row = next(line for line in to_markdown(rank([broken], "s", "k")).splitlines() if "network 0" in line)
-    assert row.count("|") - row.count("\\|") == 11
+    assert row.count("|") - row.count("\\|") == 12
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (59.6, "60 s"), (600, "10 min"), (36_000, "10.0 h")])

@@ -1,0 +1,68 @@
+"""The commands `nas weights`: parse, call one function, print."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.console import AsJson, make_console
+
+weights_app = typer.Typer(
+    help="Pretrained weights that a search needs: look at them, fetch them.", no_args_is_help=True
+)
+
+Config = Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)]
+Preset = Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.trials=5.")
+]
+
+
+@weights_app.command("list")
+def weights_list(
+    config: Config = None,
+    preset: Preset = None,
+    set_: Set = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub for sizes and licences.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the pretrained weights that a search would need, and whether they are on this machine."""
+    _may_ask_the_network()
+    from nas.runs import read_source
+    from nas.weights import list_weights
+    from nas.weights_table import summary, weights_table
+
+    rows = list_weights(read_source(config, preset, set_ or []), ask_hub=not offline)
+    if as_json:
+        print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        return
+    console = make_console()
+    if rows:
+        console.print(weights_table(rows))
+    console.print(summary(rows), soft_wrap=True)
+
+
+@weights_app.command("fetch")
+def weights_fetch(config: Config = None, preset: Preset = None, set_: Set = None) -> None:
+    """Download the missing ones into the local cache, where trials find them offline."""
+    _may_ask_the_network()
+    from nas.runs import read_source
+    from nas.weights import fetch_weights, list_weights
+    from nas.weights_table import size_text, summary
+
+    settings = read_source(config, preset, set_ or [])
+    console = make_console()
+    fetch_weights(
+        list_weights(settings),
+        lambda done, of, row: console.print(
+            f"{done + 1} of {of}: {row.repository}, {size_text(row)}, licence: {row.licence}", soft_wrap=True
+        ),
+    )
+    console.print(summary(list_weights(settings, ask_hub=False)), soft_wrap=True)
+
+
+def _may_ask_the_network() -> None:
+    """What all other commands forbid themselves (ENVIRONMENT); read when the hub's client is imported."""
+    os.environ["HF_HUB_OFFLINE"] = "0"
