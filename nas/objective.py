@@ -185,7 +185,7 @@ def _finish(attempt: _Attempt) -> Score | None:
     if not held_out:
         return None
     predictions = _predict(attempt, held_out, attempt.config.inference)
-    result = score(predictions, held_out, attempt.config.score)
+    result = score(predictions, held_out, attempt.config.score, attempt.config.inference.smallest_component)
     draw_overlay(folder.overlay, held_out, predictions, result, job.name)
     return result
 

@@ -16,7 +16,8 @@ from search_spaces.errors import InputError
 from trainers.data.patches import fitting_axes
 from trainers.data.volume import Volume
 from trainers.inference_boxes import read_boxes
-from trainers.reader import InferenceConfig, Reader, hat, reflect, starts
+from trainers.reader import InferenceConfig, Reader, reflect, starts, tile_weight
+from trainers.symmetry import mean_probabilities
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
 T = TypeVar("T", bound=np.generic)
@@ -43,7 +44,7 @@ def predict(
     """
     axes = usable_axes(volume, config.axes, reader.crop, reader.slices_in if reader.boxes else 1)
     share = 65_535 // len(axes)  # one axis' part of a sum that fits 16 bits
-    sums = _zeros(volume.shape, np.uint16, scratch, "sums")
+    sums = zeros(volume.shape, np.uint16, scratch, "sums")
     reader.network.eval()
     done, total = 0, sum(volume.shape[axis] for axis in axes)
     for axis in axes:
@@ -56,7 +57,7 @@ def predict(
             if on_progress:
                 on_progress(done + last, total)
         done += along.shape[0]
-    levels = _zeros(volume.shape, np.uint8, scratch, "levels")
+    levels = zeros(volume.shape, np.uint8, scratch, "levels")
     full = share * len(axes)
     for z in range(volume.shape[0]):
         levels[z] = (sums[z].astype(np.uint32) * LEVELS + full // 2) // full
@@ -85,7 +86,8 @@ def usable_axes(volume: Volume, axes: tuple[int, ...], crop: int, depth: int = 1
     return usable
 
 
-def _zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: str) -> NDArray[T]:
+def zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: str) -> NDArray[T]:
+    """Zeros in memory, or where they are more than 2 GiB in a file of `scratch`, if there is one."""
     if scratch is None or int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY_BYTES:
         return np.zeros(shape, dtype)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,7 @@ def _predict_slices(
     grey = torch.from_numpy(planes).to(accelerator.device)
     sums = torch.zeros((count, *grey.shape[1:]), device=accelerator.device)
     weights = torch.zeros_like(sums)
-    weight = hat(tile, accelerator.device)
+    weight = tile_weight(tile, config.weighting, accelerator.device)
     reach = reader.slices_out // 2
     centres = range(-min(reach, beyond[0]), count + min(reach, beyond[1]))  # slice 0 is the first of `count`
     batch = max(1, config.batch_voxels // (tile[0] * tile[1]))
@@ -146,9 +148,9 @@ def _predict_slices(
             windows = square.unfold(0, reader.slices_in, 1).permute(0, 3, 1, 2)
             for begin in range(centres.start, centres.stop, batch):
                 end = min(begin + batch, centres.stop)
-                with accelerator.autocast():
-                    logits = reader.network(windows[begin + reach : end + reach].contiguous())
-                _add(sums, weights, torch.sigmoid(logits.float()), weight, begin, top, left)
+                some = windows[begin + reach : end + reach]
+                probabilities = mean_probabilities(reader.network, some, config.symmetries, accelerator)
+                _add(sums, weights, probabilities, weight, begin, top, left)
     return (sums / weights)[:, :height, :width]
 
 
