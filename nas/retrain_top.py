@@ -101,7 +101,7 @@ def retrain_top(
         on_note(f"{index + 1} of {count}: trial {trial}, {task.job.name}, {task.job.fit.steps} steps")
         members.append(_train(task, trial, fold, config, folder, on, on_progress, on_note))
     predictor = open_predictor([member.bundle for member in members])
-    result = None if known else _score_mean(predictor, fold, config, path, on_progress)
+    result = None if known else _score_mean(predictor, fold, config, folder, path, on_progress)
     threshold = known.threshold if known else result.threshold if result else None
     assert threshold is not None
     ensemble = Ensemble(
@@ -170,9 +170,11 @@ def _train(
     return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
 
 
-def _score_mean(predictor: Predictor, fold: Fold, config: SearchConfig, path: Path, on_progress: OnTraining) -> Score:
+def _score_mean(
+    predictor: Predictor, fold: Fold, config: SearchConfig, folder: RunFolder, path: Path, on_progress: OnTraining
+) -> Score:
     """The score of the members' mean on the held-out kidney."""
-    scratch = path.with_name(f".{path.name}.scratch")
+    work = folder.retraining(path.name)
     predictions = {}
     try:
         for index, volume in enumerate(fold.held_out):
@@ -181,7 +183,7 @@ def _score_mean(predictor: Predictor, fold: Fold, config: SearchConfig, path: Pa
                 share = index * 1000 + done * 1000 // total
                 on_progress("ensemble: score", share, len(fold.held_out) * 1000, None)
 
-            predictions[volume.name] = predictor.predict(volume, config.device, scratch / volume.name, report)
+            predictions[volume.name] = predictor.predict(volume, config.device, work.scratch / volume.name, report)
         return score(predictions, fold.held_out, predictor.score_config, predictor.smallest_component)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(work.path, ignore_errors=True)

@@ -43,13 +43,20 @@ class Tuning(BaseModel, frozen=True, extra="forbid"):
     ways: tuple[Way, ...]
     chosen: Way  # by all slabs; its own surface dice knows the choice
     score: Score  # of choosing: for each half of the slabs on the other
+    pays: bool  # whether choosing is better than leaving the bundle as it is
     written: bool
 
     def text(self) -> str:
         """For people: every way, and what choosing among them is worth."""
         lines = [f"{way.text()}: {way.surface_dice:.4f}" for way in self.ways]
         gain = self.score.surface_dice - self.before.surface_dice
-        where = f"written to {self.bundle}" if self.written else "not written; --write stores it"
+        where = (
+            f"written to {self.bundle}"
+            if self.written
+            else "not written, --write stores it"
+            if self.pays
+            else "but choosing does not pay, so the bundle is to stay as it is"
+        )
         return "\n".join(
             [
                 *lines,
@@ -81,8 +88,9 @@ def tune(
 ) -> Tuning:
     """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
 
-    write: store the choice, its threshold and the score of choosing in the bundle. Raises InputError for a bundle
-    without held-out volumes, for volumes that are not those, and for an ensemble.
+    write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
+    the bundle as it is. Raises InputError for a bundle without held-out volumes, for volumes that are not those, and
+    for an ensemble.
     """
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
@@ -110,11 +118,13 @@ def tune(
         Way(symmetries=s.symmetries, smallest_component=s.smallest_component, surface_dice=t.surface_dice)
         for s, t in zip(settings, tried, strict=True)
     )
-    if write:
+    before = ways[settings.index(own)]
+    pays = result.surface_dice > before.surface_dice
+    if write and pays:
         update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
         rewrite_description(bundle, architecture.model_copy(update=update))
     return Tuning(
-        bundle=bundle, before=ways[settings.index(own)], ways=ways, chosen=ways[best], score=result, written=write
+        bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
     )
 
 
