@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from command_line import nas
+
+from nas.retrain_top import retrain_top, top_count
+from search_spaces.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -57,17 +61,24 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(run: Path, cache: 
     assert "top2 is there already" in answer.stderr
 
 
-def test_an_ensemble_of_more_designs_than_there_are_is_refused(run: Path, cache: Path) -> None:
-    answer = nas("retrain", "top9", "--run", run, cache=cache, expect=1)
-    assert "3 ranked designs, fewer than 9" in answer.stderr
-    assert answer.stderr.count("\n") == 1
-    answer = nas("retrain", "top1", "--run", run, cache=cache, expect=1)
-    assert answer.stderr.startswith("nas: top1: an ensemble has two members or more")
+def _refused(run: Path, count: int, on: Literal["train", "all"]) -> str:
+    with pytest.raises(InputError) as caught:
+        retrain_top(run, count, on=on, steps=None, overrides=[], on_progress=lambda *_: None, on_note=lambda _: None)
+    return str(caught.value)
+
+
+def test_an_ensemble_of_more_designs_than_there_are_is_refused(run: Path) -> None:
+    assert "3 ranked designs, fewer than 9" in _refused(run, 9, "train")
+
+
+def test_one_design_is_no_ensemble() -> None:
+    with pytest.raises(InputError, match=r"top1: an ensemble has two members or more"):
+        top_count("top1")
+    assert (top_count("top12"), top_count("best"), top_count("7")) == (12, None, None)
 
 
 def test_training_on_all_kidneys_takes_the_threshold_that_was_found_before(run: Path, cache: Path) -> None:
-    answer = nas("retrain", "top3", "--on", "all", "--run", run, cache=cache, expect=1)
-    assert "first run `nas retrain top3`" in answer.stderr
+    assert "first run `nas retrain top3`" in _refused(run, 3, "all")
     known = json.loads((run / "retrained" / "top2" / "ensemble.json").read_text())
     done = json.loads(nas("retrain", "top2", "--on", "all", "--run", run, "--json", cache=cache).stdout)
     assert (done["threshold"], done["score"]) == (known["threshold"], None)
