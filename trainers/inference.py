@@ -53,7 +53,7 @@ def predict(
         read = read_boxes if reader.boxes else _read_slabs
         for first, mean in read(reader, volume, along, config, accelerator):
             last = first + len(mean)
-            target[first:last] += (mean * share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
+            target[first:last] += mean.mul_(share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
             if on_progress:
                 on_progress(done + last, total)
         done += along.shape[0]
@@ -151,7 +151,7 @@ def _predict_slices(
                 some = windows[begin + reach : end + reach]
                 probabilities = mean_probabilities(reader.network, some, config.symmetries, accelerator)
                 _add(sums, weights, probabilities, weight, begin, top, left)
-    return (sums / weights)[:, :height, :width]
+    return sums.div_(weights)[:, :height, :width]
 
 
 def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, hat: Tensor, begin: int, top: int, left: int) -> None:
