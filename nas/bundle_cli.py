@@ -46,7 +46,10 @@ def retrain(
             top = retrain_top(
                 run, count, on=on, steps=steps, overrides=set_ or [], on_progress=on_progress, on_note=note
             )
-        print(top.model_dump_json()) if as_json else note(top.text())
+        if as_json:
+            print(top.model_dump_json())
+        else:
+            note(top.text())
         for member in top.members if onnx else ():
             export_onnx(member.bundle)
         return
