@@ -45,6 +45,11 @@ class MaskNote(BaseModel, frozen=True, extra="forbid"):
     volume: str  # content hash
     grey_scale: tuple[float, float]  # of the volume as it lies beside the others
 
+    @property
+    def makers(self) -> tuple[str, float, int | None]:
+        """All but the volume."""
+        return self.members, self.threshold, self.smallest_component
+
 
 @dataclass
 class _Run:
@@ -102,8 +107,10 @@ def predict_paths(
         _check_score(predictor, sources)
     keeps_masks = len(sources) > 1 and not wants_score
     masks = _mask_paths([s.name for s in sources], out)
+    identity = predictor.identity
     for path in masks:
-        if not (keeps_masks and _note_path(path).is_file()):  # else it is looked at when its volume is open
+        note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
+        if note is None or note.makers != (identity, cut, predictor.smallest_component):
             check_mask_path(path)
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
@@ -111,7 +118,7 @@ def predict_paths(
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
         run = _Run(
             predictor, cut, device, Path(scratch), wants_score, keeps_masks, submission is not None, on_progress,
-            on_note, predictor.identity,
+            on_note, identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
@@ -212,12 +219,15 @@ def _note_path(mask: Path) -> Path:
 
 def _is_finished(run: _Run, volume: Volume, path: Path) -> bool:
     """Whether the mask at a path is what predicting the volume again would give."""
-    if not run.keeps_masks:
-        return False
+    return run.keeps_masks and _read_note(path) == run.note(volume)
+
+
+def _read_note(mask: Path) -> MaskNote | None:
+    """What a mask was made of; None where that is not known, and the mask is no more than a file in the way."""
     try:
-        return MaskNote.model_validate_json(_note_path(path).read_bytes()) == run.note(volume)
+        return MaskNote.model_validate_json(_note_path(mask).read_bytes())
     except (FileNotFoundError, ValidationError):
-        return False
+        return None
 
 
 def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
