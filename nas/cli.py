@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from nas.console import AsJson, make_console
+from nas.bundle_cli import export_onnx, predict, retrain, tune
+from nas.console import AsJson, Run, Set, make_console
 from nas.data_cli import data_app
 from nas.environment import ENVIRONMENT
 from nas.label_cli import label
@@ -36,11 +37,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
-
-Run = Annotated[Path | None, typer.Option("--run", help="Run folder; the latest if not given.", show_default=False)]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.seeds=5.")
-]
 
 
 def main() -> NoReturn:
@@ -104,7 +100,9 @@ def search(
     }
     overrides = [f"{key}={json.dumps(v, default=str)}" for key, v in flags.items() if v is not None]
     if onnx:
-        _require_onnx()
+        from results.export import require_onnx
+
+        require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
     console = make_console(as_json)
     if dry_run:
@@ -130,125 +128,12 @@ def search(
     if not as_json:
         console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:
-        _export_onnx(folder.best)
+        export_onnx(folder.best)
 
 
-@app.command()
-@goes_on()
-def retrain(
-    target: Annotated[str, typer.Argument(help="best, the number of a trial, or the folder of a bundle.")] = "best",
-    on: Annotated[
-        Literal["train", "all"], typer.Option(help="all: the held-out kidney too, so it is not scored.")
-    ] = "train",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; retrain.steps if not given.", show_default=False)
-    ] = None,
-    run: Run = None,
-    set_: Set = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Also export as ONNX.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the best network of a run at full length and export it. Run again after a stop, it goes on."""
-    from nas.live import retrain_progress
-    from nas.retrain import is_first_process, retrain_in_run
-
-    if onnx:
-        _require_onnx()
-    console = make_console(as_json)
-    console.quiet = not is_first_process()
-    with retrain_progress(console) as on_progress:
-        path, record, before = retrain_in_run(
-            run,
-            target,
-            on=on,
-            steps=steps,
-            overrides=set_ or [],
-            on_progress=on_progress,
-            on_note=lambda text: console.print(text, soft_wrap=True),
-        )
-    if not is_first_process():
-        return
-    score = record.outcome.score
-    if as_json:
-        print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))
-    elif score is None:
-        console.print(f"trained on every kidney, so there is no held-out score: {path}", soft_wrap=True)
-    else:
-        compared = "" if before is None else f"; {before:.4f} in the search"
-        console.print(
-            f"surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}{compared})"
-            f", voxel dice {score.voxel_dice:.4f}: {path}",
-            soft_wrap=True,
-        )
-    if onnx:
-        _export_onnx(path)
-
-
-def _require_onnx() -> None:
-    from results.export import require_onnx
-
-    require_onnx()
-
-
-def _export_onnx(path: Path) -> None:
-    from results.export import read_bundle, to_onnx
-
-    file, difference = to_onnx(read_bundle(path))
-    print(f"{file}: largest difference to torch {difference:.1e}", file=sys.stderr)
-
-
-@app.command()
-def predict(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    volumes: Annotated[list[Path], typer.Argument(help="Volumes, or folders of volumes.")],
-    out: Annotated[
-        Path, typer.Option(help="Where masks go: a folder of TIFF slices, or a name in .tif, .zarr or .npy.")
-    ] = Path("masks"),
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The bundle's own if not given.", show_default=False)
-    ] = None,
-    submission: Annotated[
-        Path | None, typer.Option(help="Also write the competition's CSV.", show_default=False)
-    ] = None,
-    score: Annotated[
-        bool, typer.Option("--score", help="Score labelled volumes together, as the leaderboard does.")
-    ] = False,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Of a folder, take the volumes that the bundle was scored on.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Segment volumes with a bundle."""
-    from nas.live import step_progress
-    from nas.predict import predict_paths
-
-    console = make_console(as_json)
-    with step_progress(console) as on_progress:
-        result = predict_paths(
-            bundle,
-            volumes,
-            out=out,
-            threshold=threshold,
-            submission=submission,
-            wants_score=score,
-            only_held_out=held_out,
-            device=device,
-            on_progress=on_progress,
-            on_note=lambda text: console.print(f"note: {text}", soft_wrap=True),
-        )
-    if as_json:
-        print(result.model_dump_json(indent=2))
-        return
-    for path in result.masks:
-        console.print(f"mask: {path}", soft_wrap=True)
-    if result.submission:
-        console.print(f"submission: {result.submission}, {result.submission_rows} rows", soft_wrap=True)
-    if result.score:
-        console.print(
-            f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks: "
-            f"{result.mask_surface_dice:.6f}), voxel dice {result.score.voxel_dice:.6f}"
-        )
+app.command()(retrain)
+app.command()(tune)
+app.command()(predict)
 
 
 app.command()(label)
@@ -263,7 +148,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Compare two masks: surface dice, and voxel dice beside it."""
-    from nas.predict import score_masks
+    from nas.score_masks import score_masks
 
     values = score_masks(predicted, target, spacing_um, tolerance_um)
     if as_json:

@@ -1,5 +1,6 @@
-"""What all commands of `nas` share: where they print, and the option --json."""
+"""What commands of `nas` share: where they print, and the options --run, --set and --json."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
 
 WIDE = 160  # columns
 
+Run = Annotated[Path | None, typer.Option("--run", help="Run folder; the latest if not given.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.seeds=5.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.live import progress_bars
-from nas.predict import spacing_text
 from search_spaces.errors import InputError
 from trainers.data.check import CheckRow, check
 from trainers.data.phantom import PhantomConfig, write_phantoms
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.soft_labels import DEFAULT_SET
 from trainers.data.sources import scan
+from trainers.data.volume import spacing_text
 
 
 def prepare_folder(folder: Path, cache: Path | None, console: Console) -> None:

@@ -15,8 +15,8 @@ import tifffile
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from nas.predict import predict_volumes, threshold_level, with_known_greys
-from results.export import WEIGHTS, Bundle, Provenance, read_bundle
+from nas.ensemble import open_predictor, threshold_level
+from results.export import WEIGHTS, Bundle, Provenance
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
@@ -69,19 +69,23 @@ def label_path(
     if target.exists() or find_stack(home, "image") == target:
         raise InputError(f"{target}: is there already; choose another name with --out, or delete it")
     _check_share(source, threshold)
-    bundle = read_bundle(bundle_path)
+    predictor = open_predictor([bundle_path])
+    if len(predictor.members) > 1:
+        raise InputError(
+            f"{bundle_path} is an ensemble; labels name one network that made them: give one of its members"
+        )
+    bundle = predictor.members[0]
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
     manifest = manifest_home(home.parent) / MANIFEST_NAME
     if write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=home) as scratch:
-        (volume,) = with_known_greys(bundle, [prepare(source, default_cache(), on_note=on_note)])
+        volume = prepare(source, default_cache(), on_note=on_note)
         _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
-        predicted = predict_volumes(
-            bundle, [volume], device=device, scratch=Path(scratch), on_note=on_note, on_progress=on_progress
-        )
-        levels = predicted[volume.name]
+        for doubt in predictor.doubts(volume, is_scored=False):
+            on_note(doubt)
+        levels = predictor.predict(volume, device, Path(scratch), on_progress)
         outside, labelled = count_levels(levels, volume)
         level = match_level(outside, labelled, volume.annotated) if threshold is None else threshold_level(threshold)
         vessels = labelled + int(outside[level:].sum())

@@ -1,113 +1,28 @@
-"""Bundle and volumes to masks, a submission, or the score again."""
+"""Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from results.export import Bundle, read_bundle
+from nas.ensemble import Predictor, known_threshold, open_predictor, split_paths, threshold_level
 from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.components import large_components
 from trainers.data.contrast import share_contrast
-from trainers.data.masks import check_mask_path, read_mask, write_mask
+from trainers.data.masks import check_mask_path, mask_slices, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
-from trainers.data.volume import Spacing, Volume
-from trainers.evaluate import Predictions, Score, pooled_curve, predict_all, score
-from trainers.fit import make_accelerator
-from trainers.inference import LEVELS
-from trainers.metrics.surface_dice import surface_dice
-from trainers.metrics.voxel_dice import voxel_dice
-
-FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
-
-
-def predict_volumes(
-    bundle: Bundle,
-    volumes: Sequence[Volume],
-    *,
-    device: str = "auto",
-    scratch: Path | None = None,
-    on_note: Callable[[str], None] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Predictions:
-    """Probabilities of every volume in steps of 1/255; a note where a voxel spacing is unlike the training's."""
-    accelerator = make_accelerator(bundle.architecture.fit.precision, device)
-    bundle.network.to(accelerator.device)
-    trained = np.array(bundle.architecture.voxel_spacing_um)
-    for volume in volumes:
-        ratio = np.array(volume.spacing_um) / trained
-        if on_note and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
-            on_note(
-                f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was "
-                f"trained at {', '.join(sorted({spacing_text(tuple(s)) for s in trained}))} µm: expect errors in width"
-            )
-    return predict_all(
-        bundle.reader, volumes, bundle.architecture.inference, accelerator, scratch=scratch, on_progress=on_progress
-    )
-
-
-def spacing_text(spacing: tuple[float, ...]) -> str:
-    """A voxel spacing, as one number where all three are equal."""
-    return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)
-
-
-def mask_slices(probabilities: NDArray[np.uint8], threshold: float) -> Iterator[NDArray[np.bool_]]:
-    """The mask, slice by slice: (H, W) each."""
-    level = threshold_level(threshold)
-    for plane in probabilities:
-        yield plane >= level
-
-
-def threshold_level(threshold: float) -> int:
-    """A threshold in steps of 1/255, as scoring has them; never 0, which would make every voxel vessel."""
-    return max(1, round(threshold * LEVELS))
-
-
-def write_masks(
-    predictions: Predictions, volumes: Sequence[Volume], sources: Sequence[VolumeSource], threshold: float, out: Path
-) -> list[Path]:
-    """One mask a volume: at `out` itself for one volume, below it for several; slices numbered as the source's are."""
-    paths = _mask_paths([volume.name for volume in volumes], out)
-    for path, volume, source in zip(paths, volumes, sources, strict=True):
-        slices = mask_slices(predictions[volume.name], threshold)
-        write_mask(path, slices, volume.spacing_um, first=source.image.numbers[0])
-    return paths
-
-
-def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
-    return [out] if len(names) == 1 else [out / name for name in names]
-
-
-def write_submission_csv(
-    predictions: Predictions, volumes: Sequence[Volume], names: Sequence[Sequence[str]], threshold: float, out: Path
-) -> int:
-    """The competition's CSV: one row a slice, id and row-major run lengths; the number of rows.
-
-    names: the slice names of each volume, as in "0000".
-    """
-
-    def rows() -> Iterator[tuple[str, str]]:
-        for volume, slices in zip(volumes, names, strict=True):
-            masks = mask_slices(predictions[volume.name], threshold)
-            for name, mask in zip(slices, masks, strict=True):
-                yield f"{volume.name}_{name}", encode(mask)
-
-    write_submission(out, rows())
-    return sum(len(slices) for slices in names)
-
-
-def score_again(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volume]) -> Score:
-    """The score by the same protocol as on the leaderboard. Raises InputError where labels are missing."""
-    if not volumes:
-        raise InputError("there is nothing to score")
-    return score(predictions, volumes, bundle.architecture.score_config)
+from trainers.data.volume import Volume
+from trainers.evaluate import Predictions, Score, pooled_curve, score, without_small
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):
@@ -115,14 +30,57 @@ class Prediction(BaseModel, frozen=True, extra="forbid"):
 
     masks: tuple[Path, ...]
     threshold: float
+    kept: tuple[str, ...] = ()  # volumes whose masks were there already
     submission: Path | None = None
     submission_rows: int = 0
     score: Score | None = None  # by the protocol of the leaderboard
     mask_surface_dice: float | None = None  # of the written masks, all volumes together
 
 
+class MaskNote(BaseModel, frozen=True, extra="forbid"):
+    """What a finished mask was made of: an equal note means that predicting again would give the same mask."""
+
+    members: str
+    threshold: float
+    smallest_component: int | None
+    volume: str  # content hash
+    grey_scale: tuple[float, float]  # of the volume as it lies beside the others
+
+    @property
+    def makers(self) -> tuple[str, float, int | None]:
+        """All but the volume."""
+        return self.members, self.threshold, self.smallest_component
+
+
+@dataclass
+class _Run:
+    """What the volumes of one call share."""
+
+    predictor: Predictor
+    threshold: float
+    device: str
+    scratch: Path
+    keeps_probabilities: bool  # on the disk, for the score
+    keeps_masks: bool  # finished by an earlier call
+    wants_rows: bool
+    on_progress: Callable[[int, int], None]
+    on_note: Callable[[str], None]
+    identity: str  # of the predictor
+    volumes: list[Volume] = field(default_factory=list)  # those that are to be scored
+    predictions: Predictions = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+
+    def note(self, volume: Volume) -> MaskNote:
+        return MaskNote(
+            members=self.identity,
+            threshold=self.threshold,
+            smallest_component=self.predictor.smallest_component,
+            volume=volume.content_hash,
+            grey_scale=(volume.grey_low, volume.grey_high),
+        )
+
+
 def predict_paths(
-    bundle_path: Path,
     paths: Sequence[Path],
     *,
     out: Path,
@@ -134,82 +92,186 @@ def predict_paths(
     on_progress: Callable[[int, int], None],
     on_note: Callable[[str], None],
 ) -> Prediction:
-    """Predict what lies at `paths`, write masks below `out` and whatever else is asked for.
+    """Predict the volumes among `paths` with the bundles among them, write masks and whatever else is asked for.
 
-    Raises InputError where a path holds no volume, or labels are missing for a score.
+    Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
+    the next begins. Called again after a stop, finished masks are kept where several volumes go to one folder and no
+    score is asked for. Raises InputError where a path holds no volume, or labels are missing for a score.
     """
-    bundle = read_bundle(bundle_path)
-    # In order of their names, as a search has them: slabs are numbered through all volumes.
-    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
+    bundles, places = split_paths(paths)
+    predictor = open_predictor(bundles)
+    cut = known_threshold(predictor, threshold)
+    sources = find_sources(places, on_note)
     if only_held_out:
-        sources = _held_out(bundle, sources)
-    for first, second in pairwise(sources):
-        if first.name == second.name:
-            raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
-    if wants_score and (unlabelled := [s.name for s in sources if s.labels == "none"]):
-        raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
-    for source in sources if wants_score else ():
-        refuse_as_target(source.name, source.soft)
-    for path in _mask_paths([s.name for s in sources], out):
-        check_mask_path(path)
+        sources = held_out_sources(predictor, sources)
+    if wants_score:
+        _check_score(predictor, sources)
+    keeps_masks = len(sources) > 1 and not wants_score
+    masks = _mask_paths([s.name for s in sources], out)
+    identity = predictor.identity
+    for path in masks:
+        note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
+        if note is None or note.makers != (identity, cut, predictor.smallest_component):
+            check_mask_path(path)
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
-    cut = bundle.architecture.threshold if threshold is None else threshold
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
-        volumes = with_known_greys(
-            bundle, share_contrast([prepare(source, default_cache(), on_note=on_note) for source in sources])
-        )
-        seen = [v.name for v in volumes if v.content_hash in bundle.architecture.provenance.known_volumes.values()]
-        if wants_score and seen:
-            on_note(f"the network was trained on {', '.join(seen)}: the score says nothing about new kidneys")
-        predictions = predict_volumes(
-            bundle, volumes, device=device, scratch=Path(scratch), on_note=on_note, on_progress=on_progress
-        )
-        masks = write_masks(predictions, volumes, sources, cut, out)
-        rows = 0
-        if submission is not None:
-            names = [[f"{number:04d}" for number in source.image.numbers] for source in sources]
-            rows = write_submission_csv(predictions, volumes, names, cut, submission)
-        result, alone = None, None
-        if wants_score:
-            result = score_again(bundle, predictions, volumes)
-            alone = _dice_at(bundle, predictions, volumes, cut)
+        run = _Run(
+            predictor, cut, device, Path(scratch), wants_score, keeps_masks, submission is not None, on_progress,
+            on_note, identity,
+        )  # fmt: skip
+        rows = _predict_each(run, sources, masks)
+        count = _write_rows(rows, submission)
+        result, alone = _score(run) if wants_score else (None, None)
     return Prediction(
         masks=tuple(masks),
         threshold=cut,
+        kept=tuple(run.kept),
         submission=submission,
-        submission_rows=rows,
+        submission_rows=count,
         score=result,
         mask_surface_dice=alone,
     )
 
 
-def _dice_at(bundle: Bundle, predictions: Predictions, volumes: Sequence[Volume], threshold: float) -> float:
-    curve = pooled_curve(predictions, volumes, bundle.architecture.score_config)
-    return curve.surface_dice_at(threshold_level(threshold))
+def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int:
+    """Take all rows, into the competition's CSV where one is asked for; how many there were."""
+    count = 0
+
+    def counted() -> Iterator[tuple[str, str]]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row
+
+    if submission is None:
+        for _ in counted():
+            pass
+    else:
+        write_submission(submission, counted())
+    return count
 
 
-def _held_out(bundle: Bundle, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
-    """Those of the sources that the bundle was scored on, by name; InputError if one is missing."""
-    wanted = bundle.architecture.provenance.held_out_volumes
-    if not wanted:
-        raise InputError(f"{bundle.path} was trained on every kidney: it has no held-out volumes")
+def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
+    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.on_note), sources, masks, strict=True)):
+
+        def report(done: int, total: int, index: int = index) -> None:
+            run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
+
+        ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
+        if path.exists() and _is_finished(run, volume, path):
+            run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
+            run.kept.append(volume.name)
+            codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
+        else:
+            codes = iter(_predict_one(run, volume, source, path, report))
+        report(1, 1)
+        if run.wants_rows:
+            yield from zip(ids, codes, strict=True)
+
+
+def _predict_one(
+    run: _Run, volume: Volume, source: VolumeSource, path: Path, on_progress: Callable[[int, int], None]
+) -> list[str]:
+    """Predict a volume, write its mask, and let its probabilities go; the run lengths of its slices if wanted."""
+    for doubt in run.predictor.doubts(volume, run.keeps_probabilities):
+        run.on_note(doubt)
+    place = run.scratch / volume.name
+    probabilities = run.predictor.predict(volume, run.device, place, on_progress)
+    codes: list[str] = []
+
+    def slices() -> Iterator[NDArray[np.bool_]]:
+        level = threshold_level(run.threshold)
+        for one in large_components(probabilities, level, run.predictor.smallest_component):
+            if run.wants_rows:
+                codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
+            yield one
+
+    if run.keeps_masks:  # before the mask, which then never lies there without it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_note_path(path), run.note(volume).model_dump_json() + "\n")
+    write_mask(path, slices(), volume.spacing_um, first=source.image.numbers[0])
+    if run.keeps_probabilities:
+        file = run.scratch / f"{volume.name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, probabilities, allow_pickle=False)
+        run.volumes.append(volume)
+        run.predictions[volume.name] = np.load(file, mmap_mode="r", allow_pickle=False)
+    shutil.rmtree(place, ignore_errors=True)
+    return codes
+
+
+def open_each(sources: Sequence[VolumeSource], on_note: Callable[[str], None]) -> Iterator[Volume]:
+    """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale."""
+    ready: dict[str, Volume] = {}
+    for source in sources:
+        if source.name not in ready:
+            together = [s for s in sources if (s.kidney, s.spacing_um) == (source.kidney, source.spacing_um)]
+            opened = [prepare(one, default_cache(), on_note=on_note) for one in together]
+            ready.update({volume.name: volume for volume in share_contrast(opened)})
+        yield ready.pop(source.name)
+
+
+def _note_path(mask: Path) -> Path:
+    return mask.with_name(f".{mask.name}.json")
+
+
+def _is_finished(run: _Run, volume: Volume, path: Path) -> bool:
+    """Whether the mask at a path is what predicting the volume again would give."""
+    return run.keeps_masks and _read_note(path) == run.note(volume)
+
+
+def _read_note(mask: Path) -> MaskNote | None:
+    """What a mask was made of; None where that is not known, and the mask is no more than a file in the way."""
+    try:
+        return MaskNote.model_validate_json(_note_path(mask).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
+    return [out] if len(names) == 1 else [out / name for name in names]
+
+
+def _score(run: _Run) -> tuple[Score, float]:
+    """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
+    config, smallest = run.predictor.score_config, run.predictor.smallest_component
+    level = threshold_level(run.threshold)
+    curve = pooled_curve(run.predictions, run.volumes, config)
+    written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
+    return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
+
+
+def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
+    """Raise InputError, before anything is predicted, where there will be no score."""
+    if unlabelled := [s.name for s in sources if s.labels == "none"]:
+        raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    for source in sources:
+        refuse_as_target(source.name, source.soft)
+    _ = predictor.score_config
+
+
+def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
+    """Those of the sources that the bundles were scored on, by name; InputError if one is missing."""
+    wanted = predictor.held_out_volumes
     found = [source for source in sources if source.name in wanted]
     if missing := sorted(set(wanted) - {source.name for source in found}):
-        raise InputError(f"{missing[0]}, which {bundle.path} was scored on, is not among the volumes")
+        raise InputError(f"{missing[0]}, which {predictor.name} was scored on, is not among the volumes")
     return found
 
 
-def with_known_greys(bundle: Bundle, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
-    """Volumes that the exporting run had get the grey scale that they had there, whatever lies beside them now."""
-    scales = bundle.architecture.grey_scales
-    return tuple(
-        replace(v, grey_low=scales[v.content_hash][0], grey_high=scales[v.content_hash][1])
-        if v.content_hash in scales
-        else v
-        for v in volumes
-    )
+def find_sources(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[VolumeSource]:
+    """All volumes at the paths, each a volume or a folder of them, in the order of their names, as a search has them.
+
+    Slabs are numbered through all volumes, so scores depend on it. InputError where two have one name.
+    """
+    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
+    for first, second in pairwise(sources):
+        if first.name == second.name:
+            raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
+    return sources
 
 
 def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
@@ -220,22 +282,3 @@ def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
         if not path.is_dir():
             raise
     return scan(path, on_note)
-
-
-def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float) -> dict[str, float]:
-    """Surface dice at a tolerance and voxel dice between two masks on disk."""
-    try:
-        numbers = [float(part) for part in spacing.split(",")]
-        spacing_um: Spacing = (numbers[0],) * 3 if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
-        if len(numbers) not in (1, 3) or min(numbers) <= 0:
-            raise ValueError
-    except (ValueError, IndexError) as error:
-        raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {spacing!r}") from error
-    first, second = read_mask(predicted), read_mask(target)
-    if first.shape != second.shape:
-        raise InputError(f"{predicted} has {first.shape} voxels and {target} has {second.shape}; they must be equal")
-    return {
-        "surface_dice": surface_dice(first, second, spacing_um, tolerance_um),
-        "voxel_dice": voxel_dice(first, second),
-        "tolerance_um": tolerance_um,
-    }

@@ -83,7 +83,7 @@ def retrain(
     """
     if on == "all":
         fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-    name, job = task.name + ("-all" if on == "all" else ""), task.job
+    name, job = bundle_name(task.name, on), task.job
     path, work = folder.retrained / name, folder.retraining(name)
     if path.exists():
         raise InputError(f"{path} is there already; move or delete it to train again")
@@ -119,9 +119,23 @@ def retrain(
     return path, record
 
 
+def bundle_name(name: str, on: Side) -> str:
+    """The folder, below `retrained`, of a training on the training kidneys or on all."""
+    return name + ("-all" if on == "all" else "")
+
+
 def is_first_process() -> bool:
     """Whether this is the process that writes and speaks: the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def read_retraining(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
+    """Configuration and folder of the run whose candidates are trained; InputError where it would be another search."""
+    config, folder = read_run(run)
+    if overrides:
+        config = read_config(folder.config, overrides)
+        refuse_other_search(folder, config)
+    return config, folder
 
 
 def retrain_in_run(
@@ -138,10 +152,7 @@ def retrain_in_run(
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
-    config, folder = read_run(run)
-    if overrides:
-        config = read_config(folder.config, overrides)
-        refuse_other_search(folder, config)
+    config, folder = read_retraining(run, overrides)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     task = find_task(folder, config, target, best, steps)
     fold = open_fold(config, folder, on_note)

@@ -77,6 +77,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     score: Score | None  # on the held-out kidney; None if it was trained on
     parameters: PositiveInt
     provenance: Provenance
+    tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,12 @@ def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tens
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def rewrite_description(path: Path, architecture: Architecture) -> None:
+    """Give a bundle another description of the same network: how it reads, its threshold, its score."""
+    write_atomically(path / CARD, model_card(architecture))
+    write_atomically(path / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -194,6 +201,15 @@ def model_card(architecture: Architecture) -> str:
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
+    inference = architecture.inference
+    smallest = inference.smallest_component
+    removed = "none are removed" if smallest is None else f"those below {smallest} voxels are removed"
+    tuned = (
+        f" Symmetries and components were chosen on {', '.join(map(escape, architecture.tuned_on))}, for each half of "
+        "its slabs on the other, so the score above does not profit from the choice."
+        if architecture.tuned_on
+        else ""
+    )
     return f"""# {escape(architecture.name)}
 
 Segments vessels in 3D kidney scans, slice by slice along three axes ({architecture.candidate.slices_in} neighbouring
@@ -206,7 +222,8 @@ trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 ## Use
 `nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
 for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
-kidney together. Trained at a voxel spacing of {spacing} µm.
+kidney together. Trained at a voxel spacing of {spacing} µm. Symmetries averaged: {inference.symmetries}. Connected
+components: {removed}.{tuned}
 
 ## Network and training
 | | |

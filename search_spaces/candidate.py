@@ -72,7 +72,11 @@ class Candidate(BaseModel, frozen=True, extra="forbid"):
             or (self.family == "sam") != (self.decoder == LIGHT)
         ):
             raise ValueError(f"encoder {self.encoder!r} with decoder {self.decoder!r} is none of family {self.family}")
-        if self.family != "unet" and (self.resolution, self.decoder_norm, self.upsampling) != ("plain", "batch", "published"):
+        if self.family != "unet" and (self.resolution, self.decoder_norm, self.upsampling) != (
+            "plain",
+            "batch",
+            "published",
+        ):
             raise ValueError(f"resolution, decoder_norm and upsampling are choices of family unet, not {self.family}")
         if self.family == "cells" and (self.slices_out != self.slices_in or self.encoder_weights != "none"):
             raise ValueError("a candidate of family cells gives all its slices and starts from scratch")

@@ -1,6 +1,7 @@
 """Score: how well a network segments kidneys it was not trained on, without a threshold tuned on what it scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from search_spaces.errors import InputError
+from trainers.components import large_components
 from trainers.data.resample import resample_volume
+from trainers.data.scratch import zeros
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.inference import LEVELS, predict
@@ -96,17 +99,32 @@ def predict_all(
     return predictions
 
 
-def score(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> Score:
+def score(
+    predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig, smallest_component: int | None = None
+) -> Score:
     """Score of the predictions of all held-out volumes together; labels must exist.
 
     Slabs are numbered through all volumes; the even ones choose the threshold of the odd ones and the reverse
     (cross-fitting). Numerators and denominators are summed, so a slab counts by its surface.
+    smallest_component: thresholds are chosen as without it; then the masks at them lose smaller components, and those
+    masks are scored. `mean_over_thresholds` is that of the masks before.
     Raises InputError where a volume has no labels, and for fewer than two slabs (four slices).
     """
+    owners = slab_owners(volumes, config)
+    curve = pooled_curve(predictions, volumes, config)
+
+    def cleaned(columns: Iterable[int]) -> SurfaceCurve:
+        return without_small(curve, columns, predictions, volumes, config, smallest_component)
+
+    return _summarise(curve, owners, config, cleaned)
+
+
+def slab_owners(volumes: Sequence[Volume], config: ScoreConfig) -> list[str]:
+    """The volume of each slab, by name. Raises InputError where there are fewer than two slabs."""
     owners = [volume.name for volume in volumes for _ in slab_starts(volume.shape[0], config.slabs)]
     if len(owners) < 2:
         raise InputError(f"{owners[0]} has too few slices to choose a threshold on one half and score the other")
-    return _summarise(pooled_curve(predictions, volumes, config), owners, config)
+    return owners
 
 
 def evaluate(
@@ -132,16 +150,22 @@ def evaluate(
         return lambda done, of: on_progress(round(1000 * (begin + part * done / of)), 1000) if on_progress else None
 
     predictions = predict_all(reader, volumes, inference, accelerator, scratch=scratch, on_progress=report(0.0, share))
-    result = score(predictions, volumes, config)
+    result = score(predictions, volumes, config, inference.smallest_component)
     if not twice:
         return predictions, result
     place = scratch / "second" if scratch else None
     seconds = predict_all(reader, again, inference, accelerator, scratch=place, on_progress=report(share, 1 - share))
-    return predictions, result.model_copy(update={"second": second_score(seconds, again, result, config)})
+    return predictions, result.model_copy(
+        update={"second": second_score(seconds, again, result, config, inference.smallest_component)}
+    )
 
 
 def second_score(
-    predictions: Predictions, volumes: Sequence[Volume], first: Score, config: ScoreConfig
+    predictions: Predictions,
+    volumes: Sequence[Volume],
+    first: Score,
+    config: ScoreConfig,
+    smallest_component: int | None = None,
 ) -> SecondScore | None:
     """The score of resampled volumes at the thresholds of the first score: each slab at that of its part of the kidney.
 
@@ -153,6 +177,7 @@ def second_score(
     if curve.overlap.shape[0] != len(thresholds):
         return None
     rows, chosen = np.arange(len(thresholds)), np.rint(np.array(thresholds) * LEVELS).astype(int) - 1
+    curve = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component)
     both = 2 * curve.true_positives[rows, chosen]
     either = curve.predicted_voxels[rows, chosen] + curve.target_voxels
     return SecondScore(
@@ -174,24 +199,72 @@ def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: Sc
     return SurfaceCurve.pool(curves)
 
 
+def without_small(
+    curve: SurfaceCurve,
+    columns: Iterable[int],
+    predictions: Predictions,
+    volumes: Sequence[Volume],
+    config: ScoreConfig,
+    smallest_component: int | None,
+) -> SurfaceCurve:
+    """The curve with the masks of some columns freed of small components; what it was for None.
+
+    A mask is as large as its volume; where the probabilities lie in a file, it lies in one beside them meanwhile.
+    """
+    if smallest_component is None:
+        return curve
+    arrays = [getattr(curve, field.name).copy() for field in fields(curve)]
+    for column in set(columns):
+        masks = {v.name: _clean(predictions[v.name], column + 1, smallest_component) for v in volumes}
+        clean = pooled_curve(masks, volumes, config)
+        for array, field in zip(arrays, fields(curve), strict=True):
+            if array.ndim == 2:  # (slabs, thresholds); the labels' own count does not change
+                array[:, column] = getattr(clean, field.name)[:, column]
+    return SurfaceCurve(*arrays)
+
+
+def _clean(probabilities: NDArray[np.uint8], level: int, smallest: int) -> NDArray[np.uint8]:
+    """The mask without small components as probabilities of 0 and 1, so that every threshold cuts it alike."""
+    file = probabilities.filename if isinstance(probabilities, np.memmap) else None
+    beside = Path(file).parent if file is not None else None
+    mask = zeros(probabilities.shape, np.uint8, beside, "mask")
+    for z, plane in enumerate(large_components(probabilities, level, smallest)):
+        mask[z] = plane * np.uint8(LEVELS)
+    return mask
+
+
 def slab_starts(depth: int, slabs: int) -> list[int]:
     """First slices of at most `slabs` runs of about equal length; at least two slices a run where there are two."""
     count = max(1, min(slabs, depth // 2))
     return [round(i * depth / count) for i in range(count)]
 
 
-def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> Score:
+def _summarise(
+    curve: SurfaceCurve,
+    owners: list[str],
+    config: ScoreConfig,
+    cleaned: Callable[[Iterable[int]], SurfaceCurve],
+) -> Score:
     count = len(owners)
     chosen = np.empty(count, np.int64)  # column of the threshold that is applied to each slab
     even = np.arange(count) % 2 == 0
-    chosen[even], chosen[~even] = _best(curve, ~even), _best(curve, even)
-    rows = np.arange(count)
+    chosen[even], chosen[~even] = best_column(curve, ~even), best_column(curve, even)
+    column = best_column(curve, np.ones(count, bool))
+    applied = cleaned({*chosen.tolist(), column})
+    return summarise(applied, chosen, column, float(curve.surface_dice().mean()), owners, config)
+
+
+def summarise(
+    curve: SurfaceCurve, chosen: NDArray[np.int64], column: int, mean: float, owners: list[str], config: ScoreConfig
+) -> Score:
+    """The score of slabs at the columns of the thresholds that were chosen for each, and for new kidneys `column`.
+
+    mean: the dice over all thresholds. owners: the volume of each slab.
+    """
+    rows = np.arange(len(owners))
     overlap, total = curve.overlap[rows, chosen], curve.total[rows, chosen]
     both, either = 2 * curve.true_positives[rows, chosen], curve.predicted_voxels[rows, chosen] + curve.target_voxels
     low, high = bootstrap_interval(overlap, total, config.resamples)
-    everything = np.ones(count, bool)
-    dice_at = curve.surface_dice()
-    column = _best(curve, everything)
     names = list(dict.fromkeys(owners))
     owner = np.array(owners)
     return Score(
@@ -200,8 +273,8 @@ def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> S
         ci_high=high,
         voxel_dice=float(_ratio(both.sum(), either.sum())),
         threshold=(column + 1) / LEVELS,
-        best_surface_dice=float(dice_at[column]),
-        mean_over_thresholds=float(dice_at.mean()),
+        best_surface_dice=float(curve.surface_dice()[column]),
+        mean_over_thresholds=mean,
         volumes=tuple(
             VolumeScore(
                 volume=name,
@@ -217,7 +290,7 @@ def _summarise(curve: SurfaceCurve, owners: list[str], config: ScoreConfig) -> S
     )
 
 
-def _best(curve: SurfaceCurve, slabs: NDArray[np.bool_]) -> int:
+def best_column(curve: SurfaceCurve, slabs: NDArray[np.bool_]) -> int:
     """Column of the threshold with the highest score over the given slabs; the middle one of equals.
 
     Ties are common where a network is nearly certain; the middle is the least arbitrary of them.

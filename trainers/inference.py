@@ -16,7 +16,8 @@ from trainers.data.resample import resample_volume, resampled, shape_at, volume_
 from trainers.data.scratch import zeros
 from trainers.data.volume import Volume
 from trainers.inference_boxes import read_boxes
-from trainers.reader import InferenceConfig, Reader, hat, reflect, starts
+from trainers.reader import InferenceConfig, Reader, reflect, starts, tile_weight
+from trainers.symmetry import mean_probabilities
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
 _CHUNK_BYTES = (256 << 20, 4 << 30)  # grey values held at once as float32: at least, at most
@@ -70,7 +71,7 @@ def _predict_as_seen(
         read = read_boxes if reader.boxes else _read_slabs
         for first, mean in read(reader, volume, along, config, accelerator):
             last = first + len(mean)
-            target[first:last] += (mean * share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
+            target[first:last] += mean.mul_(share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
             if on_progress:
                 on_progress(done + last, total)
         done += along.shape[0]
@@ -150,7 +151,7 @@ def _predict_slices(
     grey = torch.from_numpy(planes).to(accelerator.device)
     sums = torch.zeros((count, *grey.shape[1:]), device=accelerator.device)
     weights = torch.zeros_like(sums)
-    weight = hat(tile, accelerator.device)
+    weight = tile_weight(tile, config.weighting, accelerator.device)
     reach = reader.slices_out // 2
     centres = range(-min(reach, beyond[0]), count + min(reach, beyond[1]))  # slice 0 is the first of `count`
     batch = max(1, config.batch_voxels // (tile[0] * tile[1]))
@@ -160,10 +161,10 @@ def _predict_slices(
             windows = square.unfold(0, reader.slices_in, 1).permute(0, 3, 1, 2)
             for begin in range(centres.start, centres.stop, batch):
                 end = min(begin + batch, centres.stop)
-                with accelerator.autocast():
-                    logits = reader.network(windows[begin + reach : end + reach].contiguous())
-                _add(sums, weights, torch.sigmoid(logits.float()), weight, begin, top, left)
-    return (sums / weights)[:, :height, :width]
+                some = windows[begin + reach : end + reach]
+                probabilities = mean_probabilities(reader.network, some, config.symmetries, accelerator)
+                _add(sums, weights, probabilities, weight, begin, top, left)
+    return sums.div_(weights)[:, :height, :width]
 
 
 def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, hat: Tensor, begin: int, top: int, left: int) -> None:

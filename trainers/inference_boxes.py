@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.data.volume import Volume
-from trainers.reader import InferenceConfig, Reader, hat, reflect, starts
+from trainers.reader import InferenceConfig, Reader, reflect, starts, tile_weight
+from trainers.symmetry import mean_probabilities
 
 
 def read_boxes(
@@ -26,7 +27,7 @@ def read_boxes(
     """
     depth, (slices, height, width) = reader.slices_in, along.shape
     tile = reader.tile((height, width), min(config.largest_tile, isqrt(max(1, config.batch_voxels // depth))))
-    plane, line = hat(tile, accelerator.device), hat((depth, 1), accelerator.device)
+    plane, line = (tile_weight(edges, config.weighting, accelerator.device) for edges in (tile, (depth, 1)))
     weight = line[:, :, None] * plane
     sums: Tensor | None = None
     first = starts(slices, depth, config.overlap)
@@ -60,8 +61,8 @@ def _add_boxes(
     batch = max(1, config.batch_voxels // weight.numel())
     for begin in range(0, len(places), batch):
         some = places[begin : begin + batch]
-        with accelerator.autocast():
-            logits = reader.network(torch.stack([grey[place] for place in some]))
-        for place, probabilities in zip(some, torch.sigmoid(logits.float()), strict=True):
+        boxes = torch.stack([grey[place] for place in some])
+        means = mean_probabilities(reader.network, boxes, config.symmetries, accelerator)
+        for place, probabilities in zip(some, means, strict=True):
             sums[place] += probabilities * weight
             weights[place] += weight

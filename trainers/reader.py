@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from search_spaces.candidate import Candidate
 from search_spaces.network import stride, takes_any_size
 from trainers.fit import FitConfig
+from trainers.symmetry import Symmetries
+
+Weighting = Literal["hat", "flat"]
 
 
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -21,6 +24,9 @@ class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     largest_tile: PositiveInt = 512  # voxels; planes up to this are read whole where the network takes any size
     overlap: float = Field(default=0.25, ge=0, lt=1)  # share of a tile that its neighbour covers too
     batch_voxels: PositiveInt = 1 << 20  # pixels of a plane predicted at once; bounds the memory
+    symmetries: Symmetries = "none"  # views of each tile that are averaged: itself, 4 by "flips", 8 by "d4"
+    weighting: Weighting = "hat"  # how tiles that overlap are averaged
+    smallest_component: PositiveInt | None = None  # voxels; what is smaller is removed from masks; None: nothing is
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ def starts(length: int, tile: int, overlap: float) -> list[int]:
     step = max(1, int(tile * (1 - overlap)))
     count = -(-(length - tile) // step) + 1
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+
+def tile_weight(tile: tuple[int, int], weighting: Weighting, device: torch.device) -> Tensor:
+    """Weight of a tile's pixels where tiles overlap, (h, w)."""
+    return hat(tile, device) if weighting == "hat" else torch.ones(tile, device=device)
 
 
 def hat(tile: tuple[int, int], device: torch.device) -> Tensor:

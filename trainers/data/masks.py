@@ -66,13 +66,23 @@ def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int]
     """
     stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
     mask = np.empty(stack.shape, np.bool_)
-    with stack.reading() as read:
-        for start in range(0, stack.shape[0], stack.block_depth):
-            stop = min(start + stack.block_depth, stack.shape[0])
-            mask[start:stop] = to_mask(read(start, stop), _name_of(stack, start))
+    for z, one in enumerate(_slices_of(stack)):
+        mask[z] = one
     if shape is not None and mask.shape != shape:
         raise InputError(f"{path}: a mask of {mask.shape}, not of {shape}")
     return mask
+
+
+def mask_slices(path: Path) -> Iterator[NDArray[np.bool_]]:
+    """The slices (H, W) of a mask on disk in order, from what `write_mask` wrote; a few are held at once."""
+    return _slices_of(open_slices(_stack_in(path)))
+
+
+def _slices_of(stack: Slices) -> Iterator[NDArray[np.bool_]]:
+    with stack.reading() as read:
+        for start in range(0, stack.shape[0], stack.block_depth):
+            stop = min(start + stack.block_depth, stack.shape[0])
+            yield from to_mask(read(start, stop), _name_of(stack, start)).view(np.bool_)
 
 
 def _stack_in(path: Path) -> Path:

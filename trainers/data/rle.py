@@ -98,10 +98,13 @@ def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
     """Write `id,rle` rows as they come; the file appears under its name only when it is complete."""
     part = path.with_name(f".{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("id,rle\n")
-        file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
-    return part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write("id,rle\n")
+            file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -50,3 +50,8 @@ class Volume:
         scale = 1.0 / max(self.grey_high - self.grey_low, 1e-6)
         scaled = (block.astype(np.float32) - np.float32(self.grey_low)) * np.float32(scale)
         return np.clip(scaled, CLIP_LOW, CLIP_HIGH, out=scaled)
+
+
+def spacing_text(spacing: tuple[float, ...]) -> str:
+    """A voxel spacing, as one number where all three are equal."""
+    return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)

@@ -1,0 +1,189 @@
+"""The best designs of a run, each trained in full, and the ensemble that they make."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from nas.config import SearchConfig
+from nas.ensemble import Predictor, open_predictor
+from nas.fold import check_same_data, open_fold
+from nas.retrain import Side, Task, bundle_name, find_task, read_retraining, retrain
+from results.ensemble import Ensemble, member_of, read_ensemble, write_ensemble
+from results.export import read_architecture
+from results.leaderboard import read_leaderboard
+from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.data.folds import Fold
+from trainers.evaluate import Score, score
+
+OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
+
+
+class Trained(BaseModel, frozen=True, extra="forbid"):
+    """One member of an ensemble, as `nas retrain` says it."""
+
+    bundle: Path
+    trial: int
+    kept: bool  # it was there already
+    score: Score | None
+    before: float | None  # surface dice in the search
+
+
+class TopTrained(BaseModel, frozen=True, extra="forbid"):
+    """What `nas retrain topN` did."""
+
+    ensemble: Path
+    members: tuple[Trained, ...]
+    threshold: float
+    score: Score | None  # of the mean of probabilities
+
+    def text(self) -> str:
+        """For people: each member, and their mean."""
+        lines = [f"trial {m.trial}{_reached(m.score)}: {m.bundle}" for m in self.members]
+        taken = "" if self.score else " (of the same designs trained without the held-out kidney)"
+        ensemble = f"mean of {len(self.members)}{_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
+        return "\n".join([*lines, f"{ensemble}: {self.ensemble}"])
+
+
+def _reached(score: Score | None) -> str:
+    if score is None:
+        return ", no held-out score"
+    return f", surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f})"
+
+
+def top_count(target: str) -> int | None:
+    """N for "topN", None for other targets. Raises InputError for fewer than two."""
+    found = re.fullmatch(r"top(\d{1,4})", target)
+    if found is None:
+        return None
+    if int(found[1]) < 2:
+        raise InputError(f"{target}: an ensemble has two members or more; `nas retrain best` trains the leader")
+    return int(found[1])
+
+
+def retrain_top(
+    run: Path | None,
+    count: int,
+    *,
+    on: Side,
+    steps: int | None,
+    overrides: Sequence[str],
+    on_progress: OnTraining,
+    on_note: Callable[[str], None],
+) -> TopTrained:
+    """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
+
+    The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
+    kidney for that, so it takes the threshold of the same designs trained on="train". Called again after a stop it
+    keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
+    something else lies in the way, and in several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "several processes train one network at a time: give torchrun one trial's number after another"
+        )
+    config, folder = read_retraining(run, overrides)
+    trials = _best_trials(folder, count)
+    path = folder.retrained / bundle_name(f"top{count}", on)
+    if path.exists():
+        raise InputError(f"{path} is there already; move or delete it to make it again")
+    known = _known_ensemble(folder, count, trials) if on == "all" else None
+    fold = open_fold(config, folder, on_note)
+    check_same_data(folder, fold)
+    members = []
+    for index, trial in enumerate(trials):
+        task = find_task(folder, config, str(trial), None, steps)
+        on_note(f"{index + 1} of {count}: trial {trial}, {task.job.name}, {task.job.fit.steps} steps")
+        members.append(_train(task, trial, fold, config, folder, on, on_progress, on_note))
+    predictor = open_predictor([member.bundle for member in members])
+    result = None if known else _score_mean(predictor, fold, config, folder, path, on_progress)
+    threshold = known.threshold if known else result.threshold if result else None
+    assert threshold is not None
+    ensemble = Ensemble(
+        name=f"the {count} best of {config.study.name}",
+        members=tuple(member_of(path, member.bundle, member.trial) for member in members),
+        threshold=threshold,
+        smallest_component=predictor.smallest_component,
+        score_config=predictor.score_config,
+        score=result,
+        study=config.study.name,
+        version=program_version(),
+        held_out_volumes={} if known else {v.name: v.content_hash for v in fold.held_out},
+    )
+    write_ensemble(path, ensemble)
+    return TopTrained(ensemble=path, members=tuple(members), threshold=threshold, score=result)
+
+
+def _best_trials(folder: RunFolder, count: int) -> list[int]:
+    """The trials that stand for the best designs, the best first."""
+    ranked = [row.trial for row in read_leaderboard(folder.leaderboard_json).rows if row.rank is not None]
+    if len(ranked) < count:
+        raise InputError(f"{folder.path} has {len(ranked)} ranked designs, fewer than {count}; let it search on")
+    return ranked[:count]
+
+
+def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ensemble:
+    """The ensemble of the same designs that left the held-out kidney out, for its threshold."""
+    path = folder.retrained / f"top{count}"
+    if not path.is_dir():
+        raise InputError(
+            f"--on all leaves no kidney to find the ensemble's threshold on: first run `nas retrain top{count}`, whose "
+            f"{path} holds it"
+        )
+    ensemble = read_ensemble(path)
+    if [member.trial for member in ensemble.members] != list(trials):
+        raise InputError(f"{path} has other members than the {count} best of now; move it away and make it again first")
+    return ensemble
+
+
+def _train(
+    task: Task,
+    trial: int,
+    fold: Fold,
+    config: SearchConfig,
+    folder: RunFolder,
+    on: Side,
+    on_progress: OnTraining,
+    on_note: Callable[[str], None],
+) -> Trained:
+    """Train one member, or keep the bundle of the same training that is there."""
+    path = folder.retrained / bundle_name(task.name, on)
+    kept = path.is_dir()
+    if kept:
+        architecture, job = read_architecture(path), task.job
+        made_of = architecture.candidate, architecture.fit, architecture.provenance.seed
+        if made_of != (job.candidate, job.fit, job.seed):
+            raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
+        on_note(f"{path} is there already, of the same training; kept")
+    else:
+
+        def report(phase: str, done: int, total: int, loss: float | None) -> None:
+            on_progress(f"trial {trial}: {phase}", done, total, loss)
+
+        path, _ = retrain(task, fold, config, folder, on, report)
+    before = task.known.surface_dice if task.known else None
+    return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
+
+
+def _score_mean(
+    predictor: Predictor, fold: Fold, config: SearchConfig, folder: RunFolder, path: Path, on_progress: OnTraining
+) -> Score:
+    """The score of the members' mean on the held-out kidney."""
+    work = folder.retraining(path.name)
+    predictions = {}
+    try:
+        for index, volume in enumerate(fold.held_out):
+
+            def report(done: int, total: int, index: int = index) -> None:
+                share = index * 1000 + done * 1000 // total
+                on_progress("ensemble: score", share, len(fold.held_out) * 1000, None)
+
+            predictions[volume.name] = predictor.predict(volume, config.device, work.scratch / volume.name, report)
+        return score(predictions, fold.held_out, predictor.score_config, predictor.smallest_component)
+    finally:
+        shutil.rmtree(work.path, ignore_errors=True)

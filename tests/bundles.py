@@ -1,0 +1,70 @@
+"""Small bundles and scans for tests, on disk: networks of one constant answer, and kidneys as TIFF slices."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+
+from results.export import Architecture, Provenance, write_bundle
+from search_spaces.candidate import Candidate
+from search_spaces.network import build_network
+from trainers.evaluate import ScoreConfig
+from trainers.fit import FitConfig
+from trainers.reader import InferenceConfig
+
+CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=1)
+
+
+def bundle(
+    path: Path,
+    probability: float | None = None,
+    threshold: float = 0.5,
+    inference: InferenceConfig | None = None,
+    seed: int = 0,
+    held_out: dict[str, str] | None = None,
+) -> Path:
+    """A bundle whose network answers one probability everywhere, or with random weights for None."""
+    torch.manual_seed(seed)
+    weights = build_network(CANDIDATE, 32, pretrained=False).state_dict()
+    if probability is not None:
+        head = [name for name in weights if name.startswith("segmentation_head")]
+        for name in head:
+            weights[name].fill_(0.0)
+        bias = next(name for name in head if name.endswith("bias"))
+        weights[bias].fill_(float(np.log(probability / (1 - probability))))
+    architecture = Architecture(
+        name=path.name,
+        candidate=CANDIDATE,
+        fit=FitConfig(crop=32, precision="float32"),
+        voxel_spacing_um=((50.0, 50.0, 50.0),),
+        grey_scales={},
+        threshold=threshold,
+        inference=inference or InferenceConfig(axes=(0,)),
+        score_config=ScoreConfig(slabs=4),
+        score=None,
+        parameters=1,
+        provenance=Provenance(
+            study="s",
+            trial=seed,
+            seed=seed,
+            version="0",
+            train_volumes={},
+            held_out_volumes=held_out or {},
+            libraries={},
+        ),
+    )
+    return write_bundle(path, architecture, weights)
+
+
+def scan(folder: Path, name: str, shape: tuple[int, int, int] = (8, 32, 40), first: int = 0, seed: int = 0) -> Path:
+    """A kidney of noise around a dark bar, as the competition lays it out: NAME/images and NAME/labels."""
+    random = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    label[:, 8:16, 8:20] = 255
+    image = np.where(label > 0, 20_000, 30_000) + random.normal(0, 500, shape)
+    for part, voxels in (("images", image.astype(np.uint16)), ("labels", label)):
+        (folder / name / part).mkdir(parents=True)
+        for z, one in enumerate(voxels, start=first):
+            tifffile.imwrite(folder / name / part / f"{z:04d}.tif", one)
+    return folder / name

@@ -1,0 +1,204 @@
+"""Bundles to masks, submissions and scores, with networks whose answers are known."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import bundle, scan
+
+from nas.predict import Prediction, predict_paths
+from search_spaces.errors import InputError
+from trainers.data.masks import mask_slices, read_mask
+from trainers.data.rle import decode, read_rles
+from trainers.reader import InferenceConfig
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+
+
+def predict(*paths: Path, out: Path, notes: list[str] | None = None, **options: object) -> Prediction:
+    settings = {"threshold": None, "submission": None, "wants_score": False, "only_held_out": False, "device": "cpu"}
+    return predict_paths(
+        paths,
+        out=out,
+        on_progress=lambda _done, _total: None,
+        on_note=(notes if notes is not None else []).append,
+        **{**settings, **options},  # type: ignore[arg-type]
+    )
+
+
+def _test_folder(tmp_path: Path) -> Path:
+    scan(tmp_path / "test", "kidney_5", first=0)
+    scan(tmp_path / "test", "kidney_6", (6, 40, 32), first=0, seed=1)
+    return tmp_path / "test"
+
+
+def test_a_submission_of_a_folder_and_of_its_volumes_one_by_one_decodes_to_their_masks(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    whole = predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")
+    predict(network, *sorted(test.iterdir()), out=tmp_path / "n", submission=tmp_path / "single.csv")
+    assert (tmp_path / "whole.csv").read_text() == (tmp_path / "single.csv").read_text()
+    assert whole.submission_rows == 14
+    rows = read_rles(tmp_path / "whole.csv")
+    found = 0
+    for name, shape in (("kidney_5", (8, 32, 40)), ("kidney_6", (6, 40, 32))):
+        mask = read_mask(tmp_path / "m" / name)
+        assert mask.shape == shape
+        decoded = np.stack([decode(rows[name][z].rle, *shape[1:]) for z in range(shape[0])])
+        np.testing.assert_array_equal(decoded, mask)
+        found += int(mask.sum())
+    assert found > 0
+
+
+def test_ids_are_the_volume_and_the_four_digits_of_the_slices_file(tmp_path: Path) -> None:
+    network = bundle(tmp_path / "b", probability=0.9)
+    kidney = scan(tmp_path, "kidney_5", (3, 32, 32), first=496)
+    predict(network, kidney, out=tmp_path / "m", submission=tmp_path / "s.csv")
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    assert lines == ["id,rle", "kidney_5_0496,1 1024", "kidney_5_0497,1 1024", "kidney_5_0498,1 1024"]
+
+
+def test_a_slice_without_vessels_is_1_0(tmp_path: Path) -> None:
+    network = bundle(tmp_path / "b", probability=0.1)
+    kidney = scan(tmp_path, "kidney_5", (3, 32, 32))
+    predict(network, kidney, out=tmp_path / "m", submission=tmp_path / "s.csv")
+    assert [line.split(",")[1] for line in (tmp_path / "s.csv").read_text().splitlines()[1:]] == ["1 0"] * 3
+
+
+def test_finished_masks_are_kept_by_the_same_bundle_and_the_rest_is_predicted(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")
+    shutil.rmtree(tmp_path / "m" / "kidney_6")  # as if stopped before it was written
+    notes: list[str] = []
+    again = predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv", notes=notes)
+    assert again.kept == ("kidney_5",)
+    assert any("kidney_5: its mask is there already" in note for note in notes)
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+@pytest.mark.parametrize("change", ["threshold", "weights", "voxels"])
+def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    predict(network, test, out=tmp_path / "m")
+    if change == "weights":
+        bundle(network, seed=1)
+    elif change == "voxels":
+        shutil.rmtree(test / "kidney_5")
+        scan(test, "kidney_5", seed=7)
+    threshold = 0.6 if change == "threshold" else None
+    with pytest.raises(InputError, match=r"kidney_5: is there already"):
+        predict(network, test, out=tmp_path / "m", threshold=threshold)
+
+
+def test_a_csv_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    shutil.rmtree(test / "kidney_6" / "labels")
+    (test / "kidney_6" / "images" / "0003.tif").write_bytes(b"II*\0")  # is found out when its turn comes
+    with pytest.raises(InputError):
+        predict(network, test, out=tmp_path / "m", submission=tmp_path / "s.csv")
+    assert not [path for path in tmp_path.iterdir() if "s.csv" in path.name or "scratch" in path.name]
+
+
+def test_the_mean_of_two_constant_networks_is_cut_at_the_threshold_that_was_asked_for(tmp_path: Path) -> None:
+    low, high = bundle(tmp_path / "low", 0.2, threshold=0.1), bundle(tmp_path / "high", 0.6, threshold=0.5)
+    kidney = scan(tmp_path, "kidney_5", (3, 32, 32))
+    for threshold, share in ((0.39, 1.0), (0.41, 0.0)):  # their mean is 0.4
+        out = tmp_path / f"{threshold}.npy"
+        predict(low, high, kidney, out=out, threshold=threshold)
+        assert read_mask(out).mean() == share
+
+
+def test_bundles_with_thresholds_of_their_own_need_one(tmp_path: Path) -> None:
+    low, high = bundle(tmp_path / "low", 0.2, threshold=0.1), bundle(tmp_path / "high", 0.6, threshold=0.5)
+    with pytest.raises(InputError, match=r"thresholds of their own \(0.100, 0.500\).*give --threshold"):
+        predict(low, high, scan(tmp_path, "kidney_5"), out=tmp_path / "m")
+
+
+def test_a_threshold_that_members_share_is_the_means(tmp_path: Path) -> None:
+    first, second = bundle(tmp_path / "a", 0.6, threshold=0.5), bundle(tmp_path / "b", 0.7, threshold=0.501)
+    found = predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m.npy")
+    assert found.threshold == 0.5
+    assert read_mask(tmp_path / "m.npy").all()
+
+
+def test_members_that_remove_other_components_are_refused(tmp_path: Path) -> None:
+    other = InferenceConfig(axes=(0,), smallest_component=9)
+    first, second = bundle(tmp_path / "a"), bundle(tmp_path / "b", inference=other)
+    with pytest.raises(InputError, match="different sizes"):
+        predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m")
+
+
+def test_members_read_with_settings_of_their_own(tmp_path: Path) -> None:
+    kidney = scan(tmp_path, "kidney_5", (32, 32, 32))
+    along_z, along_x = (bundle(tmp_path / n, inference=InferenceConfig(axes=(a,))) for n, a in (("z", 0), ("x", 2)))
+    both = bundle(tmp_path / "zx", inference=InferenceConfig(axes=(0, 2)))
+    cut = 0.5
+    predict(along_z, along_x, kidney, out=tmp_path / "mean.npy", threshold=cut)
+    predict(both, kidney, out=tmp_path / "axes.npy", threshold=cut)
+    differ = read_mask(tmp_path / "mean.npy") != read_mask(tmp_path / "axes.npy")
+    assert differ.mean() < 0.05  # each member's steps of 1/255 are rounded before the mean
+
+
+def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_path: Path) -> None:
+    inference = InferenceConfig(axes=(0,), smallest_component=50)
+    network, kidney = bundle(tmp_path / "b", threshold=0.5, inference=inference), scan(tmp_path, "kidney_5")
+    found = predict(network, kidney, out=tmp_path / "m.npy", wants_score=True)
+    assert found.score is not None
+    at_best = predict(
+        network, kidney, out=tmp_path / "best.npy", threshold=found.score.threshold, wants_score=True
+    ).mask_surface_dice
+    assert at_best == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+    from nas.score_masks import score_masks
+
+    for name, value in (("m.npy", found.mask_surface_dice), ("best.npy", at_best)):
+        alone = score_masks(tmp_path / name, kidney / "labels", "50", 0.0)["surface_dice"]
+        assert alone == pytest.approx(value, abs=1e-12)
+
+
+def test_the_held_out_volumes_of_members_must_agree(tmp_path: Path) -> None:
+    first, second = bundle(tmp_path / "a", held_out={"k": "1"}), bundle(tmp_path / "b", held_out={"j": "1"})
+    with pytest.raises(InputError, match="do not hold out the same volumes"):
+        predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m", only_held_out=True)
+
+
+def test_a_member_that_was_trained_on_a_scored_volume_is_named(tmp_path: Path) -> None:
+    kidney = scan(tmp_path, "kidney_5")
+    clean, seen = bundle(tmp_path / "clean"), bundle(tmp_path / "seen", seed=1)
+    from trainers.data.prepare import default_cache, prepare
+    from trainers.data.sources import scan_one
+
+    file = seen / "architecture.json"
+    values = json.loads(file.read_text())
+    values["provenance"]["train_volumes"] = {"k": prepare(scan_one(kidney), default_cache()).content_hash}
+    file.write_text(json.dumps(values))
+    notes: list[str] = []
+    predict(clean, seen, kidney, out=tmp_path / "m", wants_score=True, notes=notes)
+    assert [note for note in notes if "trained on kidney_5" in note] == [
+        f"{seen} was trained on kidney_5: the score says nothing about new kidneys"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["kidney_5"], "kidney_5 is not a bundle"),
+        (["b"], "no volume after"),
+        (["b", "b", "kidney_5"], "is given twice"),
+        (["b", "missing", "kidney_5"], "missing: there is no such file or folder"),
+    ],
+)
+def test_what_is_missing_among_the_paths_is_named(tmp_path: Path, names: list[str], message: str) -> None:
+    bundle(tmp_path / "b")
+    scan(tmp_path, "kidney_5")
+    with pytest.raises(InputError, match=message):
+        predict(*(tmp_path / name for name in names), out=tmp_path / "m")
+
+
+def test_a_masks_slices_come_back_one_by_one(tmp_path: Path) -> None:
+    network, kidney = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5")
+    predict(network, kidney, out=tmp_path / "m")
+    np.testing.assert_array_equal(np.stack(list(mask_slices(tmp_path / "m"))), read_mask(tmp_path / "m"))

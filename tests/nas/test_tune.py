@@ -1,0 +1,88 @@
+"""Choosing how a bundle reads, on its held-out volume."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from bundles import bundle, scan
+
+from nas.predict import predict_paths
+from nas.tune import Tuning, tune
+from results.export import read_architecture
+from search_spaces.errors import InputError
+from trainers.data.prepare import default_cache, prepare
+from trainers.data.sources import scan_one
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuning]:
+    """A bundle as it was, its held-out kidney, and what tuning without writing found."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_CACHE", str(folder / "cache"))
+        kidney = scan(folder, "kidney_5", (16, 32, 40))
+        held_out = {"kidney_5": prepare(scan_one(kidney), default_cache()).content_hash}
+        network = bundle(folder / "b", held_out=held_out)
+        return network, kidney, _tune(network, kidney, write=False)
+
+
+def _tune(network: Path, *paths: Path, write: bool) -> Tuning:
+    return tune(
+        network, paths, write=write, device="cpu", on_progress=lambda _done, _total: None, on_note=lambda _text: None
+    )
+
+
+def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuning]) -> None:
+    network, _, found = tuned
+    ways = [(way.symmetries, way.smallest_component) for way in found.ways]
+    assert ways == [(s, c) for s in ("none", "flips", "d4") for c in (None, 16, 64, 256)]
+    assert (found.before, found.written) == (found.ways[0], False)
+    assert read_architecture(network).tuned_on == {}
+
+
+def test_what_is_written_is_what_predict_then_does(
+    tuned: tuple[Path, Path, Tuning], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, kidney, dry = tuned
+    monkeypatch.setenv("NAS_CACHE", str(network.parent / "cache"))
+    copy = shutil.copytree(network, tmp_path / "copy")
+    found = _tune(copy, kidney, write=True)
+    assert found.model_dump(exclude={"bundle", "written"}) == dry.model_dump(exclude={"bundle", "written"})
+    if not found.pays:
+        assert read_architecture(copy) == read_architecture(network)
+        return
+    written = read_architecture(copy)
+    assert (written.inference.symmetries, written.inference.smallest_component) == (
+        found.chosen.symmetries,
+        found.chosen.smallest_component,
+    )
+    assert (written.threshold, written.score) == (found.score.threshold, found.score)
+    notes: list[str] = []
+    again = predict_paths(
+        [copy, kidney],
+        out=tmp_path / "m",
+        threshold=None,
+        submission=None,
+        wants_score=True,
+        only_held_out=True,
+        device="cpu",
+        on_progress=lambda _done, _total: None,
+        on_note=notes.append,
+    )
+    assert again.score is not None
+    assert again.score.surface_dice == pytest.approx(found.chosen.surface_dice, abs=1e-12)
+    assert again.mask_surface_dice == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+    assert any("were chosen on kidney_5" in note for note in notes)
+
+
+def test_another_volume_of_the_same_name_is_refused(
+    tuned: tuple[Path, Path, Tuning], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="kidney_5 is not the volume of that name"):
+        _tune(tuned[0], scan(tmp_path, "kidney_5", (16, 32, 40), seed=3), write=False)
+
+
+def test_a_bundle_that_was_trained_on_every_kidney_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trained on every kidney"):
+        _tune(bundle(tmp_path / "b"), scan(tmp_path, "kidney_5"), write=False)
