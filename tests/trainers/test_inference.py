@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from search_spaces.errors import InputError
 from trainers import inference
+from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
 from trainers.inference import predict
@@ -80,7 +81,7 @@ def test_reading_in_small_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch
 def test_large_volumes_keep_their_sums_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     volume = tube("a", (20, 32, 32))
     in_memory = predict(_reader(), volume, InferenceConfig(), CPU)
-    monkeypatch.setattr(inference, "_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 1000)
     on_disk = predict(_reader(), volume, InferenceConfig(), CPU, scratch=tmp_path / "scratch")
     assert isinstance(on_disk, np.memmap)
     np.testing.assert_array_equal(in_memory, on_disk)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from search_spaces.errors import InputError
-from trainers import inference
+from trainers.data import scratch
 from trainers.ensemble import mean_levels
 
 SHAPE = (3, 4, 5)
@@ -45,7 +45,7 @@ def test_one_member_is_asked_for_after_the_other() -> None:
 
 
 def test_sums_of_a_large_volume_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(inference, "_IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 10)
     found = mean_levels(_constant(1, 3), 2, SHAPE, tmp_path)
     assert isinstance(found, np.memmap)
     assert set(np.unique(found)) == {2}
