@@ -15,6 +15,7 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable, check_weights
 from search_spaces.sam import require_peft
 from search_spaces.skeleton import check_width
+from search_spaces.space import voxel_size_um
 from search_spaces.weights import find_weights, is_file_name
 from trainers.alphas import ESTIMATORS
 from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candidate
@@ -62,20 +63,20 @@ def preflight(
     if config.study.trials > len(config.fixed):
         most = {"vessel_share": config.space.vessel_share[1]}
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
-        recipes += [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
+        wide = [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
+        recipes += [sized for fit in wide for sized in _at_voxel_sizes(fit, config)]
         if "sam" in config.space.families and "lora" in config.space.sam_tunings:
             require_peft()
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
-    sizes = sorted({(fit.crop, fit.sampled_um or 0.0, fit.voxel_size_um or 0.0) for fit in recipes})
-    for crop, sampled_um, voxel_size_um in sizes:
-        share = max(fit.vessel_share for fit in recipes if fit.crop == crop)
-        PatchSampler(fold.train, 1, 1, crop, share, seed=0, spacing_um=sampled_um or None)
+    distinct = {(fit.crop, fit.sampled_um, fit.voxel_size_um): fit for fit in recipes}
+    for fit in distinct.values():
+        share = max(other.vessel_share for other in recipes if other.crop == fit.crop)
+        PatchSampler(fold.train, 1, 1, fit.crop, share, seed=0, spacing_um=fit.sampled_um)
         for volume in fold.held_out:
-            seen_at = voxel_size_um or None
-            usable_axes(volume, config.inference.axes, crop, voxel_size_um=seen_at)
+            usable_axes(volume, config.inference.axes, fit.crop, voxel_size_um=fit.voxel_size_um)
             part = middle_part(volume, config.score.rung_slices)
-            usable_axes(part, config.score.rung_axes, crop, voxel_size_um=seen_at)
+            usable_axes(part, config.score.rung_axes, fit.crop, voxel_size_um=fit.voxel_size_um)
 
 
 def _check_cells(config: SearchConfig, fold: Fold) -> None:
@@ -116,12 +117,24 @@ def _check_names(fit: FitConfig) -> None:
 
 def _check_boxes(config: SearchConfig, fold: Fold, crop: int, slices: int, vessel_share: float) -> None:
     """Boxes of this size can be cut from every volume."""
-    fit = config.fit
-    PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True, spacing_um=fit.sampled_um)
-    for volume in fold.held_out:
-        usable_axes(volume, config.inference.axes, crop, slices, fit.voxel_size_um)
-        part = middle_part(volume, config.score.rung_slices)
-        usable_axes(part, config.score.rung_axes, crop, slices, fit.voxel_size_um)
+    for fit in _at_voxel_sizes(config.fit, config):
+        PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True, spacing_um=fit.sampled_um)
+        for volume in fold.held_out:
+            usable_axes(volume, config.inference.axes, crop, slices, fit.voxel_size_um)
+            part = middle_part(volume, config.score.rung_slices)
+            usable_axes(part, config.score.rung_axes, crop, slices, fit.voxel_size_um)
+
+
+def _at_voxel_sizes(fit: FitConfig, config: SearchConfig) -> list[FitConfig]:
+    """The recipe at every voxel size that the space offers."""
+    if config.space.voxel_sizes is None:
+        return [fit]
+    if fit.target_um is not None:
+        raise InputError(
+            f"space.voxel_sizes and fit.target_um = {fit.target_um:g} exclude each other: a scan that is brought to a "
+            "voxel size leaves no target; set one of the two"
+        )
+    return [fit.model_copy(update={"voxel_size_um": voxel_size_um(size)}) for size in config.space.voxel_sizes]
 
 
 def _check_weights(candidates: Sequence[tuple[Candidate, int]]) -> None:

@@ -11,7 +11,7 @@ from nas.config import SearchConfig
 from search_spaces.candidate import CELLS, LIGHT, Candidate, Family
 from search_spaces.cell_space import CellFamily
 from search_spaces.genotype import Genotype
-from search_spaces.space import tunings_for, upsamplings_for, weights_for
+from search_spaces.space import SCANNED, tunings_for, upsamplings_for, voxel_size_um, weights_for
 from trainers.cell_run import genotype_names
 from trainers.fit import FitConfig
 
@@ -49,6 +49,8 @@ def suggest(
     }
     if config.space.augmentations is not None:
         recipe["augmentation"] = choose("augmentation")
+    if config.space.voxel_sizes is not None:
+        recipe["voxel_size_um"] = voxel_size_um(choose("voxel_size"))
     return candidate, config.fit.model_copy(update=recipe)
 
 
@@ -196,6 +198,8 @@ def _known(
     ]
     if config.space.augmentations is not None:
         wanted += [("augmentation", (), fit.augmentation)]
+    if config.space.voxel_sizes is not None:
+        wanted += [("voxel_size", (), fit.voxel_size_um or SCANNED)]
     if family == "unet":
         wanted += [("resolution", (), candidate.resolution), ("decoder_norm", (), candidate.decoder_norm)]
         wanted += [("upsampling", (decoder,), candidate.upsampling)]
@@ -266,6 +270,7 @@ def _parameter(config: SearchConfig, name: str, *given: str) -> tuple[str, Categ
         "decoder_norm": (space.decoder_norms, lambda: space.decoder_norms),
         "upsampling": (space.upsamplings, lambda decoder: upsamplings_for(space, decoder)),
         "augmentation": (space.augmentations or (), lambda: space.augmentations or ()),
+        "voxel_size": (space.voxel_sizes or (), lambda: space.voxel_sizes or ()),
         "loss": (space.losses, lambda: space.losses),
         "batch_size": (space.batch_sizes, lambda: space.batch_sizes),
         "cell_width": (space.cell_widths, lambda: space.cell_widths),

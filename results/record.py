@@ -85,9 +85,10 @@ def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) ->
 
 
 def _changed(fit: FitConfig) -> str:
-    """The augmentation where it is not the usual one."""
+    """Augmentation and voxel size where they are not the usual ones."""
     usual = FitConfig.model_fields["augmentation"].default
-    return "" if fit.augmentation == usual else f" · {fit.augmentation}"
+    size = "" if fit.voxel_size_um is None else f" · {fit.voxel_size_um:g} µm"
+    return size + ("" if fit.augmentation == usual else f" · {fit.augmentation}")
 
 
 def start_of(candidate: Candidate) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, field_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator
 
 from search_spaces.candidate import CELLS, LIGHT, Candidate, Family, Tuning
 from search_spaces.decoder import DECODERS
@@ -15,6 +15,7 @@ from search_spaces.network import check_buildable
 from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
 from search_spaces.weights import is_file_name, offered_weights
 
+SCANNED: Literal["scanned"] = "scanned"
 Range = tuple[float, float]  # lowest and highest value, both included
 
 
@@ -35,6 +36,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = ("plain",)
     decoder_norms: Annotated[tuple[DecoderNorm, ...], Field(min_length=1)] = ("batch",)
     upsamplings: Annotated[tuple[Upsampling, ...], Field(min_length=1)] = ("published",)
+    # Edges of the voxels that networks read, in micrometres; "scanned" is each volume's own. None: that of section fit.
+    voxel_sizes: Annotated[tuple[PositiveFloat | Literal["scanned"], ...], Field(min_length=1)] | None = None
     augmentations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # None: that of section fit
     losses: Annotated[tuple[str, ...], Field(min_length=1)] = ("dice", "dice + bce", "dice + focal")
     crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)
@@ -141,6 +144,11 @@ def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
     """The encoder weights of the space that exist for an encoder; files are taken to be for each of them."""
     offered = offered_weights(encoder)
     return tuple(name for name in space.encoder_weights if name == "none" or is_file_name(name) or name in offered)
+
+
+def voxel_size_um(choice: float | str) -> float | None:
+    """A choice of voxel_sizes as FitConfig has it."""
+    return None if choice == SCANNED else float(choice)
 
 
 def upsamplings_for(space: SearchSpace, decoder: str) -> tuple[Upsampling, ...]:

@@ -245,3 +245,11 @@ def test_a_decoder_without_a_choice_of_upsampling_keeps_its_own() -> None:
     drawn = list(_drawn(CONFIG.model_copy(update={"space": CONFIG.space.model_copy(update=update)}), 40))
     of = {decoder: {c.upsampling for c, _ in drawn if c.decoder == decoder} for decoder in ("Unet", "Linknet")}
     assert of == {"Unet": {"nearest", "bilinear"}, "Linknet": {"published"}}
+
+
+def test_voxel_sizes_are_choices_of_the_space() -> None:
+    space = CONFIG.space.model_copy(update={"voxel_sizes": (50.0, "scanned", 63.0)})
+    config = CONFIG.model_copy(update={"space": space})
+    assert {fit.voxel_size_um for _, fit in _drawn(config, 40)} == {50.0, None, 63.0}
+    known = known_parameters(config, Candidate(encoder="tu-resnet10t", slices_in=3), FIT)
+    assert known["voxel_size"] == "scanned"
