@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from search_spaces.candidate import Candidate
@@ -68,6 +69,19 @@ def test_an_upscaled_network_takes_half_the_crop_and_a_stem_costs_little():
 def test_an_encoder_that_is_made_for_its_crop_sees_the_upscaled_one():
     candidate = Candidate(encoder="tu-maxvit_rmlp_pico_rw_256", slices_in=1, resolution="upscaled")
     assert build_network(candidate, 32)(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+@pytest.mark.parametrize("resolution", ["stem", "upscaled"])
+def test_pretrained_weights_reach_the_encoder_inside(resolution, tmp_path):
+    plain = build_network(candidate_of("Unet"), 64).get_submodule("encoder")
+    save_file(plain.state_dict(), tmp_path / "w.safetensors")
+    weights = str(tmp_path / "w.safetensors")
+    encoder = build_network(candidate_of("Unet", resolution=resolution, encoder_weights=weights), 64).get_submodule(
+        "encoder"
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.state_dict().values(), encoder.state_dict().values(), strict=True)
+    )
 
 
 def test_upsampling_is_a_choice_where_the_decoder_has_one():
