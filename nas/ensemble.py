@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from results.ensemble import ENSEMBLE, content_hash, read_ensemble, read_members
 from results.export import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle
 from search_spaces.errors import InputError
+from trainers.data.resample import unknown_spacing
 from trainers.data.volume import Volume, spacing_text
 from trainers.ensemble import mean_levels
 from trainers.evaluate import ScoreConfig
@@ -93,10 +94,20 @@ class Predictor:
             raise InputError(f"{self.name} was trained on every kidney: it has no held-out volumes")
         return first
 
+    def check_readable(self, name: str, spacing_known: bool) -> None:
+        """Raise InputError where a member needs a voxel spacing that is unknown."""
+        sizes = [b.architecture.fit.voxel_size_um for b in self.members if b.architecture.fit.voxel_size_um is not None]
+        if sizes and not spacing_known:
+            raise unknown_spacing(name, sizes[0])
+
     def doubts(self, volume: Volume, is_scored: bool) -> Iterator[str]:
         """What a reader of a volume's mask, or of its score, should know."""
-        as_scanned = [bundle for bundle in self.members if bundle.architecture.fit.voxel_size_um is None]
-        spacings = {s for bundle in as_scanned for s in bundle.architecture.voxel_spacing_um}
+        as_scanned = [bundle.architecture for bundle in self.members if bundle.architecture.fit.voxel_size_um is None]
+        spacings = {
+            (a.fit.target_um,) * 3 if a.fit.target_um is not None else spacing
+            for a in as_scanned
+            for spacing in a.voxel_spacing_um
+        }
         ratio = np.array(volume.spacing_um) / np.array(sorted(spacings)).reshape(-1, 3)
         if as_scanned and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
             yield (

@@ -27,7 +27,7 @@ from trainers.data.prepare import default_cache, prepare
 from trainers.data.readers import suffix_of
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
-from trainers.data.sources import VolumeSource, find, find_stack, scan_one
+from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
 from trainers.data.volume import Spacing, Volume
 
 FAR_SHARE = 0.02  # by which the share that was reached may differ from the annotated one without a word
@@ -65,7 +65,7 @@ def label_path(
     """
     source = scan_one(path, on_note)
     home = _home(source)
-    target = home / check_name(name, "--out")
+    target = home / _check_set_name(name)
     if target.exists() or find_stack(home, "image") == target:
         raise InputError(f"{target}: is there already; choose another name with --out, or delete it")
     _check_share(source, threshold)
@@ -87,6 +87,11 @@ def label_path(
             on_note(doubt)
         levels = predictor.predict(volume, device, Path(scratch), on_progress)
         outside, labelled = count_levels(levels, volume)
+        if threshold is None and not labelled:
+            raise InputError(
+                f"{volume.name} has no labelled voxel, so there is no share to match (annotated = {volume.annotated:g})"
+                ": give --threshold"
+            )
         level = match_level(outside, labelled, volume.annotated) if threshold is None else threshold_level(threshold)
         vessels = labelled + int(outside[level:].sum())
         origin = _origin(bundle, source, level / HIGHEST, labelled / vessels if labelled else None)
@@ -109,6 +114,14 @@ def label_path(
         manifest_lines=table_text(source.name, facts),
         written=write,
     )
+
+
+def _check_set_name(name: str) -> str:
+    """The name of a new label set; InputError where its folder would be taken for something else."""
+    check_name(name, "--out")
+    if name in (*IMAGE_NAMES, *LABEL_NAMES) or name.startswith(".") or suffix_of(Path(name)):
+        raise InputError(f"--out {name!r} cannot name a new label set: it stands for something else; use labels_pseudo")
+    return name
 
 
 def count_levels(levels: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.int64], int]:

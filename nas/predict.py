@@ -21,7 +21,7 @@ from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
-from trainers.data.volume import Volume
+from trainers.data.volume import Spacing, Volume
 from trainers.evaluate import Predictions, Score, pooled_curve, score, without_small
 
 
@@ -45,6 +45,8 @@ class MaskNote(BaseModel, frozen=True, extra="forbid"):
     smallest_component: int | None
     volume: str  # content hash
     grey_scale: tuple[float, float]  # of the volume as it lies beside the others
+    spacing_um: Spacing
+    first: int  # number of its first slice
 
     @property
     def makers(self) -> tuple[str, float, int | None]:
@@ -70,13 +72,15 @@ class _Run:
     predictions: Predictions = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
 
-    def note(self, volume: Volume) -> MaskNote:
+    def note(self, volume: Volume, source: VolumeSource) -> MaskNote:
         return MaskNote(
             members=self.identity,
             threshold=self.threshold,
             smallest_component=self.predictor.smallest_component,
             volume=volume.content_hash,
             grey_scale=(volume.grey_low, volume.grey_high),
+            spacing_um=volume.spacing_um,
+            first=source.image.numbers[0],
         )
 
 
@@ -106,6 +110,10 @@ def predict_paths(
         sources = held_out_sources(predictor, sources)
     if wants_score:
         _check_score(predictor, sources)
+    if len(sources) > 1 and out.exists() and not out.is_dir():
+        raise InputError(
+            f"{out} is a file, and {len(sources)} volumes need a folder for their masks; name another --out"
+        )
     keeps_masks = len(sources) > 1 and not wants_score
     masks = _mask_paths([s.name for s in sources], out)
     identity = predictor.identity
@@ -113,6 +121,8 @@ def predict_paths(
         note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
         if note is None or note.makers != (identity, cut, predictor.smallest_component):
             check_mask_path(path)
+    for source in sources:
+        predictor.check_readable(source.name, source.spacing_known)
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +171,7 @@ def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Pa
             run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
 
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
-        if path.exists() and _is_finished(run, volume, path):
+        if path.exists() and _is_finished(run, volume, source, path):
             run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
@@ -189,9 +199,10 @@ def _predict_one(
                 codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
             yield one
 
+    _note_path(path).unlink(missing_ok=True)  # of a mask that was there before
     if run.keeps_masks:  # before the mask, which then never lies there without it
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_note_path(path), run.note(volume).model_dump_json() + "\n")
+        write_atomically(_note_path(path), run.note(volume, source).model_dump_json() + "\n")
     write_mask(path, slices(), volume.spacing_um, first=source.image.numbers[0])
     if run.keeps_probabilities:
         file = run.scratch / f"{volume.name}.npy"
@@ -218,9 +229,9 @@ def _note_path(mask: Path) -> Path:
     return mask.with_name(f".{mask.name}.json")
 
 
-def _is_finished(run: _Run, volume: Volume, path: Path) -> bool:
+def _is_finished(run: _Run, volume: Volume, source: VolumeSource, path: Path) -> bool:
     """Whether the mask at a path is what predicting the volume again would give."""
-    return run.keeps_masks and _read_note(path) == run.note(volume)
+    return run.keeps_masks and _read_note(path) == run.note(volume, source)
 
 
 def _read_note(mask: Path) -> MaskNote | None:

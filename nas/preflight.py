@@ -22,6 +22,7 @@ from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candi
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
+from trainers.evaluate import slab_owners
 from trainers.fit import FitConfig, check_device
 from trainers.inference import usable_axes
 from trainers.losses import build_loss, check_slices_out
@@ -67,6 +68,8 @@ def preflight(
         recipes += [sized for fit in wide for sized in _at_voxel_sizes(fit, config)]
         if "sam" in config.space.families and "lora" in config.space.sam_tunings:
             require_peft()
+    if fold.held_out:
+        slab_owners(fold.held_out, config.score)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
     distinct = {(fit.crop, fit.sampled_um, fit.voxel_size_um): fit for fit in recipes}

@@ -17,7 +17,7 @@ from nas.fold import check_same_data, open_fold
 from nas.objective import Answer, Talk, run_job
 from nas.runs import read_run, refuse_other_search
 from nas.signals import stop_on_signal
-from results.export import read_architecture, write_bundle
+from results.export import Architecture, read_architecture, write_bundle
 from results.leaderboard import read_leaderboard
 from results.record import Job, Record
 from results.run_folder import RunFolder
@@ -110,6 +110,10 @@ def retrain(
     if not is_first_process():
         return path, record
     architecture = describe_trial(record, config, fold, task.known.threshold if task.known else None)
+    tuned = _tuned(folder.retrained / task.name) if on == "all" else None
+    if tuned is not None:  # the threshold that was found with a reading belongs to that reading
+        update = {"inference": tuned.inference, "threshold": tuned.threshold}
+        architecture = architecture.model_copy(update=update)
     write_bundle(path, architecture, load_file(work.weights))
     for picture in (work.overlay, work.curve):
         if picture.is_file():
@@ -117,6 +121,14 @@ def retrain(
     draw_cells_of(job, folder, config, path / work.genotype.name)
     shutil.rmtree(work.path)
     return path, record
+
+
+def _tuned(path: Path) -> Architecture | None:
+    """The bundle of the same task that held a kidney out, if `nas tune` has changed how it reads."""
+    if not path.is_dir():
+        return None
+    architecture = read_architecture(path)
+    return architecture if architecture.tuned_on else None
 
 
 def bundle_name(name: str, on: Side) -> str:

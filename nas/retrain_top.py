@@ -104,6 +104,11 @@ def retrain_top(
     result = None if known else _score_mean(predictor, fold, config, folder, path, on_progress)
     threshold = known.threshold if known else result.threshold if result else None
     assert threshold is not None
+    tuned = {k: v for member in predictor.members for k, v in member.architecture.tuned_on.items()}
+    if tuned and result:
+        on_note(
+            f"symmetries and components of members were chosen on {', '.join(tuned)}: the ensemble's score knows that"
+        )
     ensemble = Ensemble(
         name=f"the {count} best of {config.study.name}",
         members=tuple(member_of(path, member.bundle, member.trial) for member in members),
@@ -113,6 +118,7 @@ def retrain_top(
         score=result,
         study=config.study.name,
         version=program_version(),
+        tuned_on=tuned,
         held_out_volumes={} if known else {v.name: v.content_hash for v in fold.held_out},
     )
     write_ensemble(path, ensemble)

@@ -13,6 +13,7 @@ from nas.predict import find_sources, held_out_sources, open_each
 from results.export import rewrite_description
 from search_spaces.errors import InputError
 from trainers.choice import Tried, choose, try_reading
+from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.evaluate import Score, pooled_curve
 from trainers.reader import InferenceConfig
@@ -102,6 +103,7 @@ def tune(
     for volume in volumes:
         if volume.label is None:
             raise InputError(f"{volume.name} has no labels, so nothing can be chosen on it")
+        refuse_as_target(volume.name, volume.soft)
         if volume.content_hash != known[volume.name]:
             raise InputError(f"{volume.name} is not the volume of that name that {bundle} was scored on")
     own = architecture.inference

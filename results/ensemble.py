@@ -36,6 +36,7 @@ class Ensemble(BaseModel, frozen=True, extra="forbid"):
     study: str
     version: str
     held_out_volumes: dict[str, str]  # name -> content hash
+    tuned_on: dict[str, str] = Field(default_factory=dict)  # where a member's reading was chosen; the score knows that
 
 
 def content_hash(bundle: Path) -> str:

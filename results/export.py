@@ -222,8 +222,8 @@ trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 ## Use
 `nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
 for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
-kidney together. Trained at a voxel spacing of {spacing} µm. Symmetries averaged: {inference.symmetries}. Connected
-components: {removed}.{tuned}
+kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Symmetries averaged:
+{inference.symmetries}. Connected components: {removed}.{tuned}
 
 ## Network and training
 | | |
@@ -241,6 +241,13 @@ components: {removed}.{tuned}
 def _trained(candidate: Candidate) -> str:
     factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
     return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
+
+
+def _read_at(fit: FitConfig) -> str:
+    """What the recipe does with voxel sizes, to go on a sentence."""
+    if fit.voxel_size_um is not None:
+        return f", read at {fit.voxel_size_um:g} µm, to which every scan is brought"
+    return "" if fit.target_um is None else f", with samples made to look like scans of {fit.target_um:g} µm"
 
 
 def require_onnx() -> None:

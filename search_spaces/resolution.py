@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from segmentation_models_pytorch.decoders.fpn.decoder import Conv3x3GNReLU
 from torch import Tensor, nn
 
 Resolution = Literal["plain", "stem", "upscaled"]
@@ -101,15 +102,18 @@ def restyle(decoder: nn.Module, norm: DecoderNorm) -> None:
 
 
 def keep_centres(network: nn.Module) -> None:
-    """Let bilinear upsampling modules keep the centres of voxels, in place.
+    """Let bilinear upsampling keep the centres of voxels, in place.
 
-    smp's heads align the corner voxels instead: a shift of up to half a coarse voxel that changes with the tile's size.
+    smp's heads, FPN and PAN align the corner voxels instead: a shift of up to half a coarse voxel that changes with the
+    tile's size. PSPNet does so with its pooled maps, which have no place, and DPT is read at its crop alone; these two
+    stay as they are.
     """
-    for name, child in network.named_children():
-        if isinstance(child, nn.Upsample) and child.align_corners:
-            setattr(network, name, nn.Upsample(child.size, child.scale_factor, child.mode, align_corners=False))
-        else:
-            keep_centres(child)
+    for module in network.modules():
+        if getattr(module, "align_corners", None):
+            module.align_corners = False  # type: ignore[assignment]
+        if isinstance(module, Conv3x3GNReLU) and module.upsample:
+            module.upsample = False
+            module.block.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:

@@ -1,7 +1,7 @@
 """Score: how well a network segments kidneys it was not trained on, without a threshold tuned on what it scores."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from search_spaces.errors import InputError
 from trainers.components import large_components
-from trainers.data.resample import resample_volume
+from trainers.data.resample import resample_volume, shape_at, steps_at
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
-from trainers.inference import LEVELS, predict
+from trainers.inference import LEVELS, predict, usable_axes
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
 from trainers.reader import InferenceConfig, Reader
 
@@ -28,8 +28,10 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
 
     slabs: int = Field(default=8, ge=2)  # runs of slices of a volume: blocks of cross-fitting and bootstrap
     resamples: PositiveInt = 2_000  # bootstrap draws of the interval
-    rung_slices: PositiveInt | None = None  # slices a volume scored before the end of a trial; None: all
-    rung_axes: tuple[Literal[0, 1, 2], ...] = (0,)  # axes predicted along before the end of a trial
+    rung_slices: int | None = Field(default=None, ge=4)  # slices a volume scored before the end of a trial; None: all
+    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(
+        default=(0,), min_length=1
+    )  # axes predicted along before the end of a trial
     second_um: PositiveFloat | None = None  # voxel size of a second score, on the same kidney resampled; None: no such
 
 
@@ -74,7 +76,8 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     mean_over_thresholds: float
     volumes: tuple[VolumeScore, ...]
     slabs: tuple[Slab, ...]
-    second: SecondScore | None = None  # None: not asked for, or the kidney has those voxels already or unknown ones
+    second: SecondScore | None = None
+    no_second: str | None = None  # why there is none, where one was asked for
 
 
 def predict_all(
@@ -141,9 +144,8 @@ def evaluate(
 
     Raises InputError where `score` and `predict` do.
     """
-    second_um = config.second_um if all(volume.spacing_known for volume in volumes) else None
-    again = [resample_volume(v, second_um, scratch / f"{v.name}-second" if scratch else None) for v in volumes]
-    twice = any(seen is not volume for seen, volume in zip(again, volumes, strict=True))
+    why = _no_second(reader, volumes, inference, config)
+    twice = config.second_um is not None and why is None
     share = 0.5 if twice else 1.0
 
     def report(begin: float, part: float) -> Callable[[int, int], None]:
@@ -152,12 +154,47 @@ def evaluate(
     predictions = predict_all(reader, volumes, inference, accelerator, scratch=scratch, on_progress=report(0.0, share))
     result = score(predictions, volumes, config, inference.smallest_component)
     if not twice:
-        return predictions, result
+        return predictions, result.model_copy(update={"no_second": why})
     place = scratch / "second" if scratch else None
+    again = [resample_volume(v, config.second_um, place / f"{v.name}-scan" if place else None) for v in volumes]
     seconds = predict_all(reader, again, inference, accelerator, scratch=place, on_progress=report(share, 1 - share))
-    return predictions, result.model_copy(
-        update={"second": second_score(seconds, again, result, config, inference.smallest_component)}
-    )
+    second = second_score(seconds, again, result, config, inference.smallest_component)
+    return predictions, result.model_copy(update={"second": second})
+
+
+def _no_second(
+    reader: Reader, volumes: Sequence[Volume], inference: InferenceConfig, config: ScoreConfig
+) -> str | None:
+    """Why there can be no second score, or None where there can, or none is asked for. Found before any prediction."""
+    if config.second_um is None:
+        return None
+    if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
+        return f"the voxel spacing of {unknown[0]} is stated nowhere"
+    depth = reader.slices_in if reader.boxes else 1
+    for volume in volumes:
+        outline = _outline(volume, config.second_um)
+        if outline.shape[0] // 2 < len(slab_starts(volume.shape[0], config.slabs)):
+            return f"{volume.name} has only {outline.shape[0]} slices at {config.second_um:g} µm"
+        at_first = usable_axes(volume, inference.axes, reader.crop, depth, reader.voxel_size_um)
+        try:
+            at_second = usable_axes(outline, inference.axes, reader.crop, depth, reader.voxel_size_um)
+        except InputError as error:
+            return str(error)
+        if at_first != at_second:
+            return f"{volume.name} would be read along other axes at {config.second_um:g} µm"
+    if all(_outline(volume, config.second_um) is volume for volume in volumes):
+        return f"the held-out kidney has voxels of {config.second_um:g} µm already"
+    return None
+
+
+def _outline(volume: Volume, wanted_um: float) -> Volume:
+    """What `resample_volume` makes of a volume, without its voxels."""
+    steps = steps_at(volume.spacing_um, wanted_um)
+    if steps == (1.0, 1.0, 1.0):
+        return volume
+    z, y, x = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
+    nothing = np.broadcast_to(np.uint16(0), shape_at(volume.shape, steps))
+    return replace(volume, image=nothing, label=None, spacing_um=(z, y, x))
 
 
 def second_score(
@@ -166,35 +203,45 @@ def second_score(
     first: Score,
     config: ScoreConfig,
     smallest_component: int | None = None,
-) -> SecondScore | None:
+) -> SecondScore:
     """The score of resampled volumes at the thresholds of the first score: each slab at that of its part of the kidney.
 
-    None where a volume has fewer slabs than at its own spacing.
+    The volumes are cut into as many slabs as theirs were; each needs twice as many slices.
     """
     assert config.second_um is not None
-    thresholds = [slab.threshold for slab in first.slabs]
-    curve = pooled_curve(predictions, volumes, config)
-    if curve.overlap.shape[0] != len(thresholds):
-        return None
-    rows, chosen = np.arange(len(thresholds)), np.rint(np.array(thresholds) * LEVELS).astype(int) - 1
-    curve = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component)
-    both = 2 * curve.true_positives[rows, chosen]
-    either = curve.predicted_voxels[rows, chosen] + curve.target_voxels
+    owners = [slab.volume for slab in first.slabs]
+    as_many = {name: owners.count(name) for name in owners}
+    curve = pooled_curve(predictions, volumes, config, as_many)
+    chosen = np.rint(np.array([slab.threshold for slab in first.slabs]) * LEVELS).astype(np.int64) - 1
+    applied = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component, as_many)
+    overlap, total, both, either = _at(applied, chosen)
     return SecondScore(
         voxel_size_um=config.second_um,
-        surface_dice=float(_ratio(curve.overlap[rows, chosen].sum(), curve.total[rows, chosen].sum())),
+        surface_dice=float(_ratio(overlap.sum(), total.sum())),
         voxel_dice=float(_ratio(both.sum(), either.sum())),
     )
 
 
-def pooled_curve(predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig) -> SurfaceCurve:
-    """What the scores at all thresholds are made of, slab by slab through all volumes; of soft labels InputError."""
+def _at(curve: SurfaceCurve, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+    """What the dices are made of, with each slab at its own column: of surfaces overlap and total, of voxels both."""
+    rows = np.arange(len(chosen))
+    both, either = 2 * curve.true_positives[rows, chosen], curve.predicted_voxels[rows, chosen] + curve.target_voxels
+    return curve.overlap[rows, chosen], curve.total[rows, chosen], both.astype(np.float64), either.astype(np.float64)
+
+
+def pooled_curve(
+    predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig, slabs: Mapping[str, int] | None = None
+) -> SurfaceCurve:
+    """What the scores at all thresholds are made of, slab by slab through all volumes; of soft labels InputError.
+
+    slabs: how many each volume has, by name, instead of what the configuration says.
+    """
     curves = []
     for volume in volumes:
         if volume.label is None:
             raise InputError(f"{volume.name} has no labels, so it cannot be scored")
         refuse_as_target(volume.name, volume.soft)
-        starts = slab_starts(volume.shape[0], config.slabs)
+        starts = slab_starts(volume.shape[0], config.slabs if slabs is None else slabs[volume.name])
         curves.append(surface_curve(predictions[volume.name], volume.label, starts, volume.spacing_um))
     return SurfaceCurve.pool(curves)
 
@@ -206,6 +253,7 @@ def without_small(
     volumes: Sequence[Volume],
     config: ScoreConfig,
     smallest_component: int | None,
+    slabs: Mapping[str, int] | None = None,
 ) -> SurfaceCurve:
     """The curve with the masks of some columns freed of small components; what it was for None.
 
@@ -216,7 +264,7 @@ def without_small(
     arrays = [getattr(curve, field.name).copy() for field in fields(curve)]
     for column in set(columns):
         masks = {v.name: _clean(predictions[v.name], column + 1, smallest_component) for v in volumes}
-        clean = pooled_curve(masks, volumes, config)
+        clean = pooled_curve(masks, volumes, config, slabs)
         for array, field in zip(arrays, fields(curve), strict=True):
             if array.ndim == 2:  # (slabs, thresholds); the labels' own count does not change
                 array[:, column] = getattr(clean, field.name)[:, column]
@@ -227,7 +275,9 @@ def _clean(probabilities: NDArray[np.uint8], level: int, smallest: int) -> NDArr
     """The mask without small components as probabilities of 0 and 1, so that every threshold cuts it alike."""
     file = probabilities.filename if isinstance(probabilities, np.memmap) else None
     beside = Path(file).parent if file is not None else None
-    mask = zeros(probabilities.shape, np.uint8, beside, "mask")
+    # Named after its probabilities: those of several volumes may lie in one folder.
+    name = "mask" if file is None else f"{Path(file).stem}-mask"
+    mask = zeros(probabilities.shape, np.uint8, beside, name)
     for z, plane in enumerate(large_components(probabilities, level, smallest)):
         mask[z] = plane * np.uint8(LEVELS)
     return mask
@@ -261,9 +311,7 @@ def summarise(
 
     mean: the dice over all thresholds. owners: the volume of each slab.
     """
-    rows = np.arange(len(owners))
-    overlap, total = curve.overlap[rows, chosen], curve.total[rows, chosen]
-    both, either = 2 * curve.true_positives[rows, chosen], curve.predicted_voxels[rows, chosen] + curve.target_voxels
+    overlap, total, both, either = _at(curve, chosen)
     low, high = bootstrap_interval(overlap, total, config.resamples)
     names = list(dict.fromkeys(owners))
     owner = np.array(owners)

@@ -1,6 +1,7 @@
 """Whole-volume prediction: every axis, overlapping tiles, in bounded memory."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,9 @@ def predict(
     further). A volume whose sums do not fit in 2 GiB keeps them in files in `scratch`, which the caller removes.
     Raises InputError where no axis is left.
     """
-    seen = resample_volume(volume, reader.voxel_size_um, scratch)
+    seen = resample_volume(replace(volume, label=None), reader.voxel_size_um, scratch)
     levels = _predict_as_seen(reader, seen, config, accelerator, scratch, on_progress)
-    if seen is volume:
+    if seen.image is volume.image:
         return levels
     back = zeros(volume.shape, np.uint8, scratch, "levels-back")
     steps = [own / other for own, other in zip(volume.spacing_um, seen.spacing_um, strict=True)]
@@ -154,7 +155,7 @@ def _predict_slices(
     weight = tile_weight(tile, config.weighting, accelerator.device)
     reach = reader.slices_out // 2
     centres = range(-min(reach, beyond[0]), count + min(reach, beyond[1]))  # slice 0 is the first of `count`
-    batch = max(1, config.batch_voxels // (tile[0] * tile[1]))
+    batch = max(1, config.batch_voxels // (tile[0] * tile[1] * reader.scale**2))
     for top in starts(grey.shape[1], tile[0], config.overlap):
         for left in starts(grey.shape[2], tile[1], config.overlap):
             square = grey[:, top : top + tile[0], left : left + tile[1]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate
 from search_spaces.network import stride, takes_any_size
+from search_spaces.resolution import scale_of
 from trainers.fit import FitConfig
 from trainers.symmetry import Symmetries
 
@@ -39,6 +40,7 @@ class Reader:
     crop: int  # the edge it was trained at
     stride: int  # a tile's edges must divide by it
     any_size: bool  # False: it takes tiles of exactly `crop`
+    scale: int = 1  # how many times larger the network makes its tiles inside
     voxel_size_um: float | None = None  # edge of the voxels it reads; None: as scanned
     boxes: bool = False  # True: it works in three dimensions and gives all slices of its boxes
 
@@ -63,6 +65,7 @@ def make_reader(network: nn.Module, candidate: Candidate, fit: FitConfig) -> Rea
         takes_any_size(candidate),
         boxes=candidate.family == "cells",
         voxel_size_um=fit.voxel_size_um,
+        scale=scale_of(candidate.resolution),
     )
 
 

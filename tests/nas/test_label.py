@@ -189,8 +189,10 @@ def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "changes", "says"),
     [
-        (None, {"name": "labels"}, "labels: is there already; choose another name with --out"),
-        (None, {"name": "images"}, "images: is there already"),
+        (None, {"name": "labels"}, "--out 'labels' cannot name a new label set: it stands for something else"),
+        (None, {"name": "image"}, "--out 'image' cannot name a new label set"),
+        (None, {"name": ".hidden"}, "--out '.hidden' cannot name a new label set"),
+        (None, {"name": "soft.tif"}, "--out 'soft.tif' cannot name a new label set"),
         (None, {"name": "a/b"}, "--out: 'a/b' cannot be the name"),
         ("annotated = 1.0", {}, "annotated = 1, so there is no share to match; .* or give --threshold"),
         ("annotated = 0.0", {}, "annotated = 0, so there is no share to match"),
@@ -207,6 +209,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     with pytest.raises(InputError, match=says) as caught:
         run(tmp_path / "no bundle is read before", folder, **changes)
     assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
+
+
+def test_labels_that_hold_no_vessel_leave_no_share_to_match_and_no_label_set(tmp_path: Path) -> None:
+    folder = write_volume(tmp_path)
+    for file in (folder / "labels").iterdir():
+        tifffile.imwrite(file, np.zeros_like(tifffile.imread(file)))
+    (tmp_path / "dataset.toml").write_text("[volumes.kidney_2]\nannotated = 0.5\n")
+    with pytest.raises(
+        InputError, match=r"kidney_2 has no labelled voxel, so there is no share to match \(annotated = 0.5"
+    ):
+        run(make_bundle(tmp_path / "b"), folder)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
 
 

@@ -10,6 +10,7 @@ from bundles import bundle, scan
 
 from nas.predict import Prediction, predict_paths
 from search_spaces.errors import InputError
+from trainers.data import scratch
 from trainers.data.masks import mask_slices, read_mask
 from trainers.data.rle import decode, read_rles
 from trainers.reader import InferenceConfig
@@ -92,6 +93,38 @@ def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None
     threshold = 0.6 if change == "threshold" else None
     with pytest.raises(InputError, match=r"kidney_5: is there already"):
         predict(network, test, out=tmp_path / "m", threshold=threshold)
+
+
+def test_a_mask_that_another_call_wrote_is_not_taken_for_this_bundles(tmp_path: Path) -> None:
+    first, second, test = bundle(tmp_path / "a"), bundle(tmp_path / "b", seed=1), _test_folder(tmp_path)
+    predict(first, test, out=tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / "kidney_5")  # and not the hidden note beside it
+    predict(second, test / "kidney_5", out=tmp_path / "m" / "kidney_5")
+    with pytest.raises(InputError, match="kidney_5: is there already"):
+        predict(first, test, out=tmp_path / "m")
+
+
+def test_a_mask_at_another_voxel_spacing_is_not_kept(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    predict(network, test, out=tmp_path / "m")
+    (tmp_path / "dataset.toml").write_text("[volumes.kidney_5]\nvoxel_spacing_um = 40.0\n")
+    with pytest.raises(InputError, match="kidney_5: is there already"):
+        predict(network, test, out=tmp_path / "m")
+
+
+def test_masks_of_several_volumes_do_not_fit_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("")
+    with pytest.raises(InputError, match="m is a file, and 2 volumes need a folder for their masks"):
+        predict(bundle(tmp_path / "b"), _test_folder(tmp_path), out=tmp_path / "m")
+
+
+def test_scores_of_masks_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = bundle(tmp_path / "b", inference=InferenceConfig(axes=(0,), smallest_component=20))
+    test = _test_folder(tmp_path)
+    in_memory = predict(network, test, out=tmp_path / "m", wants_score=True)
+    monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 1000)
+    in_files = predict(network, test, out=tmp_path / "n", wants_score=True)
+    assert in_files.score == in_memory.score and in_files.mask_surface_dice == in_memory.mask_surface_dice
 
 
 def test_a_csv_appears_only_when_it_is_complete(tmp_path: Path) -> None:

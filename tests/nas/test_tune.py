@@ -48,9 +48,7 @@ def test_what_is_written_is_what_predict_then_does(
     copy = shutil.copytree(network, tmp_path / "copy")
     found = _tune(copy, kidney, write=True)
     assert found.model_dump(exclude={"bundle", "written"}) == dry.model_dump(exclude={"bundle", "written"})
-    if not found.pays:
-        assert read_architecture(copy) == read_architecture(network)
-        return
+    assert found.pays and found.written  # else nothing below is tested: give the network another seed
     written = read_architecture(copy)
     assert (written.inference.symmetries, written.inference.smallest_component) == (
         found.chosen.symmetries,

@@ -11,7 +11,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import ScoreConfig, evaluate, score
+from trainers.evaluate import ScoreConfig, evaluate, score, second_score
 from trainers.fit import FitConfig, make_accelerator
 from trainers.inference import predict, usable_axes
 from trainers.reader import InferenceConfig, Reader, make_reader
@@ -38,6 +38,15 @@ def make_tube(spacing_um: float, radius_um: float = 200.0, edge_um: float = 3200
     image = np.repeat((grey * 10_000).astype(np.uint16)[None], edge, 0)
     label = np.repeat((distance <= radius_um).astype(np.uint8)[None], edge, 0)
     return Volume("t", "t", image, label, np.flatnonzero(label), (spacing_um,) * 3, 1.0, 0.0, 10_000.0, "t")
+
+
+def make_part(shape: tuple[int, int, int]) -> Volume:
+    whole = make_tube(50.0)
+    assert whole.label is not None
+    box = tuple(slice(0, edge) for edge in shape)
+    return replace(
+        whole, image=whole.image[box], label=whole.label[box], vessel_voxels=np.flatnonzero(whole.label[box])
+    )
 
 
 def reader_at(voxel_size_um: float | None, crop: int = 16) -> Reader:
@@ -85,11 +94,44 @@ def test_the_second_score_is_that_of_the_resampled_kidney_at_the_first_ones_thre
     assert result.surface_dice > 0.9 and result.second.surface_dice > 0.8 and result.second.voxel_dice > 0.9
 
 
-def test_a_kidney_of_those_voxels_has_no_second_score():
-    volume = make_tube(63.0)
-    assert evaluate(reader_at(None), [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)[1].second is None
-    unknown = replace(make_tube(50.0), spacing_known=False)
-    assert evaluate(reader_at(None), [unknown], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)[1].second is None
+def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidney():
+    """Probabilities that are right only at the threshold of the slab they lie in."""
+    volume = make_tube(50.0)
+    label = volume.label
+    assert label is not None
+    half = label.shape[0] // 2
+    levels = np.where(label > 0, 200, 100).astype(np.uint8)  # one threshold between suits the first half
+    levels[half:] = np.where(label[half:] > 0, 90, 10)  # and one below 90 the second
+    first = score({"t": levels}, [volume], ScoreConfig(slabs=2))
+    # Each half is cut at the threshold that the other half chose, so each is wrong.
+    assert [round(255 * slab.threshold) for slab in first.slabs] == [51, 151] and first.surface_dice < 0.02
+    swapped = first.model_copy(
+        update={
+            "slabs": tuple(s.model_copy(update={"threshold": t}) for s, t in zip(first.slabs, (0.6, 0.2), strict=True))
+        }
+    )
+    right = second_score({"t": levels}, [volume], swapped, ScoreConfig(slabs=2, second_um=50.0))
+    wrong = second_score({"t": levels}, [volume], first, ScoreConfig(slabs=2, second_um=50.0))
+    # Of surfaces the cubes between the two halves are wrong at either threshold, a whole plane of them.
+    assert right.voxel_dice == 1.0 and right.surface_dice > 0.4
+    assert wrong.voxel_dice < 0.05 and wrong.surface_dice < 0.02
+
+
+@pytest.mark.parametrize(
+    ("volume", "crop", "why"),
+    [
+        (make_tube(63.0), 16, "the held-out kidney has voxels of 63.08 µm already"),
+        (replace(make_tube(50.0), spacing_known=False), 16, "the voxel spacing of t is stated nowhere"),
+        (make_part((64, 9, 9)), 16, "t of (51, 7, 7) voxels is too small to be read in crops of 16"),
+        (make_part((64, 36, 64)), 64, "t would be read along other axes at 63.08 µm"),
+        (make_part((16, 64, 64)), 16, "t has only 13 slices at 63.08 µm"),
+    ],
+)
+def test_a_second_score_that_cannot_be_says_why_and_costs_nothing_else(volume, crop, why):
+    reader = reader_at(None, crop)
+    _, result = evaluate(reader, [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)
+    assert result.second is None and result.no_second == why
+    assert 0 <= result.surface_dice <= 1
 
 
 def test_progress_of_both_scores_is_one_line():
@@ -124,9 +166,15 @@ def test_a_volume_that_is_too_small_at_the_voxel_size_is_refused_with_it():
     with pytest.raises(InputError, match=r"t of \(4, 4, 4\) voxels at 800 µm is too small to be read in crops of 16"):
         usable_axes(make_tube(50.0), (0, 1, 2), 16, voxel_size_um=800.0)
     with pytest.raises(
-        InputError, match=r"crop 16 is too large for t of shape \(4, 4, 4\) at 800 µm; the largest possi"
+        InputError, match=r"crop 96 is too large for t of shape \(32, 32, 32\) at 100 µm; the largest p"
     ):
-        PatchSampler([make_tube(50.0)], 1, 1, 16, 0.5, seed=0, spacing_um=800.0)
+        PatchSampler([make_tube(50.0)], 1, 1, 96, 0.5, seed=0, spacing_um=100.0)
+
+
+def test_a_scan_of_much_finer_voxels_is_not_cut_with_holes():
+    with pytest.raises(InputError, match="t has voxels of 50 µm and cannot be trained on at 101 µm, more than 2 times"):
+        PatchSampler([make_tube(50.0)], 1, 1, 16, 0.5, seed=0, spacing_um=101.0)
+    PatchSampler([make_tube(50.0)], 1, 1, 16, 0.5, seed=0, spacing_um=100.0)
 
 
 def test_one_voxel_size_leaves_no_target():

@@ -32,7 +32,7 @@ class Changes:
     turn: float | None = None  # largest angle within the plane
     tilt: float | None = None  # largest angle out of the plane, about any line in it
     scale: tuple[float, float] | None = None  # how large things appear, drawn on a logarithmic scale
-    elastic: float | None = None  # standard deviation of the displacement at the nodes of a grid
+    elastic: float | None = None  # standard deviation of the displacement, away from the anchor
     moved: float = 0.0  # share of the samples that turn, tilt, scale and elastic change, all at once
     light: tuple[float, float, float] | None = None  # share, largest shift of brightness, largest change of contrast
     gamma: tuple[float, float] | None = None  # share, largest logarithm of the exponent
@@ -60,7 +60,7 @@ AUGMENTATIONS: dict[str, Changes] = {
         turn=45.0,
         tilt=30.0,
         scale=(0.55, 1.3),
-        elastic=1.0,
+        elastic=0.5,
         moved=0.5,
         light=(0.5, 0.25, 0.3),
         gamma=(0.3, 0.35),
@@ -172,7 +172,8 @@ def _tilted(angle: float, towards: float) -> NDArray[np.float64]:
 
 def _bend(rng: np.random.Generator, crop: int, deviation: float) -> NDArray[np.float32]:
     """A smooth field of displacements, (2, crop, crop): cubic B-splines over a coarse grid of normal deviates."""
-    nodes = rng.normal(0.0, deviation, (2, _NODES + 2, _NODES + 2)).astype(np.float32)
+    # A spline at its nodes is 1/6, 4/6 and 1/6 of three coefficients: half of their deviation, in two dimensions.
+    nodes = rng.normal(0.0, 2 * deviation, (2, _NODES + 2, _NODES + 2)).astype(np.float32)
     basis = _splines(crop)
     return np.ascontiguousarray(basis @ nodes @ basis.T)
 

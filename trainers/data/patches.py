@@ -15,10 +15,10 @@ from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation, Move, Patch, Rectangle, draw_rectangle
 from trainers.data.mapped import folded, unfolded
 from trainers.data.oblique import Grid, blend_label, cut_grey, cut_label
-from trainers.data.resample import shape_at, volume_steps
+from trainers.data.resample import WIDEST_STEP, shape_at, volume_steps
 from trainers.data.soft_labels import soften
 from trainers.data.unsure import to_target
-from trainers.data.volume import Volume
+from trainers.data.volume import Volume, spacing_text
 
 NOTHING = Augmentation("none")
 # Streams of random numbers of a sample beside the one that says where it lies.
@@ -77,7 +77,7 @@ class PatchSampler:
         self.volumes = tuple(v for v in volumes if not boxes or self._fits(v, crop, axes, depth)) or tuple(volumes)
         self.slices_in, self.slices_out, self.crop = slices_in, slices_out, crop
         self.vessel_share, self.seed, self.boxes = vessel_share, seed, boxes
-        self.steps = [volume_steps(volume, spacing_um) for volume in self.volumes]
+        self.steps = [_cuttable_steps(volume, spacing_um) for volume in self.volumes]
         self.usable_axes = [self._usable_axes(volume, crop, axes, depth) for volume in self.volumes]
         sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
         vessels = [len(volume.vessel_voxels) for volume in self.volumes]
@@ -137,7 +137,7 @@ class PatchSampler:
         """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
 
         part: rows and columns that are wanted; None is all of them.
-        Only these voxels are read. Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
+        Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
         is everything beyond the volume where the grid is moved or has another voxel spacing.
         """
         volume, axis = self.volumes[location.volume], location.axis
@@ -184,7 +184,7 @@ class PatchSampler:
             anchor=(anchor[0], anchor[1], anchor[2]),
             origin=(origin[0], origin[1], origin[2]),
             matrix=steps[:, None] * moved,
-            bend=None if move is None else move.bend,
+            bend=None if move is None or move.bend is None else _still_at(move.bend, origin[1], origin[2]),
         )
 
     def _sizes(self, index: int, axis: int) -> tuple[int, int, int]:
@@ -245,6 +245,24 @@ class PatchSampler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({**state, "volumes": tuple(unfolded(volume) for volume in state["volumes"])})
+
+
+def _still_at(bend: NDArray[np.float32], row: float, column: float) -> NDArray[np.float32]:
+    """The bend without what it moves the anchor by, which lies in the patch or beside it."""
+    edge = bend.shape[1] - 1
+    anchor = (slice(None), min(max(round(row), 0), edge), min(max(round(column), 0), edge))
+    return bend - bend[anchor][:, None, None]
+
+
+def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, float, float]:
+    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not."""
+    steps = volume_steps(volume, spacing_um)
+    if max(steps) > WIDEST_STEP:
+        raise InputError(
+            f"{volume.name} has voxels of {spacing_text(volume.spacing_um)} µm and cannot be trained on at "
+            f"{spacing_um:g} µm, more than {WIDEST_STEP:g} times as much: bring it to a coarser grid, or leave it out"
+        )
+    return steps
 
 
 def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], depth: int = 1) -> tuple[int, ...]:

@@ -17,11 +17,14 @@ from search_spaces.errors import InputError
 from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
-from trainers.data.soft_labels import is_vessel
+from trainers.data.soft_labels import SoftLabels, is_vessel
+from trainers.data.statistics import draw_million
 from trainers.data.volume import Spacing, Volume
 
 # Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
 SAME_SPACING = 0.01
+# The largest step at which reading trilinearly at the new voxels' centres passes no voxel over.
+WIDEST_STEP = 2.0
 Shape = tuple[int, int, int]
 
 
@@ -36,13 +39,18 @@ def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float
     return step(z), step(y), step(x)
 
 
+def unknown_spacing(name: str, wanted_um: float) -> InputError:
+    """What to say where a volume should be read at a voxel size and its own is stated nowhere."""
+    return InputError(
+        f"{name} cannot be read at {wanted_um:g} µm: its voxel spacing is stated nowhere; state voxel_spacing_um of "
+        f"[volumes.{name}] in {MANIFEST_NAME}"
+    )
+
+
 def volume_steps(volume: Volume, wanted_um: float | None) -> tuple[float, float, float]:
     """`steps_at` of a volume. Raises InputError where another voxel size is wanted and the volume's own is unknown."""
     if wanted_um is not None and not volume.spacing_known:
-        raise InputError(
-            f"{volume.name} cannot be read at {wanted_um:g} µm: its voxel spacing is stated nowhere; state "
-            f"voxel_spacing_um of [volumes.{volume.name}] in {MANIFEST_NAME}"
-        )
+        raise unknown_spacing(volume.name, wanted_um)
     return steps_at(volume.spacing_um, wanted_um)
 
 
@@ -75,16 +83,23 @@ def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | Non
         volume,
         image=image,
         label=label,
-        vessel_voxels=np.empty(0, np.int64) if label is None else np.flatnonzero(is_vessel(label, volume.soft)),
+        vessel_voxels=np.empty(0, np.int64) if label is None else _vessels(label, volume.soft),
         spacing_um=(depth, height, width),
     )
+
+
+def _vessels(label: NDArray[np.uint8], soft: SoftLabels | None) -> NDArray[np.int64]:
+    """Flat indices of labelled voxels, slice by slice; all of them, or a seeded random million."""
+    size = label.shape[1] * label.shape[2]
+    found = [np.flatnonzero(is_vessel(plane, soft)) + z * size for z, plane in enumerate(label)]
+    return np.sort(draw_million(np.concatenate(found)))
 
 
 def resampled(voxels: NDArray[Any], shape: Shape, steps: tuple[float, float, float]) -> Iterator[NDArray[np.float32]]:
     """The slices (H, W) of `voxels` on a grid of `shape` whose voxels are `steps` times as large; float32.
 
-    Trilinear, as patches are cut. Where a step is above 2 the hat is as wide as half of it, so that no voxel is passed
-    over. Beyond the volume its border is repeated.
+    Trilinear, as patches are cut. Where a step is above WIDEST_STEP the hat is as wide as half of it, so that no voxel
+    is passed over. Beyond the volume its border is repeated.
     """
     along_z, along_y, along_x = (
         _weights(count, edge, step) for count, edge, step in zip(shape, voxels.shape, steps, strict=True)
@@ -108,7 +123,7 @@ def resampled(voxels: NDArray[Any], shape: Shape, steps: tuple[float, float, flo
 def _weights(count: int, edge: int, step: float) -> csr_matrix:
     """How much each of `edge` voxels gives to each of `count` new ones, (count, edge); rows add up to 1."""
     places = (np.arange(count) - (count - 1) / 2) * step + (edge - 1) / 2
-    half = max(1.0, step / 2)
+    half = max(1.0, step / WIDEST_STEP)
     reach = int(np.ceil(half))
     first = np.floor(places).astype(int) - reach + 1
     columns = first[:, None] + np.arange(2 * reach)

@@ -46,7 +46,7 @@ RLES_NAME = "train_rles.csv"
 CONVERSION_VERSION = 1
 UNKNOWN_SPACING: Spacing = (1.0, 1.0, 1.0)
 
-_IMAGE_NAMES, _LABEL_NAMES = ("images", "image"), ("labels", "label")
+IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label")
 _SAMPLE_BYTES = 64 * 2**10
 
 
@@ -168,7 +168,7 @@ def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
     parts = _parts(root)
     if not parts:
         return [_place_of(root)]
-    home = root.parent if root.name == "train" and not (root / MANIFEST_NAME).exists() else root
+    home = manifest_home(root)
     manifest = read_manifest(home)
     places: dict[str, Place] = {}
     labels_only: dict[str, Path] = {}
@@ -182,7 +182,9 @@ def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
             else:
                 places[name] = Place(name, split, image, label, None, manifest)
     _lend_images(places, labels_only, note)
-    listed = _with_rles(_listed(places, manifest, home, note), manifest, home, note)
+    # What is to be predicted need not be listed: the dataset.toml beside test/ says what it knows, no more.
+    listing = None if root.name == "test" and home != root else manifest
+    listed = _with_rles(_listed(places, listing, home, note), listing, home, note)
     if places and not listed:
         raise InputError(
             f"{home / MANIFEST_NAME}: lists none of the volumes that are there: {', '.join(sorted(places))}"
@@ -197,7 +199,7 @@ def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
 
 def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
     """The images or labels inside a volume's folder, or None; raises InputError where there are two."""
-    names = _IMAGE_NAMES if kind == "image" else _LABEL_NAMES
+    names = IMAGE_NAMES if kind == "image" else LABEL_NAMES
     found = [path for path in sorted(folder.iterdir()) if stem_of(path) in names and (suffix_of(path) or path.is_dir())]
     if len(found) > 1:
         raise InputError(f"{folder}: both {found[0].name} and {found[1].name} are there; keep one of them")
@@ -207,13 +209,13 @@ def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
 def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
     """The label set of that name in the volume's folder; InputError where there is none, or no folder to hold one."""
     home = (label or image).parent
-    if stem_of(label or image) not in (*_IMAGE_NAMES, *_LABEL_NAMES):
+    if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
         raise InputError(
             f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
             f"move it to {name}/images{suffix_of(image)}"
         )
     stacks = {stem_of(path): path for path in sorted(home.iterdir()) if suffix_of(path) or path.is_dir()}
-    there = {stem: path for stem, path in stacks.items() if stem not in _IMAGE_NAMES and not stem.startswith(".")}
+    there = {stem: path for stem, path in stacks.items() if stem not in IMAGE_NAMES and not stem.startswith(".")}
     if label_set not in there:
         listed = ", ".join(there) or "none"
         raise InputError(
@@ -248,7 +250,7 @@ def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, 
     for path in entries.values():
         if suffix_of(path):
             name = stem_of(path)
-            if not name.endswith(tuple(f"_{label}" for label in _LABEL_NAMES)):
+            if not name.endswith(tuple(f"_{label}" for label in LABEL_NAMES)):
                 yield name, path, _labels_beside(path)
         elif path.is_dir():
             image, label = find_stack(path, "image"), find_stack(path, "label")
@@ -261,7 +263,7 @@ def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, 
 
 
 def _labels_beside(path: Path) -> Path | None:
-    names = {f"{stem_of(path)}_{label}" for label in _LABEL_NAMES}
+    names = {f"{stem_of(path)}_{label}" for label in LABEL_NAMES}
     found = [other for other in sorted(path.parent.iterdir()) if suffix_of(other) and stem_of(other) in names]
     if len(found) > 1:
         raise InputError(f"{path.parent}: both {found[0].name} and {found[1].name} are there; keep one of them")
@@ -273,7 +275,7 @@ def _place_of(path: Path) -> Place:
     if path.is_file() or is_zarr(path):
         name, home, image, label = stem_of(path), path.parent, path, _labels_beside(path)
     else:
-        home = path.parent if stem_of(path) in _IMAGE_NAMES else path
+        home = path.parent if stem_of(path) in IMAGE_NAMES else path
         name = home.name
         image, label = find_stack(home, "image") or path, find_stack(home, "label")
         home = home.parent

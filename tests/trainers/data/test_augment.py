@@ -66,7 +66,8 @@ def test_the_elastic_bend_is_smooth_and_moves_by_its_deviation():
     augmentation = Augmentation("strong")
     bends = np.array([m.bend for m in (augmentation.move(rng, 64) for _ in range(200)) if m is not None])
     assert bends.shape[1:] == (2, 64, 64) and bends.dtype == np.float32
-    assert 0.4 < bends.std() < augmentation.changes.elastic and abs(bends.mean()) < 0.1
+    at_nodes = bends[:, :, ::21, ::21][:, :, 1:-1, 1:-1]  # of 64 pixels and five nodes, roughly
+    assert 0.6 < at_nodes.std() / augmentation.changes.elastic < 1.1 and abs(bends.mean()) < 0.1
     # Neighbours move nearly alike, so that nothing is torn.
     assert np.abs(np.diff(bends, axis=3)).max() < 0.7
 

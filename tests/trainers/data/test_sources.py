@@ -160,6 +160,19 @@ def test_a_volume_that_the_manifest_does_not_list_is_left_out_and_said(tmp_path)
     assert [note.split(":")[0] for note in notes] == ["b", "c"]
 
 
+def test_the_folder_test_and_its_volumes_one_by_one_are_the_same_sources(tmp_path) -> None:
+    for name in ("kidney_7", "kidney_8"):
+        write_kaggle(tmp_path, name)
+    (tmp_path / "train").rename(tmp_path / "test")
+    (tmp_path / "dataset.toml").write_text("[volumes.kidney_7]\nkidney = 'left'\nvoxel_spacing_um = 40.0\n")
+    together = scan(tmp_path / "test")
+    alone = [scan_one(tmp_path / "test" / name) for name in ("kidney_7", "kidney_8")]
+    assert [(s.name, s.kidney, s.spacing_um, s.spacing_known) for s in together] == [
+        (s.name, s.kidney, s.spacing_um, s.spacing_known) for s in alone
+    ]
+    assert together[0].spacing_um == (40.0,) * 3 and not together[1].spacing_known
+
+
 def remove(path) -> None:
     path.unlink()
 
