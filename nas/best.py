@@ -3,14 +3,8 @@
 from safetensors.torch import load_file
 
 from nas.config import SearchConfig
-from results.export import (
-    Architecture,
-    Provenance,
-    architecture_of,
-    library_versions,
-    read_architecture,
-    write_bundle,
-)
+from results.architecture import Architecture, Provenance, architecture_of, library_versions
+from results.export import read_architecture, write_bundle
 from results.record import Record, read_record
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError

@@ -33,6 +33,8 @@ def retrain(
     from nas.retrain_top import retrain_top, top_count
 
     if onnx:
+        from results.onnx import require_onnx
+
         require_onnx()
     console = make_console(as_json)
     console.quiet = not is_first_process()
@@ -75,16 +77,10 @@ def retrain(
         export_onnx(path)
 
 
-def require_onnx() -> None:
-    """Raise InputError where ONNX cannot be written."""
-    from results.export import require_onnx
-
-    require_onnx()
-
-
 def export_onnx(path: Path) -> None:
     """Write a bundle's ONNX file, and say on stderr how far it is from torch."""
-    from results.export import read_bundle, to_onnx
+    from results.export import read_bundle
+    from results.onnx import to_onnx
 
     file, difference = to_onnx(read_bundle(path))
     print(f"{file}: largest difference to torch {difference:.1e}", file=sys.stderr)
@@ -105,10 +101,13 @@ def predict(
         Path, typer.Option(help="Where masks go: a folder of TIFF slices, or a name in .tif, .zarr or .npy.")
     ] = Path("masks"),
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The bundle's own if not given.", show_default=False)
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of the mask; that of the bundle or ensemble if not given.", show_default=False
+        ),
     ] = None,
     submission: Annotated[
-        Path | None, typer.Option(help="Also write the competition's CSV.", show_default=False)
+        Path | None, typer.Option(help="Also write the competition's CSV, to a new file.", show_default=False)
     ] = None,
     score: Annotated[
         bool, typer.Option("--score", help="Score labelled volumes together, as the leaderboard does.")

@@ -71,7 +71,7 @@ def search(
     run: Run = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
-    families: Annotated[str | None, typer.Option(help="Families to try, with commas.", show_default=False)] = None,
+    families: Annotated[str | None, typer.Option(help="Of unet,cells,hybrid,sam.", show_default=False)] = None,
     storage: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database.", show_default=False)] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="If not one a GPU.", show_default=False)] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
@@ -100,7 +100,7 @@ def search(
     }
     overrides = [f"{key}={json.dumps(v, default=str)}" for key, v in flags.items() if v is not None]
     if onnx:
-        from results.export import require_onnx
+        from results.onnx import require_onnx
 
         require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)

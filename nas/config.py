@@ -156,15 +156,17 @@ def _can_be_off(path: Sequence[str]) -> bool:
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, with its key, its value and what would do."""
     first = error.errors()[0]
+    # Where one choice of several is wrong, pydantic also says that there are too few of them.
+    others = [other for other in error.errors()[1:] if first["loc"][: len(other["loc"])] != other["loc"]]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         return str(unknown_name("key", key, _keys(model, location[:-1])))
     if first["type"] == "missing":
         return f"{key} is missing"
-    value = first["input"]
-    text = f"{key} = {value!r}: {first['msg'].removeprefix('Value error, ')}"
-    return text if len(error.errors()) == 1 else f"{text} (and {len(error.errors()) - 1} more mistake(s))"
+    value, what = first["input"], first["msg"].removeprefix("Value error, ")
+    text = f"{key}: {what}" if isinstance(value, dict) else f"{key} = {value!r}: {what}"
+    return f"{text} (and {len(others)} more mistake(s))" if others else text
 
 
 def _keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:

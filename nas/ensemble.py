@@ -109,7 +109,7 @@ class Predictor:
             for spacing in a.voxel_spacing_um
         }
         ratio = np.array(volume.spacing_um) / np.array(sorted(spacings)).reshape(-1, 3)
-        if as_scanned and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
+        if as_scanned and volume.spacing_known and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
             yield (
                 f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was "
                 f"trained at {', '.join(sorted(map(spacing_text, spacings)))} µm: expect errors in width"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from nas.ensemble import open_predictor, threshold_level
-from results.export import WEIGHTS, Bundle, Provenance
+from results.architecture import Provenance
+from results.export import WEIGHTS, Bundle
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
@@ -201,8 +202,8 @@ def _check_share(source: VolumeSource, threshold: float | None) -> None:
     """InputError for soft labels, and where no share says what to match."""
     if source.soft is not None:
         raise InputError(
-            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with "
-            "`annotated` as it is of the labels that people made, to make new ones"
+            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with annotated "
+            f"as it was ({_share_before(source)}), to make new ones"
         )
     if threshold is not None:
         return
@@ -213,6 +214,12 @@ def _check_share(source: VolumeSource, threshold: float | None) -> None:
             f"{source.name} has annotated = {source.annotated:g}, so there is no share to match; state in "
             f"{MANIFEST_NAME} which share of the vessels is labelled, or give --threshold"
         )
+
+
+def _share_before(source: VolumeSource) -> str:
+    """The annotated share of the labels that people made, as the soft set's origin tells it."""
+    origin = source.soft.source if source.soft else None
+    return "not known" if origin is None or origin.annotated is None else f"{origin.annotated:g}"
 
 
 def _refuse_ranked_on(bundle: Bundle, name: str, kidney: str, content_hash: str | None) -> None:

@@ -15,7 +15,7 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable, check_weights
 from search_spaces.sam import require_peft
 from search_spaces.skeleton import check_width
-from search_spaces.space import voxel_size_um
+from search_spaces.space import tunings_for, voxel_size_um, weights_for
 from search_spaces.weights import find_weights, is_file_name
 from trainers.alphas import ESTIMATORS
 from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candidate
@@ -38,25 +38,19 @@ def preflight(
     """
     make_sampler(config.study, 0)
     make_pruner(config.study, config.fit.steps)
+    check_device(config.device)
+    _check_recipes(config)
     possible = buildable(config.space, lambda done, of: on_progress("building every choice", done, of), remembered)
     for family in config.space.families:
         if family != "cells" and not possible.encoders(family):
             refused = next(p.refusal for p in possible.pairs if family_of(p) == family)
             raise InputError(f"nothing of family {family} in this space can be built: {refused}")
-    for augmentation in config.space.augmentations or ():
-        Augmentation(augmentation)
-    for loss in config.space.losses:
-        build_loss(loss)
-        if {"unet", "hybrid", "sam"} & set(config.space.families):
-            check_slices_out(loss, 1 if "middle" in config.space.slices_out else min(config.space.slices_in))
-    check_device(config.device)
-    _check_names(config.fit)
     recipes: list[FitConfig] = []
     for fixed in config.fixed[: config.study.trials]:
         fit, candidate = recipe(config, fixed), fixed.candidate
         check_buildable(candidate, fit.crop, fit.batch_size)
         _check_names(fit)
-        check_slices_out(fit.loss, candidate.slices_out)
+        check_slices_out(fit.loss, candidate.slices_out, f"fixed trial {fixed.name!r}")
         if candidate.family == "cells":
             _check_boxes(config, fold, fit.crop, candidate.slices_in, fit.vessel_share)
         else:
@@ -66,7 +60,8 @@ def preflight(
         crops = {pair.crop for pair in possible.pairs if not pair.refusal}
         wide = [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
         recipes += [sized for fit in wide for sized in _at_voxel_sizes(fit, config)]
-        if "sam" in config.space.families and "lora" in config.space.sam_tunings:
+        starts = {name for encoder in config.space.sam_encoders for name in weights_for(config.space, encoder)}
+        if "sam" in config.space.families and any("lora" in tunings_for(config.space, start) for start in starts):
             require_peft()
     if fold.held_out:
         slab_owners(fold.held_out, config.score)
@@ -111,6 +106,18 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
         for slices in config.space.box_slices:
             check_boxes(crop, slices, config.cell_space)
             _check_boxes(config, fold, crop, slices, config.space.vessel_share[1])
+
+
+def _check_recipes(config: SearchConfig) -> None:
+    """The names in recipes, and losses that not every network has the slices for; takes no time."""
+    _check_names(config.fit)
+    for augmentation in config.space.augmentations or ():
+        Augmentation(augmentation)
+    for loss in config.space.losses:
+        build_loss(loss)
+        if {"unet", "hybrid", "sam"} & set(config.space.families):
+            fewest = 1 if "middle" in config.space.slices_out else min(config.space.slices_in)
+            check_slices_out(loss, fewest, "a network of the space")
 
 
 def _check_names(fit: FitConfig) -> None:

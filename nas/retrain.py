@@ -17,7 +17,8 @@ from nas.fold import check_same_data, open_fold
 from nas.objective import Answer, Talk, run_job
 from nas.runs import read_run, refuse_other_search
 from nas.signals import stop_on_signal
-from results.export import Architecture, read_architecture, write_bundle
+from results.architecture import Architecture
+from results.export import read_architecture, write_bundle
 from results.leaderboard import read_leaderboard
 from results.record import Job, Record
 from results.run_folder import RunFolder
@@ -61,7 +62,9 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
             seed=architecture.provenance.seed,
         )
     else:
-        raise InputError(f"cannot retrain {target!r}: give `best`, the number of a trial, or the folder of a bundle")
+        raise InputError(
+            f"cannot retrain {target!r}: give `best`, `topN` (as in top3), the number of a trial, or a bundle's folder"
+        )
     rate = job.fit.learning_rate * config.retrain.learning_rate_factor
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
     return Task(name, job.model_copy(update={"fit": fit, "repeats": None}), known)

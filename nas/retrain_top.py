@@ -47,7 +47,17 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
         lines = [f"trial {m.trial}{_reached(m.score)}: {m.bundle}" for m in self.members]
         taken = "" if self.score else " (of the same designs trained without the held-out kidney)"
         ensemble = f"mean of {len(self.members)}{_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
-        return "\n".join([*lines, f"{ensemble}: {self.ensemble}"])
+        return "\n".join([*lines, f"{ensemble}: {self.ensemble}", *self._better_alone()])
+
+    def _better_alone(self) -> list[str]:
+        """A line where the mean is behind one of its members."""
+        scored = [m for m in self.members if m.score is not None]
+        if self.score is None or not scored:
+            return []
+        best = max(scored, key=lambda m: m.score.surface_dice if m.score else 0.0)
+        if best.score is None or best.score.surface_dice <= self.score.surface_dice:
+            return []
+        return [f"trial {best.trial} alone is better than the mean on this kidney"]
 
 
 def _reached(score: Score | None) -> str:

@@ -19,6 +19,8 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if _asked.is_set():
+        stop.set()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -43,6 +45,7 @@ def goes_on() -> Iterator[None]:
 
     While `stop_on_signal` is in force, that answers. Raises InputError for the signal.
     """
+    _asked.clear()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -51,5 +54,10 @@ def goes_on() -> Iterator[None]:
         raise InputError("stopped; the same command goes on") from error
 
 
+# A signal came. Python drops what is raised inside a callback of its own (imports have such), so it is also noted.
+_asked = threading.Event()
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    _asked.set()
     raise KeyboardInterrupt

@@ -36,7 +36,7 @@ class Way(BaseModel, frozen=True, extra="forbid"):
         return f"symmetries {self.symmetries}, {size}"
 
 
-class Tuning(BaseModel, frozen=True, extra="forbid"):
+class Tuned(BaseModel, frozen=True, extra="forbid"):
     """What `nas tune` found."""
 
     bundle: Path
@@ -63,7 +63,8 @@ class Tuning(BaseModel, frozen=True, extra="forbid"):
                 *lines,
                 f"as the bundle is ({self.before.text()}): surface dice {self.before.surface_dice:.4f}",
                 f"choosing on the other half of the slabs: surface dice {self.score.surface_dice:.4f} ({gain:+.4f})",
-                f"chosen: {self.chosen.text()}, threshold {self.score.threshold:.3f}; {where}",
+                f"chosen, by all slabs at once: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
+                f"reaches {self.score.best_surface_dice:.4f} on them (optimistic); {where}",
             ]
         )
 
@@ -86,7 +87,7 @@ def tune(
     device: str,
     on_progress: Callable[[int, int], None],
     on_note: Callable[[str], None],
-) -> Tuning:
+) -> Tuned:
     """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
 
     write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
@@ -125,7 +126,7 @@ def tune(
     if write and pays:
         update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
         rewrite_description(bundle, architecture.model_copy(update=update))
-    return Tuning(
+    return Tuned(
         bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
     )
 

@@ -1,6 +1,6 @@
 """Pretrained weights of a search: which it needs, what is known of them, and fetching them before it starts.
 
-A search itself downloads nothing: these commands are the only part of the program that asks the network. They put
+A search itself downloads nothing: what is here is the only part of the program that asks the network. It puts
 files where trials look for them, into the local cache of the Hugging Face hub (HF_HOME).
 """
 
@@ -75,22 +75,17 @@ def _one_an_encoder(config: SearchConfig, possible: Buildable | None) -> list[Pa
     return list({pair.encoder: pair for pair in reversed(pairs)}.values())[::-1]
 
 
-def list_weights(
-    config: SearchConfig, ask_hub: bool = True, on_asking: Callable[[str], None] | None = None
-) -> list[NeededWeights]:
+def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededWeights]:
     """The pretrained weights that a search needs, those of the user's own files included.
 
     Sizes are those on disk, else the hub's, else estimated. Licences are timm's, else those of the hub's model card.
-    The hub is left alone after the first question that it does not answer. Raises InputError where the configuration
+    hub: who is asked for them; None is nobody. Raises InputError where the configuration
     names weights that do not exist.
     """
     check_space(config.space)
-    hub = _Hub() if ask_hub else None
     rows: dict[tuple[str, str], NeededWeights] = {}
     for candidate, crop in needed(config):
         if candidate.encoder_weights != "none":
-            if on_asking is not None:
-                on_asking(f"{candidate.encoder} ({candidate.encoder_weights})")
             rows[candidate.encoder, candidate.encoder_weights] = _describe(candidate, crop, hub)
     return list(rows.values())
 
@@ -131,11 +126,11 @@ def _without_start(candidate: Candidate) -> str:
     return "networks of cells" if candidate.family == "cells" else candidate.encoder.removeprefix("tu-")
 
 
-class _Hub:
-    """The hub, as long as it answers."""
+class Hub:
+    """The hub, left alone after the first question that it does not answer."""
 
     def __init__(self) -> None:
-        self._answers = True
+        self.answers = True
 
     def size(self, place: HubFile) -> int | None:
         """Bytes of a file."""
@@ -146,14 +141,14 @@ class _Hub:
         return self._ask(lambda: _licence_of_card(place))
 
     def _ask(self, question: Callable[[], _T]) -> _T | None:
-        if not self._answers:
+        if not self.answers:
             return None
         try:
             return question()
         except HfHubHTTPError:  # an answer, though not the one that was wanted
             return None
         except Exception:  # which ones depends on the HTTP library of the hub's client
-            self._answers = False
+            self.answers = False
             return None
 
 
@@ -163,7 +158,7 @@ def _licence_of_card(place: HubFile) -> str | None:
     return None if found is None else str(found)
 
 
-def _describe(candidate: Candidate, crop: int, hub: _Hub | None) -> NeededWeights:
+def _describe(candidate: Candidate, crop: int, hub: Hub | None) -> NeededWeights:
     if is_file_name(candidate.encoder_weights):
         file = find_weights(candidate)
         assert file is not None

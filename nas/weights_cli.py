@@ -2,12 +2,13 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas.console import AsJson, make_console
+from nas.console import AsJson, Set, make_console
 
 weights_app = typer.Typer(
     help="Pretrained weights that a search needs: look at them, fetch them.", no_args_is_help=True
@@ -15,9 +16,6 @@ weights_app = typer.Typer(
 
 Config = Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)]
 Preset = Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in study.trials=5.")
-]
 
 
 @weights_app.command("list")
@@ -31,17 +29,18 @@ def weights_list(
     """List the pretrained weights that a search would need, and whether they are on this machine."""
     _may_ask_the_network()
     from nas.runs import read_source
-    from nas.weights import list_weights
+    from nas.weights import Hub, list_weights
     from nas.weights_table import summary, weights_table
 
-    rows = list_weights(read_source(config, preset, set_ or []), ask_hub=not offline)
+    hub = None if offline else Hub()
+    rows = list_weights(read_source(config, preset, set_ or []), hub)
     if as_json:
         print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
         return
     console = make_console()
     if rows:
         console.print(weights_table(rows))
-    console.print(summary(rows), soft_wrap=True)
+    console.print(summary(rows, _source(config, preset, set_), hub is None or hub.answers), soft_wrap=True)
 
 
 @weights_app.command("fetch")
@@ -49,18 +48,24 @@ def weights_fetch(config: Config = None, preset: Preset = None, set_: Set = None
     """Download the missing ones into the local cache, where trials find them offline."""
     _may_ask_the_network()
     from nas.runs import read_source
-    from nas.weights import fetch_weights, list_weights
+    from nas.weights import Hub, fetch_weights, list_weights
     from nas.weights_table import size_text, summary
 
     settings = read_source(config, preset, set_ or [])
     console = make_console()
     fetch_weights(
-        list_weights(settings),
+        list_weights(settings, Hub()),
         lambda done, of, row: console.print(
             f"{done + 1} of {of}: {row.repository}, {size_text(row)}, licence: {row.licence}", soft_wrap=True
         ),
     )
-    console.print(summary(list_weights(settings, ask_hub=False)), soft_wrap=True)
+    console.print(summary(list_weights(settings), _source(config, preset, set_)), soft_wrap=True)
+
+
+def _source(config: Path | None, preset: str | None, changes: list[str] | None) -> str:
+    """The arguments that name a configuration, to be given again."""
+    named = [str(config)] if config is not None else ["--preset", preset or "demo"]
+    return shlex.join([*named, *(part for change in changes or [] for part in ("--set", change))])
 
 
 def _may_ask_the_network() -> None:

@@ -26,12 +26,19 @@ def size_text(row: NeededWeights) -> str:
     return f"{'about ' if row.size_estimated else ''}{row.size_bytes / 1e6:.0f} MB"
 
 
-def summary(rows: Sequence[NeededWeights]) -> str:
-    """How many are missing, and what to do about it."""
+def summary(rows: Sequence[NeededWeights], source: str, answered: bool = True) -> str:
+    """How many are missing, and what to do about it.
+
+    source: the arguments that name the configuration, as in "--preset sennet". answered: whether the hub did.
+    """
+    silent = "" if answered else "; huggingface.co did not answer, so sizes are estimated and some licences unknown"
     missing = [row for row in rows if row.file is None]
     if not rows:
-        return "no pretrained weights are needed: every candidate starts from scratch"
+        return f"no pretrained weights are needed: with {source} every candidate starts from scratch"
     if not missing:
         return "all weights are on this machine"
     total = sum(row.size_bytes or 0 for row in missing)
-    return f"{len(missing)} of {len(rows)} are missing, about {total / 1e6:.0f} MB: `nas weights fetch` gets them"
+    return (
+        f"{len(missing)} of {len(rows)} are missing, about {total / 1e6:.0f} MB: `nas weights fetch {source}` gets "
+        f"them{silent}"
+    )

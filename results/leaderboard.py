@@ -93,12 +93,14 @@ def reading(board: Leaderboard) -> str:
         f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."
         if tied
         else "The slabs tell every other row apart from the best."
+        if sum(row.rank is not None for row in board.rows) > 1
+        else "There is one row, and nothing to compare it with."
     )
     second = (
         ""
         if board.second_um is None
-        else f" The column at {board.second_um:.0f} µm is the same kidney resampled, at the same thresholds: how well "
-        "a network stands another voxel size; it does not decide the order."
+        else f" The column at {board.second_um:.0f} µm (of a terminal of 105 columns) is the same kidney resampled, at "
+        "the same thresholds: how well a network stands another voxel size; it does not decide the order."
     )
     return (
         f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "

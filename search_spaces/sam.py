@@ -17,7 +17,7 @@ from search_spaces.encoders.sam import SAM_ENCODERS, STRIDES, build_sam_encoder
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.unet import refuse_crop, refuse_slices
 
-_STRIDE = 32  # of the coarsest map
+_STRIDE = STRIDES[-1]
 _CHANNELS = 96  # of the pyramid
 _STEM_CHANNELS = 24  # at full resolution, where a channel costs most
 # The layers of an attention block that LoRA is added to: what makes queries, keys and values, and what joins the heads.
@@ -59,7 +59,7 @@ def any_size(candidate: Candidate) -> bool:
 def require_peft() -> None:
     """Raise InputError where LoRA cannot be had."""
     if find_spec("peft") is None:
-        raise InputError("tuning lora needs the extra: pip install 'vessel-nas[lora]'; or use tuning frozen or full")
+        raise InputError("tuning lora needs the extra: pip install 'vessel-nas[lora]'; or take lora out of sam_tunings")
 
 
 def _add_lora(encoder: nn.Module, rank: int) -> None:

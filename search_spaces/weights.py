@@ -90,7 +90,7 @@ def find_weights(candidate: Candidate) -> Path | None:
     if found is None:
         raise InputError(
             f"weights {name!r} of encoder {candidate.encoder!r} are not on this machine and a search downloads "
-            f"nothing; fetch all that a search needs with `nas weights fetch`, or these with "
+            f"nothing; fetch all that a search needs with `nas weights fetch` and its configuration, or these with "
             f"`{offered[name].fetch_command}`, or set encoder_weights to none or to a .safetensors file"
         )
     return found
@@ -123,9 +123,21 @@ def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments
         _adapt_first_convolution(state, encoder, candidate.slices_in)
         encoder.load_state_dict(state)
     except RuntimeError as error:
+        if not _share_names(state, encoder):
+            raise InputError(
+                f"weights file {path} is not of encoder {candidate.encoder!r}, which has no tensors of such names "
+                f"({next(iter(state), 'none')}, ...); in encoder_weights a file is for every encoder of the space"
+            ) from None
         mismatch = " ".join(" ".join(str(error).split("\n")[1:] or [str(error)]).split())
         short = mismatch if len(mismatch) <= 300 else mismatch[:300] + " ..."
         raise InputError(f"weights file {path} does not fit encoder {candidate.encoder!r}: {short}") from None
+
+
+def _share_names(state: dict[str, Tensor], encoder: nn.Module) -> bool:
+    """Whether most names of a state are the encoder's, whatever stands in front of them."""
+    ends = {key.split(".", 1)[-1] for key in encoder.state_dict()} | set(encoder.state_dict())
+    shared = sum(key in ends or key.split(".", 1)[-1] in ends for key in state)
+    return 2 * shared > len(state)
 
 
 def is_file_name(name: str) -> bool:

@@ -6,7 +6,8 @@ import numpy as np
 import tifffile
 import torch
 
-from results.export import Architecture, Provenance, write_bundle
+from results.architecture import Architecture, Provenance
+from results.export import write_bundle
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.evaluate import ScoreConfig

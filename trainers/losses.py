@@ -87,12 +87,12 @@ def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
     return WeightedSum(terms, unsure_weight)
 
 
-def check_slices_out(spec: str, slices_out: int) -> None:
-    """Raise InputError where a loss needs more neighbouring slices than a network gives."""
+def check_slices_out(spec: str, slices_out: int, what: str = "the network") -> None:
+    """Raise InputError where a loss needs more neighbouring slices than a network, called `what`, gives."""
     if "surface_cubes" in spec and slices_out < SLICES:
         raise InputError(
-            f"loss {spec!r} compares neighbouring slices, but the network gives {slices_out}: with surface_cubes use "
-            f"slices_out 'all', and slices_in of {SLICES} or more"
+            f"loss {spec!r} compares neighbouring slices, but {what} gives {slices_out}: with surface_cubes a network "
+            f"has to give all its slices (slices_out 'all'), and slices_in to be {SLICES} or more"
         )
 
 

@@ -147,7 +147,8 @@ def config(root: Path) -> Target:
 
 
 def _bundle(root: Path) -> Bundle:
-    from results.export import Architecture, write_bundle
+    from results.architecture import Architecture
+    from results.export import write_bundle
     from search_spaces.candidate import Candidate
     from search_spaces.network import build_network
     from trainers.evaluate import ScoreConfig

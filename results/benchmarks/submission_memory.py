@@ -26,7 +26,8 @@ from torch import nn
 
 import results.export
 from nas.cli import main as nas
-from results.export import Architecture, Provenance, write_bundle
+from results.architecture import Architecture, Provenance
+from results.export import write_bundle
 from search_spaces.candidate import Candidate
 from trainers.data.masks import mask_slices
 from trainers.data.rle import decode, read_rles

@@ -6,7 +6,8 @@ from kidneys import tube
 
 from nas.best import export_best
 from nas.config import SearchConfig
-from results.export import ONNX, read_bundle
+from results.export import read_bundle
+from results.onnx import ONNX
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
 from search_spaces.candidate import Candidate

@@ -14,7 +14,8 @@ from kidneys import tube
 from nas.best import describe_trial
 from nas.config import SearchConfig
 from nas.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
-from results.export import Architecture, Provenance, write_bundle
+from results.architecture import Architecture, Provenance
+from results.export import write_bundle
 from results.record import Job, Outcome, Record
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError

@@ -127,7 +127,7 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_would_do(tmp_path: Path) 
 @pytest.mark.usefixtures("empty_cache")
 def test_without_a_hub_sizes_are_estimated_from_the_parameters_and_licences_are_timms_or_unknown() -> None:
     config = config_of(("unet", "sam"), encoders=["resnet18"], encoder_weights=["imagenet", "fb_r896"])
-    resnet, hiera = list_weights(config, ask_hub=False)
+    resnet, hiera = list_weights(config)
     # 3 slices as 3 colours: torchvision's ResNet-18 without its classifier of 513 000.
     assert (resnet.size_bytes, resnet.size_estimated) == (4 * (11_689_512 - 513_000), True)
     assert resnet.licence == "unknown, see https://huggingface.co/smp-hub/resnet18.imagenet"
@@ -137,7 +137,7 @@ def test_without_a_hub_sizes_are_estimated_from_the_parameters_and_licences_are_
 
 @pytest.mark.usefixtures("empty_cache")
 def test_the_source_table_needs_one_file_for_each_of_its_encoders() -> None:
-    rows = list_weights(read_config("source-table"), ask_hub=False)
+    rows = list_weights(read_config("source-table"))
     assert [row.encoder for row in rows] == [
         "se_resnext50_32x4d",
         "densenet161",
@@ -151,7 +151,7 @@ def test_the_source_table_needs_one_file_for_each_of_its_encoders() -> None:
 def test_a_file_of_the_users_own_is_listed_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"x": torch.zeros(10)}, path)
-    (row,) = list_weights(config_of(encoder_weights=[str(path)]), ask_hub=False)
+    (row,) = list_weights(config_of(encoder_weights=[str(path)]))
     assert (row.file, row.size_bytes, row.repository) == (path, path.stat().st_size, None)
 
 

@@ -66,7 +66,7 @@ def test_every_choice_is_reported_while_it_is_built(monkeypatch: pytest.MonkeyPa
         ("space", {"encoders": ["tu-resnet10"]}, "unknown encoder 'tu-resnet10'; did you mean"),
         ("space", {"decoders": ["Unet", "UNet+"]}, "unknown decoder 'UNet+'; did you mean"),
         ("space", {"losses": ["dice", "dise"]}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),
-        ("space", {"losses": ["dice", "surface_cubes"]}, "loss 'surface_cubes' compares neighbouring slices, but the"),
+        ("space", {"losses": ["dice", "surface_cubes"]}, "loss 'surface_cubes' compares neighbouring slices, but a ne"),
         ("space", {"losses": ["dice + 0*bce"]}, "loss 'dice + 0*bce' has the weight '0'"),
         (
             "space",

@@ -7,7 +7,7 @@ import pytest
 from bundles import bundle, scan
 
 from nas.predict import predict_paths
-from nas.tune import Tuning, tune
+from nas.tune import Tuned, tune
 from results.export import read_architecture
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
@@ -15,7 +15,7 @@ from trainers.data.sources import scan_one
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuning]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuned]:
     """A bundle as it was, its held-out kidney, and what tuning without writing found."""
     folder = tmp_path_factory.mktemp("tuned")
     with pytest.MonkeyPatch.context() as patch:
@@ -26,13 +26,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuning]
         return network, kidney, _tune(network, kidney, write=False)
 
 
-def _tune(network: Path, *paths: Path, write: bool) -> Tuning:
+def _tune(network: Path, *paths: Path, write: bool) -> Tuned:
     return tune(
         network, paths, write=write, device="cpu", on_progress=lambda _done, _total: None, on_note=lambda _text: None
     )
 
 
-def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuning]) -> None:
+def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuned]) -> None:
     network, _, found = tuned
     ways = [(way.symmetries, way.smallest_component) for way in found.ways]
     assert ways == [(s, c) for s in ("none", "flips", "d4") for c in (None, 16, 64, 256)]
@@ -41,7 +41,7 @@ def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Pat
 
 
 def test_what_is_written_is_what_predict_then_does(
-    tuned: tuple[Path, Path, Tuning], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tuned: tuple[Path, Path, Tuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, kidney, dry = tuned
     monkeypatch.setenv("NAS_CACHE", str(network.parent / "cache"))
@@ -74,7 +74,7 @@ def test_what_is_written_is_what_predict_then_does(
 
 
 def test_another_volume_of_the_same_name_is_refused(
-    tuned: tuple[Path, Path, Tuning], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tuned: tuple[Path, Path, Tuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="kidney_5 is not the volume of that name"):

@@ -6,17 +6,9 @@ import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
-from results.export import (
-    ARCHITECTURE,
-    CARD,
-    WEIGHTS,
-    Architecture,
-    Bundle,
-    Provenance,
-    read_bundle,
-    to_onnx,
-    write_bundle,
-)
+from results.architecture import Architecture, Provenance
+from results.export import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
+from results.onnx import to_onnx
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network

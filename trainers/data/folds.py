@@ -176,10 +176,9 @@ def _scored(
         else:
             complete.append(source)
     if not complete:
-        names = ", ".join(s.name for s in of_kidney if _labelled(s) and s.soft is None) or "none"
-        raise InputError(
-            f"{kidney} has no volume with complete labels to score on; name a labelled one in hold_out: {names}"
-        )
+        names = ", ".join(s.name for s in of_kidney if _labelled(s) and s.soft is None)
+        mend = f"name a labelled one in hold_out: {names}" if names else "hold out another kidney"
+        raise InputError(f"{kidney} has no volume with complete labels that people made to score on; {mend}")
     return complete
 
 
