@@ -202,8 +202,8 @@ def _check_share(source: VolumeSource, threshold: float | None) -> None:
     """InputError for soft labels, and where no share says what to match."""
     if source.soft is not None:
         raise InputError(
-            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with annotated "
-            f"as it was ({_share_before(source)}), to make new ones"
+            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with "
+            f"annotated as it was ({_share_before(source)}), to make new ones"
         )
     if threshold is not None:
         return

@@ -49,7 +49,7 @@ kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Sym
 | | |
 |---|---|
 | encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
-| resolution path | {candidate.resolution}, decoder norms: {candidate.decoder_norm}, masks at once: {candidate.slices_out} |
+| resolution path | {candidate.resolution}; decoder norms: {candidate.decoder_norm}; masks: {candidate.slices_out} |
 | parameters | {architecture.parameters:,} |
 | encoder weights at the start | {escape(start_of(candidate))} |
 | augmentation | {escape(fit.augmentation)} |
