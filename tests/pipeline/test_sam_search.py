@@ -55,7 +55,7 @@ name = "from scratch"
 candidate = { family = "sam", encoder = "sam2_hiera_tiny", slices_in = 3 }
 """
 
-LORA = "sam2_hiera_tiny (published) LoRA 2 · dice + bce · 3x32"
+LORA = "sam2_hiera_tiny (published) LoRA 2 · dice + bce · 3x32 · flips"
 
 pytestmark = pytest.mark.slow
 
