@@ -29,7 +29,7 @@ def _stopped_in_the_second(run: Path, cache: Path) -> str:
             assert one.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
-        one.send_signal(signal.SIGINT)
+        one.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell started in the background
         _, errors = one.communicate(timeout=300)
     assert one.returncode == 1
     return errors
