@@ -162,11 +162,12 @@ def test_every_encoder_of_the_families_is_needed_and_no_other() -> None:
 
 
 def test_a_search_says_which_candidates_start_from_scratch_where_others_do_not() -> None:
-    mixed = config_of(("unet", "sam"), encoder_weights=["none", "fb_r896"])
+    tunings = ["full", "frozen"]
+    mixed = config_of(("unet", "sam"), encoder_weights=["none", "fb_r896"], sam_tunings=tunings)
     note = starting_note(mixed, buildable(mixed.space))
     assert note is not None
     assert note.startswith("from scratch: resnet10t, sam2_hiera_tiny; others start from fb_r896.")
-    alike = config_of(encoder_weights=["none"])
+    alike = config_of(encoder_weights=["none"], sam_tunings=tunings)
     assert starting_note(alike, buildable(alike.space)) is None
 
 
@@ -185,6 +186,7 @@ def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_pat
 @pytest.mark.usefixtures("empty_cache")
 def test_missing_weights_of_sam_are_one_line_with_both_commands() -> None:
     with pytest.raises(
-        InputError, match=r"`nas weights fetch`, or these with `hf download timm/samvit_base_patch16.sa1b"
+        InputError,
+        match=r"`nas weights fetch` and its configuration, or these with `hf download timm/samvit_base_patch16.sa1b",
     ):
         find_weights(Candidate(family="sam", decoder="light", encoder="samvit_base_patch16", encoder_weights="sa1b"))

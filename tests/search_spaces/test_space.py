@@ -93,3 +93,11 @@ def test_a_pair_is_tried_with_the_smallest_batch_of_the_space() -> None:
     (pair,) = pairs(space)
     assert isinstance(pair, Pair)
     assert "more than 1 value per channel" in str(pair.refusal)
+
+
+def test_what_is_frozen_needs_weights_to_keep() -> None:
+    space = SearchSpace(families=("sam",), sam_tunings=("frozen",), encoder_weights=("none",))
+    with pytest.raises(
+        InputError, match="sam_tunings frozen keep an encoder's weights, but encoder_weights offers none"
+    ):
+        check_space(space)
