@@ -120,10 +120,11 @@ def check_space(space: SearchSpace) -> None:
     even = [slices for slices in space.slices_in if slices % 2 == 0]
     if even and "middle" in space.slices_out:
         raise InputError(f"slices_in has {even[0]}, which has no middle slice; use odd numbers or slices_out 'all'")
-    if "sam" in space.families and "full" not in space.sam_tunings and "none" in space.encoder_weights:
+    starts = {name for encoder in space.sam_encoders for name in weights_for(space, encoder)}
+    if "sam" in space.families and "full" not in space.sam_tunings and starts == {"none"}:
         raise InputError(
-            f"sam_tunings {', '.join(space.sam_tunings)} keep an encoder's weights, but encoder_weights offers none to "
-            "start from; take none out of encoder_weights, or add full to sam_tunings"
+            f"sam_tunings {', '.join(space.sam_tunings)} keep an encoder's weights, and encoder_weights offers none to "
+            "keep; name weights of the encoder, or add full to sam_tunings"
         )
     encoders = encoders_of(space)
     offered = {name for encoder in (*space.encoders, *space.sam_encoders) for name in offered_weights(encoder)}

@@ -215,5 +215,7 @@ def test_an_unknown_encoder_is_an_error_with_names_that_exist() -> None:
 def test_lora_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "find_spec", lambda name: None)
     candidate = Candidate.model_validate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
-    with pytest.raises(InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or use tuning frozen"):
+    with pytest.raises(
+        InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or take lora out of sam_tunings"
+    ):
         check_buildable(candidate, 64)

@@ -98,6 +98,6 @@ def test_a_pair_is_tried_with_the_smallest_batch_of_the_space() -> None:
 def test_what_is_frozen_needs_weights_to_keep() -> None:
     space = SearchSpace(families=("sam",), sam_tunings=("frozen",), encoder_weights=("none",))
     with pytest.raises(
-        InputError, match="sam_tunings frozen keep an encoder's weights, but encoder_weights offers none"
+        InputError, match="sam_tunings frozen keep an encoder's weights, and encoder_weights offers none"
     ):
         check_space(space)
