@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nas.console import AsJson, Run, Set, make_console
+from nas.console import AsJson, Device, Run, Set, make_console, note_on
 from nas.signals import goes_on
 
 
@@ -115,7 +115,7 @@ def predict(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of a folder, take the volumes that the bundle was scored on.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Segment volumes with a bundle, or with the mean of several. Run again after a stop, it keeps finished masks."""
@@ -133,7 +133,7 @@ def predict(
             only_held_out=held_out,
             device=device,
             on_progress=on_progress,
-            on_note=lambda text: console.print(f"note: {text}", soft_wrap=True),
+            on_note=note_on(console),
         )
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -155,7 +155,7 @@ def tune(
         list[Path], typer.Argument(help="Its held-out volumes, or folders that hold them.", show_default=False)
     ],
     write: Annotated[bool, typer.Option("--write", help="Store the choice and its threshold in the bundle.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Choose the symmetries a bundle averages and the components it removes, on its held-out volumes."""
@@ -170,7 +170,7 @@ def tune(
             write=write,
             device=device,
             on_progress=on_progress,
-            on_note=lambda text: console.print(f"note: {text}", soft_wrap=True),
+            on_note=note_on(console),
         )
     if as_json:
         print(found.model_dump_json(indent=2))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.console import AsJson, make_console
+from nas.console import AsJson, Device, make_console, note_on
 
 
 def label(
@@ -17,7 +17,7 @@ def label(
         typer.Option(min=0, max=1, help="Instead of the one that matches the annotated share.", show_default=False),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Let dataset.toml use the new set.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Make soft pseudo labels of a sparsely labelled volume."""
@@ -34,7 +34,7 @@ def label(
             write=write,
             device=device,
             on_progress=on_progress,
-            on_note=lambda text: console.print(f"note: {text}", soft_wrap=True),
+            on_note=note_on(console),
         )
     if as_json:
         print(done.model_dump_json(indent=2))

@@ -206,10 +206,8 @@ def make_view(console: Console) -> PlainView | LiveView:
 @contextmanager
 def step_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for one long piece of work; the callback takes (done, total)."""
-    bar = progress_bars(console)
-    with bar:
-        task = bar.add_task("predicting")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with retrain_progress(console) as report:
+        yield lambda done, total: report("predicting", done, total, None)
 
 
 @contextmanager

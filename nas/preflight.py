@@ -52,7 +52,7 @@ def preflight(
         _check_names(fit)
         check_slices_out(fit.loss, candidate.slices_out, f"fixed trial {fixed.name!r}")
         if candidate.family == "cells":
-            _check_boxes(config, fold, fit.crop, candidate.slices_in, fit.vessel_share)
+            _check_boxes(config, fold, fit, candidate.slices_in)
         else:
             recipes.append(fit)
     if config.study.trials > len(config.fixed):
@@ -105,7 +105,9 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
     for crop in config.space.box_crops:
         for slices in config.space.box_slices:
             check_boxes(crop, slices, config.cell_space)
-            _check_boxes(config, fold, crop, slices, config.space.vessel_share[1])
+            wide = config.fit.model_copy(update={"crop": crop, "vessel_share": config.space.vessel_share[1]})
+            for fit in _at_voxel_sizes(wide, config):
+                _check_boxes(config, fold, fit, slices)
 
 
 def _check_recipes(config: SearchConfig) -> None:
@@ -125,14 +127,14 @@ def _check_names(fit: FitConfig) -> None:
     build_loss(fit.loss)
 
 
-def _check_boxes(config: SearchConfig, fold: Fold, crop: int, slices: int, vessel_share: float) -> None:
-    """Boxes of this size can be cut from every volume."""
-    for fit in _at_voxel_sizes(config.fit, config):
-        PatchSampler(fold.train, slices, slices, crop, vessel_share, seed=0, boxes=True, spacing_um=fit.sampled_um)
-        for volume in fold.held_out:
-            usable_axes(volume, config.inference.axes, crop, slices, fit.voxel_size_um)
-            part = middle_part(volume, config.score.rung_slices)
-            usable_axes(part, config.score.rung_axes, crop, slices, fit.voxel_size_um)
+def _check_boxes(config: SearchConfig, fold: Fold, fit: FitConfig, slices: int) -> None:
+    """Boxes of the recipe's crop and of so many slices can be cut from every volume."""
+    share, size = fit.vessel_share, fit.voxel_size_um
+    PatchSampler(fold.train, slices, slices, fit.crop, share, seed=0, boxes=True, spacing_um=fit.sampled_um)
+    for volume in fold.held_out:
+        usable_axes(volume, config.inference.axes, fit.crop, slices, size)
+        part = middle_part(volume, config.score.rung_slices)
+        usable_axes(part, config.score.rung_axes, fit.crop, slices, size)
 
 
 def _at_voxel_sizes(fit: FitConfig, config: SearchConfig) -> list[FitConfig]:

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveInt
 
-from results.export import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
+from results.export import ARCHITECTURE, WEIGHTS, Bundle, read_bundle, read_description
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.evaluate import Score, ScoreConfig
@@ -65,15 +65,7 @@ def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
 
 def read_ensemble(path: Path) -> Ensemble:
     """The description in an ensemble's folder; InputError where it is none."""
-    file = path / ENSEMBLE
-    try:
-        return Ensemble.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} is not an ensemble: {file.name} cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{file} does not describe an ensemble: {where}: {first['msg']}") from error
+    return read_description(path / ENSEMBLE, Ensemble, "an ensemble")
 
 
 def read_members(path: Path, ensemble: Ensemble) -> tuple[Bundle, ...]:

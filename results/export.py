@@ -4,8 +4,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from trainers.checkpoint import save_tensors, sync_folder, write_atomically
 from trainers.reader import Reader, make_reader
 
 ARCHITECTURE, WEIGHTS, CARD = "architecture.json", "weights.safetensors", "MODEL_CARD.md"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,19 @@ def rewrite_description(path: Path, architecture: Architecture) -> None:
 
 def read_architecture(path: Path) -> Architecture:
     """The description in a bundle's folder; InputError where it is none."""
-    file = path / ARCHITECTURE
+    return read_description(path / ARCHITECTURE, Architecture, "a bundle")
+
+
+def read_description(file: Path, model: type[M], what: str) -> M:
+    """The model that a folder's file describes; InputError where the folder is not `what`, as in "a bundle"."""
     try:
-        return Architecture.model_validate_json(file.read_bytes())
+        return model.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise InputError(f"{path} is not a bundle: {file.name} cannot be read ({error.strerror})") from error
+        raise InputError(f"{file.parent} is not {what}: {file.name} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{file} does not describe a bundle: {where}: {first['msg']}") from error
+        raise InputError(f"{file} does not describe {what}: {where}: {first['msg']}") from error
 
 
 def read_bundle(path: Path) -> Bundle:

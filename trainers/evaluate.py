@@ -41,7 +41,7 @@ class Slab(BaseModel, frozen=True, extra="forbid"):
     volume: str
     overlap: float  # area of both surfaces where they meet, in µm²
     total: float  # area of both surfaces, in µm²
-    threshold: float  # that the other half chose
+    threshold: float | None = None  # that the other half chose; scores of before do not say
 
 
 class VolumeScore(BaseModel, frozen=True, extra="forbid"):
@@ -212,7 +212,9 @@ def second_score(
     owners = [slab.volume for slab in first.slabs]
     as_many = {name: owners.count(name) for name in owners}
     curve = pooled_curve(predictions, volumes, config, as_many)
-    chosen = np.rint(np.array([slab.threshold for slab in first.slabs]) * LEVELS).astype(np.int64) - 1
+    thresholds = [slab.threshold for slab in first.slabs if slab.threshold is not None]
+    assert len(thresholds) == len(owners)  # a score that was made just now
+    chosen = np.rint(np.array(thresholds) * LEVELS).astype(np.int64) - 1
     applied = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component, as_many)
     overlap, total, both, either = _at(applied, chosen)
     return SecondScore(

@@ -5,7 +5,7 @@ import pytest
 from kidneys import tube
 
 from search_spaces.errors import InputError
-from trainers.evaluate import Score, ScoreConfig, bootstrap_interval, score, slab_starts
+from trainers.evaluate import Score, ScoreConfig, Slab, bootstrap_interval, score, slab_starts
 from trainers.metrics.surface_dice import surface_dice
 
 CONFIG = ScoreConfig(slabs=4, resamples=200)
@@ -92,3 +92,8 @@ def test_a_score_survives_json() -> None:
     assert volume.label is not None
     result = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG)
     assert Score.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_score_that_was_written_before_slabs_told_their_threshold_is_still_read() -> None:
+    before = {"volume": "a", "overlap": 1.0, "total": 2.0}
+    assert Slab.model_validate(before).threshold is None

@@ -136,9 +136,9 @@ class PatchSampler:
     def patch(self, location: PatchLocation, move: Move | None = None, part: Rectangle | None = None) -> Patch:
         """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
 
-        part: rows and columns that are wanted; None is all of them.
-        Slices beyond the volume repeat its last one; planes and boxes are mirrored, and so
-        is everything beyond the volume where the grid is moved or has another voxel spacing.
+        part: rows and columns that are wanted; None is all of them. Slices beyond the volume repeat its last one;
+        planes and boxes are mirrored, and so is everything beyond the volume where the grid is moved or has another
+        voxel spacing.
         """
         volume, axis = self.volumes[location.volume], location.axis
         assert volume.label is not None  # checked when the sampler was made

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from trainers.data.sources import VolumeSource, scan_one
+
 
 def a_volume(seed: int = 0, shape: tuple[int, int, int] = (6, 20, 24)) -> tuple[np.ndarray, np.ndarray]:
     """(image uint16, label uint8 of 0 and 1): noise around a bright level, a tube along z and a lone voxel."""
@@ -34,3 +36,12 @@ def write_kaggle(
     if split == "train":
         write_slices(root / split / name / "labels", label * np.uint8(255), first)
     return image, label
+
+
+def one_source(tmp_path, image: np.ndarray, label: np.ndarray | None = None) -> VolumeSource:
+    """The volume `a` below data/, written there."""
+    folder = tmp_path / "data" / "a"
+    write_slices(folder / "images", image)
+    if label is not None:
+        write_slices(folder / "labels", label)
+    return scan_one(folder)
