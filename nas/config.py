@@ -17,9 +17,9 @@ from search_spaces.space import SearchSpace
 from trainers.cell_config import ALGORITHMS, CellSearchConfig
 from trainers.data.folds import DataConfig
 from trainers.data.phantom import PhantomConfig
-from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import ScoreConfig
 
 PRESETS = ("demo", "cpu", "sennet", "source-table")
 

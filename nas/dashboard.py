@@ -10,7 +10,7 @@ from results.record import Job, Record
 from results.run_folder import RunFolder
 from results.text import escape
 from search_spaces.candidate import Candidate
-from trainers.evaluate import Score
+from trainers.score import Score
 
 
 def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder: RunFolder) -> None:

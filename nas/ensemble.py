@@ -14,9 +14,9 @@ from search_spaces.errors import InputError
 from trainers.data.resample import unknown_spacing
 from trainers.data.volume import Volume, spacing_text
 from trainers.ensemble import mean_levels
-from trainers.evaluate import ScoreConfig
 from trainers.fit import make_accelerator
 from trainers.inference import LEVELS, predict
+from trainers.score import ScoreConfig
 
 FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
 

@@ -24,9 +24,10 @@ from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import Score, evaluate, predict_all, score
+from trainers.evaluate import evaluate, predict_all
 from trainers.fit import Fit, make_accelerator
 from trainers.reader import Reader, make_reader
+from trainers.score import Score, score
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]

@@ -22,7 +22,7 @@ from trainers.data.rle import encode, write_submission
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
-from trainers.evaluate import Predictions, Score, pooled_curve, score, without_small
+from trainers.score import Predictions, Score, pooled_curve, score, without_small
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):

@@ -22,10 +22,10 @@ from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candi
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
-from trainers.evaluate import slab_owners
 from trainers.fit import FitConfig, check_device
 from trainers.inference import usable_axes
 from trainers.losses import build_loss, check_slices_out
+from trainers.score import slab_owners
 
 
 def preflight(

@@ -26,7 +26,7 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
-from trainers.evaluate import Score
+from trainers.score import Score
 
 Side = Literal["train", "all"]
 

@@ -19,7 +19,7 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
-from trainers.evaluate import Score, score
+from trainers.score import Score, score
 
 OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
 

@@ -15,8 +15,8 @@ from search_spaces.errors import InputError
 from trainers.choice import Tried, choose, try_reading
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
-from trainers.evaluate import Score, pooled_curve
 from trainers.reader import InferenceConfig
+from trainers.score import Score, pooled_curve
 from trainers.symmetry import Symmetries, count
 
 SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first

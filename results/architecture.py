@@ -9,9 +9,9 @@ from search_spaces.candidate import Candidate
 from trainers.data.folds import Fold
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
-from trainers.evaluate import Score, ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import Score, ScoreConfig
 
 
 class Normalisation(BaseModel, frozen=True, extra="forbid"):

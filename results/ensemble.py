@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, PositiveInt
 from results.export import ARCHITECTURE, WEIGHTS, Bundle, read_bundle, read_description
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.evaluate import Score, ScoreConfig
+from trainers.score import Score, ScoreConfig
 
 ENSEMBLE = "ensemble.json"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from results.figure import new_figure, save_figure
 from trainers.data.volume import Volume
-from trainers.evaluate import Score
+from trainers.score import Score
 
 LABEL_COLOUR, PREDICTION_COLOUR = "#00d4ff", "#ff9500"
 _SHOWN = 3  # volumes shown at most

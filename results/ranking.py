@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from results.leaderboard import Leaderboard, Row
 from results.record import Record, start_of
-from trainers.evaluate import Score
+from trainers.score import Score
 
 RESAMPLES = 2_000
 

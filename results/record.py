@@ -7,8 +7,8 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from results.state import SCRATCH, State
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
-from trainers.evaluate import Score
 from trainers.fit import FitConfig
+from trainers.score import Score
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):

@@ -10,9 +10,9 @@ from results.architecture import Architecture, Provenance
 from results.export import write_bundle
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
-from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=1)
 

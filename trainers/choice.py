@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.volume import Volume
-from trainers.evaluate import Predictions, Score, ScoreConfig, best_column, slab_owners, summarise, without_small
 from trainers.metrics.surface_curve import SurfaceCurve
+from trainers.score import Predictions, Score, ScoreConfig, best_column, slab_owners, summarise, without_small
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,10 @@ from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan
 from trainers.data.volume import Volume
-from trainers.evaluate import predict_all, score
+from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.reader import make_reader
+from trainers.score import score
 
 CONFIG = read_config("demo")
 SLICES, CROP = 16, 32

@@ -151,9 +151,9 @@ def _bundle(root: Path) -> Bundle:
     from results.export import write_bundle
     from search_spaces.candidate import Candidate
     from search_spaces.network import build_network
-    from trainers.evaluate import ScoreConfig
     from trainers.fit import FitConfig
     from trainers.reader import InferenceConfig
+    from trainers.score import ScoreConfig
 
     candidate = Candidate.model_validate({"family": "cells", "genotype": "plain/2", "width": 4, "slices_in": 8})
     network = build_network(candidate, 16)

@@ -36,7 +36,7 @@ from results.leaderboard import Leaderboard
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
 from trainers.cell_run import CellFindings, CellPlan
-from trainers.evaluate import Score, Slab, VolumeScore
+from trainers.score import Score, Slab, VolumeScore
 
 SLABS = 16
 CONFIG = {

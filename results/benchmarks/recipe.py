@@ -34,9 +34,10 @@ from trainers.data.phantom_organ import Organ
 from trainers.data.resample import resampled
 from trainers.data.rle import decode, read_rles
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
-from trainers.evaluate import ScoreConfig, evaluate
+from trainers.evaluate import evaluate
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.reader import InferenceConfig, make_reader
+from trainers.score import ScoreConfig
 
 SPACING = (50.0, 50.0, 50.0)
 SECOND_UM = 63.08

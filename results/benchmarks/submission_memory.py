@@ -31,9 +31,9 @@ from results.export import write_bundle
 from search_spaces.candidate import Candidate
 from trainers.data.masks import mask_slices
 from trainers.data.rle import decode, read_rles
-from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import ScoreConfig
 
 CASES = (
     "3x400x400+3x400x400",  # the competition's placeholder: 3 slices a kidney

@@ -23,9 +23,10 @@ from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import ScoreConfig, predict_all, score
+from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.reader import make_reader
+from trainers.score import ScoreConfig, score
 
 SHAPE = (1024, 1303, 912)
 ENCODERS = ("resnet50", "se_resnext50_32x4d", "efficientnet-b5", "tu-convnext_tiny")

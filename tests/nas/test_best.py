@@ -14,8 +14,8 @@ from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
-from trainers.evaluate import ScoreConfig, score
 from trainers.fit import FitConfig
+from trainers.score import ScoreConfig, score
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 HELD_OUT = tube("k")

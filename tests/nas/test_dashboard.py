@@ -14,8 +14,8 @@ from results.record import Job, Outcome, Record
 from results.run_folder import create
 from results.text import escape
 from search_spaces.candidate import Candidate
-from trainers.evaluate import Score, Slab, VolumeScore
 from trainers.fit import FitConfig
+from trainers.score import Score, Slab, VolumeScore
 
 SCORE = Score(
     surface_dice=0.81234,

@@ -24,9 +24,9 @@ from trainers.data.folds import DataConfig, Fold, choose
 from trainers.data.prepare import prepare
 from trainers.data.soft_labels import LabelSource, SoftLabels
 from trainers.data.sources import scan, scan_one
-from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})

@@ -20,7 +20,7 @@ from nas.study import (
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
 from results.state import State
-from trainers.evaluate import Score, Slab, VolumeScore
+from trainers.score import Score, Slab, VolumeScore
 
 VALUES = {
     "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "pruner": "none"},

@@ -7,7 +7,7 @@ from bundles import bundle
 
 from results.ensemble import ENSEMBLE, Ensemble, member_of, read_ensemble, read_members, write_ensemble
 from search_spaces.errors import InputError
-from trainers.evaluate import ScoreConfig
+from trainers.score import ScoreConfig
 
 
 def _ensemble(folder: Path) -> Path:

@@ -12,9 +12,9 @@ from results.onnx import to_onnx
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
-from trainers.evaluate import ScoreConfig
 from trainers.fit import FitConfig
 from trainers.reader import InferenceConfig
+from trainers.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 

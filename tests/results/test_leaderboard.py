@@ -10,8 +10,8 @@ from results.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.state import State
 from search_spaces.candidate import Candidate
-from trainers.evaluate import Score, Slab, VolumeScore
 from trainers.fit import FitConfig
+from trainers.score import Score, Slab, VolumeScore
 
 
 def score(dice: float, slabs: int = 8, spread: float = 0.0, seed: int = 0) -> Score:

@@ -10,7 +10,7 @@ from kidneys import tube
 
 from results.overlay import _differences, draw_overlay
 from trainers.data.volume import Volume
-from trainers.evaluate import Score, Slab, VolumeScore
+from trainers.score import Score, Slab, VolumeScore
 
 DOTS = 110  # an inch
 WIDTH = int(8.4 * DOTS)

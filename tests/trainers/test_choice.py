@@ -8,7 +8,7 @@ from kidneys import tube
 
 from trainers.choice import Tried, choose, try_reading
 from trainers.data.volume import Volume
-from trainers.evaluate import ScoreConfig, pooled_curve, score
+from trainers.score import ScoreConfig, pooled_curve, score
 
 CONFIG = ScoreConfig(slabs=4)
 
