@@ -5,10 +5,9 @@ from optuna.artifacts import upload_artifact
 from optuna.trial import Trial
 
 from nas.serve import pictures
-from results.leaderboard import millions, seconds
 from results.record import Job, Record
 from results.run_folder import RunFolder
-from results.text import escape
+from results.text import escape, millions, seconds
 from search_spaces.candidate import Candidate
 from trainers.score import Score
 

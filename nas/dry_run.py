@@ -9,8 +9,8 @@ from nas.config import SearchConfig, recipe
 from nas.fold import open_fold
 from nas.preflight import preflight
 from nas.samplers import rungs
-from results.leaderboard import millions, seconds
 from results.run_folder import RunFolder
+from results.text import millions, seconds
 from search_spaces.candidate import CELLS, LIGHT, Candidate
 from search_spaces.hand_made import hand_made
 from search_spaces.space import Pair, tunings_for, weights_for

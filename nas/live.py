@@ -14,9 +14,9 @@ from rich.text import Text
 
 from nas import protocol
 from nas.tables import leaderboard_table
-from results.leaderboard import Leaderboard, seconds
+from results.leaderboard import Leaderboard
 from results.record import Job, Record
-from results.text import printable
+from results.text import printable, seconds
 from trainers.cell_run import CellFindings, CellPlan
 
 SHOWN_ROWS = 8

@@ -8,9 +8,9 @@ from nas.cells import findings_with, plans, read_findings
 from nas.runs import read_run
 from results.cell_picture import draw_genotype, operation_shares
 from results.export import read_architecture
-from results.leaderboard import seconds
 from results.record import Job
 from results.run_folder import RunFolder
+from results.text import seconds
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype

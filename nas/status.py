@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from nas.budget import seconds_used
 from nas.storage import open_storage
 from nas.study_config import REPEATS, read_study_config
-from results.leaderboard import read_leaderboard, seconds
+from results.leaderboard import read_leaderboard
 from results.run_folder import CellsFolder, find
-from results.text import printable
+from results.text import printable, seconds
 
 
 class Status(BaseModel, frozen=True, extra="forbid"):

@@ -1,11 +1,10 @@
-"""The leaderboard: what is known of every candidate, ranked, as people and scripts read it; made by ranking.py."""
+"""The leaderboard: what is known of every candidate, ranked, as scripts read it; made by ranking.py."""
 
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from results.state import SCRATCH, State
-from results.text import escape
 from search_spaces.errors import InputError
 
 
@@ -56,29 +55,6 @@ def read_leaderboard(path: Path) -> Leaderboard:
         raise InputError(f"{path} is damaged; `nas search --run {path.parent}` writes it again") from error
 
 
-def to_markdown(board: Leaderboard) -> str:
-    """The ranking as a Markdown page."""
-    at = "" if board.second_um is None else f" at {board.second_um:.0f} µm |"
-    lines = [
-        f"# {escape(board.study)}: leaderboard",
-        "",
-        f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
-        "",
-        f"| rank | trial | network | start | surface dice | 95 % interval |{at} voxel dice | seeds | size | training "
-        "| notes |",
-        f"|---:|---:|---|---|---:|---|{'---:|' if at else ''}---:|---:|---:|---:|---|",
-    ]
-    for row in board.rows:
-        second = f" {_number(row.second_surface_dice)} |" if at else ""
-        lines.append(
-            f"| {row.rank or '–'} | {row.trial} | {escape(row.name)} | {escape(row.start or '–')} "
-            f"| {_number(row.surface_dice)} | {interval(row)} |{second} {_number(row.voxel_dice)} | {row.seeds} "
-            f"| {millions(row.parameters)} | {seconds(row.train_seconds)} | {escape(notes(row))} |"
-        )
-    lines += ["", reading(board), ""]
-    return "\n".join(lines)
-
-
 def reading(board: Leaderboard) -> str:
     """How to read the ranking, in a few honest sentences."""
     if board.best is None:
@@ -99,8 +75,8 @@ def reading(board: Leaderboard) -> str:
     second = (
         ""
         if board.second_um is None
-        else f" The column at {board.second_um:.0f} µm (of a terminal of 105 columns) is the same kidney resampled, at "
-        "the same thresholds: how well a network stands another voxel size; it does not decide the order."
+        else f" The column at {board.second_um:.0f} µm (in a terminal where it has room) is the same kidney resampled, "
+        "at the same thresholds: how well a network stands another voxel size; it does not decide the order."
     )
     return (
         f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "
@@ -119,36 +95,3 @@ def _starts(board: Leaderboard) -> str:
         f" {scratch} of {len(ranked)} ranked row(s) started from random weights (start: scratch) and the others from "
         "pretrained ones: between the two kinds the score compares start and network at once."
     )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def interval(row: Row) -> str:
-    """The 95 % interval, or a dash."""
-    return "–" if row.ci_low is None or row.ci_high is None else f"{row.ci_low:.3f} – {row.ci_high:.3f}"
-
-
-def millions(count: int | None) -> str:
-    """A count of parameters in millions."""
-    return "–" if count is None else f"{count / 1e6:.1f} M"
-
-
-def seconds(value: float | None) -> str:
-    """A duration in the largest fitting unit."""
-    if value is None:
-        return "–"
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def notes(row: Row) -> str:
-    """What is special about a row."""
-    words = []
-    if row.baseline:
-        words.append("baseline")
-    if row.tied_with_best and row.rank != 1:
-        words.append("tied with best")
-    if row.state != "complete":
-        words.append(f"{row.state}: {row.reason}" if row.reason and row.state == "failed" else row.state)
-    return ", ".join(words)

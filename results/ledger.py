@@ -3,7 +3,8 @@
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from results.leaderboard import Leaderboard, to_markdown
+from results.leaderboard import Leaderboard
+from results.leaderboard_table import to_markdown
 from results.ranking import rank
 from results.record import Record, read_record
 from results.run_folder import RunFolder

@@ -5,10 +5,12 @@ import pytest
 from rich.console import Console
 
 from nas.tables import leaderboard_table
-from results.leaderboard import Leaderboard, interval, reading, seconds, to_markdown
+from results.leaderboard import Leaderboard, reading
+from results.leaderboard_table import interval, to_markdown
 from results.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.state import State
+from results.text import seconds
 from search_spaces.candidate import Candidate
 from trainers.fit import FitConfig
 from trainers.score import Score, Slab, VolumeScore
