@@ -67,8 +67,14 @@ def label_path(
     source = scan_one(path, on_note)
     home = _home(source)
     target = home / _check_set_name(name)
+    facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
+    manifest = manifest_home(home.parent) / MANIFEST_NAME
     if target.exists() or find_stack(home, "image") == target:
-        raise InputError(f"{target}: is there already; choose another name with --out, or delete it")
+        lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
+        raise InputError(
+            f"{target}: is there already; choose another name with --out, or delete it; a search uses it with "
+            f"[volumes.{source.name}] {lines} in {manifest}"
+        )
     _check_share(source, threshold)
     predictor = open_predictor([bundle_path])
     if len(predictor.members) > 1:
@@ -77,8 +83,6 @@ def label_path(
         )
     bundle = predictor.members[0]
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
-    facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
-    manifest = manifest_home(home.parent) / MANIFEST_NAME
     if write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=home) as scratch:
