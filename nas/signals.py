@@ -1,13 +1,36 @@
-"""Ctrl-C and SIGTERM: the first asks to stop in good order, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first asks to stop in good order, the second stops at once.
 
+timeout(1) and batch systems signal a process and then its group, so what follows within ONE_ASKING is the same asking.
+"""
+
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 from search_spaces.errors import InputError
+
+ONE_ASKING = 0.5  # seconds
+
+
+class _Asked:
+    """When the last signal came, if one did."""
+
+    def __init__(self, at: float | None = None) -> None:
+        self.at = at
+
+    def now(self) -> None:
+        self.at = time.monotonic()
+
+    def lately(self) -> bool:
+        return self.at is not None and time.monotonic() - self.at < ONE_ASKING
+
+
+# Python drops what is raised inside a callback of its own (imports have such), so that a signal came is also noted.
+_noted = _Asked()
 
 
 @contextmanager
@@ -19,7 +42,8 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if _asked.is_set():
+    asked = _Asked(_noted.at)
+    if asked.at is not None:
         stop.set()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -27,9 +51,13 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        restore()
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if asked.at is None:
+            stop.set()
+        elif not asked.lately():
+            restore()
+            os.kill(os.getpid(), number)
+        asked.now()
 
     for number in before:
         signal.signal(number, handle)
@@ -45,7 +73,7 @@ def goes_on() -> Iterator[None]:
 
     While `stop_on_signal` is in force, that answers. Raises InputError for the signal.
     """
-    _asked.clear()
+    _noted.at = None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -54,10 +82,8 @@ def goes_on() -> Iterator[None]:
         raise InputError("stopped; the same command goes on") from error
 
 
-# A signal came. Python drops what is raised inside a callback of its own (imports have such), so it is also noted.
-_asked = threading.Event()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    _asked.set()
-    raise KeyboardInterrupt
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    again = _noted.lately()
+    _noted.now()
+    if not again:
+        raise KeyboardInterrupt

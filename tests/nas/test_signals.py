@@ -27,3 +27,28 @@ def test_a_signal_of_an_earlier_command_does_not_stop_the_next() -> None:
     stop = threading.Event()
     with goes_on(), stop_on_signal(stop):
         assert not stop.is_set()
+
+
+def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
+    stop = threading.Event()
+    with stop_on_signal(stop):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+
+
+def test_a_second_asking_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.signals.ONE_ASKING", 0.0)
+    stop = threading.Event()
+    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on(), stop_on_signal(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_two_signals_at_once_end_a_command_in_one_line() -> None:
+    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
