@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.components import large_components
 from trainers.data.contrast import share_contrast
-from trainers.data.masks import check_mask_path, mask_slices, write_mask
+from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
 from trainers.data.soft_labels import refuse_as_target
@@ -176,6 +176,7 @@ def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Pa
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
         else:
+            check_mask_path(path)  # before the work, and before the note of what lies there is replaced
             codes = iter(_predict_one(run, volume, source, path, report))
         report(1, 1)
         if run.wants_rows:
@@ -230,8 +231,12 @@ def _note_path(mask: Path) -> Path:
 
 
 def _is_finished(run: _Run, volume: Volume, source: VolumeSource, path: Path) -> bool:
-    """Whether the mask at a path is what predicting the volume again would give."""
-    return run.keeps_masks and _read_note(path) == run.note(volume, source)
+    """Whether the mask at a path is whole, and what predicting the volume again would give."""
+    return (
+        run.keeps_masks
+        and _read_note(path) == run.note(volume, source)
+        and is_whole(path, volume.shape, source.image.numbers)
+    )
 
 
 def _read_note(mask: Path) -> MaskNote | None:

@@ -91,8 +91,23 @@ def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None
         shutil.rmtree(test / "kidney_5")
         scan(test, "kidney_5", seed=7)
     threshold = 0.6 if change == "threshold" else None
-    with pytest.raises(InputError, match=r"kidney_5: is there already"):
-        predict(network, test, out=tmp_path / "m", threshold=threshold)
+    for _ in range(2):  # also when it is tried again
+        with pytest.raises(InputError, match=r"kidney_5: is there already"):
+            predict(network, test, out=tmp_path / "m", threshold=threshold)
+
+
+def test_a_mask_that_lost_a_slice_is_not_kept_and_one_that_lost_all_is_made_again(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")
+    slices = sorted((tmp_path / "m" / "kidney_6").iterdir())
+    slices[-1].unlink()
+    with pytest.raises(InputError, match="kidney_6: is there already"):
+        predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv")
+    for one in slices[:-1]:
+        one.unlink()
+    again = predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv")
+    assert again.kept == ("kidney_5",)
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
 def test_a_mask_that_another_call_wrote_is_not_taken_for_this_bundles(tmp_path: Path) -> None:

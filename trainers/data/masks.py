@@ -1,7 +1,7 @@
 """Masks to disk and back: a folder of TIFF slices, one TIFF, Zarr, .npy, chosen by the suffix of the path."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,15 @@ def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int]
     if shape is not None and mask.shape != shape:
         raise InputError(f"{path}: a mask of {mask.shape}, not of {shape}")
     return mask
+
+
+def is_whole(path: Path, shape: tuple[int, int, int], numbers: Sequence[int]) -> bool:
+    """Whether a folder of slices holds those of these numbers, of a mask of that shape; False where there is none."""
+    try:
+        stack = open_slices(path)
+    except InputError:
+        return False
+    return stack.shape == shape and tuple(stack.numbers) == tuple(numbers)
 
 
 def mask_slices(path: Path) -> Iterator[NDArray[np.bool_]]:
