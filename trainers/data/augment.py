@@ -77,7 +77,8 @@ _NODES = 5  # of the elastic grid along each edge of a patch, its border include
 class Move:
     """How a patch's grid is moved about its anchor.
 
-    matrix: float64 (3, 3), of (slice, row, column): a step along an axis of the patch, in steps of the unmoved patch.
+    matrix: float64 (3, 3), of (slice, row, column): a step along an axis of the patch, in steps of an unmoved patch of
+    cubic voxels.
     bend: float32 (2, rows, columns) or None; see `oblique.Grid`.
     """
 
@@ -95,8 +96,12 @@ class Augmentation:
         self.text = text
         self.changes = _parse(text)
 
-    def move(self, rng: np.random.Generator, crop: int) -> Move | None:
-        """How the grid of a patch of edge `crop` is moved, or None where it stays as it is."""
+    def move(self, rng: np.random.Generator, crop: int, *, centred: bool = False, smallest: float = 0.0) -> Move | None:
+        """How the grid of a patch of edge `crop` is moved, or None where it stays as it is.
+
+        centred: things appear larger as often as smaller; else as the recipe has it. smallest: the scale below which
+        none is drawn.
+        """
         drawn = self.changes
         if not (drawn.turn or drawn.tilt or drawn.scale or drawn.elastic) or rng.random() >= drawn.moved:
             return None
@@ -106,7 +111,7 @@ class Augmentation:
         if drawn.turn:
             matrix = matrix @ _turned(np.deg2rad(rng.uniform(-drawn.turn, drawn.turn)))
         if drawn.scale:
-            matrix = matrix / np.exp(rng.uniform(*np.log(drawn.scale)))
+            matrix = matrix / np.exp(rng.uniform(*np.log(_scales(drawn.scale, centred, smallest))))
         return Move(matrix, _bend(rng, crop, drawn.elastic) if drawn.elastic else None)
 
     def wants_partner(self, rng: np.random.Generator) -> bool:
@@ -131,6 +136,15 @@ class Augmentation:
             if part is not None and rng.random() < part[0]:
                 image = change(image, rng, *part[1:])
         return np.ascontiguousarray(image), label
+
+
+def _scales(scales: tuple[float, float], centred: bool, smallest: float) -> tuple[float, float]:
+    low, high = scales
+    if centred:
+        middle = np.sqrt(low * high)
+        low, high = low / middle, high / middle
+    low = max(low, smallest)
+    return low, max(low, high)
 
 
 def draw_rectangle(rng: np.random.Generator, crop: int) -> Rectangle:

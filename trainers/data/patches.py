@@ -152,6 +152,11 @@ class PatchSampler:
         label = soften(label, volume.soft)
         return (image, label) if part is None else (image[:, *part], label[:, *part])
 
+    def draw_move(self, location: PatchLocation, augmentation: Augmentation, rng: np.random.Generator) -> Move | None:
+        """How the patch's grid is moved; its scale varies around `spacing_um`, if set, and passes no voxel over."""
+        smallest = max(self.steps[location.volume]) / WIDEST_STEP
+        return augmentation.move(rng, self.crop, centred=self.spacing_um is not None, smallest=smallest)
+
     def _interpolated(
         self, volume: Volume, location: PatchLocation, move: Move | None, part: Rectangle | None
     ) -> Patch:
@@ -179,11 +184,13 @@ class PatchSampler:
         origin = ((anchor - middle) / steps)[order] + centre
         matrix = np.zeros((3, 3))
         matrix[order, range(3)] = 1.0
-        moved = matrix if move is None else matrix @ move.matrix
+        if move is not None:  # what turns in tissue is a shear in voxels that are not cubes
+            edges = (steps * self.volumes[location.volume].spacing_um)[order]
+            matrix = matrix @ (move.matrix * (edges / edges[:, None]))
         return Grid(
             anchor=(anchor[0], anchor[1], anchor[2]),
             origin=(origin[0], origin[1], origin[2]),
-            matrix=steps[:, None] * moved,
+            matrix=steps[:, None] * matrix,
             bend=None if move is None or move.bend is None else _still_at(move.bend, origin[1], origin[2]),
         )
 
@@ -228,7 +235,7 @@ class PatchSampler:
 
         def cut(place: PatchLocation, part: Rectangle | None = None) -> Patch:
             # Marked before it is mixed: the two may lie in volumes of which one alone has incomplete labels.
-            image, label = self.patch(place, augmentation.move(rng, self.crop), part)
+            image, label = self.patch(place, self.draw_move(place, augmentation, rng), part)
             return image, to_target(label, self.volumes[place.volume], sparse_margin)
 
         location = self.location(number)
@@ -255,7 +262,10 @@ def _still_at(bend: NDArray[np.float32], row: float, column: float) -> NDArray[n
 
 
 def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, float, float]:
-    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not."""
+    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not.
+
+    Scales are drawn so that no moved cut does either.
+    """
     steps = volume_steps(volume, spacing_um)
     if max(steps) > WIDEST_STEP:
         raise InputError(

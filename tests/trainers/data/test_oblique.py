@@ -1,5 +1,7 @@
 """Moved grids: nothing shifts, and what is cut straight is what a plain cut gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,40 @@ def test_the_scale_is_drawn_from_its_whole_range(name):
     drawn = [augmentation.move(rng, 16) for _ in range(400)]
     scales = [np.linalg.det(move.matrix) ** (-1 / 3) for move in drawn if move is not None]
     assert low <= min(scales) < low + 0.06 and high - 0.06 < max(scales) <= high
+
+
+@pytest.mark.parametrize("name", [name for name, changes in AUGMENTATIONS.items() if changes.scale])
+@pytest.mark.parametrize("spacing_um", [50.0, 63.08])
+def test_at_a_voxel_size_things_are_as_often_larger_as_smaller(name, spacing_um):
+    """Of scans of 50 µm shown at `spacing_um`: the middle of the voxel sizes they seem to have is that one."""
+    ball = replace(make_ball(8.0), spacing_um=(50.0, 50.0, 50.0))
+    seen = apparent_voxels(PatchSampler([ball], 1, 1, 16, 1.0, seed=0, spacing_um=spacing_um), Augmentation(name))
+    assert np.exp(np.mean(np.log(seen))) == pytest.approx(spacing_um, rel=0.03)
+
+
+def test_no_scale_passes_voxels_over():
+    ball = replace(make_ball(8.0), spacing_um=(25.0, 25.0, 25.0))
+    sampler = PatchSampler([ball], 1, 1, 8, 1.0, seed=0, spacing_um=45.0)
+    seen = apparent_voxels(sampler, Augmentation("strong - tilt - turn"))
+    assert 49 < seen.max() <= 50.0001 and seen.min() < 32
+
+
+def test_a_scan_of_flat_voxels_turns_in_tissue_and_not_in_voxels():
+    """A ball of 8 µm in voxels of 2 x 1 x 1 µm is what it was, however it is turned."""
+    ball = make_ball(8.0, (2.0, 1.0, 1.0))
+    sampler = PatchSampler([ball], 15, 15, 28, 0.0, seed=0, axes=(0,), boxes=True)
+    location = PatchLocation(0, 0, (16, 12, 8), anchor=tuple(int(c) for c in CENTRE))
+    rng, turned = np.random.default_rng(0), Augmentation("strong - scale - elastic")
+    still = sampler.patch(location)[1]
+    for move in (m for m in (turned.move(rng, 28) for _ in range(20)) if m is not None):
+        assert np.count_nonzero(sampler.patch(location, move)[1] != still) < 0.12 * still.sum()
+
+
+def apparent_voxels(sampler: PatchSampler, augmentation: Augmentation) -> np.ndarray:
+    """The voxel sizes (µm) that the moved ones of 600 samples seem to have."""
+    rng = np.random.default_rng(0)
+    moves = [sampler.draw_move(sampler.location(number), augmentation, rng) for number in range(600)]
+    return sampler.spacing_um * np.array([np.linalg.det(m.matrix) ** (1 / 3) for m in moves if m is not None])
 
 
 def test_the_tilt_reaches_its_angle_and_no_further():
