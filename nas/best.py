@@ -39,14 +39,21 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: 
 def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:
     """Write the leader's first training whose weights were kept as the bundle `best`; False if none were.
 
-    A bundle that holds this training already is left alone, with whatever was exported beside it.
+    A bundle that holds this training already is left alone as `nas tune` left it, with whatever lies beside it.
     """
     for number, place in folder.trial_folders():
         record = read_record(place.record)
         if record is None or record.job.design != design or not place.weights.is_file():
             continue
         architecture = describe_trial(record, config, fold)
-        if not folder.best.is_dir() or read_architecture(folder.best) != architecture:
+        if not folder.best.is_dir() or not _holds(read_architecture(folder.best), architecture):
             write_bundle(folder.best, architecture, load_file(folder.trial(number).weights))
         return True
     return False
+
+
+def _holds(found: Architecture, wanted: Architecture) -> bool:
+    """Whether a bundle is what it should be, `nas tune` apart."""
+    if found.tuned_on:
+        wanted = wanted.read_as(found).model_copy(update={"score": found.score, "tuned_on": found.tuned_on})
+    return found == wanted

@@ -58,6 +58,7 @@ class Predictor:
                     scratch=place,
                     on_progress=report,
                 )
+                bundle.network.to("cpu")  # the next one may need the whole GPU
                 if shares > 1:
                     shutil.rmtree(place, ignore_errors=True)
 

@@ -38,6 +38,9 @@ class Task:
     name: str  # of the bundle's folder
     job: Job
     known: Score | None  # what the search, or the bundle, had reached
+    # A bundle of this design that held a kidney out. What is trained on all is read as that one, for there is no kidney
+    # left to find a threshold on.
+    reading: Architecture | None
 
 
 def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | None, steps: int | None) -> Task:
@@ -50,16 +53,16 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
     if target == "best" or target.isdigit():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
-        name, job, known = f"trial-{number:04d}", record.job, record.outcome.score
+        name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
     elif Path(target).is_dir():
-        architecture = read_architecture(Path(target))
-        name, known = Path(target).resolve().name, architecture.score
+        given = read_architecture(Path(target))
+        name, known = Path(target).resolve().name, given.score
         job = Job(
-            trial=architecture.provenance.trial,
-            name=architecture.name,
-            candidate=architecture.candidate,
-            fit=architecture.fit,
-            seed=architecture.provenance.seed,
+            trial=given.provenance.trial,
+            name=given.name,
+            candidate=given.candidate,
+            fit=given.fit,
+            seed=given.provenance.seed,
         )
     else:
         raise InputError(
@@ -67,7 +70,8 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
         )
     rate = job.fit.learning_rate * config.retrain.learning_rate_factor
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
-    return Task(name, job.model_copy(update={"fit": fit, "repeats": None}), known)
+    reading = _trained_in_full(folder.retrained / name, job) or given
+    return Task(name, job.model_copy(update={"fit": fit, "repeats": None}), known, reading)
 
 
 def retrain(
@@ -81,8 +85,8 @@ def retrain(
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on, and the threshold that the search found is the bundle's. Raises InputError if the loss becomes
-    non-finite, when it was stopped by Ctrl-C, and where the bundle is there already.
+    left to score on: it is read as `task.reading` is, else at the threshold that the search found. Raises InputError if
+    the loss becomes non-finite, when it was stopped by Ctrl-C, and where the bundle is there already.
     """
     if on == "all":
         fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
@@ -113,10 +117,8 @@ def retrain(
     if not is_first_process():
         return path, record
     architecture = describe_trial(record, config, fold, task.known.threshold if task.known else None)
-    tuned = _tuned(folder.retrained / task.name) if on == "all" else None
-    if tuned is not None:  # the threshold that was found with a reading belongs to that reading
-        update = {"inference": tuned.inference, "threshold": tuned.threshold}
-        architecture = architecture.model_copy(update=update)
+    if on == "all" and task.reading is not None:
+        architecture = architecture.read_as(task.reading)
     write_bundle(path, architecture, load_file(work.weights))
     for picture in (work.overlay, work.curve):
         if picture.is_file():
@@ -126,12 +128,13 @@ def retrain(
     return path, record
 
 
-def _tuned(path: Path) -> Architecture | None:
-    """The bundle of the same task that held a kidney out, if `nas tune` has changed how it reads."""
+def _trained_in_full(path: Path, job: Job) -> Architecture | None:
+    """The bundle that an earlier call made of the same design and seed, the held-out kidney left out."""
     if not path.is_dir():
         return None
     architecture = read_architecture(path)
-    return architecture if architecture.tuned_on else None
+    same = (architecture.candidate, architecture.provenance.seed) == (job.candidate, job.seed)
+    return architecture if same and architecture.score else None
 
 
 def bundle_name(name: str, on: Side) -> str:
@@ -173,5 +176,9 @@ def retrain_in_run(
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
     on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    if on == "all" and task.reading is not None:
+        on_note(
+            f"to be read as the bundle of this design is that held a kidney out: threshold {task.reading.threshold:.3f}"
+        )
     path, record = retrain(task, fold, config, folder, on, on_progress)
     return path, record, task.known.surface_dice if task.known else None

@@ -9,17 +9,18 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from nas.config import SearchConfig
-from nas.ensemble import Predictor, open_predictor
+from nas.ensemble import Predictor
 from nas.fold import check_same_data, open_fold
 from nas.retrain import Side, Task, bundle_name, find_task, read_retraining, retrain
-from results.ensemble import Ensemble, member_of, read_ensemble, write_ensemble
-from results.export import read_architecture
+from results.ensemble import Ensemble, check_members, member_of, read_ensemble, write_ensemble
+from results.export import read_architecture, read_bundle
 from results.leaderboard import read_leaderboard
 from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
+from trainers.choice import choose, try_reading
 from trainers.data.folds import Fold
-from trainers.score import Score, score
+from trainers.score import Score, pooled_curve
 
 OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
 
@@ -105,15 +106,19 @@ def retrain_top(
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
+    tasks = [find_task(folder, config, str(trial), None, steps) for trial in trials]
+    kept = [_is_kept(task, folder, on) for task in tasks]  # what lies in the way of the last is told before the first
     members = []
-    for index, trial in enumerate(trials):
-        task = find_task(folder, config, str(trial), None, steps)
-        on_note(f"{index + 1} of {count}: trial {trial}, {task.job.name}, {task.job.fit.steps} steps")
-        members.append(_train(task, trial, fold, config, folder, on, on_progress, on_note))
-    predictor = open_predictor([member.bundle for member in members])
-    result = None if known else _score_mean(predictor, fold, config, folder, path, on_progress)
-    threshold = known.threshold if known else result.threshold if result else None
-    assert threshold is not None
+    for index, task in enumerate(tasks):
+        on_note(f"{index + 1} of {count}: trial {task.job.trial}, {task.job.name}, {task.job.fit.steps} steps")
+        members.append(_train(task, kept[index], fold, config, folder, on, on_progress, on_note))
+    bundles = tuple(read_bundle(member.bundle) for member in members)
+    predictor = Predictor(f"the {count} best", bundles, None, known.smallest_component if known else None)
+    result, threshold, smallest = (
+        (None, known.threshold, known.smallest_component)
+        if known
+        else _score_mean(predictor, fold, config, folder, path, on_progress)
+    )
     tuned = {k: v for member in predictor.members for k, v in member.architecture.tuned_on.items()}
     if tuned and result:
         on_note(
@@ -123,7 +128,7 @@ def retrain_top(
         name=f"the {count} best of {config.study.name}",
         members=tuple(member_of(path, member.bundle, member.trial) for member in members),
         threshold=threshold,
-        smallest_component=predictor.smallest_component,
+        smallest_component=smallest,
         score_config=predictor.score_config,
         score=result,
         study=config.study.name,
@@ -154,12 +159,28 @@ def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ens
     ensemble = read_ensemble(path)
     if [member.trial for member in ensemble.members] != list(trials):
         raise InputError(f"{path} has other members than the {count} best of now; move it away and make it again first")
+    check_members(path, ensemble)
     return ensemble
+
+
+def _is_kept(task: Task, folder: RunFolder, on: Side) -> bool:
+    """Whether the bundle of this training is there already; InputError where it is of another, or read otherwise."""
+    path = folder.retrained / bundle_name(task.name, on)
+    if not path.is_dir():
+        return False
+    found, job = read_architecture(path), task.job
+    if (found.candidate, found.fit, found.provenance.seed) != (job.candidate, job.fit, job.seed):
+        raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
+    if on == "all" and task.reading is not None and found.read_as(task.reading) != found:
+        raise InputError(
+            f"{path} is there already, and is not read as {folder.retrained / task.name} is by now; move or delete it"
+        )
+    return True
 
 
 def _train(
     task: Task,
-    trial: int,
+    kept: bool,
     fold: Fold,
     config: SearchConfig,
     folder: RunFolder,
@@ -168,13 +189,8 @@ def _train(
     on_note: Callable[[str], None],
 ) -> Trained:
     """Train one member, or keep the bundle of the same training that is there."""
-    path = folder.retrained / bundle_name(task.name, on)
-    kept = path.is_dir()
+    path, trial = folder.retrained / bundle_name(task.name, on), task.job.trial
     if kept:
-        architecture, job = read_architecture(path), task.job
-        made_of = architecture.candidate, architecture.fit, architecture.provenance.seed
-        if made_of != (job.candidate, job.fit, job.seed):
-            raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
         on_note(f"{path} is there already, of the same training; kept")
     else:
 
@@ -188,8 +204,12 @@ def _train(
 
 def _score_mean(
     predictor: Predictor, fold: Fold, config: SearchConfig, folder: RunFolder, path: Path, on_progress: OnTraining
-) -> Score:
-    """The score of the members' mean on the held-out kidney."""
+) -> tuple[Score, float, int | None]:
+    """The score of the members' mean on the held-out kidney, its threshold, and the size below which components go.
+
+    That size is one of the members' own. Where these differ it is chosen by cross-fitting, as thresholds are.
+    """
+    sizes = {bundle.architecture.inference.smallest_component for bundle in predictor.members}
     work = folder.retraining(path.name)
     predictions = {}
     try:
@@ -200,6 +220,11 @@ def _score_mean(
                 on_progress("ensemble: score", share, len(fold.held_out) * 1000, None)
 
             predictions[volume.name] = predictor.predict(volume, config.device, work.scratch / volume.name, report)
-        return score(predictions, fold.held_out, predictor.score_config, predictor.smallest_component)
+        held_out, rules = fold.held_out, predictor.score_config
+        curve = pooled_curve(predictions, held_out, rules)
+        ordered = sorted(sizes, key=lambda size: size or 0)
+        tried = [try_reading(curve, predictions, held_out, rules, size) for size in ordered]
+        best, result = choose(tried, held_out, rules)
+        return result, result.threshold, ordered[best]
     finally:
         shutil.rmtree(work.path, ignore_errors=True)

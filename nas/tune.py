@@ -124,6 +124,8 @@ def tune(
     before = ways[settings.index(own)]
     pays = result.surface_dice > before.surface_dice
     if write and pays:
+        asked = architecture.score_config.second_um is not None
+        result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
         update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
         rewrite_description(bundle, architecture.model_copy(update=update))
     return Tuned(

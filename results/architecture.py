@@ -61,6 +61,10 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     provenance: Provenance
     tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash
 
+    def read_as(self, other: "Architecture") -> "Architecture":
+        """The same network, read as another one is: a threshold belongs to the reading that it was found with."""
+        return self.model_copy(update={"inference": other.inference, "threshold": other.threshold})
+
 
 def architecture_of(
     record: Record,

@@ -68,15 +68,18 @@ def read_ensemble(path: Path) -> Ensemble:
     return read_description(path / ENSEMBLE, Ensemble, "an ensemble")
 
 
-def read_members(path: Path, ensemble: Ensemble) -> tuple[Bundle, ...]:
-    """The bundles of an ensemble. Raises InputError for one that is gone, or was changed since it was made."""
-    bundles = []
-    for member in ensemble.members:
-        place = path / member.path
+def check_members(path: Path, ensemble: Ensemble) -> list[Path]:
+    """The folders of an ensemble's bundles. Raises InputError for one that is gone, or was changed since then."""
+    places = [Path(os.path.normpath(path / member.path)) for member in ensemble.members]
+    for place, member in zip(places, ensemble.members, strict=True):
         if content_hash(place) != member.content_hash:
             raise InputError(
                 f"{place} is not as it was when {path} was made, and the threshold may not fit it: delete {path} and "
                 "make it again with the command that made it"
             )
-        bundles.append(read_bundle(place))
-    return tuple(bundles)
+    return places
+
+
+def read_members(path: Path, ensemble: Ensemble) -> tuple[Bundle, ...]:
+    """The bundles of an ensemble. Raises InputError where `check_members` and `read_bundle` do."""
+    return tuple(read_bundle(place) for place in check_members(path, ensemble))

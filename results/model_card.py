@@ -6,6 +6,7 @@ from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
+from trainers.score import Score
 
 
 def model_card(architecture: Architecture) -> str:
@@ -15,9 +16,9 @@ def model_card(architecture: Architecture) -> str:
     result = (
         f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
         f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
-        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}.\n\nThe interval says how the score "
-        "depends on which part of that kidney was scored. It does not say how kidneys differ: expect less on another "
-        "one, above all at another voxel spacing."
+        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}.{_second(score)}\n\n"
+        "The interval says how the score depends on which part of that kidney was scored. It does not say how kidneys "
+        "differ: expect less on another one, above all at another voxel spacing."
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
@@ -32,8 +33,8 @@ def model_card(architecture: Architecture) -> str:
     )
     return f"""# {escape(architecture.name)}
 
-Segments vessels in 3D kidney scans, slice by slice along three axes ({architecture.candidate.slices_in} neighbouring
-slices at once). Found by vessel-nas {architecture.provenance.version}, study {escape(architecture.provenance.study)},
+Segments vessels in 3D kidney scans, in {_patches(architecture)}.
+Found by vessel-nas {architecture.provenance.version}, study {escape(architecture.provenance.study)},
 trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 
 ## Result
@@ -58,6 +59,27 @@ kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Sym
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
 | trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
 {_teachers(architecture)}"""
+
+
+def _patches(architecture: Architecture) -> str:
+    """What the network sees at once, and along which axes."""
+    slices, crop = architecture.candidate.slices_in, architecture.fit.crop
+    shape = (
+        f"boxes of {slices} x {crop} x {crop} voxels"
+        if architecture.candidate.family == "cells"
+        else f"planes with {slices} neighbouring slices at once"
+    )
+    return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.inference.axes)}"
+
+
+def _second(score: Score) -> str:
+    second = score.second
+    return (
+        f" The same kidney resampled to {second.voxel_size_um:g} µm, at the same thresholds: surface dice "
+        f"{second.surface_dice:.4f}, voxel dice {second.voxel_dice:.4f}."
+        if second
+        else ""
+    )
 
 
 def _trained(candidate: Candidate) -> str:

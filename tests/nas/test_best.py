@@ -6,7 +6,7 @@ from kidneys import tube
 
 from nas.best import export_best
 from nas.config import SearchConfig
-from results.export import read_bundle
+from results.export import read_architecture, read_bundle, rewrite_description
 from results.onnx import ONNX
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
@@ -51,6 +51,24 @@ def test_exporting_again_leaves_what_lies_beside_the_weights(folder: RunFolder) 
     (folder.best / ONNX).write_text("exported")
     export_best(folder, 0, SearchConfig(), FOLD)
     assert (folder.best / ONNX).is_file()
+
+
+def test_exporting_again_leaves_what_tuning_chose(folder: RunFolder) -> None:
+    export_best(folder, 0, SearchConfig(), FOLD)
+    found = read_architecture(folder.best)
+    reading = found.inference.model_copy(update={"symmetries": "d4", "smallest_component": 64})
+    tuned = found.model_copy(update={"inference": reading, "threshold": 0.11, "tuned_on": {"k": "k"}})
+    rewrite_description(folder.best, tuned)
+    export_best(folder, 0, SearchConfig(), FOLD)
+    assert read_architecture(folder.best) == tuned
+
+
+def test_another_training_takes_the_place_of_a_tuned_one(folder: RunFolder) -> None:
+    export_best(folder, 0, SearchConfig(), FOLD)
+    tuned = read_architecture(folder.best).model_copy(update={"tuned_on": {"k": "k"}})
+    rewrite_description(folder.best, tuned.model_copy(update={"name": "other"}))
+    export_best(folder, 0, SearchConfig(), FOLD)
+    assert (read_architecture(folder.best).name, read_architecture(folder.best).tuned_on) == ("n", {})
 
 
 def test_without_any_weights_nothing_is_exported(folder: RunFolder) -> None:

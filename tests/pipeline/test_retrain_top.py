@@ -2,17 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from command_line import nas
 
 from nas.retrain_top import retrain_top, top_count
+from results.architecture import Architecture
+from results.ensemble import Ensemble, read_ensemble
+from results.export import read_architecture, rewrite_description
 from search_spaces.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -39,10 +43,19 @@ def _bundles(run: Path) -> list[str]:
     return sorted(p.parent.name for p in (run / "retrained").glob("trial-????/architecture.json"))
 
 
-def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(run: Path, cache: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def top2(run: Path, cache: Path) -> dict[str, Any]:
+    """What `nas retrain top2` said when it went on after a stop in the second training."""
     assert "the same command goes on" in _stopped_in_the_second(run, cache)
     assert len(_bundles(run)) == 1
-    done = json.loads(nas("retrain", "top2", "--run", run, "--json", cache=cache).stdout)
+    answer: dict[str, Any] = json.loads(nas("retrain", "top2", "--run", run, "--json", cache=cache).stdout)
+    return answer
+
+
+def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
+    run: Path, cache: Path, top2: dict[str, Any], tmp_path: Path
+) -> None:
+    done = top2
     best = [row["trial"] for row in json.loads((run / "leaderboard.json").read_text())["rows"][:2]]
     assert [(member["trial"], member["kept"]) for member in done["members"]] == [(best[0], True), (best[1], False)]
     scan = run / "phantoms" / "train" / "phantom_3"
@@ -77,9 +90,36 @@ def test_one_design_is_no_ensemble() -> None:
     assert (top_count("top12"), top_count("best"), top_count("7")) == (12, None, None)
 
 
-def test_training_on_all_kidneys_takes_the_threshold_that_was_found_before(run: Path, cache: Path) -> None:
+def _top2(run: Path, on: Literal["train", "all"]) -> tuple[Ensemble, list[Architecture]]:
+    """The ensemble of the two best, made in this process, and its members."""
+    quiet = {"on_progress": lambda *_: None, "on_note": lambda _: None}
+    done = retrain_top(run, 2, on=on, steps=None, overrides=[], **quiet)  # type: ignore[arg-type]
+    return read_ensemble(done.ensemble), [read_architecture(member.bundle) for member in done.members]
+
+
+def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
+    run: Path, cache: Path, top2: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(cache))
     assert "first run `nas retrain top3`" in _refused(run, 3, "all")
-    known = json.loads((run / "retrained" / "top2" / "ensemble.json").read_text())
-    done = json.loads(nas("retrain", "top2", "--on", "all", "--run", run, "--json", cache=cache).stdout)
-    assert (done["threshold"], done["score"]) == (known["threshold"], None)
-    assert Path(done["ensemble"]).name == "top2-all"
+    # As `nas tune` leaves a bundle: read otherwise, at another threshold.
+    first = Path(top2["members"][0]["bundle"])
+    before = read_architecture(first)
+    reading = before.inference.model_copy(update={"symmetries": "flips", "smallest_component": 16})
+    change = {"inference": reading, "threshold": 0.125, "tuned_on": before.provenance.held_out_volumes}
+    rewrite_description(first, before.model_copy(update=change))
+    assert f"{first} is not as it was when" in _refused(run, 2, "all")
+    shutil.rmtree(top2["ensemble"])
+    known, ways = _top2(run, "train")
+    assert known.smallest_component in (None, 16)
+    assert [way.inference.smallest_component for way in ways] == [16, None]
+    whole, members = _top2(run, "all")
+    assert (whole.threshold, whole.smallest_component, whole.score) == (known.threshold, known.smallest_component, None)
+    assert [(m.inference, m.threshold) for m in members] == [(w.inference, w.threshold) for w in ways]
+    assert members[0].threshold == 0.125 and members[0].score is None
+    # Tuned again since: the bundle trained on all is not read as its twin any more.
+    shutil.rmtree(run / "retrained" / "top2-all")
+    rewrite_description(first, read_architecture(first).model_copy(update={"threshold": 0.25}))
+    shutil.rmtree(top2["ensemble"])
+    _top2(run, "train")
+    assert "-all is there already, and is not read as" in _refused(run, 2, "all")
