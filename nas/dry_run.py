@@ -51,14 +51,14 @@ def _candidates(pair: Pair, config: SearchConfig) -> list[tuple[str, Candidate]]
     space = config.space
     slices = max(space.slices_in)
     if pair.decoder == CELLS:
-        return [(CELLS, pair.candidate(slices, width=max(space.cell_widths)))]
+        return [(CELLS, pair.candidate(space, slices, width=max(space.cell_widths)))]
     if pair.decoder != LIGHT:
-        return [(pair.decoder, pair.candidate(slices))]
+        return [(pair.decoder, pair.candidate(space, slices))]
     found: dict[str, Candidate] = {}
     for name in weights_for(space, pair.encoder):
         for tuning in tunings_for(space, name):
             rank = {"lora_rank": max(space.lora_ranks)} if tuning == "lora" else {}
-            found[tuning] = pair.candidate(slices, encoder_weights=name, tuning=tuning, **rank)
+            found[tuning] = pair.candidate(space, slices, encoder_weights=name, tuning=tuning, **rank)
     return list(found.items())
 
 

@@ -53,7 +53,9 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
     if config.study.trials > len(config.fixed):
         for pair in _one_an_encoder(config, possible):
             names = weights_for(config.space, pair.encoder)
-            found += [(pair.candidate(config.space.slices_in[0], encoder_weights=n), pair.crop) for n in names]
+            found += [
+                (pair.candidate(config.space, config.space.slices_in[0], encoder_weights=n), pair.crop) for n in names
+            ]
     supernets = [plan for plan in plans(config) if plan.family == "hybrid"]
     found += [(supernet_candidate(plan, config.cell_search), plan.crop) for plan in supernets]
     if "cells" in config.space.families and config.study.trials > len(config.fixed):

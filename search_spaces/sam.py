@@ -13,7 +13,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate, describe
-from search_spaces.encoders.sam import SAM_ENCODERS, STRIDES, build_sam_encoder
+from search_spaces.encoders.sam import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS, STRIDES, build_sam_encoder
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.unet import refuse_crop, refuse_slices
 
@@ -110,9 +110,10 @@ class SamNetwork(nn.Module):
         self.head = nn.Conv2d(_CHANNELS // 2, slices_out, 1)
 
     def forward(self, image: Tensor) -> Tensor:
+        seen = (image - GREY_MEAN) / GREY_DEVIATION
         pyramid = [
             scale(lateral(features))
-            for features, lateral, scale in zip(self.encoder(image), self.laterals, self.scales, strict=True)
+            for features, lateral, scale in zip(self.encoder(seen), self.laterals, self.scales, strict=True)
         ]
         x = pyramid.pop()
         for smooth in self.smooth:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from search_spaces.candidate import CELLS, LIGHT, Candidate, Family, Tuning
 from search_spaces.decoder import DECODERS
@@ -56,8 +56,9 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
     @field_validator("*")
     @classmethod
-    def _choices_differ(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        if value is not None and isinstance(value[0], str | int) and len(set(value)) < len(value):
+    def _choices_differ(cls, value: tuple[object, ...] | None, info: ValidationInfo) -> tuple[object, ...] | None:
+        is_range = info.field_name in ("learning_rate", "vessel_share")
+        if value is not None and not is_range and len(set(value)) < len(value):
             raise ValueError("the same choice is named twice")
         return value
 
@@ -95,8 +96,12 @@ class Pair:
     crop: int
     refusal: str | None
 
-    def candidate(self, slices_in: int, slices_out: int = 1, **more: Any) -> Candidate:
-        """A candidate of this encoder and decoder; one of cells has cells drawn by hand, until others are found."""
+    def candidate(self, space: SearchSpace, slices_in: int, **more: Any) -> Candidate:
+        """A candidate of this encoder and decoder in a space, with the first of its slices_out.
+
+        One of cells has cells drawn by hand, until others are found.
+        """
+        slices_out = slices_in if space.slices_out[0] == "all" else 1
         family = {CELLS: {"family": "hybrid", "genotype": "plain"}, LIGHT: {"family": "sam"}}.get(self.decoder, {})
         common = {"encoder": self.encoder, "decoder": self.decoder, "slices_in": slices_in, "slices_out": slices_out}
         return Candidate.model_validate({**common, **family, **more})
@@ -192,10 +197,8 @@ def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = N
 
 
 def _refusal(space: SearchSpace, pair: Pair) -> str | None:
-    slices = space.slices_in[0]
-    candidate = pair.candidate(slices, slices if space.slices_out[0] == "all" else 1)
     try:
-        check_buildable(candidate, pair.crop, batch=min(space.batch_sizes))
+        check_buildable(pair.candidate(space, space.slices_in[0]), pair.crop, batch=min(space.batch_sizes))
     except InputError as error:
         return str(error)
     return None

@@ -4,7 +4,8 @@ Nothing is downloaded and no pickle is read: weights come from the Hugging Face 
 
 All of them were trained on colour pictures scaled to 0..1 and then normalised per channel, by ImageNet's mean of
 about 0.45 and deviation of about 0.23, or by 0.5 and 0.5 (most of MaxViT, EfficientNetV2 and ViT). Ours are grey
-values of about 0..1, one slice per channel, without that shift: the first batch norms absorb it in training.
+values of about 0..1, one slice per channel, without that shift: what follows the first convolution absorbs it in
+training. Encoders of SAM, which may be frozen, are given it (`encoders/sam.py`).
 """
 
 import warnings

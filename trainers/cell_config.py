@@ -61,7 +61,7 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     box_batch_size: PositiveInt = 2  # of `cells`
     loss: str = "dice + bce"  # of weights and alphas alike
     vessel_share: float = Field(default=0.75, ge=0, le=1)
-    voxel_size_um: PositiveFloat | None = None  # edge of the voxels that cells are searched on; None: as scanned
+    voxel_size_um: PositiveFloat | None = None  # edge of the voxels that cells are searched on; None: as `fit` has it
     augmentation: str = "flips"
 
     # Weights.

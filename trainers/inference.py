@@ -72,6 +72,11 @@ def _predict_as_seen(
         read = read_boxes if reader.boxes else _read_slabs
         for first, mean in read(reader, volume, along, config, accelerator):
             last = first + len(mean)
+            if not torch.isfinite(mean).all():
+                short = "" if accelerator.mixed_precision == "no" else ", or it needs fit.precision = 'float32'"
+                raise InputError(
+                    f"{volume.name}: the network's probabilities are no numbers; its weights are damaged{short}"
+                )
             target[first:last] += mean.mul_(share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
             if on_progress:
                 on_progress(done + last, total)

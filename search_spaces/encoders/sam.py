@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 PATCH = 16  # voxels along an edge that SAM makes one token of
 STRIDES = (4, 8, 16, 32)  # of the pyramid that the decoder takes
+# What the colours of their training, scaled to 0..1, were shifted and scaled by: the means of timm's configurations. A
+# frozen encoder has to see what it was trained on.
+GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,14 @@ def test_off_survives_being_written(tmp_path: Path) -> None:
     assert read_config(path) == config
 
 
+def test_cells_are_searched_on_the_voxels_that_networks_are_trained_on() -> None:
+    assert read_config("demo").cell_search.voxel_size_um is None
+    assert read_config("demo", ["fit.voxel_size_um=50"]).cell_search.voxel_size_um == 50
+    assert read_config("demo", ["fit.target_um=63"]).cell_search.voxel_size_um == 63
+    own = ["fit.voxel_size_um=50", "cell_search.voxel_size_um=40"]
+    assert read_config("demo", own).cell_search.voxel_size_um == 40
+
+
 def test_set_changes_one_value_and_reads_it_as_toml() -> None:
     config = read_config("demo", ["study.trials=3", 'space.losses=["dice"]', "data.hold_out=phantom_1"])
     assert config.study.trials == 3

@@ -161,6 +161,11 @@ def test_every_encoder_of_the_families_is_needed_and_no_other() -> None:
     assert found == [("sam", "sam2_hiera_tiny", "none"), ("sam", "sam2_hiera_tiny", "fb_r896")]
 
 
+def test_weights_of_networks_with_an_even_number_of_slices_are_listed() -> None:
+    found = [candidate for candidate, _ in needed(config_of(("unet", "sam"), slices_in=[4], slices_out=["all"]))]
+    assert {(c.slices_in, c.slices_out) for c in found} == {(4, 4)}
+
+
 def test_a_search_says_which_candidates_start_from_scratch_where_others_do_not() -> None:
     tunings = ["full", "frozen"]
     mixed = config_of(("unet", "sam"), encoder_weights=["none", "fb_r896"], sam_tunings=tunings)

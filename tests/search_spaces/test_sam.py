@@ -8,10 +8,12 @@ import torch
 from kidneys import tube
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from search_spaces import sam
 from search_spaces.candidate import Candidate
+from search_spaces.encoders.sam import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, check_weights
 from search_spaces.sam import fold_lora, folded
@@ -61,6 +63,26 @@ def fit_of(candidate: Candidate, steps: int = 4) -> Fit:
     sampler = PatchSampler((tube("a"), tube("b")), 3, 1, 32, 0.5, seed=0)
     config = FitConfig(steps=steps, crop=32, batch_size=2, learning_rate=1e-2, weight_decay=0.1, augmentation="none")
     return Fit(build_network(candidate, 32), sampler, config, 0, make_accelerator("float32", "cpu"))
+
+
+@pytest.mark.parametrize("name", SAM_ENCODERS)
+def test_the_encoder_sees_grey_values_as_the_colours_it_was_trained_on(name: str) -> None:
+    trained = get_pretrained_cfg(name)
+    assert trained is not None
+    assert pytest.approx(GREY_MEAN, abs=1e-3) == sum(trained.mean) / 3
+    assert pytest.approx(GREY_DEVIATION, abs=1e-3) == sum(trained.std) / 3
+
+
+def test_the_image_is_shifted_before_the_encoder_alone(hiera: Path) -> None:
+    network, seen = build_network(candidate_of(hiera), 32), {}
+    for part in ("encoder", "stem"):
+        network.get_submodule(part).register_forward_pre_hook(
+            lambda _m, given, part=part: seen.update({part: given[0]})
+        )
+    image = torch.rand(2, 3, 32, 32)
+    network(image)
+    torch.testing.assert_close(seen["encoder"] * GREY_DEVIATION + GREY_MEAN, image)
+    assert torch.equal(seen["stem"], image)
 
 
 @pytest.mark.parametrize("kind", ["hiera", "vit"])

@@ -52,6 +52,7 @@ def test_an_even_number_of_slices_goes_with_all_of_them_out() -> None:
         ({"encoder": ("resnet18",)}, "Extra inputs are not permitted"),
         ({"encoders": ()}, "at least 1 item"),
         ({"crops": (64, 64)}, "named twice"),
+        ({"voxel_sizes": (50.0, 50.0)}, "named twice"),
         ({"crops": (-32,)}, "greater than 0"),
         ({"families": ("unett",)}, "Input should be 'unet'"),
         ({"slices_out": ("first",)}, "Input should be 'middle' or 'all'"),

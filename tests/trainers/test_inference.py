@@ -63,6 +63,17 @@ def test_a_volume_too_small_for_the_crop_is_named() -> None:
         predict(_reader(crop=128), tube("lump", (6, 40, 40)), InferenceConfig(), CPU)
 
 
+@pytest.mark.parametrize("boxes", [False, True])
+def test_probabilities_that_are_no_numbers_are_no_background(boxes: bool) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.full_like(images, torch.nan)
+
+    reader = Reader(Broken(), slices_in=8, slices_out=8, crop=16, stride=8, any_size=False, boxes=boxes)
+    with pytest.raises(InputError, match=r"lump: the network's probabilities are no numbers; its weights are damaged$"):
+        predict(reader, tube("lump", (16, 40, 40)), InferenceConfig(), CPU)
+
+
 def test_one_slice_is_enough() -> None:
     volume = tube("a", (1, 40, 40))
     found = predict(_reader(), volume, InferenceConfig(), CPU)
