@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from search_spaces.errors import InputError
 
@@ -17,16 +18,18 @@ ONE_ASKING = 0.5  # seconds
 
 
 class _Asked:
-    """When the last signal came, if one did."""
+    """When somebody asked, if anybody did."""
 
     def __init__(self, at: float | None = None) -> None:
         self.at = at
 
-    def now(self) -> None:
-        self.at = time.monotonic()
-
-    def lately(self) -> bool:
-        return self.at is not None and time.monotonic() - self.at < ONE_ASKING
+    def again(self) -> bool:
+        """Note a signal; whether it is another asking than the last one's."""
+        now = time.monotonic()
+        if self.at is not None and now - self.at < ONE_ASKING:
+            return False
+        self.at = now
+        return True
 
 
 # Python drops what is raised inside a callback of its own (imports have such), so that a signal came is also noted.
@@ -52,12 +55,14 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if asked.at is None:
+        first = asked.at is None
+        if not asked.again():  # noted before anything else: the next signal may come within this one's answer
+            return
+        if first:
             stop.set()
-        elif not asked.lately():
+        else:
             restore()
             os.kill(os.getpid(), number)
-        asked.now()
 
     for number in before:
         signal.signal(number, handle)
@@ -79,11 +84,11 @@ def goes_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of the same asking; the command is over
         raise InputError("stopped; the same command goes on") from error
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    again = _noted.lately()
-    _noted.now()
-    if not again:
-        raise KeyboardInterrupt
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    _noted.again()
+    raise KeyboardInterrupt

@@ -96,11 +96,11 @@ class Augmentation:
         self.text = text
         self.changes = _parse(text)
 
-    def move(self, rng: np.random.Generator, crop: int, *, centred: bool = False, smallest: float = 0.0) -> Move | None:
+    def move(self, rng: np.random.Generator, crop: int, smallest: float | None = None) -> Move | None:
         """How the grid of a patch of edge `crop` is moved, or None where it stays as it is.
 
-        centred: things appear larger as often as smaller; else as the recipe has it. smallest: the scale below which
-        none is drawn.
+        smallest: up to 1; the scale varies evenly around 1, and none is drawn below this one, nor above its inverse.
+        None: the scale is drawn as the recipe has it.
         """
         drawn = self.changes
         if not (drawn.turn or drawn.tilt or drawn.scale or drawn.elastic) or rng.random() >= drawn.moved:
@@ -111,7 +111,7 @@ class Augmentation:
         if drawn.turn:
             matrix = matrix @ _turned(np.deg2rad(rng.uniform(-drawn.turn, drawn.turn)))
         if drawn.scale:
-            matrix = matrix / np.exp(rng.uniform(*np.log(_scales(drawn.scale, centred, smallest))))
+            matrix = matrix / np.exp(rng.uniform(*np.log(_scales(drawn.scale, smallest))))
         return Move(matrix, _bend(rng, crop, drawn.elastic) if drawn.elastic else None)
 
     def wants_partner(self, rng: np.random.Generator) -> bool:
@@ -138,13 +138,11 @@ class Augmentation:
         return np.ascontiguousarray(image), label
 
 
-def _scales(scales: tuple[float, float], centred: bool, smallest: float) -> tuple[float, float]:
-    low, high = scales
-    if centred:
-        middle = np.sqrt(low * high)
-        low, high = low / middle, high / middle
-    low = max(low, smallest)
-    return low, max(low, high)
+def _scales(scales: tuple[float, float], smallest: float | None) -> tuple[float, float]:
+    if smallest is None:
+        return scales
+    low = max(smallest, float(np.sqrt(scales[0] / scales[1])))
+    return low, 1 / low
 
 
 def draw_rectangle(rng: np.random.Generator, crop: int) -> Rectangle:

@@ -153,9 +153,9 @@ class PatchSampler:
         return (image, label) if part is None else (image[:, *part], label[:, *part])
 
     def draw_move(self, location: PatchLocation, augmentation: Augmentation, rng: np.random.Generator) -> Move | None:
-        """How the patch's grid is moved; its scale varies around `spacing_um`, if set, and passes no voxel over."""
-        smallest = max(self.steps[location.volume]) / WIDEST_STEP
-        return augmentation.move(rng, self.crop, centred=self.spacing_um is not None, smallest=smallest)
+        """How the patch's grid is moved; its scale varies around `spacing_um`, if that is set."""
+        smallest = None if self.spacing_um is None else min(1.0, max(self.steps[location.volume]) / WIDEST_STEP)
+        return augmentation.move(rng, self.crop, smallest)
 
     def _interpolated(
         self, volume: Volume, location: PatchLocation, move: Move | None, part: Rectangle | None
@@ -187,6 +187,8 @@ class PatchSampler:
         if move is not None:  # what turns in tissue is a shear in voxels that are not cubes
             edges = (steps * self.volumes[location.volume].spacing_um)[order]
             matrix = matrix @ (move.matrix * (edges / edges[:, None]))
+            # Turned, the long edge of a voxel may pass over short ones: then the patch shows a smaller part.
+            matrix /= max(1.0, np.abs(steps[:, None] * matrix).max() / WIDEST_STEP)
         return Grid(
             anchor=(anchor[0], anchor[1], anchor[2]),
             origin=(origin[0], origin[1], origin[2]),
@@ -262,10 +264,7 @@ def _still_at(bend: NDArray[np.float32], row: float, column: float) -> NDArray[n
 
 
 def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, float, float]:
-    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not.
-
-    Scales are drawn so that no moved cut does either.
-    """
+    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not."""
     steps = volume_steps(volume, spacing_um)
     if max(steps) > WIDEST_STEP:
         raise InputError(

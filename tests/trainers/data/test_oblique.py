@@ -8,6 +8,7 @@ import pytest
 from trainers.data.augment import AUGMENTATIONS, Augmentation, Move
 from trainers.data.oblique import Grid, cut_grey, cut_label
 from trainers.data.patches import PatchLocation, PatchSampler
+from trainers.data.resample import WIDEST_STEP
 from trainers.data.volume import Volume
 
 EDGE = 48
@@ -156,7 +157,16 @@ def test_no_scale_passes_voxels_over():
     ball = replace(make_ball(8.0), spacing_um=(25.0, 25.0, 25.0))
     sampler = PatchSampler([ball], 1, 1, 8, 1.0, seed=0, spacing_um=45.0)
     seen = apparent_voxels(sampler, Augmentation("strong - tilt - turn"))
-    assert 49 < seen.max() <= 50.0001 and seen.min() < 32
+    assert 49 < seen.max() <= 50.0001 and 40.4999 <= seen.min() < 41.5
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (1.0, 5.0, 1.0)])
+def test_no_turn_passes_voxels_over(spacing):
+    sampler = PatchSampler([make_ball(8.0, spacing)], 3, 3, 16, 1.0, seed=0)
+    strong, rng = Augmentation("strong"), np.random.default_rng(0)
+    places = [(location, strong.move(rng, 16)) for location in map(sampler.location, range(300))]
+    largest = [np.abs(sampler._grid(*place).matrix).max() for place in places]
+    assert max(largest) == pytest.approx(WIDEST_STEP)
 
 
 def test_a_scan_of_flat_voxels_turns_in_tissue_and_not_in_voxels():
