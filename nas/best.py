@@ -53,7 +53,9 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
 
 
 def _holds(found: Architecture, wanted: Architecture) -> bool:
-    """Whether a bundle is what it should be, `nas tune` apart."""
+    """Whether a bundle is what it should be, apart from what `nas tune` changed and the libraries of today."""
+    provenance = wanted.provenance.model_copy(update={"libraries": found.provenance.libraries})
+    wanted = wanted.model_copy(update={"provenance": provenance})
     if found.tuned_on:
         wanted = wanted.read_as(found).model_copy(update={"score": found.score, "tuned_on": found.tuned_on})
     return found == wanted

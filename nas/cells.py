@@ -16,6 +16,7 @@ from results.run_folder import CellsFolder, RunFolder, read_seconds
 from search_spaces.cell_space import CellFamily
 from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
+from trainers.cell_config import CellSearchConfig
 from trainers.cell_run import CellFindings, CellPlan, Report, costs_name, run_cells
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
@@ -26,6 +27,14 @@ from trainers.fit import make_accelerator
 def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
     """The supernets that a search needs: one for each of its families with cells and class of crops."""
     return () if config.study.trials <= len(config.fixed) else _possible(config)
+
+
+def search_settings(config: SearchConfig) -> CellSearchConfig:
+    """How cells are searched; on the voxels that the recipe trains networks on, unless their section says otherwise."""
+    search = config.cell_search
+    if search.voxel_size_um is None and config.fit.sampled_um is not None:
+        return search.model_copy(update={"voxel_size_um": config.fit.sampled_um})
+    return search
 
 
 def _possible(config: SearchConfig) -> tuple[CellPlan, ...]:
@@ -100,7 +109,7 @@ def search_cells(
         on_note=print,
     )
     accelerator = make_accelerator(config.fit.precision, device)
-    space, search = config.cell_space, config.cell_search
+    space, search = config.cell_space, search_settings(config)
     # Measured once a machine: timings differ from run to run, and the same search is to find the same cells again.
     remembered = (config.data.cache or default_cache()) / "costs" / costs_name(plan, space, search, accelerator)
     findings = run_cells(

@@ -88,15 +88,7 @@ def parse_config(values: dict[str, Any], name: str) -> SearchConfig:
         raise InputError(f"{name}: {one_line(error, SearchConfig)}") from error
     for fixed in config.fixed:
         recipe(config, fixed)
-    return _with_cells_voxel_size(config)
-
-
-def _with_cells_voxel_size(config: SearchConfig) -> SearchConfig:
-    """Cells are searched on the voxels that the recipe trains on, where their section does not say otherwise."""
-    size = config.fit.sampled_um
-    if size is None or config.cell_search.voxel_size_um is not None:
-        return config
-    return config.model_copy(update={"cell_search": config.cell_search.model_copy(update={"voxel_size_um": size})})
+    return config
 
 
 def recipe(config: SearchConfig, fixed: FixedTrial) -> FitConfig:

@@ -64,6 +64,7 @@ class _Run:
     scratch: Path
     keeps_probabilities: bool  # on the disk, for the score
     keeps_masks: bool  # finished by an earlier call
+    whole: set[Path]  # masks of such a call, by the same bundles
     wants_rows: bool
     on_progress: Callable[[int, int], None]
     on_note: Callable[[str], None]
@@ -117,9 +118,13 @@ def predict_paths(
     keeps_masks = len(sources) > 1 and not wants_score
     masks = _mask_paths([s.name for s in sources], out)
     identity = predictor.identity
-    for path in masks:
+    whole = set()
+    for source, path in zip(sources, masks, strict=True):
         note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
-        if note is None or note.makers != (identity, cut, predictor.smallest_component):
+        alike = note is not None and note.makers == (identity, cut, predictor.smallest_component)
+        if alike and is_whole(path, source.image.shape, source.image.numbers):
+            whole.add(path)
+        else:
             check_mask_path(path)
     for source in sources:
         predictor.check_readable(source.name, source.spacing_known)
@@ -128,7 +133,7 @@ def predict_paths(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
         run = _Run(
-            predictor, cut, device, Path(scratch), wants_score, keeps_masks, submission is not None, on_progress,
+            predictor, cut, device, Path(scratch), wants_score, keeps_masks, whole, submission is not None, on_progress,
             on_note, identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
@@ -171,7 +176,7 @@ def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Pa
             run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
 
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
-        if path.exists() and _is_finished(run, volume, source, path):
+        if _is_finished(run, volume, source, path):
             run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
@@ -231,12 +236,8 @@ def _note_path(mask: Path) -> Path:
 
 
 def _is_finished(run: _Run, volume: Volume, source: VolumeSource, path: Path) -> bool:
-    """Whether the mask at a path is whole, and what predicting the volume again would give."""
-    return (
-        run.keeps_masks
-        and _read_note(path) == run.note(volume, source)
-        and is_whole(path, volume.shape, source.image.numbers)
-    )
+    """Whether the mask at a path is what predicting the volume again would give."""
+    return path in run.whole and _read_note(path) == run.note(volume, source)
 
 
 def _read_note(mask: Path) -> MaskNote | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nas.buildable import buildable, family_of
-from nas.cells import plans
+from nas.cells import plans, search_settings
 from nas.config import SearchConfig, recipe
 from nas.objective import middle_part
 from nas.samplers import make_pruner, make_sampler
@@ -83,7 +83,7 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
     if not needed:
         return
     check_cell_space(config.cell_space)
-    search = config.cell_search
+    search = search_settings(config)
     if search.weight_paths not in ESTIMATORS:
         raise unknown_name("weight_paths", search.weight_paths, ESTIMATORS)
     with_gradient = [name for name in ESTIMATORS if name != "sampled"]

@@ -21,7 +21,7 @@ from results.architecture import Architecture
 from results.export import read_architecture, write_bundle
 from results.leaderboard import read_leaderboard
 from results.record import Job, Record
-from results.run_folder import RunFolder
+from results.run_folder import RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
@@ -38,9 +38,9 @@ class Task:
     name: str  # of the bundle's folder
     job: Job
     known: Score | None  # what the search, or the bundle, had reached
-    # A bundle of this design that held a kidney out. What is trained on all is read as that one, for there is no kidney
-    # left to find a threshold on.
-    reading: Architecture | None
+    # A bundle whose threshold and reading a training on all kidneys takes over, having no kidney left to find them on:
+    # of the same training with one held out, or the target itself.
+    twin: Path | None
 
 
 def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | None, steps: int | None) -> Task:
@@ -55,14 +55,14 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
         record = trial_record(folder, number)
         name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
     elif Path(target).is_dir():
-        given = read_architecture(Path(target))
-        name, known = Path(target).resolve().name, given.score
+        given, architecture = Path(target), read_architecture(Path(target))
+        name, known = given.resolve().name, architecture.score
         job = Job(
-            trial=given.provenance.trial,
-            name=given.name,
-            candidate=given.candidate,
-            fit=given.fit,
-            seed=given.provenance.seed,
+            trial=architecture.provenance.trial,
+            name=architecture.name,
+            candidate=architecture.candidate,
+            fit=architecture.fit,
+            seed=architecture.provenance.seed,
         )
     else:
         raise InputError(
@@ -70,8 +70,10 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
         )
     rate = job.fit.learning_rate * config.retrain.learning_rate_factor
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
-    reading = _trained_in_full(folder.retrained / name, job) or given
-    return Task(name, job.model_copy(update={"fit": fit, "repeats": None}), known, reading)
+    job = job.model_copy(update={"fit": fit, "repeats": None})
+    other = folder.retrained / name
+    twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
+    return Task(name, job, known, twin)
 
 
 def retrain(
@@ -85,8 +87,9 @@ def retrain(
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on: it is read as `task.reading` is, else at the threshold that the search found. Raises InputError if
-    the loss becomes non-finite, when it was stopped by Ctrl-C, and where the bundle is there already.
+    left to score on: it is read as `task.twin` is, else at the threshold that the search found. Raises InputError if
+    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already, and where no
+    threshold would be known.
     """
     if on == "all":
         fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
@@ -94,8 +97,14 @@ def retrain(
     path, work = folder.retrained / name, folder.retraining(name)
     if path.exists():
         raise InputError(f"{path} is there already; move or delete it to train again")
-    if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
-        raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
+    refuse_other_work(work, job)
+    twin = read_architecture(task.twin) if on == "all" and task.twin else None
+    threshold = twin.threshold if twin else task.known.threshold if task.known else None
+    if on == "all" and threshold is None:
+        raise InputError(
+            f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first train "
+            "it with --on train"
+        )
     if is_first_process():
         work.path.mkdir(parents=True, exist_ok=True)
         write_atomically(work.job, job.model_dump_json(indent=2))
@@ -116,9 +125,9 @@ def retrain(
     record = Record(job=job, outcome=outcome, version=program_version())
     if not is_first_process():
         return path, record
-    architecture = describe_trial(record, config, fold, task.known.threshold if task.known else None)
-    if on == "all" and task.reading is not None:
-        architecture = architecture.read_as(task.reading)
+    architecture = describe_trial(record, config, fold, threshold)
+    if twin is not None:
+        architecture = architecture.read_as(twin)
     write_bundle(path, architecture, load_file(work.weights))
     for picture in (work.overlay, work.curve):
         if picture.is_file():
@@ -128,13 +137,16 @@ def retrain(
     return path, record
 
 
-def _trained_in_full(path: Path, job: Job) -> Architecture | None:
-    """The bundle that an earlier call made of the same design and seed, the held-out kidney left out."""
-    if not path.is_dir():
-        return None
-    architecture = read_architecture(path)
-    same = (architecture.candidate, architecture.provenance.seed) == (job.candidate, job.seed)
-    return architecture if same and architecture.score else None
+def is_of(architecture: Architecture, job: Job) -> bool:
+    """Whether a bundle is of this training, on whichever kidneys."""
+    found = architecture.candidate, architecture.fit, architecture.provenance.seed
+    return found == (job.candidate, job.fit, job.seed)
+
+
+def refuse_other_work(work: TrialFolder, job: Job) -> None:
+    """Raise InputError where an unfinished training of other settings lies in the way."""
+    if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
+        raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
 
 
 def bundle_name(name: str, on: Side) -> str:
@@ -176,9 +188,12 @@ def retrain_in_run(
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
     on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
-    if on == "all" and task.reading is not None:
+    if on == "all":
         on_note(
-            f"to be read as the bundle of this design is that held a kidney out: threshold {task.reading.threshold:.3f}"
+            f"to be read as {task.twin} is"
+            if task.twin
+            else f"to be read at the threshold that the search found: {folder.retrained / task.name}, the same "
+            "training with a kidney held out, is not there"
         )
     path, record = retrain(task, fold, config, folder, on, on_progress)
     return path, record, task.known.surface_dice if task.known else None

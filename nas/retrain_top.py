@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from nas.config import SearchConfig
 from nas.ensemble import Predictor
 from nas.fold import check_same_data, open_fold
-from nas.retrain import Side, Task, bundle_name, find_task, read_retraining, retrain
+from nas.retrain import Side, Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
 from results.ensemble import Ensemble, check_members, member_of, read_ensemble, write_ensemble
-from results.export import read_architecture, read_bundle
+from results.export import read_architecture, read_bundle, rewrite_description
 from results.leaderboard import read_leaderboard
 from results.run_folder import RunFolder
 from results.version import program_version
@@ -164,17 +164,14 @@ def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ens
 
 
 def _is_kept(task: Task, folder: RunFolder, on: Side) -> bool:
-    """Whether the bundle of this training is there already; InputError where it is of another, or read otherwise."""
-    path = folder.retrained / bundle_name(task.name, on)
+    """Whether the bundle of this training is there already; InputError where something else is."""
+    name = bundle_name(task.name, on)
+    path = folder.retrained / name
     if not path.is_dir():
+        refuse_other_work(folder.retraining(name), task.job)
         return False
-    found, job = read_architecture(path), task.job
-    if (found.candidate, found.fit, found.provenance.seed) != (job.candidate, job.fit, job.seed):
+    if not is_of(read_architecture(path), task.job):
         raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
-    if on == "all" and task.reading is not None and found.read_as(task.reading) != found:
-        raise InputError(
-            f"{path} is there already, and is not read as {folder.retrained / task.name} is by now; move or delete it"
-        )
     return True
 
 
@@ -192,6 +189,10 @@ def _train(
     path, trial = folder.retrained / bundle_name(task.name, on), task.job.trial
     if kept:
         on_note(f"{path} is there already, of the same training; kept")
+        found = read_architecture(path)
+        if on == "all" and task.twin and (read := found.read_as(read_architecture(task.twin))) != found:
+            rewrite_description(path, read)
+            on_note(f"{path} is read as {task.twin} is by now")
     else:
 
         def report(phase: str, done: int, total: int, loss: float | None) -> None:

@@ -1,6 +1,6 @@
 """CellSearchConfig: every number of cell search, with its meaning and where it comes from."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -61,7 +61,8 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     box_batch_size: PositiveInt = 2  # of `cells`
     loss: str = "dice + bce"  # of weights and alphas alike
     vessel_share: float = Field(default=0.75, ge=0, le=1)
-    voxel_size_um: PositiveFloat | None = None  # edge of the voxels that cells are searched on; None: as `fit` has it
+    # Edge of the voxels that cells are searched on, or as scanned. None: what the recipe trains networks on.
+    voxel_size_um: PositiveFloat | Literal["scanned"] | None = None
     augmentation: str = "flips"
 
     # Weights.

@@ -21,6 +21,7 @@ from search_spaces.errors import InputError
 from search_spaces.genotype import Genotype
 from search_spaces.network import build_supernet
 from search_spaces.path import plain_path
+from search_spaces.space import SCANNED
 from trainers.alphas import Alphas
 from trainers.bilevel import bilevel_split
 from trainers.cell_config import CellSearchConfig
@@ -176,7 +177,7 @@ def split_for(
             vessel_share=config.vessel_share,
             seed=2 * seed + number,
             boxes=boxes,
-            spacing_um=config.voxel_size_um,
+            spacing_um=None if config.voxel_size_um == SCANNED else config.voxel_size_um,
         )
         for number, side in enumerate(bilevel_split(volumes, gap, on_note))
     )

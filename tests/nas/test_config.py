@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from nas.cells import search_settings
 from nas.config import PRESETS, SearchConfig, parse_config, read_config, recipe, write_config
 from search_spaces.errors import InputError
 
@@ -52,11 +53,14 @@ def test_off_survives_being_written(tmp_path: Path) -> None:
 
 
 def test_cells_are_searched_on_the_voxels_that_networks_are_trained_on() -> None:
-    assert read_config("demo").cell_search.voxel_size_um is None
-    assert read_config("demo", ["fit.voxel_size_um=50"]).cell_search.voxel_size_um == 50
-    assert read_config("demo", ["fit.target_um=63"]).cell_search.voxel_size_um == 63
-    own = ["fit.voxel_size_um=50", "cell_search.voxel_size_um=40"]
-    assert read_config("demo", own).cell_search.voxel_size_um == 40
+    def searched(*overrides: str) -> object:
+        return search_settings(read_config("demo", overrides)).voxel_size_um
+
+    assert searched() is None
+    assert searched("fit.voxel_size_um=50") == 50
+    assert searched("fit.target_um=63") == 63
+    assert searched("fit.voxel_size_um=50", "cell_search.voxel_size_um=40") == 40
+    assert searched("fit.voxel_size_um=50", "cell_search.voxel_size_um=scanned") == "scanned"
 
 
 def test_set_changes_one_value_and_reads_it_as_toml() -> None:

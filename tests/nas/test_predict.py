@@ -96,6 +96,17 @@ def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None
             predict(network, test, out=tmp_path / "m", threshold=threshold)
 
 
+def test_a_mask_that_was_cut_short_is_not_kept_and_is_told_before_the_work(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    predict(network, test, out=tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / "kidney_5")
+    slices = sorted((tmp_path / "m" / "kidney_6").iterdir())
+    slices[2].write_bytes(slices[2].read_bytes()[:40])
+    with pytest.raises(InputError, match="kidney_6: is there already"):
+        predict(network, test, out=tmp_path / "m")
+    assert not (tmp_path / "m" / "kidney_5").exists()
+
+
 def test_a_mask_that_lost_a_slice_is_not_kept_and_one_that_lost_all_is_made_again(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")

@@ -74,12 +74,16 @@ def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int]
 
 
 def is_whole(path: Path, shape: tuple[int, int, int], numbers: Sequence[int]) -> bool:
-    """Whether a folder of slices holds those of these numbers, of a mask of that shape; False where there is none."""
+    """Whether a folder holds a mask's slices of these numbers and that shape, and each can be read."""
     try:
         stack = open_slices(path)
+        if stack.shape != shape or tuple(stack.numbers) != tuple(numbers):
+            return False
+        for _ in _slices_of(stack):
+            pass
     except InputError:
         return False
-    return stack.shape == shape and tuple(stack.numbers) == tuple(numbers)
+    return True
 
 
 def mask_slices(path: Path) -> Iterator[NDArray[np.bool_]]:
