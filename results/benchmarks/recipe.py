@@ -201,7 +201,7 @@ def report(folder: Path) -> None:
     print("|---|---|---|---|---|---:|")
     full = {line["seed"]: line for line in lines if line["arm"] == "full"}
     for arm in dict.fromkeys(line["arm"] for line in lines):
-        own = [line for line in lines if line["arm"] == arm]
+        own = sorted((line for line in lines if line["arm"] == arm), key=lambda line: line["seed"])
         cells = [arm]
         for key in ("surface_dice", "second"):
             values = [line[key] for line in own]
