@@ -87,6 +87,8 @@ def goes_on() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of the same asking; the command is over
         raise InputError("stopped; the same command goes on") from error
+    finally:
+        _noted.at = None  # whatever this process does next was not asked to stop
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

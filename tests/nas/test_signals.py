@@ -33,7 +33,7 @@ def test_a_signal_of_an_earlier_command_does_not_stop_the_next() -> None:
     with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     stop = threading.Event()
-    with goes_on(), stop_on_signal(stop):
+    with stop_on_signal(stop):  # of a program that calls it without `goes_on`
         assert not stop.is_set()
 
 
