@@ -1,10 +1,12 @@
 """A PostgreSQL server of a test's own, from Debian's package, on a free port of the loopback address."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,7 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="nas-postgres-"))
         if os.getuid() == 0:  # the server refuses to run as root
             shutil.chown(self.folder, "postgres")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = _free_port()
         self.data = self.folder / "data"
         self._call("initdb", "-D", str(self.data), "-U", "nas", "--auth=trust", "--no-sync")
         self.start()
@@ -51,3 +51,12 @@ class Postgres:
         if os.getuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+
+def _free_port() -> int:
+    """Below those that the system gives to clients, one of which could take it while the server is away."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
