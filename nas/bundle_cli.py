@@ -67,12 +67,7 @@ def retrain(
     elif score is None:
         console.print(f"trained on every kidney, so there is no held-out score: {path}", soft_wrap=True)
     else:
-        compared = "" if before is None else f"; {before:.4f} in the search"
-        console.print(
-            f"surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}{compared})"
-            f", voxel dice {score.voxel_dice:.4f}: {path}",
-            soft_wrap=True,
-        )
+        console.print(f"{score.text(before)}: {path}", soft_wrap=True)
     if onnx:
         export_onnx(path)
 

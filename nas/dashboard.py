@@ -54,9 +54,10 @@ def _candidate(candidate: Candidate) -> dict[str, object]:
 
 
 def _result(score: Score) -> str:
+    second = f"; {escape(score.second_text)}" if score.second_text else ""
     return (
         f"Surface dice **{score.surface_dice:.4f}** (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}), "
-        f"voxel dice {score.voxel_dice:.4f}; at the best threshold {score.best_surface_dice:.4f} (optimistic)."
+        f"voxel dice {score.voxel_dice:.4f}; at the best threshold {score.best_surface_dice:.4f} (optimistic){second}."
     )
 
 

@@ -11,16 +11,16 @@ from pydantic import BaseModel
 from nas.config import SearchConfig
 from nas.ensemble import Predictor
 from nas.fold import check_same_data, open_fold
+from nas.mean_score import score_mean
 from nas.retrain import Side, Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
 from results.ensemble import Ensemble, check_members, member_of, read_ensemble, write_ensemble
 from results.export import read_architecture, read_bundle, rewrite_description
 from results.leaderboard import read_leaderboard
-from results.run_folder import RunFolder
+from results.run_folder import RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.choice import choose, try_reading
 from trainers.data.folds import Fold
-from trainers.score import Score, pooled_curve
+from trainers.score import Score
 
 OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
 
@@ -45,9 +45,9 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
 
     def text(self) -> str:
         """For people: each member, and their mean."""
-        lines = [f"trial {m.trial}{_reached(m.score)}: {m.bundle}" for m in self.members]
+        lines = [f"trial {m.trial}, {_reached(m.score)}: {m.bundle}" for m in self.members]
         taken = "" if self.score else " (of the same designs trained without the held-out kidney)"
-        ensemble = f"mean of {len(self.members)}{_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
+        ensemble = f"mean of {len(self.members)}, {_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
         return "\n".join([*lines, f"{ensemble}: {self.ensemble}", *self._better_alone()])
 
     def _better_alone(self) -> list[str]:
@@ -62,9 +62,7 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
 
 
 def _reached(score: Score | None) -> str:
-    if score is None:
-        return ", no held-out score"
-    return f", surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f})"
+    return score.text() if score else "no held-out score"
 
 
 def top_count(target: str) -> int | None:
@@ -114,11 +112,12 @@ def retrain_top(
         members.append(_train(task, kept[index], fold, config, folder, on, on_progress, on_note))
     bundles = tuple(read_bundle(member.bundle) for member in members)
     predictor = Predictor(f"the {count} best", bundles, None, known.smallest_component if known else None)
-    result, threshold, smallest = (
-        (None, known.threshold, known.smallest_component)
-        if known
-        else _score_mean(predictor, fold, config, folder, path, on_progress)
-    )
+    result: Score | None = None
+    if known:
+        threshold, smallest = known.threshold, known.smallest_component
+    else:
+        result, smallest = _score(predictor, fold, config, folder.retraining(path.name), on_progress)
+        threshold = result.threshold
     tuned = {k: v for member in predictor.members for k, v in member.architecture.tuned_on.items()}
     if tuned and result:
         on_note(
@@ -203,29 +202,17 @@ def _train(
     return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
 
 
-def _score_mean(
-    predictor: Predictor, fold: Fold, config: SearchConfig, folder: RunFolder, path: Path, on_progress: OnTraining
-) -> tuple[Score, float, int | None]:
-    """The score of the members' mean on the held-out kidney, its threshold, and the size below which components go.
-
-    That size is one of the members' own. Where these differ it is chosen by cross-fitting, as thresholds are.
-    """
-    sizes = {bundle.architecture.inference.smallest_component for bundle in predictor.members}
-    work = folder.retraining(path.name)
-    predictions = {}
+def _score(
+    predictor: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, on_progress: OnTraining
+) -> tuple[Score, int | None]:
+    """What `score_mean` finds on the held-out kidney; nothing of its work is left."""
     try:
-        for index, volume in enumerate(fold.held_out):
-
-            def report(done: int, total: int, index: int = index) -> None:
-                share = index * 1000 + done * 1000 // total
-                on_progress("ensemble: score", share, len(fold.held_out) * 1000, None)
-
-            predictions[volume.name] = predictor.predict(volume, config.device, work.scratch / volume.name, report)
-        held_out, rules = fold.held_out, predictor.score_config
-        curve = pooled_curve(predictions, held_out, rules)
-        ordered = sorted(sizes, key=lambda size: size or 0)
-        tried = [try_reading(curve, predictions, held_out, rules, size) for size in ordered]
-        best, result = choose(tried, held_out, rules)
-        return result, result.threshold, ordered[best]
+        return score_mean(
+            predictor,
+            fold.held_out,
+            config.device,
+            work.scratch,
+            lambda share: on_progress("ensemble: score", round(1000 * share), 1000, None),
+        )
     finally:
         shutil.rmtree(work.path, ignore_errors=True)

@@ -16,7 +16,7 @@ def model_card(architecture: Architecture) -> str:
     result = (
         f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
         f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
-        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}.{_second(score)}\n\n"
+        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}{_second(score)}.\n\n"
         "The interval says how the score depends on which part of that kidney was scored. It does not say how kidneys "
         "differ: expect less on another one, above all at another voxel spacing."
         if score
@@ -73,13 +73,7 @@ def _patches(architecture: Architecture) -> str:
 
 
 def _second(score: Score) -> str:
-    second = score.second
-    return (
-        f" The same kidney resampled to {second.voxel_size_um:g} µm, at the same thresholds: surface dice "
-        f"{second.surface_dice:.4f}, voxel dice {second.voxel_dice:.4f}."
-        if second
-        else ""
-    )
+    return f"; {escape(score.second_text)}" if score.second_text else ""
 
 
 def _trained(candidate: Candidate) -> str:

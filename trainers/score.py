@@ -76,6 +76,25 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     second: SecondScore | None = None
     no_second: str | None = None  # why there is none, where one was asked for
 
+    def text(self, in_search: float | None = None) -> str:
+        """For people; in_search: the surface dice that the same design had in the search."""
+        compared = "" if in_search is None else f"; {in_search:.4f} in the search"
+        second = f"; {self.second_text}" if self.second_text else ""
+        return (
+            f"surface dice {self.surface_dice:.4f} (95 % interval {self.ci_low:.3f} – {self.ci_high:.3f}{compared}), "
+            f"voxel dice {self.voxel_dice:.4f}{second}"
+        )
+
+    @property
+    def second_text(self) -> str:
+        """For people: the second score, or why there is none; empty where none was asked for."""
+        if self.second is None:
+            return f"no second score: {self.no_second}" if self.no_second else ""
+        return (
+            f"resampled to {self.second.voxel_size_um:g} µm, at the same thresholds: surface dice "
+            f"{self.second.surface_dice:.4f}, voxel dice {self.second.voxel_dice:.4f}"
+        )
+
 
 def score(
     predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig, smallest_component: int | None = None

@@ -1,0 +1,78 @@
+"""The score of an ensemble's mean, at both voxel sizes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bundles import bundle, scan
+
+from nas.ensemble import Predictor, open_predictor
+from nas.mean_score import score_mean
+from results.export import read_architecture, rewrite_description
+from trainers.data.prepare import prepare
+from trainers.data.sources import scan_one
+from trainers.data.volume import Volume
+from trainers.evaluate import evaluate
+from trainers.fit import make_accelerator
+from trainers.score import Score, ScoreConfig
+
+
+@pytest.fixture
+def kidney(tmp_path: Path) -> Volume:
+    volume = prepare(scan_one(scan(tmp_path, "kidney_5", (18, 48, 48))), tmp_path / "cache")
+    return replace(volume, spacing_um=(50.0, 50.0, 50.0), spacing_known=True)
+
+
+def ensemble_of(*paths: Path, **reading: object) -> Predictor:
+    """The bundles, scored at 63.08 µm too, the last of them with other settings of its inference."""
+    for path in paths:
+        architecture = read_architecture(path)
+        inference = architecture.inference.model_copy(update=reading if path == paths[-1] else {})
+        config = ScoreConfig(slabs=4, second_um=63.08)
+        rewrite_description(path, architecture.model_copy(update={"inference": inference, "score_config": config}))
+    return replace(open_predictor(paths[:1]), members=tuple(open_predictor([path]).members[0] for path in paths))
+
+
+def scored(predictor: Predictor, volume: Volume, scratch: Path) -> tuple[Score, int | None, list[float]]:
+    shares: list[float] = []
+    result, smallest = score_mean(predictor, [volume], "cpu", scratch, shares.append)
+    return result, smallest, shares
+
+
+def test_the_mean_of_a_network_with_itself_is_scored_as_the_network_is(kidney: Volume, tmp_path: Path) -> None:
+    twice = ensemble_of(bundle(tmp_path / "a"), bundle(tmp_path / "b"))
+    result, smallest, shares = scored(twice, kidney, tmp_path / "scratch")
+    one = twice.members[0]
+    accelerator = make_accelerator("float32", "cpu")
+    _, alone = evaluate(one.reader, [kidney], one.architecture.inference, one.architecture.score_config, accelerator)
+    assert result == alone and smallest is None
+    assert result.second is not None and result.second.surface_dice > 0
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_one_member_that_cannot_read_the_other_voxel_size_alike_leaves_no_second_score(
+    kidney: Volume, tmp_path: Path
+) -> None:
+    both = ensemble_of(bundle(tmp_path / "a", probability=0.4), bundle(tmp_path / "b", probability=0.6), axes=(0, 1))
+    result, _, shares = scored(both, kidney, tmp_path / "scratch")
+    assert result.second is None and result.no_second == "kidney_5 would be read along other axes at 63.08 µm"
+    assert result.text().endswith("; no second score: kidney_5 would be read along other axes at 63.08 µm")
+    assert shares[-1] == 1.0
+
+
+def test_the_smallest_component_of_a_mean_is_one_of_its_members(kidney: Volume, tmp_path: Path) -> None:
+    both = ensemble_of(bundle(tmp_path / "a"), bundle(tmp_path / "b", seed=1), smallest_component=64)
+    tried = {
+        size: scored(_all_removing(both, size), kidney, tmp_path / str(size))[0].best_surface_dice
+        for size in (None, 64)
+    }
+    result, smallest, _ = scored(both, kidney, tmp_path / "scratch")
+    assert tried[smallest] == max(tried.values()) == result.best_surface_dice and tried[None] != tried[64]
+
+
+def _all_removing(predictor: Predictor, size: int | None) -> Predictor:
+    members = []
+    for member in predictor.members:
+        inference = member.architecture.inference.model_copy(update={"smallest_component": size})
+        members.append(replace(member, architecture=member.architecture.model_copy(update={"inference": inference})))
+    return replace(predictor, members=tuple(members))
