@@ -34,10 +34,13 @@ class Predictor:
         self,
         volume: Volume,
         device: str,
-        scratch: Path,
+        scratch: Path | None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
-        """Mean probability of every voxel in steps of 1/255, (D, H, W); each member reads with its own settings."""
+        """Mean probability of every voxel in steps of 1/255, (D, H, W); each member reads with its own settings.
+
+        scratch: as in `trainers.inference.predict`.
+        """
         shares = len(self.members)
 
         def levels() -> Iterator[NDArray[np.uint8]]:
@@ -47,7 +50,7 @@ class Predictor:
                     if on_progress:
                         on_progress(index * 1000 + done * 1000 // total, shares * 1000)
 
-                architecture, place = bundle.architecture, scratch / f"member-{index}"
+                architecture, place = bundle.architecture, scratch / f"member-{index}" if scratch else None
                 accelerator = make_accelerator(architecture.fit.precision, device)
                 bundle.network.to(accelerator.device)
                 yield predict(
@@ -59,7 +62,7 @@ class Predictor:
                     on_progress=report,
                 )
                 bundle.network.to("cpu")  # the next one may need the whole GPU
-                if shares > 1:
+                if shares > 1 and place:
                     shutil.rmtree(place, ignore_errors=True)
 
         return mean_levels(levels(), shares, volume.shape, scratch)

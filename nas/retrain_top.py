@@ -212,7 +212,7 @@ def _score(
             fold.held_out,
             config.device,
             work.scratch,
-            lambda share: on_progress("ensemble: score", round(1000 * share), 1000, None),
+            lambda done, of: on_progress("ensemble: score", done, of, None),
         )
     finally:
         shutil.rmtree(work.path, ignore_errors=True)

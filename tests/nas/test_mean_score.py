@@ -35,7 +35,7 @@ def ensemble_of(*paths: Path, **reading: object) -> Predictor:
 
 def scored(predictor: Predictor, volume: Volume, scratch: Path) -> tuple[Score, int | None, list[float]]:
     shares: list[float] = []
-    result, smallest = score_mean(predictor, [volume], "cpu", scratch, shares.append)
+    result, smallest = score_mean(predictor, [volume], "cpu", scratch, lambda done, of: shares.append(done / of))
     return result, smallest, shares
 
 
