@@ -9,6 +9,7 @@ import typer
 
 from nas.console import AsJson, Device, Run, Set, make_console, note_on
 from nas.signals import goes_on
+from search_spaces.errors import InputError
 
 
 @goes_on()
@@ -21,6 +22,15 @@ def retrain(
     ] = "train",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps; retrain.steps if not given.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            help="Of weights, crops and augmentation; the trial's own if not given. Another one gives another bundle.",
+            show_default=False,
+        ),
     ] = None,
     run: Run = None,
     set_: Set = None,
@@ -44,6 +54,8 @@ def retrain(
 
     count = top_count(target)
     if count is not None:
+        if seed is not None:
+            raise InputError(f"--seed is of one training, and {target} trains several: give a trial's number")
         with retrain_progress(console) as on_progress:
             top = retrain_top(
                 run, count, on=on, steps=steps, overrides=set_ or [], on_progress=on_progress, on_note=note
@@ -57,7 +69,7 @@ def retrain(
         return
     with retrain_progress(console) as on_progress:
         path, record, before = retrain_in_run(
-            run, target, on=on, steps=steps, overrides=set_ or [], on_progress=on_progress, on_note=note
+            run, target, on=on, steps=steps, seed=seed, overrides=set_ or [], on_progress=on_progress, on_note=note
         )
     if not is_first_process():
         return

@@ -43,10 +43,18 @@ class Task:
     twin: Path | None
 
 
-def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | None, steps: int | None) -> Task:
+def find_task(
+    folder: RunFolder,
+    config: SearchConfig,
+    target: str,
+    best: int | None,
+    steps: int | None,
+    seed: int | None = None,
+) -> Task:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
-    Raises InputError for a target that does not exist.
+    seed: another one than the target's own gives a bundle of its own, beside that of the target's. Raises InputError
+    for a target that does not exist.
     """
     if target == "best" and best is None:
         raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
@@ -70,6 +78,8 @@ def find_task(folder: RunFolder, config: SearchConfig, target: str, best: int | 
         )
     rate = job.fit.learning_rate * config.retrain.learning_rate_factor
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
+    if seed is not None and seed != job.seed:
+        name, job = f"{name.removesuffix(f'-seed-{job.seed}')}-seed-{seed}", job.model_copy(update={"seed": seed})
     job = job.model_copy(update={"fit": fit, "repeats": None})
     other = folder.retrained / name
     twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
@@ -174,6 +184,7 @@ def retrain_in_run(
     *,
     on: Side,
     steps: int | None,
+    seed: int | None,
     overrides: Sequence[str],
     on_progress: Callable[[str, int, int, float | None], None],
     on_note: Callable[[str], None],
@@ -184,7 +195,7 @@ def retrain_in_run(
     """
     config, folder = read_retraining(run, overrides)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    task = find_task(folder, config, target, best, steps)
+    task = find_task(folder, config, target, best, steps, seed)
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
     on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from command_line import nas
 
+from results.export import read_architecture
+
 
 def _board(run: Path) -> dict:  # type: ignore[type-arg]
     return json.loads((run / "leaderboard.json").read_text())  # type: ignore[no-any-return]
@@ -88,6 +90,26 @@ def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
     assert f"{bundle} is there already" in again.stderr
     alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
     assert alone["surface_dice"] == pytest.approx(found["mask_surface_dice"], abs=1e-9)
+
+
+def test_another_seed_trains_another_network_beside_the_first(run: Path, cache: Path) -> None:
+    trial = _board(run)["best"]
+    ask = ("retrain", str(trial), "--run", run, "--steps", "4")
+    done = [json.loads(nas(*ask, "--seed", str(seed), "--json", cache=cache).stdout) for seed in (7, 8)]
+    assert [Path(one["bundle"]).name for one in done] == [f"trial-{trial:04d}-seed-{seed}" for seed in (7, 8)]
+    assert [read_architecture(Path(one["bundle"])).provenance.seed for one in done] == [7, 8]
+    reached = [one["record"]["outcome"]["score"]["mean_over_thresholds"] for one in done]
+    assert reached[0] != reached[1]
+    answer = nas(*ask, "--seed", "8", cache=cache, expect=1)
+    assert f"{done[1]['bundle']} is there already" in answer.stderr
+    # From the bundle itself: the seed replaces the one in its name.
+    third = json.loads(nas("retrain", done[1]["bundle"], *ask[2:], "--seed", "9", "--json", cache=cache).stdout)
+    assert Path(third["bundle"]).name == f"trial-{trial:04d}-seed-9"
+
+
+def test_a_seed_for_several_trainings_is_refused(run: Path, cache: Path) -> None:
+    answer = nas("retrain", "top2", "--seed", "1", "--run", run, cache=cache, expect=1)
+    assert answer.stderr.strip() == "nas: --seed is of one training, and top2 trains several: give a trial's number"
 
 
 def test_a_submission_decodes_to_the_predicted_mask(run: Path, cache: Path, tmp_path: Path) -> None:
