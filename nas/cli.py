@@ -124,7 +124,7 @@ def search(
     if ended.stopped:
         _stop("stopped before the end; the same command goes on")
     if board.best is None:
-        _stop(f"no candidate was trained to its end; see {folder.trials}")
+        _stop(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each is")
     if not as_json:
         console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:

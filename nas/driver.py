@@ -107,13 +107,32 @@ class Driver:
         failed: dict[Family, bool] = {plan.family: True for plan in plans(self.config)}
         for plan in plans(self.config):
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
-        waits = any(
-            t.state == TrialState.WAITING and FIXED in t.user_attrs for t in self.study.get_trials(deepcopy=False)
-        )
-        return not waits and all(failed.get(family, False) for family in self.config.space.families)
+        return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
+
+    def _baseline_waits(self) -> bool:
+        """Whether a fixed trial has not begun yet."""
+        trials = self.study.get_trials(deepcopy=False)
+        return any(t.state == TrialState.WAITING and FIXED in t.user_attrs for t in trials)
+
+    def _begin_next(self, executor: Executor) -> bool:
+        """Give an idle worker what comes next; False where there is nothing for it.
+
+        Cell searches come first, because trials wait for them. But one worker trains the baselines meanwhile, before
+        the cells if it is the only one: whenever the time is over, there is something to compare and to export.
+        """
+        plan = self.next_cells()
+        if plan is not None and not (self._baseline_waits() and not self._trials):
+            self.begin_cells(plan, executor)
+        elif (trial := self.next_trial()) is not None:
+            self.begin(trial, executor)
+        elif plan is not None:
+            self.begin_cells(plan, executor)
+        else:
+            return False
+        return True
 
     def next_cells(self) -> CellPlan | None:
-        """A cell search that has neither ended nor begun; they come first, because trials wait for them."""
+        """A cell search that has neither ended nor begun."""
         # Those that trials wait for may be none of the configuration's any more, when fewer trials are wanted now.
         for plan in dict.fromkeys((*plans(self.config), *(plan for _, plan in self._held))):
             place = self.folder.cells(plan.id)
@@ -283,10 +302,8 @@ class Driver:
                     break
                 self._ask_to_leave(executor)
             else:
-                while executor.idle() and (plan := self.next_cells()) is not None:
-                    self.begin_cells(plan, executor)
-                while executor.idle() and (trial := self.next_trial()) is not None:
-                    self.begin(trial, executor)
+                while executor.idle() and self._begin_next(executor):
+                    pass
                 if executor.any_ready() and not executor.running():
                     break
             event = executor.next_event(timeout=0.25)

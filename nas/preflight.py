@@ -22,6 +22,7 @@ from trainers.cell_run import check_boxes, check_plan, split_for, supernet_candi
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
+from trainers.data.resample import volume_steps
 from trainers.fit import FitConfig, check_device
 from trainers.inference import usable_axes
 from trainers.losses import build_loss, check_slices_out
@@ -65,6 +66,9 @@ def preflight(
             require_peft()
     if fold.held_out:
         slab_owners(fold.held_out, config.score)
+    for volume in fold.held_out:
+        if volume.spacing_known:  # where it is not, there is no second score, and a note says so
+            volume_steps(volume, config.score.second_um)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
     distinct = {(fit.crop, fit.sampled_um, fit.voxel_size_um): fit for fit in recipes}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainers.data.resample import shape_at, steps_at
+from trainers.data.resample import shape_at, volume_steps
 from trainers.data.volume import Volume
 from trainers.inference import LEVELS, usable_axes
 from trainers.reader import InferenceConfig, Reader
@@ -33,15 +33,14 @@ def why_no_second(
         return f"the voxel spacing of {unknown[0]} is stated nowhere"
     depth = reader.slices_in if reader.boxes else 1
     for volume in volumes:
-        outline = _outline(volume, config.second_um)
-        if outline.shape[0] // 2 < len(slab_starts(volume.shape[0], config.slabs)):
-            return f"{volume.name} has only {outline.shape[0]} slices at {config.second_um:g} µm"
-        at_first = usable_axes(volume, inference.axes, reader.crop, depth, reader.voxel_size_um)
         try:
+            outline = _outline(volume, config.second_um)
             at_second = usable_axes(outline, inference.axes, reader.crop, depth, reader.voxel_size_um)
         except InputError as error:
             return str(error)
-        if at_first != at_second:
+        if outline.shape[0] // 2 < len(slab_starts(volume.shape[0], config.slabs)):
+            return f"{volume.name} has only {outline.shape[0]} slices at {config.second_um:g} µm"
+        if at_second != usable_axes(volume, inference.axes, reader.crop, depth, reader.voxel_size_um):
             return f"{volume.name} would be read along other axes at {config.second_um:g} µm"
     if all(_outline(volume, config.second_um) is volume for volume in volumes):
         return f"the held-out kidney has voxels of {config.second_um:g} µm already"
@@ -49,8 +48,8 @@ def why_no_second(
 
 
 def _outline(volume: Volume, wanted_um: float) -> Volume:
-    """What `resample_volume` makes of a volume, without its voxels."""
-    steps = steps_at(volume.spacing_um, wanted_um)
+    """What `resample_volume` makes of a volume, without its voxels. Raises InputError where it does."""
+    steps = volume_steps(volume, wanted_um)
     if steps == (1.0, 1.0, 1.0):
         return volume
     z, y, x = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))

@@ -152,6 +152,15 @@ def test_a_held_out_kidney_too_flat_for_the_axes_of_the_rungs_is_named() -> None
         _check("score", {"rung_axes": [1, 2]}, fold=flat)
 
 
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [("score", {"second_um": 0.05}), ("fit", {"voxel_size_um": 0.05}), ("space", {"voxel_sizes": ["scanned", 0.05]})],
+)
+def test_a_voxel_size_in_millimetres_is_found_before_anything_is_trained(section: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"cannot be read at 0.05 µm: its own voxels of 50 µm are more than 64 times"):
+        _check(section, values)
+
+
 def test_training_kidneys_without_a_vessel_are_found_where_vessels_are_wanted() -> None:
     bare = Fold(tuple(_without_vessels(volume) for volume in FOLD.train), FOLD.held_out)
     with pytest.raises(InputError, match="no vessel is labelled in a, b"):

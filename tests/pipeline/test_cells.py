@@ -212,3 +212,14 @@ def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_pa
 def test_cells_alone_are_searched_on_request(config: Path, cache: Path, tmp_path: Path) -> None:
     nas("search", config, "--run", tmp_path / "alone", "--families", "cells", "--trials", "2", cache=cache)
     assert {row["family"] for row in _board(tmp_path / "alone")["rows"]} == {"cells"}
+
+
+def test_one_worker_trains_the_baselines_before_it_searches_cells(config: Path, cache: Path, tmp_path: Path) -> None:
+    """So that there is something to compare and to export, whenever the time is over."""
+    fixed = '[[fixed]]\nname = "plain"\ncandidate = { encoder = "tu-resnet10t", slices_in = 3 }\n'
+    (tmp_path / "baseline.toml").write_text(config.read_text() + fixed)
+    ask = ("--families", "cells", "--trials", "2", "--workers", "1")
+    done = nas("search", tmp_path / "baseline.toml", "--run", tmp_path / "run", *ask, cache=cache)
+    order = [done.stdout.index(text) for text in ("trial 0: plain", "cell search cells-16: 12 steps", "trial 1: ")]
+    assert order == sorted(order)
+    assert len(_board(tmp_path / "run")["rows"]) == 2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.data.patches import PatchSampler
+from trainers.data.resample import resample_volume
 from trainers.data.volume import Volume
 from trainers.evaluate import evaluate
 from trainers.fit import FitConfig, make_accelerator
@@ -162,6 +163,21 @@ def test_a_voxel_size_needs_to_know_that_of_the_scan():
     ):
         with pytest.raises(InputError, match=what + "dataset.toml"):
             call()
+
+
+def test_a_voxel_size_far_finer_than_the_scan_is_a_mistake_of_units():
+    volume = make_tube(50.0)
+    assert usable_axes(volume, (0,), 16, voxel_size_um=12.5) == (0,)  # 64 times as many voxels
+    for call in (
+        lambda: predict(reader_at(0.05), volume, INFERENCE, ACCELERATOR),
+        lambda: PatchSampler([volume], 1, 1, 16, 0.5, seed=0, spacing_um=0.05),
+        lambda: usable_axes(volume, (0,), 16, voxel_size_um=0.05),
+        lambda: resample_volume(volume, 0.05),
+    ):
+        with pytest.raises(InputError, match=r"t cannot be read at 0.05 µm: its own voxels of 50 µm are more than 64"):
+            call()
+    _, result = evaluate(reader_at(None), [volume], INFERENCE, ScoreConfig(second_um=0.05), ACCELERATOR)
+    assert result.no_second is not None and result.no_second.startswith("t cannot be read at 0.05 µm")
 
 
 def test_a_volume_that_is_too_small_at_the_voxel_size_is_refused_with_it():

@@ -4,6 +4,7 @@ Both grids have one centre, and voxel i of n lies at i - (n - 1) / 2 voxels from
 goes there and back lies where it was.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import SoftLabels, is_vessel
 from trainers.data.statistics import draw_million
-from trainers.data.volume import Spacing, Volume
+from trainers.data.volume import Spacing, Volume, spacing_text
 
 # Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
 SAME_SPACING = 0.01
 # The largest step at which reading trilinearly at the new voxels' centres passes no voxel over.
 WIDEST_STEP = 2.0
+# A volume is not made of more voxels than so many times its own: they would hold nothing that its own do not.
+MOST_VOXELS = 64
 Shape = tuple[int, int, int]
 
 
@@ -48,10 +51,19 @@ def unknown_spacing(name: str, wanted_um: float) -> InputError:
 
 
 def volume_steps(volume: Volume, wanted_um: float | None) -> tuple[float, float, float]:
-    """`steps_at` of a volume. Raises InputError where another voxel size is wanted and the volume's own is unknown."""
+    """`steps_at` of a volume.
+
+    Raises InputError where another voxel size is wanted and the volume's own is unknown, or far coarser.
+    """
     if wanted_um is not None and not volume.spacing_known:
         raise unknown_spacing(volume.name, wanted_um)
-    return steps_at(volume.spacing_um, wanted_um)
+    steps = steps_at(volume.spacing_um, wanted_um)
+    if math.prod(steps) * MOST_VOXELS < 1:
+        raise InputError(
+            f"{volume.name} cannot be read at {wanted_um:g} µm: its own voxels of {spacing_text(volume.spacing_um)} µm "
+            f"are more than {MOST_VOXELS} times as large, so nothing is known between them"
+        )
+    return steps
 
 
 def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
