@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from nas.console import AsJson, Device, Run, Set, make_console, note_on
-from nas.signals import goes_on
+from nas.signals import BEGINS_AGAIN, goes_on
 from search_spaces.errors import InputError
 
 
@@ -125,7 +125,7 @@ def predict(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Segment volumes with a bundle, or with the mean of several. Run again after a stop, it keeps finished masks."""
+    """Segment volumes with a bundle, or with the mean of several. Run again after a stop, it keeps masks of several."""
     from nas.live import step_progress
     from nas.predict import predict_paths
 
@@ -156,6 +156,7 @@ def predict(
         )
 
 
+@goes_on(BEGINS_AGAIN)
 def tune(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
     volumes: Annotated[

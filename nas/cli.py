@@ -98,7 +98,7 @@ def search(
         "study.storage": storage,
         "space.families": families.split(",") if families else None,
     }
-    overrides = [f"{key}={json.dumps(v, default=str)}" for key, v in flags.items() if v is not None]
+    overrides = [f"{key}={json.dumps(v, default=str, ensure_ascii=False)}" for key, v in flags.items() if v is not None]
     if onnx:
         from results.onnx import require_onnx
 

@@ -24,7 +24,7 @@ from trainers.score import ScoreConfig
 PRESETS = ("demo", "cpu", "sennet", "source-table")
 
 
-class RetrainConfig(BaseModel, frozen=True, extra="forbid"):
+class RetrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What `nas retrain` changes of a recipe."""
 
     steps: PositiveInt = 20_000  # optimiser steps of the full training
@@ -174,7 +174,7 @@ def _keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
     prefix = ""
     for part in location:
         prefix += f"{part}."
-        if part.isdigit() or part not in model.model_fields:
+        if part.isdecimal() or part not in model.model_fields:
             continue
         annotation = model.model_fields[part].annotation
         inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]

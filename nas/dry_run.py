@@ -13,6 +13,7 @@ from results.run_folder import RunFolder
 from results.text import millions, seconds
 from search_spaces.candidate import CELLS, LIGHT, Candidate
 from search_spaces.hand_made import hand_made
+from search_spaces.resolution import RESOLUTIONS
 from search_spaces.space import Pair, tunings_for, weights_for
 from trainers.estimate import Estimate, estimate, operations_per_second
 from trainers.fit import FitConfig
@@ -53,7 +54,9 @@ def _candidates(pair: Pair, config: SearchConfig) -> list[tuple[str, Candidate]]
     if pair.decoder == CELLS:
         return [(CELLS, pair.candidate(space, slices, width=max(space.cell_widths)))]
     if pair.decoder != LIGHT:
-        return [(pair.decoder, pair.candidate(space, slices))]
+        dearest = max(space.resolutions, key=list(RESOLUTIONS).index)
+        name = pair.decoder if dearest == "plain" else f"{pair.decoder} {dearest}"
+        return [(name, pair.candidate(space, slices, resolution=dearest))]
     found: dict[str, Candidate] = {}
     for name in weights_for(space, pair.encoder):
         for tuning in tunings_for(space, name):

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from results.ensemble import ENSEMBLE, content_hash, read_ensemble, read_members
 from results.export import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle
 from search_spaces.errors import InputError
-from trainers.data.resample import unknown_spacing
-from trainers.data.volume import Volume, spacing_text
+from trainers.data.volume import Scanned, Volume, spacing_text
 from trainers.ensemble import mean_levels
 from trainers.fit import make_accelerator
-from trainers.inference import LEVELS, predict
+from trainers.inference import LEVELS, predict, usable_axes
 from trainers.score import ScoreConfig
 
 FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
@@ -98,11 +97,11 @@ class Predictor:
             raise InputError(f"{self.name} was trained on every kidney: it has no held-out volumes")
         return first
 
-    def check_readable(self, name: str, spacing_known: bool) -> None:
-        """Raise InputError where a member needs a voxel spacing that is unknown."""
-        sizes = [b.architecture.fit.voxel_size_um for b in self.members if b.architecture.fit.voxel_size_um is not None]
-        if sizes and not spacing_known:
-            raise unknown_spacing(name, sizes[0])
+    def check_readable(self, volume: Scanned) -> None:
+        """Raise InputError where a volume is too small for a member, or has none of the spacing that it needs."""
+        for bundle in self.members:
+            reader, axes = bundle.reader, bundle.architecture.inference.axes
+            usable_axes(volume, axes, reader.crop, reader.depth, reader.voxel_size_um)
 
     def doubts(self, volume: Volume, is_scored: bool) -> Iterator[str]:
         """What a reader of a volume's mask, or of its score, should know."""

@@ -5,6 +5,7 @@ voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the l
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -85,9 +86,9 @@ def label_path(
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     if write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=home) as scratch:
-        volume = prepare(source, default_cache(), on_note=on_note)
-        _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
+    volume = prepare(source, default_cache(), on_note=on_note)
+    _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):
             on_note(doubt)
         levels = predictor.predict(volume, device, Path(scratch), on_progress)
@@ -107,7 +108,8 @@ def label_path(
             f"{volume.annotated:.0%}: the network is too sure, or finds too little"
         )
     if write:
-        write_atomically(manifest, _new_manifest(manifest, source.name, facts))
+        # Where it is a link, the file it leads to is the one that others read.
+        write_atomically(manifest.resolve(), _new_manifest(manifest, source.name, facts))
     return Labelled(
         labels=target,
         threshold=level / HIGHEST,
@@ -173,7 +175,7 @@ def write_label_set(
     folder: Path, slices: Iterable[NDArray[np.uint8]], image: Slices, spacing_um: Spacing, source: LabelSource
 ) -> None:
     """Write (H, W) slices, numbered as the image's are, and SOURCE.json; the folder appears when it is complete."""
-    part = folder.with_name(f".{folder.name}.part")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from nas.console import AsJson, Device, make_console, note_on
+from nas.signals import BEGINS_AGAIN, goes_on
 
 
+@goes_on(BEGINS_AGAIN)
 def label(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
     volume: Annotated[Path, typer.Argument(help="Folder of a volume whose labels are incomplete.")],

@@ -22,7 +22,7 @@ from trainers.data.rle import encode, write_submission
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
-from trainers.score import Predictions, Score, pooled_curve, score, without_small
+from trainers.score import Predictions, Score, pooled_curve, score, slab_owners, without_small
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):
@@ -127,7 +127,9 @@ def predict_paths(
         else:
             check_mask_path(path)
     for source in sources:
-        predictor.check_readable(source.name, source.spacing_known)
+        predictor.check_readable(source)
+    if submission is not None and submission.resolve() in {path.resolve() for path in (out, *masks)}:
+        raise InputError(f"{submission} is also where a mask goes; give --out and --submission different paths")
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -256,6 +258,8 @@ def _score(run: _Run) -> tuple[Score, float]:
     """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
     config, smallest = run.predictor.score_config, run.predictor.smallest_component
     level = threshold_level(run.threshold)
+    if not any(volume.vessel_voxels.size for volume in run.volumes):
+        run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
     curve = pooled_curve(run.predictions, run.volumes, config)
     written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
     return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
@@ -267,7 +271,7 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
     for source in sources:
         refuse_as_target(source.name, source.soft)
-    _ = predictor.score_config
+    slab_owners(sources, predictor.score_config)
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:

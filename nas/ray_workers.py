@@ -55,7 +55,7 @@ class _Relay:
 def _knock(address: str) -> None:
     """Raise OSError where nobody listens: Ray would try for minutes."""
     host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
+    if colon and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 

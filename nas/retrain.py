@@ -3,11 +3,13 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from nas.best import describe_trial, trial_record
@@ -58,7 +60,7 @@ def find_task(
     """
     if target == "best" and best is None:
         raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
-    if target == "best" or target.isdigit():
+    if target == "best" or target.isdecimal():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
         name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
@@ -98,9 +100,39 @@ def retrain(
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
     left to score on: it is read as `task.twin` is, else at the threshold that the search found. Raises InputError if
-    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already, and where no
-    threshold would be known.
+    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already or another process
+    trains it, and where no threshold would be known.
     """
+    with _alone(folder, bundle_name(task.name, on)):
+        return _retrain(task, fold, config, folder, on, on_progress)
+
+
+@contextmanager
+def _alone(folder: RunFolder, name: str) -> Iterator[None]:
+    """One command trains a bundle; the operating system frees the lock of one that was killed."""
+    if not is_first_process():
+        yield
+        return
+    folder.retrained.mkdir(exist_ok=True)
+    lock = FileLock(folder.retraining_lock(name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another command trains {folder.retrained / name}; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _retrain(
+    task: Task,
+    fold: Fold,
+    config: SearchConfig,
+    folder: RunFolder,
+    on: Side,
+    on_progress: Callable[[str, int, int, float | None], None],
+) -> tuple[Path, Record]:
     if on == "all":
         fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
     name, job = bundle_name(task.name, on), task.job

@@ -71,7 +71,7 @@ class SearchShown(BaseModel, frozen=True, extra="forbid"):
 
 def describe_target(run: Path | None, target: str, out: Path | None) -> Shown | SearchShown:
     """Draw what `target` names; see `nas show --help`. Raises InputError where it names nothing with cells."""
-    if target.isdigit():
+    if target.isdecimal():
         config, folder = read_run(run)
         job = _job(folder, int(target))
         genotype = _cells_of(job.candidate, f"trial {target}")

@@ -15,6 +15,7 @@ from typing import NoReturn
 from search_spaces.errors import InputError
 
 ONE_ASKING = 0.5  # seconds
+BEGINS_AGAIN = "stopped; nothing was written, and the same command begins again"
 
 
 class _Asked:
@@ -73,10 +74,10 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def goes_on() -> Iterator[None]:
-    """Around a command that goes on when it is given again: a signal ends it in one line, wherever it is.
+def goes_on(said: str = "stopped; the same command goes on") -> Iterator[None]:
+    """Around a command that takes long: a signal ends it in one line, wherever it is, and what it made is cleared away.
 
-    While `stop_on_signal` is in force, that answers. Raises InputError for the signal.
+    While `stop_on_signal` is in force, that answers. Raises InputError, which says `said`, for the signal.
     """
     _noted.at = None
     if threading.current_thread() is threading.main_thread():
@@ -86,7 +87,7 @@ def goes_on() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of the same asking; the command is over
-        raise InputError("stopped; the same command goes on") from error
+        raise InputError(said) from error
     finally:
         _noted.at = None  # whatever this process does next was not asked to stop
 

@@ -13,6 +13,7 @@ from nas.predict import find_sources, held_out_sources, open_each
 from results.export import rewrite_description
 from search_spaces.errors import InputError
 from trainers.choice import Tried, choose, try_reading
+from trainers.data.prepare import default_cache
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.reader import InferenceConfig
@@ -113,7 +114,7 @@ def tune(
         for symmetries in SYMMETRIES
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=bundle.resolve().parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=default_cache()) as scratch:
         held = _Held(volumes, Path(scratch), device, on_progress)
         tried = list(_try_all(predictor, settings, held))
     best, result = choose(tried, volumes, architecture.score_config)

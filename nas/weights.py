@@ -23,7 +23,15 @@ from search_spaces.candidate import CELLS, LIGHT, Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from search_spaces.space import Pair, check_space, weights_for
-from search_spaces.weights import FILE_NAME, HubFile, cached_file, find_weights, is_file_name, offered_weights
+from search_spaces.weights import (
+    FILE_NAME,
+    HubFile,
+    cached_file,
+    find_weights,
+    is_file_name,
+    lies_in_cache,
+    offered_weights,
+)
 from trainers.cell_run import supernet_candidate
 
 TIMEOUT = 5.0  # seconds that the hub has to answer a question
@@ -105,7 +113,9 @@ def fetch_weights(rows: Sequence[NeededWeights], on_file: Callable[[int, int, Ne
         try:
             # Asked first, because the download would try for half a minute before it says that there is no network.
             get_hf_file_metadata(_url(place), timeout=TIMEOUT)
-            files.append(Path(hf_hub_download(place.repository, FILE_NAME, revision=place.revision)))
+            again = lies_in_cache(place) is not None  # damaged: the hub's client would take it as it is
+            found = hf_hub_download(place.repository, FILE_NAME, revision=place.revision, force_download=again)
+            files.append(Path(found))
         except Exception as error:  # which ones depends on the HTTP library of the hub's client
             raise InputError(_out_of_reach(place, error)) from error
     return files

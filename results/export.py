@@ -16,6 +16,7 @@ from results.model_card import model_card
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from search_spaces.sam import folded
+from search_spaces.weights import check_numbers
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
 from trainers.reader import Reader, make_reader
 
@@ -86,7 +87,9 @@ def read_bundle(path: Path) -> Bundle:
         raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
     network = build_network(folded(architecture.candidate), architecture.fit.crop, pretrained=False)
     try:
-        network.load_state_dict(load_file(path / WEIGHTS))
+        weights = load_file(path / WEIGHTS)
+        check_numbers(path / WEIGHTS, weights)
+        network.load_state_dict(weights)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
     except RuntimeError as error:

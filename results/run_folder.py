@@ -225,6 +225,10 @@ class RunFolder:
         """What a full training leaves until its bundle is whole."""
         return TrialFolder(self.retrained / f"{name}.work")
 
+    def retraining_lock(self, name: str) -> Path:
+        """Held by the process that trains it."""
+        return self.retrained / f".{name}.lock"
+
     def cells(self, identity: str) -> CellsFolder:
         """The folder of a supernet, whether or not it exists."""
         return CellsFolder(self.path / "cells" / identity)

@@ -38,7 +38,7 @@ def hand_made(name: str, family: CellFamily, levels: int = 4) -> Genotype:
     Raises InputError for an unknown name.
     """
     base, slash, number = name.partition("/")
-    if base not in HAND_MADE or (slash and not number.isdigit()):
+    if base not in HAND_MADE or (slash and not number.isdecimal()):
         raise unknown_name("genotype", name, HAND_MADE)
     cells, depth = HAND_MADE[base]
     levels = HYBRID_LEVELS if family == "hybrid" else int(number) if slash else levels

@@ -71,7 +71,8 @@ class Upscaled(nn.Module):
         return F.avg_pool2d(self.network(large), self.FACTOR)
 
 
-# How a network is made of the constructor of a published one, which takes the number of maps that it is to give.
+# How a network is made of the constructor of a published one, which takes the number of maps that it is to give; the
+# cheapest first.
 RESOLUTIONS: dict[Resolution, Callable[[Callable[[int], nn.Module], int, int], nn.Module]] = {
     "plain": lambda make, _slices_in, slices_out: make(slices_out),
     "stem": lambda make, slices_in, slices_out: Stem(make(_STEM_CHANNELS), slices_in, slices_out),

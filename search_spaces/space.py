@@ -12,7 +12,7 @@ from search_spaces.encoders import ENCODERS
 from search_spaces.encoders.sam import SAM_ENCODERS
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
-from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
+from search_spaces.resolution import RESOLUTIONS, DecoderNorm, Resolution, Upsampling
 from search_spaces.weights import is_file_name, offered_weights
 
 SCANNED: Literal["scanned"] = "scanned"
@@ -99,11 +99,15 @@ class Pair:
     def candidate(self, space: SearchSpace, slices_in: int, **more: Any) -> Candidate:
         """A candidate of this encoder and decoder in a space, with the first of its slices_out.
 
-        One of cells has cells drawn by hand, until others are found.
+        Of the resolutions it has the cheapest that the space offers, of the norms batch norm before others, because
+        that refuses more. One of cells has cells drawn by hand, until others are found.
         """
         slices_out = slices_in if space.slices_out[0] == "all" else 1
         family = {CELLS: {"family": "hybrid", "genotype": "plain"}, LIGHT: {"family": "sam"}}.get(self.decoder, {})
         common = {"encoder": self.encoder, "decoder": self.decoder, "slices_in": slices_in, "slices_out": slices_out}
+        if not family:
+            common["resolution"] = min(space.resolutions, key=list(RESOLUTIONS).index)
+            common["decoder_norm"] = "batch" if "batch" in space.decoder_norms else space.decoder_norms[0]
         return Candidate.model_validate({**common, **family, **more})
 
 

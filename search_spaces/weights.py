@@ -9,6 +9,7 @@ training. Encoders of SAM, which may be frozen, are given it (`encoders/sam.py`)
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from timm.models import adapt_input_conv, get_arch_pretrained_cfgs, get_pretrained_cfg
@@ -27,6 +28,7 @@ from search_spaces.encoders.sam import SAM_ENCODERS, encoder_state
 from search_spaces.errors import InputError, unknown_name
 
 FILE_NAME = "model.safetensors"
+_COUNTS = (torch.int64, torch.int32, torch.bool)  # buffers: steps so far, indices of windows, masks
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 
 
@@ -89,8 +91,9 @@ def find_weights(candidate: Candidate) -> Path | None:
         raise unknown_name(f"encoder_weights of {candidate.encoder}", name, ["none", *offered, "FILE.safetensors"])
     found = cached_file(offered[name])
     if found is None:
+        where = "damaged" if lies_in_cache(offered[name]) else "not on this machine"
         raise InputError(
-            f"weights {name!r} of encoder {candidate.encoder!r} are not on this machine and a search downloads "
+            f"weights {name!r} of encoder {candidate.encoder!r} are {where} and a search downloads "
             f"nothing; fetch all that a search needs with `nas weights fetch` and its configuration, or these with "
             f"`{offered[name].fetch_command}`, or set encoder_weights to none or to a .safetensors file"
         )
@@ -98,9 +101,35 @@ def find_weights(candidate: Candidate) -> Path | None:
 
 
 def cached_file(hub_file: HubFile) -> Path | None:
-    """Where a file of the hub lies in the local cache (HF_HOME), or None; the network is not asked."""
+    """Where a file of the hub lies in the local cache (HF_HOME), or None; the network is not asked.
+
+    One whose header cannot be read, or that is shorter than it says, does not count.
+    """
+    found = lies_in_cache(hub_file)
+    if found is None:
+        return None
+    try:
+        with safe_open(found, "pt"):
+            return found
+    except (SafetensorError, OSError):
+        return None
+
+
+def lies_in_cache(hub_file: HubFile) -> Path | None:
+    """As `cached_file`, of a damaged file too."""
     found = huggingface_hub.try_to_load_from_cache(hub_file.repository, FILE_NAME, revision=hub_file.revision)
     return Path(found) if isinstance(found, str) else None
+
+
+def check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raise InputError for tensors that torch would load without a word: of a quantised file, or not numbers at all."""
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            if tensor.dtype not in _COUNTS:
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise InputError(f"weights file {path}: {name} is {kind}; a file of float32 or float16 is needed")
+        elif tensor.isnan().any():
+            raise InputError(f"weights file {path}: {name} holds values that are not numbers (NaN)")
 
 
 def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments: dict[str, Any]) -> None:
@@ -116,6 +145,7 @@ def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"weights file {path} cannot be read: {' '.join(str(error).split())}") from None
+    check_numbers(path, state)
     try:
         if candidate.encoder in SAM_ENCODERS:
             state = encoder_state(candidate.encoder, state, encoder.state_dict())

@@ -166,7 +166,7 @@ class Decks:
         for key, decision in self.decisions.items():
             cell, _, last = key.rpartition("/")
             edges = picks.get(f"{cell}/edges")
-            unused = edges is not None and last.isdigit() and all(int(last) != pick.option for pick in edges)
+            unused = edges is not None and last.isdecimal() and all(int(last) != pick.option for pick in edges)
             picks[key] = (Pick(0),) if unused else tuple(Pick(o) for o in sorted(self._deal(key, decision.picks)))
         return Path(picks, aux_skip)
 

@@ -121,7 +121,7 @@ def _with_edge(context: Chosen, key: str) -> Chosen:
     """The context with the edge that an operation lies on, which would not matter otherwise."""
     node, _, source = key.rpartition("/")
     edges = context.get(f"{node}/edges")
-    if edges is None or not source.isdigit() or int(source) in edges:
+    if edges is None or not source.isdecimal() or int(source) in edges:
         return context
     return {**context, f"{node}/edges": tuple(sorted((*edges[1:], int(source))))}
 

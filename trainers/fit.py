@@ -33,7 +33,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class FitConfig(SparseWeights, frozen=True, extra="forbid"):
+class FitConfig(SparseWeights, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the weights of one network are trained."""
 
     steps: PositiveInt = 2_000  # optimiser steps, not epochs

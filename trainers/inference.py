@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from trainers.data.patches import fitting_axes
 from trainers.data.resample import resample_volume, resampled, shape_at, volume_steps
 from trainers.data.scratch import zeros
-from trainers.data.volume import Volume
+from trainers.data.volume import Scanned, Volume
 from trainers.inference_boxes import read_boxes
 from trainers.reader import InferenceConfig, Reader, reflect, starts, tile_weight
 from trainers.symmetry import mean_probabilities
@@ -61,7 +61,7 @@ def _predict_as_seen(
     on_progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.uint8]:
     """`predict` on the voxels that the network reads."""
-    axes = usable_axes(volume, config.axes, reader.crop, reader.slices_in if reader.boxes else 1)
+    axes = usable_axes(volume, config.axes, reader.crop, reader.depth)
     share = 65_535 // len(axes)  # one axis' part of a sum that fits 16 bits
     sums = zeros(volume.shape, np.uint16, scratch, "sums")
     reader.network.eval()
@@ -102,7 +102,7 @@ def _read_slabs(
 
 
 def usable_axes(
-    volume: Volume, axes: tuple[int, ...], crop: int, depth: int = 1, voxel_size_um: float | None = None
+    volume: Scanned, axes: tuple[int, ...], crop: int, depth: int = 1, voxel_size_um: float | None = None
 ) -> tuple[int, ...]:
     """The axes whose planes are at least half a crop in both directions, and that are half a box deep.
 

@@ -44,6 +44,11 @@ class Reader:
     voxel_size_um: float | None = None  # edge of the voxels it reads; None: as scanned
     boxes: bool = False  # True: it works in three dimensions and gives all slices of its boxes
 
+    @property
+    def depth(self) -> int:
+        """Slices that a volume must give it at once: those of a box; 1 for networks that read planes."""
+        return self.slices_in if self.boxes else 1
+
     def tile(self, plane: tuple[int, int], largest: int) -> tuple[int, int]:
         """Edges of the tiles that cover a plane of (H, W) voxels: never smaller than in training."""
         if not self.any_size:

@@ -13,14 +13,14 @@ from search_spaces.errors import InputError
 from trainers.components import large_components
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import refuse_as_target
-from trainers.data.volume import Volume
+from trainers.data.volume import Scanned, Volume
 from trainers.inference import LEVELS
 from trainers.metrics.surface_curve import SurfaceCurve, surface_curve
 
 Predictions = dict[str, NDArray[np.uint8]]  # volume name -> probabilities in steps of 1/255
 
 
-class ScoreConfig(BaseModel, frozen=True, extra="forbid"):
+class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the held-out kidney is cut up to be scored."""
 
     slabs: int = Field(default=8, ge=2)  # runs of slices of a volume: blocks of cross-fitting and bootstrap
@@ -116,7 +116,7 @@ def score(
     return _summarise(curve, owners, config, cleaned)
 
 
-def slab_owners(volumes: Sequence[Volume], config: ScoreConfig) -> list[str]:
+def slab_owners(volumes: Sequence[Scanned], config: ScoreConfig) -> list[str]:
     """The volume of each slab, by name. Raises InputError where there are fewer than two slabs."""
     owners = [volume.name for volume in volumes for _ in slab_starts(volume.shape[0], config.slabs)]
     if len(owners) < 2:

@@ -31,16 +31,15 @@ def why_no_second(
         return None
     if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
         return f"the voxel spacing of {unknown[0]} is stated nowhere"
-    depth = reader.slices_in if reader.boxes else 1
     for volume in volumes:
         try:
             outline = _outline(volume, config.second_um)
-            at_second = usable_axes(outline, inference.axes, reader.crop, depth, reader.voxel_size_um)
+            at_second = usable_axes(outline, inference.axes, reader.crop, reader.depth, reader.voxel_size_um)
         except InputError as error:
             return str(error)
         if outline.shape[0] // 2 < len(slab_starts(volume.shape[0], config.slabs)):
             return f"{volume.name} has only {outline.shape[0]} slices at {config.second_um:g} µm"
-        if at_second != usable_axes(volume, inference.axes, reader.crop, depth, reader.voxel_size_um):
+        if at_second != usable_axes(volume, inference.axes, reader.crop, reader.depth, reader.voxel_size_um):
             return f"{volume.name} would be read along other axes at {config.second_um:g} µm"
     if all(_outline(volume, config.second_um) is volume for volume in volumes):
         return f"the held-out kidney has voxels of {config.second_um:g} µm already"

@@ -253,3 +253,12 @@ def test_a_ranked_on_volume_is_known_by_its_voxels_under_another_name(tmp_path: 
     with pytest.raises(InputError, match=r"kidney_2 is of kidney_2, which .* was ranked on"):
         run(bundle, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
+
+
+def test_dataset_toml_may_be_a_link(tmp_path: Path) -> None:
+    folder = write_volume(tmp_path)
+    (tmp_path / "shared.toml").write_text("[volumes.kidney_2]\nannotated = 0.4\n")
+    (tmp_path / "dataset.toml").symlink_to("shared.toml")
+    run(make_bundle(tmp_path / "b"), folder, write=True)
+    assert (tmp_path / "dataset.toml").is_symlink()
+    assert "soft = true" in (tmp_path / "shared.toml").read_text()

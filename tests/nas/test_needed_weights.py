@@ -117,6 +117,18 @@ def test_missing_weights_are_listed_fetched_and_then_found_offline(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_damaged_weights_are_missing_and_fetched_again(tmp_path: Path, hub: str) -> None:
+    run_command(tmp_path, hub, "fetch")
+    (file,) = (tmp_path / "hf").rglob("snapshots/*/model.safetensors")
+    whole = file.read_bytes()
+    file.resolve().write_bytes(whole[:-4])
+    (damaged,) = json.loads(run_command(tmp_path, hub, "list", "--offline", "--json").stdout)
+    assert damaged["file"] is None
+    assert "all weights are on this machine" in run_command(tmp_path, hub, "fetch").stdout
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_one_line_that_says_what_would_do(tmp_path: Path) -> None:
     done = run_command(tmp_path, "http://127.0.0.1:9", "fetch", expect=1)
     assert done.stderr.startswith(f"nas: {REPOSITORY} cannot be fetched from 127.0.0.1:9: ")

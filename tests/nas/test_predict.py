@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from bundles import bundle, scan
 
 from nas.predict import Prediction, predict_paths
@@ -261,3 +262,34 @@ def test_a_masks_slices_come_back_one_by_one(tmp_path: Path) -> None:
     network, kidney = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5")
     predict(network, kidney, out=tmp_path / "m")
     np.testing.assert_array_equal(np.stack(list(mask_slices(tmp_path / "m"))), read_mask(tmp_path / "m"))
+
+
+def test_a_volume_that_cannot_be_read_is_told_before_any_is_predicted(tmp_path: Path) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    scan(test, "kidney_9", (2, 3, 3))
+    with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read in crops of 32"):
+        predict(network, test, out=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_volume_that_cannot_be_scored_is_told_before_it_is_predicted(tmp_path: Path) -> None:
+    network, flat = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5", (1, 32, 32))
+    with pytest.raises(InputError, match="kidney_5 has too few slices to choose a threshold on one half"):
+        predict(network, flat, out=tmp_path / "m", wants_score=True)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("submission", ["m", "m/kidney_5"])
+def test_a_submission_where_a_mask_goes_is_refused(tmp_path: Path, submission: str) -> None:
+    network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
+    with pytest.raises(InputError, match="is also where a mask goes"):
+        predict(network, test, out=tmp_path / "m", submission=tmp_path / submission)
+
+
+def test_a_score_without_a_labelled_vessel_is_explained(tmp_path: Path) -> None:
+    network, kidney = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5")
+    for file in (kidney / "labels").iterdir():
+        tifffile.imwrite(file, np.zeros((32, 40), np.uint8))
+    notes: list[str] = []
+    predict(network, kidney, out=tmp_path / "m", wants_score=True, notes=notes)
+    assert any(note.startswith("no vessel is labelled: the score says no more than") for note in notes)

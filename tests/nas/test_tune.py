@@ -1,11 +1,16 @@
 """Choosing how a bundle reads, on its held-out volume."""
 
+import os
 import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from bundles import bundle, scan
 
+from nas.bundle_cli import tune as tune_command
 from nas.predict import predict_paths
 from nas.tune import Tuned, tune
 from results.export import read_architecture
@@ -84,3 +89,24 @@ def test_another_volume_of_the_same_name_is_refused(
 def test_a_bundle_that_was_trained_on_every_kidney_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trained on every kidney"):
         _tune(bundle(tmp_path / "b"), scan(tmp_path, "kidney_5"), write=False)
+
+
+def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeypatch: pytest.MonkeyPatch) -> None:
+    network, kidney, _ = tuned
+    cache = network.parent / "cache"
+    monkeypatch.setenv("NAS_CACHE", str(cache))
+    seen: list[list[Path]] = []
+
+    @contextmanager
+    def signalled(_console: object) -> Iterator[Callable[[int, int], None]]:
+        def stop(_done: int, _of: int) -> None:
+            seen.append(list(cache.glob(".scratch-*")))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        yield stop
+
+    monkeypatch.setattr("nas.live.step_progress", signalled)
+    with pytest.raises(InputError, match="stopped; nothing was written, and the same command begins again"):
+        tune_command(network, [kidney], device="cpu", as_json=True)
+    assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

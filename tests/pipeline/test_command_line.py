@@ -24,6 +24,7 @@ def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
         (("search", "--set", "study.trails=3"), "unknown key 'study.trails'; did you mean 'study.trials'"),
         (("search", "--families", "cels"), "space.families"),
         (("search", "--data", "no_scans", "--hold-out", "k"), "no_scans: there is no such file or folder"),
+        (("search", "--data", "ph 😀 ü", "--hold-out", "k"), "/ph 😀 ü: there is no such file or folder"),
         (("predict", "no_bundle", "scan"), "no_bundle is not a bundle"),
         (("score", "a.npy", "b.npy"), "a.npy"),
         (("score", "a.npy", "b.npy", "--spacing-um", "1,2"), "--spacing-um takes one positive number or three"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import nas
+from filelock import FileLock
 
 from results.export import read_architecture
 
@@ -107,6 +108,20 @@ def test_another_seed_trains_another_network_beside_the_first(run: Path, cache: 
     assert Path(third["bundle"]).name == f"trial-{trial:04d}-seed-9"
 
 
+def test_two_commands_do_not_train_one_bundle(run: Path, cache: Path) -> None:
+    trial = _board(run)["best"]
+    (run / "retrained").mkdir(exist_ok=True)
+    with FileLock(run / "retrained" / f".trial-{trial:04d}-seed-5.lock"):  # as the other one holds it
+        answer = nas("retrain", "best", "--seed", "5", "--run", run, cache=cache, expect=1)
+    assert answer.stderr.startswith("nas: another command trains ")
+    assert not list((run / "retrained").glob("*-seed-5*"))
+
+
+def test_a_target_that_is_none_is_one_line(run: Path, cache: Path) -> None:
+    answer = nas("retrain", "²", "--run", run, cache=cache, expect=1)
+    assert answer.stderr.startswith("nas: cannot retrain '²': give `best`")
+
+
 def test_a_seed_for_several_trainings_is_refused(run: Path, cache: Path) -> None:
     answer = nas("retrain", "top2", "--seed", "1", "--run", run, cache=cache, expect=1)
     assert answer.stderr.strip() == "nas: --seed is of one training, and top2 trains several: give a trial's number"
@@ -144,5 +159,9 @@ def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
 
 def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: Path, tmp_path: Path) -> None:
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
-    assert "tu-mobilenetv3_small_100" in done.stdout
+    assert "tu-mobilenetv3_small_100 · Unet · 32" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
+    # Of the resolutions that the space offers the dearest is what has to fit.
+    large = ("--set", 'space.resolutions=["plain", "upscaled", "stem"]')
+    done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, cache=cache)
+    assert "tu-mobilenetv3_small_100 · Unet upscaled · 32" in done.stdout

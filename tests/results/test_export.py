@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
@@ -94,6 +95,21 @@ def test_damaged_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
     path = _copy(bundle, tmp_path)
     (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:1000])
     with pytest.raises(InputError, match=r"weights.safetensors cannot be read"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"), [("int8", r"is int8; a file of float32"), ("nan", r"holds values that are not numbers")]
+)
+def test_weights_that_torch_would_load_without_a_word_are_one_line(
+    bundle: Path, tmp_path: Path, harm: str, message: str
+) -> None:
+    path = _copy(bundle, tmp_path)
+    weights = load_file(path / WEIGHTS)
+    name = next(name for name, tensor in weights.items() if tensor.ndim == 4)
+    weights[name] = weights[name].to(torch.int8) if harm == "int8" else weights[name] * float("nan")
+    save_file(weights, path / WEIGHTS)
+    with pytest.raises(InputError, match=f"{name} {message}"):
         read_bundle(path)
 
 

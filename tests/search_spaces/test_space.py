@@ -102,3 +102,18 @@ def test_what_is_frozen_needs_weights_to_keep() -> None:
         InputError, match="sam_tunings frozen keep an encoder's weights, and encoder_weights offers none"
     ):
         check_space(space)
+
+
+def test_a_pair_is_tried_as_the_space_would_build_it() -> None:
+    group = {"encoders": ("tu-resnet10t",), "decoders": ("UPerNet",), "crops": (64,), "batch_sizes": (1,)}
+    (refused,) = pairs(SearchSpace(**group))
+    assert "more than 1 value per channel" in str(refused.refusal)
+    (pair,) = pairs(SearchSpace(**group, decoder_norms=("group",)))
+    assert pair.refusal is None
+    for offered, cheapest in (
+        (("upscaled",), "upscaled"),
+        (("upscaled", "stem"), "stem"),
+        (("stem", "plain"), "plain"),
+    ):
+        space = SearchSpace(**group, resolutions=offered)
+        assert pair.candidate(space, 3).resolution == cheapest

@@ -246,6 +246,27 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         build_network(Candidate(encoder_weights=str(path)), 64)
 
 
+@pytest.mark.parametrize(
+    ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "holds values that are not numbers")]
+)
+def test_a_file_that_torch_would_load_without_a_word_is_named(tmp_path: Path, harm: str, message: str) -> None:
+    state = smp_state("resnet18")
+    damaged = state["conv1.weight"]
+    state["conv1.weight"] = damaged.to(torch.int8) if harm == "int8" else damaged.fill_(float("nan"))
+    save_file(state, tmp_path / "odd.safetensors")
+    with pytest.raises(InputError, match=f"odd.safetensors: conv1.weight {message}"):
+        build_network(Candidate(encoder_weights=str(tmp_path / "odd.safetensors")), 64)
+
+
+def test_a_damaged_file_in_the_cache_is_not_taken_for_weights(hub: Path) -> None:
+    path = put(hub, "resnet18", "imagenet", smp_state("resnet18"))
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(
+        InputError, match=r"weights 'imagenet' of encoder 'resnet18' are damaged .* `nas weights fetch`"
+    ):
+        find_weights(Candidate(encoder_weights="imagenet"))
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {**os.environ, "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -143,7 +143,9 @@ def _held_out_kidney(sources: Sequence[VolumeSource], config: DataConfig) -> str
     if not config.hold_out:
         labelled = sorted({source.kidney for source in sources if _labelled(source)})
         listed = ", ".join(labelled) or "none has labels"
-        raise InputError(f"name the kidney to hold out with hold_out; the labelled kidneys are: {listed}")
+        raise InputError(
+            f"name the kidney to hold out (--hold-out, or hold_out of [data]); the labelled kidneys are: {listed}"
+        )
     matching = {source.kidney for source in sources if _matches(source, [config.hold_out])}
     if not matching:
         raise InputError(f"{config.hold_out} is both held out and excluded; take it out of exclude")

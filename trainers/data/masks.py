@@ -1,7 +1,9 @@
 """Masks to disk and back: a folder of TIFF slices, one TIFF, Zarr, .npy, chosen by the suffix of the path."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,9 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
     Raises InputError where something is there already, for other suffixes, and for no slices or unequal ones.
     """
     suffix = check_mask_path(path)
-    part = path.with_name(f".{path.name}.part")
-    _remove(part)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        _remove(part)
         part.parent.mkdir(parents=True, exist_ok=True)
         _WRITERS[suffix](part, _equal_slices(path, slices), spacing_um, first)
         if path.is_dir():
@@ -215,4 +217,5 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # what lies below a file is not there either
+            path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import SoftLabels, is_vessel
 from trainers.data.statistics import draw_million
-from trainers.data.volume import Spacing, Volume, spacing_text
+from trainers.data.volume import Scanned, Spacing, Volume, spacing_text
 
 # Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
 SAME_SPACING = 0.01
@@ -50,7 +50,7 @@ def unknown_spacing(name: str, wanted_um: float) -> InputError:
     )
 
 
-def volume_steps(volume: Volume, wanted_um: float | None) -> tuple[float, float, float]:
+def volume_steps(volume: Scanned, wanted_um: float | None) -> tuple[float, float, float]:
     """`steps_at` of a volume.
 
     Raises InputError where another voxel size is wanted and the volume's own is unknown, or far coarser.

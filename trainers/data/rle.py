@@ -1,8 +1,9 @@
 """Run-length encoded masks as the competition writes them: row-major, counted from 1, `1 0` for an empty slice."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,22 @@ def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
 
 
 def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
-    """Write `id,rle` rows as they come; the file appears under its name only when it is complete."""
-    part = path.with_name(f".{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
+    """Write `id,rle` rows as they come; the file appears under its name only when it is complete.
+
+    Raises InputError where it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8", newline="\n") as file:
             file.write("id,rle\n")
             file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
         return part.replace(path)
+    except OSError as error:  # of this file, or of what the rows are made from
+        raise InputError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # where it could not be written in the first place
+            part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def _holds_slices(folder: Path) -> bool:
     """Whether a folder's own TIFF files are the slices of one volume rather than volumes."""
     tiffs = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in TIFF_SUFFIXES and path.name[0] != ".")
     first = next(tiffs, None)
-    return first is not None and stem_of(first).isdigit() and count_pages(first) == 1
+    return first is not None and stem_of(first).isdecimal() and count_pages(first) == 1
 
 
 def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, Path | None]]:

@@ -1,7 +1,7 @@
 """Volume: the voxels of one scanned kidney, its vessel labels, and what is known of both."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,19 @@ Spacing = tuple[float, float, float]
 LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
 # Lumens and bright walls lie outside the two percentiles and carry the information, so the clip is wide.
 CLIP_LOW, CLIP_HIGH = -1.0, 2.0
+
+
+class Scanned(Protocol):
+    """A volume, opened or still as it lies on disk: what its headers say."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # (D, H, W)
+    @property
+    def spacing_um(self) -> Spacing: ...
+    @property
+    def spacing_known(self) -> bool: ...
 
 
 @dataclass(frozen=True)

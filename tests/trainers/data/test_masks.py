@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -46,6 +49,26 @@ def test_a_mask_that_fails_half_way_leaves_nothing(tmp_path, name: str) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         write_mask(tmp_path / name, slices(), SPACING)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_two_processes_at_one_path_the_second_to_end_is_told_and_the_mask_stays_whole(tmp_path) -> None:
+    other = f"""
+import numpy as np
+from pathlib import Path
+from trainers.data.masks import write_mask
+write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {SPACING})
+"""
+
+    def slices():
+        for z, one in enumerate(a_mask()):
+            if z == 20:
+                subprocess.run([sys.executable, "-c", other], check=True)
+            yield one
+
+    with pytest.raises(InputError, match=r"mask: cannot be written \(Directory not empty\)"):
+        write_mask(tmp_path / "mask", slices(), SPACING)
+    assert [path.name for path in tmp_path.iterdir()] == ["mask"]
+    assert read_mask(tmp_path / "mask").all() and len(list((tmp_path / "mask").iterdir())) == 40
 
 
 def test_what_is_there_is_not_overwritten(tmp_path) -> None:

@@ -102,3 +102,9 @@ def test_a_submission_that_fails_half_way_leaves_no_file(tmp_path) -> None:
     with pytest.raises(RuntimeError):
         write_submission(tmp_path / "s.csv", rows())
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_submission_that_cannot_be_written_is_named(tmp_path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match=r"out.*: cannot be written \("):
+        write_submission(tmp_path / "out" / "s.csv", iter([("kidney_5_0000", "1 0")]))
