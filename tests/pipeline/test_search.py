@@ -114,7 +114,7 @@ def test_two_commands_do_not_train_one_bundle(run: Path, cache: Path) -> None:
     with FileLock(run / "retrained" / f".trial-{trial:04d}-seed-5.lock"):  # as the other one holds it
         answer = nas("retrain", "best", "--seed", "5", "--run", run, cache=cache, expect=1)
     assert answer.stderr.startswith("nas: another command trains ")
-    assert not list((run / "retrained").glob("*-seed-5*"))
+    assert not list((run / "retrained").glob("trial-*-seed-5*"))
 
 
 def test_a_target_that_is_none_is_one_line(run: Path, cache: Path) -> None:
