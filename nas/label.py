@@ -7,7 +7,6 @@ voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the l
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.readers import suffix_of
+from trainers.data.scratch import scratch_folder
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
 from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
@@ -88,10 +88,10 @@ def label_path(
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
     volume = prepare(source, default_cache(), on_note=on_note)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=default_cache()) as scratch:
+    with scratch_folder(default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):
             on_note(doubt)
-        levels = predictor.predict(volume, device, Path(scratch), on_progress)
+        levels = predictor.predict(volume, device, scratch, on_progress)
         outside, labelled = count_levels(levels, volume)
         if threshold is None and not labelled:
             raise InputError(

@@ -1,7 +1,6 @@
 """Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +18,7 @@ from trainers.data.contrast import share_contrast
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.rle import encode, write_submission
+from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
@@ -133,9 +133,9 @@ def predict_paths(
     if submission is not None and submission.exists():
         raise InputError(f"{submission}: is there already; choose another path or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out.parent) as scratch:
+    with scratch_folder(out.parent) as scratch:
         run = _Run(
-            predictor, cut, device, Path(scratch), wants_score, keeps_masks, whole, submission is not None, on_progress,
+            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, on_progress,
             on_note, identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)

@@ -1,7 +1,6 @@
 """How a bundle reads best: symmetries and the smallest component, chosen on its held-out volumes by cross-fitting."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from results.export import rewrite_description
 from search_spaces.errors import InputError
 from trainers.choice import Tried, choose, try_reading
 from trainers.data.prepare import default_cache
+from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.reader import InferenceConfig
@@ -114,8 +114,8 @@ def tune(
         for symmetries in SYMMETRIES
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=default_cache()) as scratch:
-        held = _Held(volumes, Path(scratch), device, on_progress)
+    with scratch_folder(default_cache()) as scratch:
+        held = _Held(volumes, scratch, device, on_progress)
         tried = list(_try_all(predictor, settings, held))
     best, result = choose(tried, volumes, architecture.score_config)
     ways = tuple(

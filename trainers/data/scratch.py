@@ -1,15 +1,36 @@
 """Arrays of a volume's size that lie in memory while they are small, and in files of a folder that somebody removes."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
 
 _IN_MEMORY_BYTES = 2 << 30
+_PREFIX, _LOCK = ".scratch-", "lock"
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder for such files inside `parent`, removed at the end; one that a killed process left there goes too."""
+    for old in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(Timeout, OSError), FileLock(old, timeout=0):  # held while its process lives
+            shutil.rmtree(old.parent, ignore_errors=True)
+    unnamed = Path(tempfile.mkdtemp(prefix=".begun-", dir=parent))
+    with FileLock(unnamed / _LOCK):  # before it has the name by which others find it
+        place = unnamed.rename(parent / f"{_PREFIX}{unnamed.name.removeprefix('.begun-')}")
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def zeros(shape: tuple[int, ...], dtype: type[T], scratch: Path | None, name: str) -> NDArray[T]:
