@@ -18,6 +18,13 @@ ONE_ASKING = 0.5  # seconds
 BEGINS_AGAIN = "stopped; nothing was written, and the same command begins again"
 
 
+class _Stopped(KeyboardInterrupt):
+    """Python ends with 130, whatever is made of it, where a plain KeyboardInterrupt once passed through an exec().
+
+    Every dataclass has one while it is made, so an import can be its place.
+    """
+
+
 class _Asked:
     """When somebody asked, if anybody did."""
 
@@ -82,6 +89,8 @@ def goes_on(said: str = "stopped; the same command goes on") -> Iterator[None]:
     _noted.at = None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or a program's own
+            signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except KeyboardInterrupt as error:
@@ -94,4 +103,4 @@ def goes_on(said: str = "stopped; the same command goes on") -> Iterator[None]:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     _noted.again()
-    raise KeyboardInterrupt
+    raise _Stopped

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +17,10 @@ from search_spaces.errors import InputError
 
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_whose_exception_was_dropped_still_stops_what_comes_next() -> None:
@@ -58,3 +62,25 @@ def test_two_signals_at_once_end_a_command_in_one_line() -> None:
     with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)  # to the group, while the line is written: this process lives on
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_dataclass_is_made_ends_with_1(number: signal.Signals, tmp_path: Path) -> None:
+    """Dataclasses are made by exec(), in which Python takes a KeyboardInterrupt for the end of the process."""
+    code = f"""
+import os, signal, sys
+from nas.signals import goes_on
+from search_spaces.errors import InputError
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
+try:
+    with goes_on():
+        exec("os.kill(os.getpid(), {int(number)})")
+except InputError as error:
+    print(error)
+    sys.exit(1)
+"""
+    (tmp_path / "signalled.py").write_text(code)
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-m", "signalled"]  # with -c it would not look
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "stopped; the same command goes on\n")
