@@ -125,7 +125,7 @@ def predict(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Segment volumes with a bundle, or with the mean of several. Run again after a stop, it keeps masks of several."""
+    """Segment volumes with a bundle, or the mean of several. Of a folder of volumes, finished masks are kept."""
     from nas.live import step_progress
     from nas.predict import predict_paths
 

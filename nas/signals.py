@@ -15,7 +15,7 @@ from typing import NoReturn
 from search_spaces.errors import InputError
 
 ONE_ASKING = 0.5  # seconds
-BEGINS_AGAIN = "stopped; nothing was written, and the same command begins again"
+BEGINS_AGAIN = "stopped before the end; the same command begins again"
 
 
 class _Stopped(KeyboardInterrupt):

@@ -100,7 +100,8 @@ def test_the_two_sides_share_no_volume(folder: RunFolder, tmp_path: Path) -> Non
         ({"hold_out": "phantom_9"}, "unknown kidney or volume in hold_out, 'phantom_9'; did you mean 'phantom_"),
         (
             {"hold_out": ""},
-            "(--hold-out, or hold_out of [data]); the labelled kidneys are: phantom_1, phantom_2",
+            "name the kidney to hold out (--hold-out, or hold_out of [data]); the labelled kidneys are: phantom_1, "
+            "phantom_2",
         ),
         ({"exclude": ["phantom_1", "phantom_2"]}, "there is only one kidney, phantom_3"),
         ({"root": "no_scans"}, "no_scans: there is no such file or folder"),
