@@ -104,7 +104,50 @@ def retrain(
     trains it, and where no threshold would be known.
     """
     with _alone(folder, bundle_name(task.name, on)):
-        return _retrain(task, fold, config, folder, on, on_progress)
+        if on == "all":
+            fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
+        name, job = bundle_name(task.name, on), task.job
+        path, work = folder.retrained / name, folder.retraining(name)
+        if path.exists():
+            raise InputError(f"{path} is there already; move or delete it to train again")
+        refuse_other_work(work, job)
+        twin = read_architecture(task.twin) if on == "all" and task.twin else None
+        threshold = twin.threshold if twin else task.known.threshold if task.known else None
+        if on == "all" and threshold is None:
+            raise InputError(
+                f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
+                "train it with --on train"
+            )
+        if is_first_process():
+            work.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(work.job, job.model_dump_json(indent=2))
+        stop = threading.Event()
+
+        def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
+            on_progress(phase, done, total, loss)
+            return "leave" if stop.is_set() else "go"
+
+        with stop_on_signal(stop):
+            outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
+        if outcome.state == "interrupted":
+            raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
+        if outcome.state == "failed":
+            if is_first_process():
+                shutil.rmtree(work.path)
+            raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
+        record = Record(job=job, outcome=outcome, version=program_version())
+        if not is_first_process():
+            return path, record
+        architecture = describe_trial(record, config, fold, threshold)
+        if twin is not None:
+            architecture = architecture.read_as(twin)
+        write_bundle(path, architecture, load_file(work.weights))
+        for picture in (work.overlay, work.curve):
+            if picture.is_file():
+                shutil.move(picture, path / picture.name)
+        draw_cells_of(job, folder, config, path / work.genotype.name)
+        shutil.rmtree(work.path)
+        return path, record
 
 
 @contextmanager
@@ -123,60 +166,6 @@ def _alone(folder: RunFolder, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _retrain(
-    task: Task,
-    fold: Fold,
-    config: SearchConfig,
-    folder: RunFolder,
-    on: Side,
-    on_progress: Callable[[str, int, int, float | None], None],
-) -> tuple[Path, Record]:
-    if on == "all":
-        fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-    name, job = bundle_name(task.name, on), task.job
-    path, work = folder.retrained / name, folder.retraining(name)
-    if path.exists():
-        raise InputError(f"{path} is there already; move or delete it to train again")
-    refuse_other_work(work, job)
-    twin = read_architecture(task.twin) if on == "all" and task.twin else None
-    threshold = twin.threshold if twin else task.known.threshold if task.known else None
-    if on == "all" and threshold is None:
-        raise InputError(
-            f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first train "
-            "it with --on train"
-        )
-    if is_first_process():
-        work.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(work.job, job.model_dump_json(indent=2))
-    stop = threading.Event()
-
-    def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
-        on_progress(phase, done, total, loss)
-        return "leave" if stop.is_set() else "go"
-
-    with stop_on_signal(stop):
-        outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
-    if outcome.state == "interrupted":
-        raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
-    if outcome.state == "failed":
-        if is_first_process():
-            shutil.rmtree(work.path)
-        raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
-    record = Record(job=job, outcome=outcome, version=program_version())
-    if not is_first_process():
-        return path, record
-    architecture = describe_trial(record, config, fold, threshold)
-    if twin is not None:
-        architecture = architecture.read_as(twin)
-    write_bundle(path, architecture, load_file(work.weights))
-    for picture in (work.overlay, work.curve):
-        if picture.is_file():
-            shutil.move(picture, path / picture.name)
-    draw_cells_of(job, folder, config, path / work.genotype.name)
-    shutil.rmtree(work.path)
-    return path, record
 
 
 def is_of(architecture: Architecture, job: Job) -> bool:
