@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
-from results.state import SCRATCH, State
+from results.leaderboard.leaderboard import SCRATCH, State
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.fit import FitConfig
-from trainers.score import Score
+from trainers.metrics.score import Score
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):

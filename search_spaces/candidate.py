@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, PositiveInt, model_validator
 
-from search_spaces.genotype import Genotype
-from search_spaces.hand_made import hand_made
-from search_spaces.resolution import DecoderNorm, Resolution, Upsampling
+from search_spaces.cells.genotype import Genotype
+from search_spaces.cells.hand_made import hand_made
+from search_spaces.published.resolution import DecoderNorm, Resolution, Upsampling
 
 Family = Literal["unet", "cells", "hybrid", "sam"]
 FAMILIES: tuple[Family, ...] = ("unet", "cells", "hybrid", "sam")

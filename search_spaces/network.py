@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from search_spaces import cells, hybrid, sam, unet
 from search_spaces.candidate import Candidate, Family, describe
-from search_spaces.cell_space import CellSpace, check_cell_space
+from search_spaces.cells.cell_space import CellSpace, check_cell_space
 from search_spaces.errors import InputError
-from search_spaces.weights import find_weights, load_weights
+from search_spaces.families import cells, hybrid, sam, unet
+from search_spaces.published.weights import find_weights, load_weights
 
 
 def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> nn.Module:

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from search_spaces.candidate import CELLS, LIGHT, Candidate, Family, Tuning
-from search_spaces.decoder import DECODERS
-from search_spaces.encoders import ENCODERS
-from search_spaces.encoders.sam import SAM_ENCODERS
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.network import check_buildable
-from search_spaces.resolution import RESOLUTIONS, DecoderNorm, Resolution, Upsampling
-from search_spaces.weights import is_file_name, offered_weights
+from search_spaces.published.decoders import DECODERS
+from search_spaces.published.encoders import ENCODERS
+from search_spaces.published.resolution import RESOLUTIONS, DecoderNorm, Resolution, Upsampling
+from search_spaces.published.sam_encoders import SAM_ENCODERS
+from search_spaces.published.weights import is_file_name, offered_weights
 
 SCANNED: Literal["scanned"] = "scanned"
 Range = tuple[float, float]  # lowest and highest value, both included

@@ -6,13 +6,13 @@ import numpy as np
 import tifffile
 import torch
 
-from results.architecture import Architecture, Provenance
-from results.export import write_bundle
+from results.bundles.architecture import Architecture, Provenance
+from results.bundles.bundle import write_bundle
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
-from trainers.reader import InferenceConfig
-from trainers.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig
+from trainers.metrics.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=1)
 

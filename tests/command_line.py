@@ -10,7 +10,7 @@ def nas(
     *arguments: str | Path, cache: Path, expect: int = 0, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run it, and check how it ends."""
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "nas", *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, "NAS_CACHE": str(cache)}
     )

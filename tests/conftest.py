@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.environment import ENVIRONMENT
+from nas.config.environment import ENVIRONMENT
 
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})  # before torch
 

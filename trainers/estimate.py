@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig, make_accelerator
-from trainers.losses import build_loss
+from trainers.losses.losses import build_loss
 
 # Of what is trained: weights, gradient, two moments of AdamW and the weight average, float32 each.
 _COPIES = 5

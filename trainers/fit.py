@@ -25,8 +25,8 @@ from trainers.checkpoint import (
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
-from trainers.losses import build_loss
-from trainers.sparse import SparseWeights
+from trainers.losses.losses import build_loss
+from trainers.losses.sparse import SparseWeights
 from trainers.step import optimiser_step, weight_groups
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

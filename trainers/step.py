@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from search_spaces.path import Path
+from search_spaces.cells.path import Path
 
 
 class NonFiniteLoss(Exception):

@@ -31,7 +31,7 @@ from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.data.phantom import PhantomConfig, make_phantom
 from trainers.data.volume import Volume
-from trainers.losses import build_loss
+from trainers.losses.losses import build_loss
 
 TEXTS = ("none", "flips", "standard", "strong", "strong - tilt", "strong - elastic", "strong - cutmix")
 ROUNDS = 5

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from search_spaces.cell_space import CELL_SPACES, CellSpace, decisions, random_choice
-from search_spaces.cells import construct_supernet
-from search_spaces.path import Path, plain_path
-from trainers.alphas import Alphas, draw
-from trainers.costs import CostTable, measure
-from trainers.expected_cost import ExpectedCost
+from search_spaces.cells.cell_space import CELL_SPACES, CellSpace, decisions, random_choice
+from search_spaces.cells.path import Path, plain_path
+from search_spaces.families.cells import construct_supernet
+from trainers.cell_search.alphas import Alphas, draw
+from trainers.cell_search.costs import CostTable, measure
+from trainers.cell_search.expected_cost import ExpectedCost
 from trainers.fit import make_accelerator
-from trainers.losses import build_loss
+from trainers.losses.losses import build_loss
 
 Step = Callable[[int], Tensor]  # number -> loss, with the gradient done
 LEVELS = 4

@@ -20,23 +20,23 @@ from typing import Any
 import torch
 from scipy.stats import ttest_1samp
 
-from nas.config import read_config
-from results.curve import append_line
+from nas.config.search_config import read_config
+from results.pictures.curve import append_line
 from search_spaces.candidate import Candidate
-from search_spaces.hand_made import hand_made
+from search_spaces.cells.hand_made import hand_made
 from search_spaces.network import build_network
-from trainers.cell_config import CellSearchConfig
-from trainers.cell_run import CellFindings, CellPlan, Report, run_cells
+from trainers.cell_search.config import CellSearchConfig
+from trainers.cell_search.run import CellFindings, CellPlan, Report, run_cells
 from trainers.data.contrast import share_contrast
 from trainers.data.patches import PatchSampler
 from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan
 from trainers.data.volume import Volume
-from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, make_accelerator
-from trainers.reader import make_reader
-from trainers.score import score
+from trainers.inference.reader import make_reader
+from trainers.metrics.evaluate import predict_all
+from trainers.metrics.score import score
 
 CONFIG = read_config("demo")
 SLICES, CROP = 16, 32

@@ -69,7 +69,7 @@ def main() -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     (root / "eight.toml").write_text(CONFIG)
-    command = [sys.executable, "-m", "nas.cli", "search", str(root / "eight.toml"), "--run", str(run)]
+    command = [sys.executable, "-m", "nas", "search", str(root / "eight.toml"), "--run", str(run)]
     command += ["--workers", str(arguments.workers), "--trials", str(arguments.trials)]
     began = time.monotonic()
     with (root / "log.txt").open("w") as log:

@@ -10,11 +10,11 @@ import tifffile
 import torch
 import zarr
 
-from nas.config import read_config, write_config
-from nas.mend import mend
-from nas.show import read_genotype
-from results.export import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
-from results.leaderboard import read_leaderboard
+from nas.config.search_config import read_config, write_config
+from nas.search.mend import mend
+from nas.search.shown_cells import read_genotype
+from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
+from results.leaderboard.leaderboard import read_leaderboard
 from results.record import read_record
 from results.run_folder import RunFolder
 from trainers.checkpoint import load_checkpoint, save_checkpoint
@@ -147,13 +147,13 @@ def config(root: Path) -> Target:
 
 
 def _bundle(root: Path) -> Bundle:
-    from results.architecture import Architecture
-    from results.export import write_bundle
+    from results.bundles.architecture import Architecture
+    from results.bundles.bundle import write_bundle
     from search_spaces.candidate import Candidate
     from search_spaces.network import build_network
     from trainers.fit import FitConfig
-    from trainers.reader import InferenceConfig
-    from trainers.score import ScoreConfig
+    from trainers.inference.reader import InferenceConfig
+    from trainers.metrics.score import ScoreConfig
 
     candidate = Candidate.model_validate({"family": "cells", "genotype": "plain/2", "width": 4, "slices_in": 8})
     network = build_network(candidate, 16)
@@ -189,7 +189,7 @@ def weights(root: Path) -> Target:
 
 def genotype(root: Path) -> Target:
     """A genotype's file."""
-    from search_spaces.hand_made import hand_made
+    from search_spaces.cells.hand_made import hand_made
 
     (root / "g.json").write_text(hand_made("residual", "cells", 3).model_dump_json(indent=1))
     return root / "g.json", lambda: read_genotype(root / "g.json")
@@ -210,7 +210,7 @@ def record(root: Path) -> Target:
 
 def leaderboard(root: Path) -> Target:
     """leaderboard.json."""
-    from results.ranking import rank
+    from results.leaderboard.ranking import rank
 
     folder = RunFolder(root)
     folder.leaderboard_json.write_text(rank([], "s", "k").model_dump_json(indent=1))

@@ -103,7 +103,7 @@ class Figures:
 
 def begin(config: Path, folder: Path, cache: Path) -> tuple[subprocess.Popen[str], list[tuple[float, str]]]:
     """The search in a process; its lines arrive in the list with the time they came."""
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(folder)]
     environment = {**os.environ, "NAS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     driver = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1

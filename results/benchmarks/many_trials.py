@@ -24,19 +24,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from nas.config import parse_config, write_config
-from nas.driver import Driver
-from nas.executor import Executor
-from nas.fold import check_same_data, open_fold
-from nas.launch import Heard
-from nas.protocol import Answer, Finished, Order, Progress, Ready, Scored, Start, Work
-from nas.samplers import rungs
-from nas.study import open_study
-from results.leaderboard import Leaderboard
+from nas.config.search_config import parse_config, write_config
+from nas.jobs.kidneys import check_same_data, open_fold
+from nas.search.driver import Driver
+from nas.study.samplers import rungs
+from nas.study.study import open_study
+from nas.workers.executor import Executor
+from nas.workers.launcher import Heard
+from nas.workers.protocol import Answer, Finished, Order, Progress, Ready, Scored, Start, Work
+from results.leaderboard.leaderboard import Leaderboard
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
-from trainers.cell_run import CellFindings, CellPlan
-from trainers.score import Score, Slab, VolumeScore
+from trainers.cell_search.run import CellFindings, CellPlan
+from trainers.metrics.score import Score, Slab, VolumeScore
 
 SLABS = 16
 CONFIG = {
@@ -172,7 +172,7 @@ def answered(arguments: list[str], until: str | None = None) -> float:
     """Seconds from a command to its end, or to the first line that begins with `until`; it is told to stop then."""
     began = time.monotonic()
     with subprocess.Popen(
-        [sys.executable, "-m", "nas.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "nas", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as command:
         assert command.stdout is not None
         for line in command.stdout:
@@ -192,7 +192,7 @@ def dashboard(folder: Path) -> list[tuple[str, float]]:
         port = probe.getsockname()[1]
     began = time.monotonic()
     server = subprocess.Popen(
-        [sys.executable, "-m", "nas.cli", "dashboard", "--run", str(folder), "--port", str(port)],
+        [sys.executable, "-m", "nas", "dashboard", "--run", str(folder), "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

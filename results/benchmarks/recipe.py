@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.stats import t as student
 
-from results.curve import append_line
+from results.pictures.curve import append_line
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.data import phantom as phantoms
@@ -34,10 +34,10 @@ from trainers.data.phantom_organ import Organ
 from trainers.data.resample import resampled
 from trainers.data.rle import decode, read_rles
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
-from trainers.evaluate import evaluate
 from trainers.fit import Fit, FitConfig, make_accelerator
-from trainers.reader import InferenceConfig, make_reader
-from trainers.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig, make_reader
+from trainers.metrics.evaluate import evaluate
+from trainers.metrics.score import ScoreConfig
 
 SPACING = (50.0, 50.0, 50.0)
 SECOND_UM = 63.08

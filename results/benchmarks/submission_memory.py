@@ -24,16 +24,16 @@ import tifffile
 import torch
 from torch import nn
 
-import results.export
-from nas.cli import main as nas
-from results.architecture import Architecture, Provenance
-from results.export import write_bundle
+import results.bundles.bundle
+from nas.commands.main import main as nas
+from results.bundles.architecture import Architecture, Provenance
+from results.bundles.bundle import write_bundle
 from search_spaces.candidate import Candidate
 from trainers.data.masks import mask_slices
 from trainers.data.rle import decode, read_rles
 from trainers.fit import FitConfig
-from trainers.reader import InferenceConfig
-from trainers.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig
+from trainers.metrics.score import ScoreConfig
 
 CASES = (
     "3x400x400+3x400x400",  # the competition's placeholder: 3 slices a kidney
@@ -54,7 +54,7 @@ def main() -> None:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--cases", nargs="+", default=CASES)
     if sys.argv[1:2] == [PREDICT]:
-        results.export.build_network = lambda *_, **__: tube_finder()
+        results.bundles.bundle.build_network = lambda *_, **__: tube_finder()
         sys.argv[1:2] = ["predict"]
         nas()
     options = arguments.parse_args()

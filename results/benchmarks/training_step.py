@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.config import read_config
+from nas.config.search_config import read_config
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
-from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, make_accelerator
-from trainers.reader import make_reader
-from trainers.score import ScoreConfig, score
+from trainers.inference.reader import make_reader
+from trainers.metrics.evaluate import predict_all
+from trainers.metrics.score import ScoreConfig, score
 
 SHAPE = (1024, 1303, 912)
 ENCODERS = ("resnet50", "se_resnext50_32x4d", "efficientnet-b5", "tu-convnext_tiny")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from search_spaces.candidate import Candidate
-from search_spaces.decoder import DECODERS
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, parameters, stride
+from search_spaces.published.decoders import DECODERS
 
 
 def candidate_of(decoder: str, slices_out: int = 1) -> Candidate:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from search_spaces.candidate import Candidate
-from search_spaces.encoders import ENCODERS
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
-from search_spaces.weights import offered_weights
+from search_spaces.published.encoders import ENCODERS
+from search_spaces.published.weights import offered_weights
 
 # One of each family, small enough to run for real; the others are checked by their shapes.
 SMALL = [

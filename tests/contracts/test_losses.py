@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.errors import InputError
-from trainers.losses import LOSSES, build_loss
+from trainers.losses.losses import LOSSES, build_loss
 
 EVERY_LOSS = [*LOSSES, "dice + 0.5*focal"]
 

@@ -5,7 +5,7 @@ import torch
 from inherit import inherit
 from torch import Tensor
 
-from search_spaces.operations import OPERATIONS
+from search_spaces.cells.operations import OPERATIONS
 
 FACTOR = {"same": 1.0, "down": 0.5, "up": 2.0}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from search_spaces.candidate import Candidate
-from search_spaces.encoders.sam import SAM_ENCODERS, fitting_window
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
-from search_spaces.weights import offered_weights
+from search_spaces.published.sam_encoders import SAM_ENCODERS, fitting_window
+from search_spaces.published.weights import offered_weights
 
 SMALL = ["sam2_hiera_tiny", "samvit_base_patch16"]  # of each kind; the others are checked by their shapes
 TUNINGS = ["full", "lora", "frozen"]

@@ -1,8 +1,8 @@
 import optuna
 import pytest
 
-from nas.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler, rungs
-from nas.study_config import StudyConfig
+from nas.config.study_config import StudyConfig
+from nas.study.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler, rungs
 from search_spaces.errors import InputError
 
 

@@ -12,17 +12,17 @@ from kidneys import tube
 from safetensors.torch import load_file
 from torch import nn
 
-from nas.config import parse_config
-from nas.objective import Talk, run_job
+from nas.config.search_config import parse_config
+from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
-from trainers.evaluate import predict_all
 from trainers.fit import Fit, FitConfig, Precision, make_accelerator
-from trainers.reader import InferenceConfig, make_reader
+from trainers.inference.reader import InferenceConfig, make_reader
+from trainers.metrics.evaluate import predict_all
 
 pytestmark = [
     pytest.mark.gpu,

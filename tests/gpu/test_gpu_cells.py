@@ -8,15 +8,15 @@ import pytest
 import torch
 from kidneys import tube
 
-from nas.config import parse_config
-from nas.objective import Talk, run_job
+from nas.config.search_config import parse_config
+from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder
 from search_spaces.candidate import Candidate
-from search_spaces.cell_space import CELL_SPACES, CellFamily
-from trainers.alphas import ESTIMATORS
-from trainers.cell_config import CellSearchConfig
-from trainers.cell_run import CellPlan, Report, run_cells
+from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
+from trainers.cell_search.alphas import ESTIMATORS
+from trainers.cell_search.config import CellSearchConfig
+from trainers.cell_search.run import CellPlan, Report, run_cells
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig, make_accelerator
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from kidneys import tube
 
-from nas.best import export_best
-from nas.config import SearchConfig
-from results.export import read_architecture, read_bundle, rewrite_description
-from results.onnx import ONNX
+from nas.bundles.export import export_best
+from nas.config.search_config import SearchConfig
+from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
+from results.bundles.onnx import ONNX
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
 from search_spaces.candidate import Candidate
@@ -15,7 +15,7 @@ from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
-from trainers.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig, score
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 HELD_OUT = tube("k")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nas import buildable as module
-from nas.buildable import buildable
+from nas.study.buildable import buildable
 from search_spaces.space import SearchSpace
 
 SPACE = SearchSpace(encoders=("tu-resnet10t", "tu-vit_tiny_patch16_224"), decoders=("Unet", "DPT"), crops=(64,))

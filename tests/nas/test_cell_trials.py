@@ -9,21 +9,21 @@ import optuna
 import pytest
 from kidneys import tube
 
-from nas.cells import genotypes_of, plan_for, plans, read_findings
-from nas.config import SearchConfig, parse_config
-from nas.preflight import preflight
-from nas.show import SearchShown, Shown, describe_target
-from nas.suggest import cells_wanted, known_parameters, suggest
-from results.cell_picture import draw_alphas, draw_genotype, operation_shares
+from nas.config.search_config import SearchConfig, parse_config
+from nas.jobs.cell_search import genotypes_of, plan_for, plans, read_findings
+from nas.search.preflight import preflight
+from nas.search.shown_cells import SearchShown, Shown, describe_target
+from nas.study.suggest import cells_wanted, known_parameters, suggest
+from results.pictures.cells import draw_alphas, draw_genotype, operation_shares
 from results.record import describe
 from results.run_folder import RunFolder, create
 from search_spaces.candidate import Candidate
-from search_spaces.cell_space import CELL_SPACES, CellFamily
+from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
+from search_spaces.cells.genotype import Genotype
+from search_spaces.cells.hand_made import hand_made
 from search_spaces.errors import InputError
-from search_spaces.genotype import Genotype
-from search_spaces.hand_made import hand_made
 from search_spaces.network import check_buildable
-from trainers.cell_run import CellFindings, CellPlan, FoundGenotype
+from trainers.cell_search.run import CellFindings, CellPlan, FoundGenotype
 from trainers.data.folds import Fold
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
 
 
 def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path) -> None:
-    from nas.study import ask, cells_needed, job_of, open_study
+    from nas.study.study import ask, cells_needed, job_of, open_study
 
     config = _config(study={"trials": 9}, cell_search={"crops": [64]})
     folder = create(tmp_path)
@@ -119,7 +119,7 @@ def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path)
 
 def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path: Path) -> None:
     """What is asked before the cells are known must not decide what is asked after it."""
-    from nas.study import ask, cells_needed, job_of, open_study
+    from nas.study.study import ask, cells_needed, job_of, open_study
 
     config = _config(
         study={"trials": 200, "random_trials": 200},
@@ -141,8 +141,8 @@ def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path:
 def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_again(tmp_path: Path) -> None:
     from optuna.trial import TrialState
 
-    from nas.study import ask, count_candidates, open_study
-    from nas.study_config import GIVEN_UP
+    from nas.config.study_config import GIVEN_UP
+    from nas.study.study import ask, count_candidates, open_study
 
     config = _config(study={"trials": 4}, cell_search={"crops": [64]})
     study = open_study(create(tmp_path), config)
@@ -163,7 +163,7 @@ def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
 
 
 def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
-    from nas.config import read_config, write_config
+    from nas.config.search_config import read_config, write_config
 
     off = {"gradient_clip": "none", "alpha_clip": "none", "shrink_every": "none"}
     config = _config(cell_search=off)
@@ -176,7 +176,7 @@ def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
 
 
 def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_preset() -> None:
-    from nas.config import read_config
+    from nas.config.search_config import read_config
 
     config = read_config("sennet", ["cell_search.algorithm=darts", "cell_space.level=L3"])
     assert (config.cell_search.estimator, config.cell_search.warm_up) == ("mixture", 0.0)
@@ -187,7 +187,7 @@ def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_prese
 
 
 def test_no_more_is_queued_than_the_budget_allows(tmp_path: Path) -> None:
-    from nas.study import open_study
+    from nas.study.study import open_study
 
     study = open_study(create(tmp_path), _config(study={"trials": 3}, cell_search={"crops": [64]}))
     assert [t.system_attrs["fixed_params"]["genotype"] for t in study.trials] == [
@@ -297,7 +297,7 @@ def _found(folder: RunFolder) -> CellFindings:
 
 
 def _run(tmp_path: Path) -> RunFolder:
-    from nas.config import write_config
+    from nas.config.search_config import write_config
 
     folder = create(tmp_path / "run")
     folder.config.write_text(write_config(_config(cell_search={"crops": [64]})))

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.cells import search_settings
-from nas.config import PRESETS, SearchConfig, parse_config, read_config, recipe, write_config
+from nas.config.search_config import PRESETS, SearchConfig, parse_config, read_config, recipe, write_config
+from nas.jobs.cell_search import search_settings
 from search_spaces.errors import InputError
 
 
@@ -20,7 +20,7 @@ def test_a_preset_leaves_nothing_to_defaults_but_what_is_off(preset: str) -> Non
     import tomllib
     from importlib.resources import files
 
-    written = tomllib.loads(files("nas").joinpath("presets", f"{preset}.toml").read_text())
+    written = tomllib.loads(files("nas.config").joinpath("presets", f"{preset}.toml").read_text())
     meant = tomllib.loads(write_config(read_config(preset)))
     sections = ("study", "space", "fit", "inference", "score", "retrain")
     for section in sections if meant["space"]["families"] == ["unet"] else (*sections, "cell_space", "cell_search"):

@@ -7,15 +7,15 @@ from markdown_it import MarkdownIt
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from nas.config import parse_config
-from nas.dashboard import note, show_in_dashboard
-from nas.study import ask, job_of, open_study
+from nas.config.search_config import parse_config
+from nas.search.dashboard_notes import note, show_in_dashboard
+from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
 from results.run_folder import create
 from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.fit import FitConfig
-from trainers.score import Score, Slab, VolumeScore
+from trainers.metrics.score import Score, Slab, VolumeScore
 
 SCORE = Score(
     surface_dice=0.81234,

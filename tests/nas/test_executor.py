@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from nas.config import SearchConfig, parse_config, write_config
-from nas.executor import Event, Executor
-from nas.fold import open_fold
-from nas.local_workers import LocalLauncher, _why, devices
-from nas.protocol import (
+from nas.config.search_config import SearchConfig, parse_config, write_config
+from nas.jobs.kidneys import open_fold
+from nas.workers.executor import Event, Executor
+from nas.workers.local import LocalLauncher, _why, devices
+from nas.workers.protocol import (
     Answer,
     Died,
     Finished,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from nas.failures import outcome_of
-from nas.samplers import make_sampler
-from nas.study import tell
-from nas.study_config import StudyConfig
+from nas.config.study_config import StudyConfig
+from nas.jobs.failures import outcome_of
+from nas.study.samplers import make_sampler
+from nas.study.study import tell
 from results.record import Job, Outcome, Record
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError

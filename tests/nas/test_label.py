@@ -11,11 +11,11 @@ import tifffile
 import torch
 from kidneys import tube
 
-from nas.best import describe_trial
-from nas.config import SearchConfig
-from nas.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
-from results.architecture import Architecture, Provenance
-from results.export import write_bundle
+from nas.bundles.export import describe_trial
+from nas.bundles.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
+from nas.config.search_config import SearchConfig
+from results.bundles.architecture import Architecture, Provenance
+from results.bundles.bundle import write_bundle
 from results.record import Job, Outcome, Record
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
@@ -25,8 +25,8 @@ from trainers.data.prepare import prepare
 from trainers.data.soft_labels import LabelSource, SoftLabels
 from trainers.data.sources import scan, scan_one
 from trainers.fit import FitConfig
-from trainers.reader import InferenceConfig
-from trainers.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig
+from trainers.metrics.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})

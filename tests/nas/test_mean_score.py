@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from bundles import bundle, scan
 
-from nas.ensemble import Predictor, open_predictor
-from nas.mean_score import score_mean
-from results.export import read_architecture, rewrite_description
+from nas.bundles.mean_score import score_mean
+from nas.bundles.predictor import Predictor, open_predictor
+from results.bundles.bundle import read_architecture, rewrite_description
 from trainers.data.prepare import prepare
 from trainers.data.sources import scan_one
 from trainers.data.volume import Volume
-from trainers.evaluate import evaluate
 from trainers.fit import make_accelerator
-from trainers.score import Score, ScoreConfig
+from trainers.metrics.evaluate import evaluate
+from trainers.metrics.score import Score, ScoreConfig
 
 
 @pytest.fixture

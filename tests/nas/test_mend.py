@@ -10,8 +10,8 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from nas.doctor import examine
-from nas.mend import mend
+from nas.search.doctor import examine
+from nas.search.mend import mend
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.checkpoint import load_checkpoint, save_checkpoint

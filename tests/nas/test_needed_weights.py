@@ -17,13 +17,13 @@ import torch
 from kidneys import tube
 from safetensors.torch import save, save_file
 
-from nas.buildable import buildable
-from nas.config import SearchConfig, parse_config, read_config
-from nas.preflight import preflight
-from nas.weights import list_weights, needed, starting_note
+from nas.config.search_config import SearchConfig, parse_config, read_config
+from nas.search.needed_weights import list_weights, needed, starting_note
+from nas.search.preflight import preflight
+from nas.study.buildable import buildable
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
-from search_spaces.weights import find_weights
+from search_spaces.published.weights import find_weights
 from trainers.data.folds import Fold
 
 REPOSITORY = "timm/resnet10t.c3_in1k"
@@ -96,7 +96,7 @@ def run_command(place: Path, endpoint: str, *arguments: str, expect: int = 0) ->
     config.write_text('[space]\nencoders = ["tu-resnet10t"]\nencoder_weights = ["imagenet"]\n')
     environment = {**os.environ, "HF_HOME": str(place / "hf"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
     environment.pop("HF_HUB_CACHE", None)
-    command = [sys.executable, "-m", "nas.cli", "weights", *arguments, str(config)]
+    command = [sys.executable, "-m", "nas", "weights", *arguments, str(config)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == expect, done.stdout + done.stderr
     return done

@@ -9,12 +9,12 @@ import pytest
 import tifffile
 from bundles import bundle, scan
 
-from nas.predict import Prediction, predict_paths
+from nas.bundles.predict import Prediction, predict_paths
 from search_spaces.errors import InputError
 from trainers.data import scratch
 from trainers.data.masks import mask_slices, read_mask
 from trainers.data.rle import decode, read_rles
-from trainers.reader import InferenceConfig
+from trainers.inference.reader import InferenceConfig
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_
         network, kidney, out=tmp_path / "best.npy", threshold=found.score.threshold, wants_score=True
     ).mask_surface_dice
     assert at_best == pytest.approx(found.score.best_surface_dice, abs=1e-12)
-    from nas.score_masks import score_masks
+    from nas.bundles.score_masks import score_masks
 
     for name, value in (("m.npy", found.mask_surface_dice), ("best.npy", at_best)):
         alone = score_masks(tmp_path / name, kidney / "labels", "50", 0.0)["surface_dice"]

@@ -11,8 +11,8 @@ import pytest
 from kidneys import tube
 
 from nas import buildable
-from nas.config import parse_config
-from nas.preflight import preflight
+from nas.config.search_config import parse_config
+from nas.search.preflight import preflight
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.data.volume import Volume

@@ -6,12 +6,12 @@ import optuna
 import pytest
 import torch
 
-from nas.config import PRESETS, parse_config, read_config, write_config
-from nas.runs import default_preset, open_run, read_run
-from nas.status import read_status
-from nas.storage import open_storage
-from nas.study_config import REPEATS
-from results.ranking import rank
+from nas.config.runs import default_preset, open_run, read_run
+from nas.config.search_config import PRESETS, parse_config, read_config, write_config
+from nas.config.study_config import REPEATS
+from nas.search.status import read_status
+from nas.study.storage import open_storage
+from results.leaderboard.ranking import rank
 from results.record import Job, Outcome, Record
 from results.run_folder import RUNS, RunFolder
 from search_spaces.candidate import Candidate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.signals import goes_on, stop_on_signal
+from nas.workers.signals import goes_on, stop_on_signal
 from search_spaces.errors import InputError
 
 
@@ -50,7 +50,7 @@ def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
 
 
 def test_a_second_asking_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.signals.ONE_ASKING", 0.0)
+    monkeypatch.setattr("nas.workers.signals.ONE_ASKING", 0.0)
     stop = threading.Event()
     with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on(), stop_on_signal(stop):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -69,7 +69,7 @@ def test_a_signal_while_a_dataclass_is_made_ends_with_1(number: signal.Signals, 
     """Dataclasses are made by exec(), in which Python takes a KeyboardInterrupt for the end of the process."""
     code = f"""
 import os, signal, sys
-from nas.signals import goes_on
+from nas.workers.signals import goes_on
 from search_spaces.errors import InputError
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
 try:

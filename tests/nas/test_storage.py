@@ -13,9 +13,9 @@ from postgres import Postgres
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from nas.config import SearchConfig, parse_config
-from nas.storage import hide_password, open_storage
-from nas.study import open_study
+from nas.config.search_config import SearchConfig, parse_config
+from nas.study.storage import hide_password, open_storage
+from nas.study.study import open_study
 from results.run_folder import create
 from search_spaces.errors import InputError
 

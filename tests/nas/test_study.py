@@ -6,9 +6,9 @@ import optuna
 import pytest
 from optuna.trial import Trial, TrialState
 
-from nas.budget import seconds_used
-from nas.config import SearchConfig, parse_config
-from nas.study import (
+from nas.config.search_config import SearchConfig, parse_config
+from nas.study.budget import seconds_used
+from nas.study.study import (
     ask,
     count_candidates,
     enqueue_repeat,
@@ -17,10 +17,10 @@ from nas.study import (
     tell,
     unfinished,
 )
+from results.leaderboard.leaderboard import State
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
-from results.state import State
-from trainers.score import Score, Slab, VolumeScore
+from trainers.metrics.score import Score, Slab, VolumeScore
 
 VALUES = {
     "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "pruner": "none"},

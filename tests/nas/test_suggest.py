@@ -6,9 +6,9 @@ import optuna
 import pytest
 from optuna.trial import Trial
 
-from nas.buildable import buildable
-from nas.config import SearchConfig, parse_config
-from nas.suggest import known_parameters, register, suggest
+from nas.config.search_config import SearchConfig, parse_config
+from nas.study.buildable import buildable
+from nas.study.suggest import known_parameters, register, suggest
 from search_spaces.candidate import Candidate
 from search_spaces.space import SearchSpace
 from trainers.fit import FitConfig

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from bundles import bundle, scan
 
-from nas.bundle_cli import tune as tune_command
-from nas.predict import predict_paths
-from nas.tune import Tuned, tune
-from results.export import read_architecture
+from nas.bundles.predict import predict_paths
+from nas.bundles.tune import Tuned, tune
+from nas.commands.bundle_cli import tune as tune_command
+from results.bundles.bundle import read_architecture
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan_one
@@ -105,7 +105,7 @@ def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeyp
 
         yield stop
 
-    monkeypatch.setattr("nas.live.step_progress", signalled)
+    monkeypatch.setattr("nas.commands.live.step_progress", signalled)
     with pytest.raises(InputError, match="stopped before the end; the same command begins again"):
         tune_command(network, [kidney], device="cpu", as_json=True)
     assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))

@@ -172,7 +172,7 @@ def test_a_cell_search_that_was_killed_finds_the_genotypes_of_an_unbroken_one(
     import psutil
 
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(folder)]
     command += ["--set", "study.checkpoint_seconds=0"]
     driver = subprocess.Popen(command, env={**os.environ, "NAS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240

@@ -9,7 +9,7 @@ import pytest
 
 
 def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "nas", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
@@ -47,7 +47,8 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
 def test_help_answers_at_once(tmp_path: Path) -> None:
     # Half a second is the promise on an idle machine (see the benchmarks); what breaks it is an import of torch,
     # which takes seconds.
-    code = "import sys, nas.cli; print([m for m in ('torch', 'numpy', 'pydantic', 'optuna') if m in sys.modules])"
+    heavy = ("torch", "numpy", "pydantic", "optuna")
+    code = f"import sys, nas.commands.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "search" in nas("--help", cwd=tmp_path).stdout
@@ -66,7 +67,7 @@ def test_the_dashboard_warns_when_others_can_reach_it(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "nas.cli",
+        "nas",
         "dashboard",
         "--run",
         str(tmp_path / "run"),

@@ -26,7 +26,7 @@ def test_a_server_restarted_under_a_search_costs_it_nothing(
 ) -> None:
     server, folder = Postgres(), tmp_path / "away"
     try:
-        command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+        command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(folder)]
         driver = subprocess.Popen(
             [*command, "--storage", server.url],
             env={**os.environ, "NAS_CACHE": str(cache)},

@@ -46,7 +46,7 @@ def test_a_search_on_a_cluster_that_loses_a_node_ends_as_a_local_one(cluster: An
     assert many.stderr.strip().splitlines()[-1] == (
         "nas: the cluster has 2 CPUs, one for each worker; --workers 3 is more"
     )
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(away), "--cluster", cluster.address]
+    command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(away), "--cluster", cluster.address]
     command += ["--set", "study.checkpoint_seconds=0", *same]
     driver = subprocess.Popen(
         command,

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import pytest
 from command_line import nas
 
-from nas.predict import predict_paths
-from nas.retrain_top import retrain_top, top_count
-from results.architecture import Architecture
-from results.ensemble import Ensemble, read_ensemble, write_ensemble
-from results.export import read_architecture, rewrite_description
+from nas.bundles.predict import predict_paths
+from nas.bundles.retrain_top import retrain_top, top_count
+from results.bundles.architecture import Architecture
+from results.bundles.bundle import read_architecture, rewrite_description
+from results.bundles.ensemble import Ensemble, read_ensemble, write_ensemble
 from search_spaces.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 def _stopped_in_the_second(run: Path, cache: Path) -> str:
     """Begin `nas retrain top2`, and stop it by Ctrl-C when its first bundle is whole; what it said last."""
-    command = [sys.executable, "-m", "nas.cli", "retrain", "top2", "--run", str(run)]
+    command = [sys.executable, "-m", "nas", "retrain", "top2", "--run", str(run)]
     environment = {**os.environ, "NAS_CACHE": str(cache)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **quiet) as one:  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ import pytest
 from command_line import nas
 from filelock import FileLock
 
-from results.export import read_architecture
+from results.bundles.bundle import read_architecture
 
 
 def _board(run: Path) -> dict:  # type: ignore[type-arg]

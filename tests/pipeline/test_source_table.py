@@ -12,7 +12,7 @@ from command_line import nas
 
 def small_source_table() -> str:
     """The preset with its own networks and losses, from scratch, two steps each, on phantoms of a few voxels."""
-    values = tomllib.loads(files("nas").joinpath("presets", "source-table.toml").read_text(encoding="utf-8"))
+    values = tomllib.loads(files("nas.config").joinpath("presets", "source-table.toml").read_text(encoding="utf-8"))
     for fixed in values["fixed"]:
         fixed["candidate"]["encoder_weights"] = "none"
         fixed["fit"] |= {"steps": 2, "crop": 32, "batch_size": 2}

@@ -9,9 +9,9 @@ import tifffile
 from command_line import nas
 from typer.testing import CliRunner
 
-from nas.cli import app
-from nas.config import read_config
-from nas.fold import open_fold
+from nas.commands.main import app
+from nas.config.search_config import read_config
+from nas.jobs.kidneys import open_fold
 from results.run_folder import create
 from search_spaces.errors import InputError
 from trainers.data.phantom import PhantomConfig, write_phantoms

@@ -22,7 +22,7 @@ def _rows(run: Path) -> list[dict]:  # type: ignore[type-arg]
 
 
 def _begin(folder: Path, config: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)]
+    command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(folder)]
     command += ["--set", "study.checkpoint_seconds=0", *more]
     environment = {**os.environ, "NAS_CACHE": str(cache)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_gone_on_with(
     folder, mebibytes, fills = small_disk / "run", iter((30, 100, 2000)), 0
     while True:
         done = subprocess.run(
-            [sys.executable, "-m", "nas.cli", "search", str(config), "--run", str(folder)],
+            [sys.executable, "-m", "nas", "search", str(config), "--run", str(folder)],
             env={**os.environ, "NAS_CACHE": str(cache)},
             capture_output=True,
             text=True,

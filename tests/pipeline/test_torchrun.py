@@ -35,7 +35,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 def _torchrun(processes: int, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "NAS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command += ["-m", "--", "nas.cli", *arguments]  # "--": torchrun takes our --run for the beginning of its --run-path
+    command += [
+        "-m",
+        "--",
+        "nas.commands.main",
+        *arguments,
+    ]  # "--": torchrun takes our --run for the beginning of its --run-path
     return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from results.curve import POINTS, LossCurve, draw_curve, read_lines
+from results.pictures.curve import POINTS, LossCurve, draw_curve, read_lines
 
 
 def _png_size(path: Path) -> tuple[int, int]:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from bundles import bundle
 
-from results.ensemble import ENSEMBLE, Ensemble, member_of, read_ensemble, read_members, write_ensemble
+from results.bundles.ensemble import ENSEMBLE, Ensemble, member_of, read_ensemble, read_members, write_ensemble
 from search_spaces.errors import InputError
-from trainers.score import ScoreConfig
+from trainers.metrics.score import ScoreConfig
 
 
 def _ensemble(folder: Path) -> Path:

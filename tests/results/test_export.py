@@ -7,15 +7,15 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
-from results.architecture import Architecture, Provenance
-from results.export import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
-from results.onnx import to_onnx
+from results.bundles.architecture import Architecture, Provenance
+from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
+from results.bundles.onnx import to_onnx
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
-from trainers.reader import InferenceConfig
-from trainers.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig
+from trainers.metrics.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 

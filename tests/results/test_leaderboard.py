@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nas.tables import leaderboard_table
-from results.leaderboard import Leaderboard, reading
-from results.leaderboard_table import interval, to_markdown
-from results.ranking import rank, seed_deviation
+from nas.commands.tables import leaderboard_table
+from results.leaderboard.columns import interval, to_markdown
+from results.leaderboard.leaderboard import Leaderboard, State, reading
+from results.leaderboard.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
-from results.state import State
 from results.text import seconds
 from search_spaces.candidate import Candidate
 from trainers.fit import FitConfig
-from trainers.score import Score, Slab, VolumeScore
+from trainers.metrics.score import Score, Slab, VolumeScore
 
 
 def score(dice: float, slabs: int = 8, spread: float = 0.0, seed: int = 0) -> Score:

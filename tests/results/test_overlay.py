@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from kidneys import tube
 
-from results.overlay import _differences, draw_overlay
+from results.pictures.overlay import _differences, draw_overlay
 from trainers.data.volume import Volume
-from trainers.score import Score, Slab, VolumeScore
+from trainers.metrics.score import Score, Slab, VolumeScore
 
 DOTS = 110  # an inch
 WIDTH = int(8.4 * DOTS)

@@ -6,7 +6,7 @@ import torch
 from inherit import gradients, inherit, part_of
 
 from search_spaces.candidate import Candidate
-from search_spaces.cell_space import (
+from search_spaces.cells.cell_space import (
     CELL_SPACES,
     CellFamily,
     CellSpace,
@@ -15,13 +15,13 @@ from search_spaces.cell_space import (
     genotype_of,
     random_choice,
 )
-from search_spaces.cells import construct_supernet
+from search_spaces.cells.genotype import CellGenotype, Edge, Genotype
+from search_spaces.cells.hand_made import HAND_MADE, hand_made
+from search_spaces.cells.operations import OPERATIONS, DepthToSpace, SpaceToDepth
+from search_spaces.cells.path import Path, Pick, plain_path
 from search_spaces.errors import InputError
-from search_spaces.genotype import CellGenotype, Edge, Genotype
-from search_spaces.hand_made import HAND_MADE, hand_made
+from search_spaces.families.cells import construct_supernet
 from search_spaces.network import build_network, build_supernet, check_buildable, parameters, stride
-from search_spaces.operations import OPERATIONS, DepthToSpace, SpaceToDepth
-from search_spaces.path import Path, Pick, plain_path
 
 FULL = CELL_SPACES["L4"].model_copy(update={"levels": 3, "nodes": 2, "depths": (1, 2)})
 

@@ -7,10 +7,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from search_spaces.candidate import Candidate
-from search_spaces.decoder import DECODERS
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, parameters, stride
-from search_spaces.resolution import RESOLUTIONS, Upscaled, keep_centres
+from search_spaces.published.decoders import DECODERS
+from search_spaces.published.resolution import RESOLUTIONS, Upscaled, keep_centres
 
 CROP = {"PAN": 128, "DPT": 64}
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from search_spaces import sam
 from search_spaces.candidate import Candidate
-from search_spaces.encoders.sam import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS
 from search_spaces.errors import InputError
+from search_spaces.families.sam import fold_lora, folded
 from search_spaces.network import build_network, check_buildable, check_weights
-from search_spaces.sam import fold_lora, folded
+from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS
 from trainers.data.patches import PatchSampler
 from trainers.fit import Fit, FitConfig, make_accelerator
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
-from search_spaces.weights import find_weights, offered_weights
+from search_spaces.published.weights import find_weights, offered_weights
 
 State = dict[str, Tensor]
 
@@ -276,7 +276,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_the_cache_is_the_one_that_hf_home_names(tmp_path: Path, environment: dict[str, str]) -> None:
     path = put(tmp_path / "hub", "resnet18", "imagenet", {"x": torch.zeros(1)})
     program = (
-        "from search_spaces.candidate import Candidate; from search_spaces.weights import find_weights; "
+        "from search_spaces.candidate import Candidate; from search_spaces.published.weights import find_weights; "
         "print(find_weights(Candidate(encoder_weights='imagenet')))"
     )
     environment.pop("HF_HUB_CACHE", None)

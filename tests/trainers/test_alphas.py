@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from search_spaces.cell_space import Decision, random_choice
-from search_spaces.path import blend
-from trainers.alphas import ESTIMATORS, Alphas, Decks, draw, set_probability
+from search_spaces.cells.cell_space import Decision, random_choice
+from search_spaces.cells.path import blend
+from trainers.cell_search.alphas import ESTIMATORS, Alphas, Decks, draw, set_probability
 
 TOY = (Decision("a", ("0", "1", "2")), Decision("b", ("0", "1", "2", "3")))
 VALUES = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(4))  # decision, option -> a vector

@@ -7,7 +7,7 @@ import pytest
 from kidneys import tube
 
 from search_spaces.errors import InputError
-from trainers.bilevel import bilevel_split
+from trainers.cell_search.bilevel import bilevel_split
 from trainers.data.volume import Volume
 
 

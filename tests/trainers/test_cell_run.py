@@ -7,10 +7,10 @@ import pytest
 import torch
 from kidneys import tube
 
-from search_spaces.cell_space import CELL_SPACES, CellFamily
+from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
 from search_spaces.errors import InputError
-from trainers.cell_config import CellSearchConfig
-from trainers.cell_run import CellFindings, CellPlan, Report, genotype_names, run_cells, split_for
+from trainers.cell_search.config import CellSearchConfig
+from trainers.cell_search.run import CellFindings, CellPlan, Report, genotype_names, run_cells, split_for
 from trainers.fit import make_accelerator
 
 VOLUMES = (tube("a"), tube("b", seed=1))

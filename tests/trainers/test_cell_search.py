@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.cell_space import CELL_SPACES, CellSpace, Decision, decisions
-from search_spaces.cells import construct_supernet
-from search_spaces.operations import OPERATIONS, convolution
-from search_spaces.path import Path, blend, plain_path
-from trainers.alphas import Decks
-from trainers.cell_config import ALGORITHMS, CellSearchConfig
-from trainers.cell_search import CellSearch, Sides, jensen_shannon
-from trainers.costs import measure
-from trainers.decode import likeliest
+from search_spaces.cells.cell_space import CELL_SPACES, CellSpace, Decision, decisions
+from search_spaces.cells.operations import OPERATIONS, convolution
+from search_spaces.cells.path import Path, blend, plain_path
+from search_spaces.families.cells import construct_supernet
+from trainers.cell_search.alphas import Decks
+from trainers.cell_search.config import ALGORITHMS, CellSearchConfig
+from trainers.cell_search.costs import measure
+from trainers.cell_search.decode import likeliest
+from trainers.cell_search.search import CellSearch, Sides, jensen_shannon
 from trainers.fit import make_accelerator
 from trainers.step import NonFiniteLoss
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.centreline_loss import CentrelineDice, soft_skeleton
+from trainers.losses.centreline import CentrelineDice, soft_skeleton
 
 
 def _vessel(half_width: int, length: int = 40) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from kidneys import tube
 
-from trainers.choice import Tried, choose, try_reading
 from trainers.data.volume import Volume
-from trainers.score import ScoreConfig, pooled_curve, score
+from trainers.metrics.choice import Tried, choose, try_reading
+from trainers.metrics.score import ScoreConfig, pooled_curve, score
 
 CONFIG = ScoreConfig(slabs=4)
 

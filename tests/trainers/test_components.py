@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from trainers.components import large_components
+from trainers.inference.components import large_components
 
 
 def _mask(probabilities: np.ndarray, smallest: int | None, block_voxels: int = 1 << 20, level: int = 128) -> np.ndarray:

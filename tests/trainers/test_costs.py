@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from search_spaces.candidate import Candidate
-from search_spaces.cell_space import CELL_SPACES, CellFamily, decisions, genotype_of, random_choice
+from search_spaces.cells.cell_space import CELL_SPACES, CellFamily, decisions, genotype_of, random_choice
 from search_spaces.network import build_network, build_supernet
-from trainers.alphas import Alphas
-from trainers.costs import CostTable, measure
-from trainers.expected_cost import EncoderCost, ExpectedCost, Stopped
+from trainers.cell_search.alphas import Alphas
+from trainers.cell_search.costs import CostTable, measure
+from trainers.cell_search.expected_cost import EncoderCost, ExpectedCost, Stopped
 from trainers.fit import make_accelerator
 
 CPU = make_accelerator("float32", "cpu")

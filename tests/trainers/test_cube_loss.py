@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from search_spaces.errors import InputError
-from trainers.cube_loss import SurfaceCubes
-from trainers.losses import build_loss
+from trainers.losses.cubes import SurfaceCubes
+from trainers.losses.losses import build_loss
 from trainers.metrics.surface_area import surface_areas
 
 

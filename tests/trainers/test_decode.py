@@ -5,9 +5,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from search_spaces.cell_space import CELL_SPACES, CellSpace, Decision, decisions, genotype_of
-from trainers.alphas import Alphas, set_probability
-from trainers.decode import likeliest, likeliest_of, perturbation, random_of_cost, sample
+from search_spaces.cells.cell_space import CELL_SPACES, CellSpace, Decision, decisions, genotype_of
+from trainers.cell_search.alphas import Alphas, set_probability
+from trainers.cell_search.decode import likeliest, likeliest_of, perturbation, random_of_cost, sample
 
 
 def _node(operations: tuple[str, ...], sources: int) -> dict[str, Decision]:

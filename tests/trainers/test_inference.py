@@ -13,8 +13,8 @@ from trainers import inference
 from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
-from trainers.inference import predict
-from trainers.reader import InferenceConfig, Reader
+from trainers.inference.predict import predict
+from trainers.inference.reader import InferenceConfig, Reader
 
 CPU = make_accelerator("float32", "cpu")
 

@@ -6,7 +6,7 @@ import pytest
 
 from search_spaces.errors import InputError
 from trainers.data import scratch
-from trainers.ensemble import mean_levels
+from trainers.inference.mean_levels import mean_levels
 
 SHAPE = (3, 4, 5)
 

@@ -5,8 +5,8 @@ import pytest
 from kidneys import tube
 
 from search_spaces.errors import InputError
+from trainers.metrics.score import Score, ScoreConfig, Slab, bootstrap_interval, score, slab_starts
 from trainers.metrics.surface_dice import surface_dice
-from trainers.score import Score, ScoreConfig, Slab, bootstrap_interval, score, slab_starts
 
 CONFIG = ScoreConfig(slabs=4, resamples=200)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from trainers.data.patches import PatchSampler
 from trainers.data.unsure import UNSURE
 from trainers.fit import Fit, FitConfig, make_accelerator
-from trainers.losses import LOSSES, build_loss
-from trainers.sparse import lessened, weigh_unsure
+from trainers.losses.losses import LOSSES, build_loss
+from trainers.losses.sparse import lessened, weigh_unsure
 
 EVERY_LOSS = [*LOSSES, "dice + 0.5*focal"]
 

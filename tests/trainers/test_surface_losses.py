@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.surface_losses import BoundaryDoU, EdgeCrossEntropy, border_voxels
+from trainers.losses.surface import BoundaryDoU, EdgeCrossEntropy, border_voxels
 
 
 def _targets(seed: int) -> Tensor:

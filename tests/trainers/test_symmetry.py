@@ -7,9 +7,9 @@ from kidneys import tube
 from torch import Tensor, nn
 
 from trainers.fit import make_accelerator
-from trainers.inference import predict
-from trainers.reader import InferenceConfig, Reader
-from trainers.symmetry import Symmetries, count, mean_probabilities
+from trainers.inference.predict import predict
+from trainers.inference.reader import InferenceConfig, Reader
+from trainers.inference.symmetry import Symmetries, count, mean_probabilities
 
 CPU = make_accelerator("float32", "cpu")
 

@@ -12,12 +12,12 @@ from search_spaces.errors import InputError
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import resample_volume
 from trainers.data.volume import Volume
-from trainers.evaluate import evaluate
 from trainers.fit import FitConfig, make_accelerator
-from trainers.inference import predict, usable_axes
-from trainers.reader import InferenceConfig, Reader, make_reader
-from trainers.score import ScoreConfig, score
-from trainers.second_score import second_score
+from trainers.inference.predict import predict, usable_axes
+from trainers.inference.reader import InferenceConfig, Reader, make_reader
+from trainers.metrics.evaluate import evaluate
+from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.second_score import second_score
 
 
 class Bright(nn.Module):

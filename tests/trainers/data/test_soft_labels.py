@@ -8,7 +8,7 @@ import pytest
 from kidneys import tube
 from stacks import a_volume, write_kaggle, write_slices
 
-from nas.fold import fingerprint
+from nas.jobs.kidneys import fingerprint
 from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
@@ -19,7 +19,7 @@ from trainers.data.prepare import prepare, statistics_of
 from trainers.data.resample import resample_volume
 from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak
 from trainers.data.sources import VolumeSource, scan, scan_one
-from trainers.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig, score
 
 SEEN_1 = LabelSource(kidneys=("kidney_1",), volumes={"kidney_1_dense": "hash-1"})
 

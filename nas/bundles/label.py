@@ -1,0 +1,273 @@
+"""Soft pseudo labels: a bundle and a sparsely labelled volume to a new label set beside the volume's own.
+
+The threshold that becomes one half is where the volume would hold as many vessels as its labels say there are: if 200
+voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the likeliest others. What is labelled stays.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from nas.bundles.predictor import open_predictor, threshold_level
+from results.bundles.architecture import Provenance
+from results.bundles.bundle import WEIGHTS, Bundle
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
+from trainers.data.manifest_edit import Value, table_text, with_facts
+from trainers.data.masks import tiff_tags
+from trainers.data.prepare import default_cache, prepare
+from trainers.data.readers import suffix_of
+from trainers.data.scratch import scratch_folder
+from trainers.data.slices import Slices
+from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
+from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
+from trainers.data.volume import Spacing, Volume
+
+FAR_SHARE = 0.02  # by which the share that was reached may differ from the annotated one without a word
+
+
+class Labelled(BaseModel, frozen=True, extra="forbid"):
+    """What `nas label` did."""
+
+    labels: Path  # the new label set
+    threshold: float  # of the bundle's probability; it became one half
+    labelled_voxels: int
+    vessel_voxels: int  # of the new set, the labelled ones included
+    annotated: float | None  # what dataset.toml says of the labels; None: the threshold was given instead
+    source: LabelSource
+    manifest: Path
+    manifest_lines: str  # what makes searches use the set
+    written: bool  # whether they stand there now
+
+
+def label_path(
+    bundle_path: Path,
+    path: Path,
+    *,
+    name: str,
+    threshold: float | None,
+    write: bool,
+    device: str,
+    on_progress: Callable[[int, int], None],
+    on_note: Callable[[str], None],
+) -> Labelled:
+    """Predict the volume at `path` and write its new label set `name`.
+
+    threshold: instead of the one that matches the annotated share. write: change dataset.toml too. Raises InputError
+    for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a threshold with.
+    """
+    source = scan_one(path, on_note)
+    home = _home(source)
+    target = home / _check_set_name(name)
+    facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
+    manifest = manifest_home(home.parent) / MANIFEST_NAME
+    if target.exists() or find_stack(home, "image") == target:
+        lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
+        raise InputError(
+            f"{target}: is there already; choose another name with --out, or delete it; a search uses it with "
+            f"[volumes.{source.name}] {lines} in {manifest}"
+        )
+    _check_share(source, threshold)
+    predictor = open_predictor([bundle_path])
+    if len(predictor.members) > 1:
+        raise InputError(
+            f"{bundle_path} is an ensemble; labels name one network that made them: give one of its members"
+        )
+    bundle = predictor.members[0]
+    _refuse_ranked_on(bundle, source.name, source.kidney, None)
+    if write:
+        _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
+    volume = prepare(source, default_cache(), on_note=on_note)
+    _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
+    with scratch_folder(default_cache()) as scratch:
+        for doubt in predictor.doubts(volume, is_scored=False):
+            on_note(doubt)
+        levels = predictor.predict(volume, device, scratch, on_progress)
+        outside, labelled = count_levels(levels, volume)
+        if threshold is None and not labelled:
+            raise InputError(
+                f"{volume.name} has no labelled voxel, so there is no share to match (annotated = {volume.annotated:g})"
+                ": give --threshold"
+            )
+        level = match_level(outside, labelled, volume.annotated) if threshold is None else threshold_level(threshold)
+        vessels = labelled + int(outside[level:].sum())
+        origin = _origin(bundle, source, level / HIGHEST, labelled / vessels if labelled else None)
+        write_label_set(target, soft_slices(levels, volume, level), source.image, volume.spacing_um, origin)
+    if threshold is None and abs(labelled / vessels - volume.annotated) > FAR_SHARE:
+        on_note(
+            f"at the nearest threshold {labelled / vessels:.0%} of the vessels are labelled ones, not "
+            f"{volume.annotated:.0%}: the network is too sure, or finds too little"
+        )
+    if write:
+        # Where it is a link, the file it leads to is the one that others read.
+        write_atomically(manifest.resolve(), _new_manifest(manifest, source.name, facts))
+    return Labelled(
+        labels=target,
+        threshold=level / HIGHEST,
+        labelled_voxels=labelled,
+        vessel_voxels=vessels,
+        annotated=volume.annotated if threshold is None else None,
+        source=origin,
+        manifest=manifest,
+        manifest_lines=table_text(source.name, facts),
+        written=write,
+    )
+
+
+def _check_set_name(name: str) -> str:
+    """The name of a new label set; InputError where its folder would be taken for something else."""
+    check_name(name, "--out")
+    if name in (*IMAGE_NAMES, *LABEL_NAMES) or name.startswith(".") or suffix_of(Path(name)):
+        raise InputError(f"--out {name!r} cannot name a new label set: it stands for something else; use labels_pseudo")
+    return name
+
+
+def count_levels(levels: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.int64], int]:
+    """How many voxels outside of the labels have each level, (256,), and how many are labelled."""
+    outside, labelled = np.zeros(HIGHEST + 1, np.int64), 0
+    for z, plane in enumerate(levels):
+        vessel = _vessel(volume, z)
+        outside += np.bincount(plane[~vessel], minlength=HIGHEST + 1)
+        labelled += int(np.count_nonzero(vessel))
+    return outside, labelled
+
+
+def match_level(outside: NDArray[np.int64], labelled: int, annotated: float) -> int:
+    """The level from which on voxels are vessel so that, of these and the labelled ones, `annotated` are labelled.
+
+    1 to 255; the one that comes nearest, and the middle one of equals.
+    """
+    vessels = labelled + np.cumsum(outside[::-1])[::-1][1:]  # from level 1 on: at 0 all voxels would be vessel
+    missed = np.abs(vessels * annotated - labelled)
+    nearest = np.flatnonzero(missed == missed.min())
+    return int(nearest[len(nearest) // 2]) + 1
+
+
+def level_map(level: int) -> NDArray[np.uint8]:
+    """Old level -> new one, (256,): 0 to 0, `level` to VESSEL_LEVEL, 255 to 255, straight lines between."""
+    old = np.arange(HIGHEST + 1)
+    below = old * VESSEL_LEVEL // level
+    above = VESSEL_LEVEL + np.rint((old - level) * (HIGHEST - VESSEL_LEVEL) / max(HIGHEST - level, 1)).astype(np.int64)
+    mapped = np.where(old < level, below, above)
+    mapped[HIGHEST] = HIGHEST
+    return mapped.astype(np.uint8)
+
+
+def soft_slices(levels: NDArray[np.uint8], volume: Volume, level: int) -> Iterator[NDArray[np.uint8]]:
+    """The new labels, slice by slice: mapped levels, and 255 where a person saw a vessel."""
+    mapped = level_map(level)
+    for z, plane in enumerate(levels):
+        new = mapped[plane]
+        new[_vessel(volume, z)] = HIGHEST
+        yield new
+
+
+def write_label_set(
+    folder: Path, slices: Iterable[NDArray[np.uint8]], image: Slices, spacing_um: Spacing, source: LabelSource
+) -> None:
+    """Write (H, W) slices, numbered as the image's are, and SOURCE.json; the folder appears when it is complete."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        for number, one in zip(image.numbers, slices, strict=True):
+            tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(spacing_um))
+        write_atomically(part / SOURCE_NAME, source.model_dump_json(indent=2) + "\n")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _vessel(volume: Volume, z: int) -> NDArray[np.bool_]:
+    if volume.label is None:
+        return np.zeros(volume.shape[1:], np.bool_)
+    return is_vessel(np.asarray(volume.label[z]), None)
+
+
+def _home(source: VolumeSource) -> Path:
+    """The volume's folder, which holds images/ and label sets."""
+    home = source.image.path.parent
+    if home.name != source.name or find_stack(home, "image") != source.image.path:
+        raise InputError(
+            f"{source.image.path}: label sets lie beside images/ in a folder of the volume; move it to "
+            f"{source.name}/images{suffix_of(source.image.path)}"
+        )
+    return home
+
+
+def _check_share(source: VolumeSource, threshold: float | None) -> None:
+    """InputError for soft labels, and where no share says what to match."""
+    if source.soft is not None:
+        raise InputError(
+            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with "
+            f"annotated as it was ({_share_before(source)}), to make new ones"
+        )
+    if threshold is not None:
+        return
+    if source.label is None:
+        raise InputError(f"{source.name} has no labels, so there is no share to match; give --threshold")
+    if not 0 < source.annotated < 1:
+        raise InputError(
+            f"{source.name} has annotated = {source.annotated:g}, so there is no share to match; state in "
+            f"{MANIFEST_NAME} which share of the vessels is labelled, or give --threshold"
+        )
+
+
+def _share_before(source: VolumeSource) -> str:
+    """The annotated share of the labels that people made, as the soft set's origin tells it."""
+    origin = source.soft.source if source.soft else None
+    return "not known" if origin is None or origin.annotated is None else f"{origin.annotated:g}"
+
+
+def _refuse_ranked_on(bundle: Bundle, name: str, kidney: str, content_hash: str | None) -> None:
+    provenance = bundle.architecture.provenance
+    ranked_on = {_kidney(provenance, held_out) for held_out in provenance.held_out_volumes}
+    if kidney in ranked_on or content_hash in provenance.held_out_volumes.values():
+        raise InputError(
+            f"{name} is of {kidney}, which {bundle.path} was ranked on: its labels could be no target of a score, nor "
+            "train a search that holds out a kidney this bundle knows; take a bundle that was trained on "
+            f"{kidney} or holds out another one"
+        )
+
+
+def _kidney(provenance: Provenance, volume: str) -> str:
+    """The kidney of a volume in a bundle; of bundles that do not say by its name, as data sets do."""
+    return provenance.kidneys.get(volume) or facts_of(volume, None).kidney or volume
+
+
+def _origin(bundle: Bundle, source: VolumeSource, threshold: float, share: float | None) -> LabelSource:
+    """What is to be known of labels that this bundle makes; what its teachers knew it knows too."""
+    architecture = bundle.architecture
+    provenance = architecture.provenance
+    own = {_kidney(provenance, volume) for volume in provenance.train_volumes}
+    with (bundle.path / WEIGHTS).open("rb") as file:
+        weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    return LabelSource(
+        kidneys=tuple(sorted(own.union(*(teacher.kidneys for teacher in provenance.teachers)))),
+        volumes=provenance.known_volumes,
+        held_out=provenance.held_out_volumes,
+        bundle=f"{architecture.name} (study {provenance.study}, trial {provenance.trial})",
+        weights_hash=weights_hash,
+        labels=None if source.label is None else source.label_set,
+        annotated=None if source.label is None else source.annotated,
+        threshold=threshold,
+        matched_share=share,
+        version=program_version(),
+    )
+
+
+def _new_manifest(path: Path, name: str, facts: dict[str, Value]) -> str:
+    """dataset.toml with these facts; a new one lists all volumes, because it leaves out what it does not list."""
+    if path.is_file():
+        return with_facts(path, path.read_bytes().decode(), name, facts)
+    others = [table_text(place.name, {}) for place in find(path.parent) if place.name != name]
+    return with_facts(path, "".join(f"{table}\n" for table in others), name, facts)

@@ -1,0 +1,305 @@
+"""Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from nas.bundles.predictor import Predictor, known_threshold, open_predictor, split_paths, threshold_level
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.data.contrast import share_contrast
+from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
+from trainers.data.prepare import default_cache, prepare
+from trainers.data.rle import encode, write_submission
+from trainers.data.scratch import scratch_folder
+from trainers.data.soft_labels import refuse_as_target
+from trainers.data.sources import VolumeSource, scan, scan_one
+from trainers.data.volume import Spacing, Volume
+from trainers.inference.components import large_components
+from trainers.metrics.score import Predictions, Score, pooled_curve, score, slab_owners, without_small
+
+
+class Prediction(BaseModel, frozen=True, extra="forbid"):
+    """What `nas predict` did."""
+
+    masks: tuple[Path, ...]
+    threshold: float
+    kept: tuple[str, ...] = ()  # volumes whose masks were there already
+    submission: Path | None = None
+    submission_rows: int = 0
+    score: Score | None = None  # by the protocol of the leaderboard
+    mask_surface_dice: float | None = None  # of the written masks, all volumes together
+
+
+class MaskNote(BaseModel, frozen=True, extra="forbid"):
+    """What a finished mask was made of: an equal note means that predicting again would give the same mask."""
+
+    members: str
+    threshold: float
+    smallest_component: int | None
+    volume: str  # content hash
+    grey_scale: tuple[float, float]  # of the volume as it lies beside the others
+    spacing_um: Spacing
+    first: int  # number of its first slice
+
+    @property
+    def makers(self) -> tuple[str, float, int | None]:
+        """All but the volume."""
+        return self.members, self.threshold, self.smallest_component
+
+
+@dataclass
+class _Run:
+    """What the volumes of one call share."""
+
+    predictor: Predictor
+    threshold: float
+    device: str
+    scratch: Path
+    keeps_probabilities: bool  # on the disk, for the score
+    keeps_masks: bool  # finished by an earlier call
+    whole: set[Path]  # masks of such a call, by the same bundles
+    wants_rows: bool
+    on_progress: Callable[[int, int], None]
+    on_note: Callable[[str], None]
+    identity: str  # of the predictor
+    volumes: list[Volume] = field(default_factory=list)  # those that are to be scored
+    predictions: Predictions = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+
+    def note(self, volume: Volume, source: VolumeSource) -> MaskNote:
+        return MaskNote(
+            members=self.identity,
+            threshold=self.threshold,
+            smallest_component=self.predictor.smallest_component,
+            volume=volume.content_hash,
+            grey_scale=(volume.grey_low, volume.grey_high),
+            spacing_um=volume.spacing_um,
+            first=source.image.numbers[0],
+        )
+
+
+def predict_paths(
+    paths: Sequence[Path],
+    *,
+    out: Path,
+    threshold: float | None,
+    submission: Path | None,
+    wants_score: bool,
+    only_held_out: bool,
+    device: str,
+    on_progress: Callable[[int, int], None],
+    on_note: Callable[[str], None],
+) -> Prediction:
+    """Predict the volumes among `paths` with the bundles among them, write masks and whatever else is asked for.
+
+    Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
+    the next begins. Called again after a stop, finished masks are kept where several volumes go to one folder and no
+    score is asked for. Raises InputError where a path holds no volume, or labels are missing for a score.
+    """
+    bundles, places = split_paths(paths)
+    predictor = open_predictor(bundles)
+    cut = known_threshold(predictor, threshold)
+    sources = find_sources(places, on_note)
+    if only_held_out:
+        sources = held_out_sources(predictor, sources)
+    if wants_score:
+        _check_score(predictor, sources)
+    if len(sources) > 1 and out.exists() and not out.is_dir():
+        raise InputError(
+            f"{out} is a file, and {len(sources)} volumes need a folder for their masks; name another --out"
+        )
+    keeps_masks = len(sources) > 1 and not wants_score
+    masks = _mask_paths([s.name for s in sources], out)
+    identity = predictor.identity
+    whole = set()
+    for source, path in zip(sources, masks, strict=True):
+        note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
+        alike = note is not None and note.makers == (identity, cut, predictor.smallest_component)
+        if alike and is_whole(path, source.image.shape, source.image.numbers):
+            whole.add(path)
+        else:
+            check_mask_path(path)
+    for source in sources:
+        predictor.check_readable(source)
+    if submission is not None and submission.resolve() in {path.resolve() for path in (out, *masks)}:
+        raise InputError(f"{submission} is also where a mask goes; give --out and --submission different paths")
+    if submission is not None and submission.exists():
+        raise InputError(f"{submission}: is there already; choose another path or delete it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(out.parent) as scratch:
+        run = _Run(
+            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, on_progress,
+            on_note, identity,
+        )  # fmt: skip
+        rows = _predict_each(run, sources, masks)
+        count = _write_rows(rows, submission)
+        result, alone = _score(run) if wants_score else (None, None)
+    return Prediction(
+        masks=tuple(masks),
+        threshold=cut,
+        kept=tuple(run.kept),
+        submission=submission,
+        submission_rows=count,
+        score=result,
+        mask_surface_dice=alone,
+    )
+
+
+def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int:
+    """Take all rows, into the competition's CSV where one is asked for; how many there were."""
+    count = 0
+
+    def counted() -> Iterator[tuple[str, str]]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row
+
+    if submission is None:
+        for _ in counted():
+            pass
+    else:
+        write_submission(submission, counted())
+    return count
+
+
+def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
+    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.on_note), sources, masks, strict=True)):
+
+        def report(done: int, total: int, index: int = index) -> None:
+            run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
+
+        ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
+        if _is_finished(run, volume, source, path):
+            run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
+            run.kept.append(volume.name)
+            codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
+        else:
+            check_mask_path(path)  # before the work, and before the note of what lies there is replaced
+            codes = iter(_predict_one(run, volume, source, path, report))
+        report(1, 1)
+        if run.wants_rows:
+            yield from zip(ids, codes, strict=True)
+
+
+def _predict_one(
+    run: _Run, volume: Volume, source: VolumeSource, path: Path, on_progress: Callable[[int, int], None]
+) -> list[str]:
+    """Predict a volume, write its mask, and let its probabilities go; the run lengths of its slices if wanted."""
+    for doubt in run.predictor.doubts(volume, run.keeps_probabilities):
+        run.on_note(doubt)
+    place = run.scratch / volume.name
+    probabilities = run.predictor.predict(volume, run.device, place, on_progress)
+    codes: list[str] = []
+
+    def slices() -> Iterator[NDArray[np.bool_]]:
+        level = threshold_level(run.threshold)
+        for one in large_components(probabilities, level, run.predictor.smallest_component):
+            if run.wants_rows:
+                codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
+            yield one
+
+    _note_path(path).unlink(missing_ok=True)  # of a mask that was there before
+    if run.keeps_masks:  # before the mask, which then never lies there without it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_note_path(path), run.note(volume, source).model_dump_json() + "\n")
+    write_mask(path, slices(), volume.spacing_um, first=source.image.numbers[0])
+    if run.keeps_probabilities:
+        file = run.scratch / f"{volume.name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, probabilities, allow_pickle=False)
+        run.volumes.append(volume)
+        run.predictions[volume.name] = np.load(file, mmap_mode="r", allow_pickle=False)
+    shutil.rmtree(place, ignore_errors=True)
+    return codes
+
+
+def open_each(sources: Sequence[VolumeSource], on_note: Callable[[str], None]) -> Iterator[Volume]:
+    """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale."""
+    ready: dict[str, Volume] = {}
+    for source in sources:
+        if source.name not in ready:
+            together = [s for s in sources if (s.kidney, s.spacing_um) == (source.kidney, source.spacing_um)]
+            opened = [prepare(one, default_cache(), on_note=on_note) for one in together]
+            ready.update({volume.name: volume for volume in share_contrast(opened)})
+        yield ready.pop(source.name)
+
+
+def _note_path(mask: Path) -> Path:
+    return mask.with_name(f".{mask.name}.json")
+
+
+def _is_finished(run: _Run, volume: Volume, source: VolumeSource, path: Path) -> bool:
+    """Whether the mask at a path is what predicting the volume again would give."""
+    return path in run.whole and _read_note(path) == run.note(volume, source)
+
+
+def _read_note(mask: Path) -> MaskNote | None:
+    """What a mask was made of; None where that is not known, and the mask is no more than a file in the way."""
+    try:
+        return MaskNote.model_validate_json(_note_path(mask).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
+    return [out] if len(names) == 1 else [out / name for name in names]
+
+
+def _score(run: _Run) -> tuple[Score, float]:
+    """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
+    config, smallest = run.predictor.score_config, run.predictor.smallest_component
+    level = threshold_level(run.threshold)
+    if not any(volume.vessel_voxels.size for volume in run.volumes):
+        run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
+    curve = pooled_curve(run.predictions, run.volumes, config)
+    written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
+    return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
+
+
+def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
+    """Raise InputError, before anything is predicted, where there will be no score."""
+    if unlabelled := [s.name for s in sources if s.labels == "none"]:
+        raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
+    for source in sources:
+        refuse_as_target(source.name, source.soft)
+    slab_owners(sources, predictor.score_config)
+
+
+def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
+    """Those of the sources that the bundles were scored on, by name; InputError if one is missing."""
+    wanted = predictor.held_out_volumes
+    found = [source for source in sources if source.name in wanted]
+    if missing := sorted(set(wanted) - {source.name for source in found}):
+        raise InputError(f"{missing[0]}, which {predictor.name} was scored on, is not among the volumes")
+    return found
+
+
+def find_sources(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[VolumeSource]:
+    """All volumes at the paths, each a volume or a folder of them, in the order of their names, as a search has them.
+
+    Slabs are numbered through all volumes, so scores depend on it. InputError where two have one name.
+    """
+    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
+    for first, second in pairwise(sources):
+        if first.name == second.name:
+            raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
+    return sources
+
+
+def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
+    """The one volume that a path is, or all volumes of a folder of them."""
+    try:
+        return [scan_one(path, on_note)]
+    except InputError:
+        if not path.is_dir():
+            raise
+    return scan(path, on_note)

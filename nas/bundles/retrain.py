@@ -1,0 +1,231 @@
+"""The leader, or any other candidate, trained in full and exported."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
+
+from nas.bundles.export import describe_trial, trial_record
+from nas.config.runs import read_run, refuse_other_search
+from nas.config.search_config import SearchConfig, read_config
+from nas.jobs.cell_search import draw_cells_of
+from nas.jobs.kidneys import check_same_data, open_fold
+from nas.jobs.trial import Answer, Talk, run_job
+from nas.workers.signals import stop_on_signal
+from results.bundles.architecture import Architecture
+from results.bundles.bundle import read_architecture, write_bundle
+from results.leaderboard.leaderboard import read_leaderboard
+from results.record import Job, Record
+from results.run_folder import RunFolder, TrialFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.data.folds import Fold
+from trainers.metrics.score import Score
+
+Side = Literal["train", "all"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained in full."""
+
+    name: str  # of the bundle's folder
+    job: Job
+    known: Score | None  # what the search, or the bundle, had reached
+    # A bundle whose threshold and reading a training on all kidneys takes over, having no kidney left to find them on:
+    # of the same training with one held out, or the target itself.
+    twin: Path | None
+
+
+def find_task(
+    folder: RunFolder,
+    config: SearchConfig,
+    target: str,
+    best: int | None,
+    steps: int | None,
+    seed: int | None = None,
+) -> Task:
+    """What `target` (best, a trial's number, or a bundle's folder) asks to train.
+
+    seed: another one than the target's own gives a bundle of its own, beside that of the target's. Raises InputError
+    for a target that does not exist.
+    """
+    if target == "best" and best is None:
+        raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
+    if target == "best" or target.isdecimal():
+        number = best if best is not None and target == "best" else int(target)
+        record = trial_record(folder, number)
+        name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
+    elif Path(target).is_dir():
+        given, architecture = Path(target), read_architecture(Path(target))
+        name, known = given.resolve().name, architecture.score
+        job = Job(
+            trial=architecture.provenance.trial,
+            name=architecture.name,
+            candidate=architecture.candidate,
+            fit=architecture.fit,
+            seed=architecture.provenance.seed,
+        )
+    else:
+        raise InputError(
+            f"cannot retrain {target!r}: give `best`, `topN` (as in top3), the number of a trial, or a bundle's folder"
+        )
+    rate = job.fit.learning_rate * config.retrain.learning_rate_factor
+    fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
+    if seed is not None and seed != job.seed:
+        name, job = f"{name.removesuffix(f'-seed-{job.seed}')}-seed-{seed}", job.model_copy(update={"seed": seed})
+    job = job.model_copy(update={"fit": fit, "repeats": None})
+    other = folder.retrained / name
+    twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
+    return Task(name, job, known, twin)
+
+
+def retrain(
+    task: Task,
+    fold: Fold,
+    config: SearchConfig,
+    folder: RunFolder,
+    on: Side,
+    on_progress: Callable[[str, int, int, float | None], None],
+) -> tuple[Path, Record]:
+    """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
+
+    on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
+    left to score on: it is read as `task.twin` is, else at the threshold that the search found. Raises InputError if
+    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already or another process
+    trains it, and where no threshold would be known.
+    """
+    with _alone(folder, bundle_name(task.name, on)):
+        if on == "all":
+            fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
+        name, job = bundle_name(task.name, on), task.job
+        path, work = folder.retrained / name, folder.retraining(name)
+        if path.exists():
+            raise InputError(f"{path} is there already; move or delete it to train again")
+        refuse_other_work(work, job)
+        twin = read_architecture(task.twin) if on == "all" and task.twin else None
+        threshold = twin.threshold if twin else task.known.threshold if task.known else None
+        if on == "all" and threshold is None:
+            raise InputError(
+                f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
+                "train it with --on train"
+            )
+        if is_first_process():
+            work.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(work.job, job.model_dump_json(indent=2))
+        stop = threading.Event()
+
+        def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
+            on_progress(phase, done, total, loss)
+            return "leave" if stop.is_set() else "go"
+
+        with stop_on_signal(stop):
+            outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
+        if outcome.state == "interrupted":
+            raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
+        if outcome.state == "failed":
+            if is_first_process():
+                shutil.rmtree(work.path)
+            raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
+        record = Record(job=job, outcome=outcome, version=program_version())
+        if not is_first_process():
+            return path, record
+        architecture = describe_trial(record, config, fold, threshold)
+        if twin is not None:
+            architecture = architecture.read_as(twin)
+        write_bundle(path, architecture, load_file(work.weights))
+        for picture in (work.overlay, work.curve):
+            if picture.is_file():
+                shutil.move(picture, path / picture.name)
+        draw_cells_of(job, folder, config, path / work.genotype.name)
+        shutil.rmtree(work.path)
+        return path, record
+
+
+@contextmanager
+def _alone(folder: RunFolder, name: str) -> Iterator[None]:
+    """One command trains a bundle; the operating system frees the lock of one that was killed."""
+    if not is_first_process():
+        yield
+        return
+    folder.retrained.mkdir(exist_ok=True)
+    lock = FileLock(folder.retraining_lock(name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another command trains {folder.retrained / name}; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_of(architecture: Architecture, job: Job) -> bool:
+    """Whether a bundle is of this training, on whichever kidneys."""
+    found = architecture.candidate, architecture.fit, architecture.provenance.seed
+    return found == (job.candidate, job.fit, job.seed)
+
+
+def refuse_other_work(work: TrialFolder, job: Job) -> None:
+    """Raise InputError where an unfinished training of other settings lies in the way."""
+    if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
+        raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
+
+
+def bundle_name(name: str, on: Side) -> str:
+    """The folder, below `retrained`, of a training on the training kidneys or on all."""
+    return name + ("-all" if on == "all" else "")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def read_retraining(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
+    """Configuration and folder of the run whose candidates are trained; InputError where it would be another search."""
+    config, folder = read_run(run)
+    if overrides:
+        config = read_config(folder.config, overrides)
+        refuse_other_search(folder, config)
+    return config, folder
+
+
+def retrain_in_run(
+    run: Path | None,
+    target: str,
+    *,
+    on: Side,
+    steps: int | None,
+    seed: int | None,
+    overrides: Sequence[str],
+    on_progress: Callable[[str, int, int, float | None], None],
+    on_note: Callable[[str], None],
+) -> tuple[Path, Record, float | None]:
+    """What `nas retrain` does: the bundle's folder, the record, and the surface dice that the search had found.
+
+    The run folder gives kidneys and settings, also for a bundle from elsewhere.
+    """
+    config, folder = read_retraining(run, overrides)
+    best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
+    task = find_task(folder, config, target, best, steps, seed)
+    fold = open_fold(config, folder, on_note)
+    check_same_data(folder, fold)
+    on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    if on == "all":
+        on_note(
+            f"to be read as {task.twin} is"
+            if task.twin
+            else f"to be read at the threshold that the search found: {folder.retrained / task.name}, the same "
+            "training with a kidney held out, is not there"
+        )
+    path, record = retrain(task, fold, config, folder, on, on_progress)
+    return path, record, task.known.surface_dice if task.known else None

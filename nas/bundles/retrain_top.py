@@ -1,0 +1,218 @@
+"""The best designs of a run, each trained in full, and the ensemble that they make."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from nas.bundles.mean_score import score_mean
+from nas.bundles.predictor import Predictor
+from nas.bundles.retrain import Side, Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
+from nas.config.search_config import SearchConfig
+from nas.jobs.kidneys import check_same_data, open_fold
+from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
+from results.bundles.ensemble import Ensemble, check_members, member_of, read_ensemble, write_ensemble
+from results.leaderboard.leaderboard import read_leaderboard
+from results.run_folder import RunFolder, TrialFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.data.folds import Fold
+from trainers.metrics.score import Score
+
+OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
+
+
+class Trained(BaseModel, frozen=True, extra="forbid"):
+    """One member of an ensemble, as `nas retrain` says it."""
+
+    bundle: Path
+    trial: int
+    kept: bool  # it was there already
+    score: Score | None
+    before: float | None  # surface dice in the search
+
+
+class TopTrained(BaseModel, frozen=True, extra="forbid"):
+    """What `nas retrain topN` did."""
+
+    ensemble: Path
+    members: tuple[Trained, ...]
+    threshold: float
+    score: Score | None  # of the mean of probabilities
+
+    def text(self) -> str:
+        """For people: each member, and their mean."""
+        lines = [f"trial {m.trial}, {_reached(m.score)}: {m.bundle}" for m in self.members]
+        taken = "" if self.score else " (of the same designs trained without the held-out kidney)"
+        ensemble = f"mean of {len(self.members)}, {_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
+        return "\n".join([*lines, f"{ensemble}: {self.ensemble}", *self._better_alone()])
+
+    def _better_alone(self) -> list[str]:
+        """A line where the mean is behind one of its members."""
+        scored = [m for m in self.members if m.score is not None]
+        if self.score is None or not scored:
+            return []
+        best = max(scored, key=lambda m: m.score.surface_dice if m.score else 0.0)
+        if best.score is None or best.score.surface_dice <= self.score.surface_dice:
+            return []
+        return [f"trial {best.trial} alone is better than the mean on this kidney"]
+
+
+def _reached(score: Score | None) -> str:
+    return score.text() if score else "no held-out score"
+
+
+def top_count(target: str) -> int | None:
+    """N for "topN", None for other targets. Raises InputError for fewer than two."""
+    found = re.fullmatch(r"top(\d{1,4})", target)
+    if found is None:
+        return None
+    if int(found[1]) < 2:
+        raise InputError(f"{target}: an ensemble has two members or more; `nas retrain best` trains the leader")
+    return int(found[1])
+
+
+def retrain_top(
+    run: Path | None,
+    count: int,
+    *,
+    on: Side,
+    steps: int | None,
+    overrides: Sequence[str],
+    on_progress: OnTraining,
+    on_note: Callable[[str], None],
+) -> TopTrained:
+    """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
+
+    The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
+    kidney for that, so it takes the threshold of the same designs trained on="train". Called again after a stop it
+    keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
+    something else lies in the way, and in several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "several processes train one network at a time: give torchrun one trial's number after another"
+        )
+    config, folder = read_retraining(run, overrides)
+    trials = _best_trials(folder, count)
+    path = folder.retrained / bundle_name(f"top{count}", on)
+    if path.exists():
+        raise InputError(f"{path} is there already; move or delete it to make it again")
+    known = _known_ensemble(folder, count, trials) if on == "all" else None
+    fold = open_fold(config, folder, on_note)
+    check_same_data(folder, fold)
+    tasks = [find_task(folder, config, str(trial), None, steps) for trial in trials]
+    kept = [_is_kept(task, folder, on) for task in tasks]  # what lies in the way of the last is told before the first
+    members = []
+    for index, task in enumerate(tasks):
+        on_note(f"{index + 1} of {count}: trial {task.job.trial}, {task.job.name}, {task.job.fit.steps} steps")
+        members.append(_train(task, kept[index], fold, config, folder, on, on_progress, on_note))
+    bundles = tuple(read_bundle(member.bundle) for member in members)
+    predictor = Predictor(f"the {count} best", bundles, None, known.smallest_component if known else None)
+    result: Score | None = None
+    if known:
+        threshold, smallest = known.threshold, known.smallest_component
+    else:
+        result, smallest = _score(predictor, fold, config, folder.retraining(path.name), on_progress)
+        threshold = result.threshold
+    tuned = {k: v for member in predictor.members for k, v in member.architecture.tuned_on.items()}
+    if tuned and result:
+        on_note(
+            f"symmetries and components of members were chosen on {', '.join(tuned)}: the ensemble's score knows that"
+        )
+    ensemble = Ensemble(
+        name=f"the {count} best of {config.study.name}",
+        members=tuple(member_of(path, member.bundle, member.trial) for member in members),
+        threshold=threshold,
+        smallest_component=smallest,
+        score_config=predictor.score_config,
+        score=result,
+        study=config.study.name,
+        version=program_version(),
+        tuned_on=tuned,
+        held_out_volumes={} if known else {v.name: v.content_hash for v in fold.held_out},
+    )
+    write_ensemble(path, ensemble)
+    return TopTrained(ensemble=path, members=tuple(members), threshold=threshold, score=result)
+
+
+def _best_trials(folder: RunFolder, count: int) -> list[int]:
+    """The trials that stand for the best designs, the best first."""
+    ranked = [row.trial for row in read_leaderboard(folder.leaderboard_json).rows if row.rank is not None]
+    if len(ranked) < count:
+        raise InputError(f"{folder.path} has {len(ranked)} ranked designs, fewer than {count}; let it search on")
+    return ranked[:count]
+
+
+def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ensemble:
+    """The ensemble of the same designs that left the held-out kidney out, for its threshold."""
+    path = folder.retrained / f"top{count}"
+    if not path.is_dir():
+        raise InputError(
+            f"--on all leaves no kidney to find the ensemble's threshold on: first run `nas retrain top{count}`, whose "
+            f"{path} holds it"
+        )
+    ensemble = read_ensemble(path)
+    if [member.trial for member in ensemble.members] != list(trials):
+        raise InputError(f"{path} has other members than the {count} best of now; move it away and make it again first")
+    check_members(path, ensemble)
+    return ensemble
+
+
+def _is_kept(task: Task, folder: RunFolder, on: Side) -> bool:
+    """Whether the bundle of this training is there already; InputError where something else is."""
+    name = bundle_name(task.name, on)
+    path = folder.retrained / name
+    if not path.is_dir():
+        refuse_other_work(folder.retraining(name), task.job)
+        return False
+    if not is_of(read_architecture(path), task.job):
+        raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
+    return True
+
+
+def _train(
+    task: Task,
+    kept: bool,
+    fold: Fold,
+    config: SearchConfig,
+    folder: RunFolder,
+    on: Side,
+    on_progress: OnTraining,
+    on_note: Callable[[str], None],
+) -> Trained:
+    """Train one member, or keep the bundle of the same training that is there."""
+    path, trial = folder.retrained / bundle_name(task.name, on), task.job.trial
+    if kept:
+        on_note(f"{path} is there already, of the same training; kept")
+        found = read_architecture(path)
+        if on == "all" and task.twin and (read := found.read_as(read_architecture(task.twin))) != found:
+            rewrite_description(path, read)
+            on_note(f"{path} is read as {task.twin} is by now")
+    else:
+
+        def report(phase: str, done: int, total: int, loss: float | None) -> None:
+            on_progress(f"trial {trial}: {phase}", done, total, loss)
+
+        path, _ = retrain(task, fold, config, folder, on, report)
+    before = task.known.surface_dice if task.known else None
+    return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
+
+
+def _score(
+    predictor: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, on_progress: OnTraining
+) -> tuple[Score, int | None]:
+    """What `score_mean` finds on the held-out kidney; nothing of its work is left."""
+    try:
+        return score_mean(
+            predictor,
+            fold.held_out,
+            config.device,
+            work.scratch,
+            lambda done, of: on_progress("ensemble: score", done, of, None),
+        )
+    finally:
+        shutil.rmtree(work.path, ignore_errors=True)

@@ -1,0 +1,160 @@
+"""How a bundle reads best: symmetries and the smallest component, chosen on its held-out volumes by cross-fitting."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from nas.bundles.predict import find_sources, held_out_sources, open_each
+from nas.bundles.predictor import Predictor, is_ensemble, open_predictor
+from results.bundles.bundle import rewrite_description
+from search_spaces.errors import InputError
+from trainers.data.prepare import default_cache
+from trainers.data.scratch import scratch_folder
+from trainers.data.soft_labels import refuse_as_target
+from trainers.data.volume import Volume
+from trainers.inference.reader import InferenceConfig
+from trainers.inference.symmetry import Symmetries, count
+from trainers.metrics.choice import Tried, choose, try_reading
+from trainers.metrics.score import Score, pooled_curve
+
+SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first
+SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
+
+
+class Way(BaseModel, frozen=True, extra="forbid"):
+    """One way to read, and its surface dice with the threshold cross-fitted."""
+
+    symmetries: Symmetries
+    smallest_component: int | None
+    surface_dice: float
+
+    def text(self) -> str:
+        """For people."""
+        size = "all components" if self.smallest_component is None else f"components of {self.smallest_component} up"
+        return f"symmetries {self.symmetries}, {size}"
+
+
+class Tuned(BaseModel, frozen=True, extra="forbid"):
+    """What `nas tune` found."""
+
+    bundle: Path
+    before: Way  # as the bundle is
+    ways: tuple[Way, ...]
+    chosen: Way  # by all slabs; its own surface dice knows the choice
+    score: Score  # of choosing: for each half of the slabs on the other
+    pays: bool  # whether choosing is better than leaving the bundle as it is
+    written: bool
+
+    def text(self) -> str:
+        """For people: every way, and what choosing among them is worth."""
+        lines = [f"{way.text()}: {way.surface_dice:.4f}" for way in self.ways]
+        gain = self.score.surface_dice - self.before.surface_dice
+        where = (
+            f"written to {self.bundle}"
+            if self.written
+            else "not written, --write stores it"
+            if self.pays
+            else "but choosing does not pay, so the bundle is to stay as it is"
+        )
+        return "\n".join(
+            [
+                *lines,
+                f"as the bundle is ({self.before.text()}): surface dice {self.before.surface_dice:.4f}",
+                f"choosing on the other half of the slabs: surface dice {self.score.surface_dice:.4f} ({gain:+.4f})",
+                f"chosen, by all slabs at once: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
+                f"reaches {self.score.best_surface_dice:.4f} on them (optimistic); {where}",
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The held-out volumes, and where their probabilities may lie."""
+
+    volumes: list[Volume]
+    scratch: Path
+    device: str
+    on_progress: Callable[[int, int], None]
+
+
+def tune(
+    bundle: Path,
+    paths: Sequence[Path],
+    *,
+    write: bool,
+    device: str,
+    on_progress: Callable[[int, int], None],
+    on_note: Callable[[str], None],
+) -> Tuned:
+    """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
+
+    write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
+    the bundle as it is. Raises InputError for a bundle without held-out volumes, for volumes that are not those, and
+    for an ensemble.
+    """
+    if is_ensemble(bundle):
+        raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
+    predictor = open_predictor([bundle])
+    architecture = predictor.members[0].architecture
+    sources = held_out_sources(predictor, find_sources(paths, on_note))
+    volumes = list(open_each(sources, on_note))
+    known = predictor.held_out_volumes
+    for volume in volumes:
+        if volume.label is None:
+            raise InputError(f"{volume.name} has no labels, so nothing can be chosen on it")
+        refuse_as_target(volume.name, volume.soft)
+        if volume.content_hash != known[volume.name]:
+            raise InputError(f"{volume.name} is not the volume of that name that {bundle} was scored on")
+    own = architecture.inference
+    settings = [
+        own.model_copy(update={"symmetries": symmetries, "smallest_component": smallest})
+        for symmetries in SYMMETRIES
+        for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
+    ]
+    with scratch_folder(default_cache()) as scratch:
+        held = _Held(volumes, scratch, device, on_progress)
+        tried = list(_try_all(predictor, settings, held))
+    best, result = choose(tried, volumes, architecture.score_config)
+    ways = tuple(
+        Way(symmetries=s.symmetries, smallest_component=s.smallest_component, surface_dice=t.surface_dice)
+        for s, t in zip(settings, tried, strict=True)
+    )
+    before = ways[settings.index(own)]
+    pays = result.surface_dice > before.surface_dice
+    if write and pays:
+        asked = architecture.score_config.second_um is not None
+        result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
+        update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
+        rewrite_description(bundle, architecture.model_copy(update=update))
+    return Tuned(
+        bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
+    )
+
+
+def _try_all(predictor: Predictor, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
+    """What each setting reaches; those that differ in components alone, which follow each other, share a prediction."""
+    member = predictor.members[0]
+    config = member.architecture.score_config
+    work = sum(count(symmetries) for symmetries in SYMMETRIES) * len(held.volumes)
+    done, symmetries = 0, None
+    for setting in settings:
+        if setting.symmetries != symmetries:
+            symmetries = setting.symmetries
+            architecture = member.architecture.model_copy(update={"inference": setting})
+            reading = replace(predictor, members=(replace(member, architecture=architecture),))
+            predictions = {}
+            for volume in held.volumes:
+                share = count(symmetries)
+
+                def report(now: int, total: int, done: int = done, share: int = share) -> None:
+                    held.on_progress(done * 1000 + share * now * 1000 // total, work * 1000)
+
+                place = held.scratch / volume.name
+                shutil.rmtree(place, ignore_errors=True)
+                predictions[volume.name] = reading.predict(volume, held.device, place, report)
+                done += share
+            curve = pooled_curve(predictions, held.volumes, config)
+        yield try_reading(curve, predictions, held.volumes, config, setting.smallest_component)

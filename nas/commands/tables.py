@@ -1,0 +1,29 @@
+"""The leaderboard as a table for a terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from results.leaderboard.columns import columns
+from results.leaderboard.leaderboard import Leaderboard
+from results.text import printable
+
+
+def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
+    """The ranking for a terminal of so many columns; a narrow one goes without costs and voxel dice."""
+    table = Table(title=f"held out: {printable(board.held_out)}", title_justify="left", pad_edge=False)
+    shown = [column for column in columns(board) if column.narrowest <= width]
+    for column in shown:
+        free = column.heading in ("network", "notes")
+        table.add_column(
+            column.heading,
+            justify="right" if column.right else "left",
+            no_wrap=not free,
+            overflow="fold",
+            min_width=16 if column.heading == "network" else None,
+        )
+    for row in board.rows[:most]:
+        cells = (Text(printable(column.text(row))) for column in shown)
+        table.add_row(*cells, style="bold" if row.rank == 1 else None)
+    if most is not None and len(board.rows) > most:
+        table.caption, table.caption_justify = f"and {len(board.rows) - most} more: nas leaderboard", "left"
+    return table

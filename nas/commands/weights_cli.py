@@ -1,0 +1,73 @@
+"""The commands `nas weights`: parse, call one function, print."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.console import AsJson, Set, make_console
+
+weights_app = typer.Typer(
+    help="Pretrained weights that a search needs: look at them, fetch them.", no_args_is_help=True
+)
+
+Config = Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)]
+Preset = Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)]
+
+
+@weights_app.command("list")
+def weights_list(
+    config: Config = None,
+    preset: Preset = None,
+    set_: Set = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub for sizes and licences.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the pretrained weights that a search would need, and whether they are on this machine."""
+    _may_ask_the_network()
+    from nas.commands.weights_table import summary, weights_table
+    from nas.config.runs import read_source
+    from nas.search.needed_weights import Hub, list_weights
+
+    hub = None if offline else Hub()
+    rows = list_weights(read_source(config, preset, set_ or []), hub)
+    if as_json:
+        print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        return
+    console = make_console()
+    if rows:
+        console.print(weights_table(rows))
+    console.print(summary(rows, _source(config, preset, set_), hub is None or hub.answers), soft_wrap=True)
+
+
+@weights_app.command("fetch")
+def weights_fetch(config: Config = None, preset: Preset = None, set_: Set = None) -> None:
+    """Download the missing ones into the local cache, where trials find them offline."""
+    _may_ask_the_network()
+    from nas.commands.weights_table import size_text, summary
+    from nas.config.runs import read_source
+    from nas.search.needed_weights import Hub, fetch_weights, list_weights
+
+    settings = read_source(config, preset, set_ or [])
+    console = make_console()
+    fetch_weights(
+        list_weights(settings, Hub()),
+        lambda done, of, row: console.print(
+            f"{done + 1} of {of}: {row.repository}, {size_text(row)}, licence: {row.licence}", soft_wrap=True
+        ),
+    )
+    console.print(summary(list_weights(settings), _source(config, preset, set_)), soft_wrap=True)
+
+
+def _source(config: Path | None, preset: str | None, changes: list[str] | None) -> str:
+    """The arguments that name a configuration, to be given again."""
+    named = [str(config)] if config is not None else ["--preset", preset or "demo"]
+    return shlex.join([*named, *(part for change in changes or [] for part in ("--set", change))])
+
+
+def _may_ask_the_network() -> None:
+    """What all other commands forbid themselves (ENVIRONMENT); read when the hub's client is imported."""
+    os.environ["HF_HUB_OFFLINE"] = "0"

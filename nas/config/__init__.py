@@ -1,0 +1,1 @@
+"""Configuration: sections, presets, and which run folder a command is about."""

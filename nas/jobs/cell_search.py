@@ -1,0 +1,139 @@
+"""Cell searches of a run: which ones it needs, one of them start to end, and what they found."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from nas.config.search_config import SearchConfig
+from nas.jobs.trial import Talk
+from results.pictures.cells import draw_alphas, draw_genotype
+from results.pictures.curve import append_line
+from results.record import Job
+from results.run_folder import CellsFolder, RunFolder, read_seconds
+from search_spaces.cells.cell_space import CellFamily
+from search_spaces.cells.genotype import Genotype
+from search_spaces.errors import InputError
+from trainers.cell_search.config import CellSearchConfig
+from trainers.cell_search.run import CellFindings, CellPlan, Report, costs_name, run_cells
+from trainers.checkpoint import write_atomically
+from trainers.data.folds import Fold
+from trainers.data.prepare import default_cache
+from trainers.fit import make_accelerator
+
+
+def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
+    """The supernets that a search needs: one for each of its families with cells and class of crops."""
+    return () if config.study.trials <= len(config.fixed) else _possible(config)
+
+
+def search_settings(config: SearchConfig) -> CellSearchConfig:
+    """How cells are searched; on the voxels that the recipe trains networks on, unless their section says otherwise."""
+    search = config.cell_search
+    if search.voxel_size_um is None and config.fit.sampled_um is not None:
+        return search.model_copy(update={"voxel_size_um": config.fit.sampled_um})
+    return search
+
+
+def _possible(config: SearchConfig) -> tuple[CellPlan, ...]:
+    classes: dict[CellFamily, tuple[int, ...]] = {
+        "cells": config.cell_search.box_crops,
+        "hybrid": config.cell_search.crops,
+    }
+    return tuple(
+        CellPlan(family=family, crop=crop)
+        for family, crops in classes.items()
+        if family in config.space.families
+        for crop in crops
+    )
+
+
+def plan_for(config: SearchConfig, family: CellFamily, crop: int) -> CellPlan:
+    """The supernet whose crops are nearest to a trial's."""
+    fitting = [plan for plan in _possible(config) if plan.family == family]
+    return min(fitting, key=lambda plan: (abs(plan.crop - crop), plan.crop))
+
+
+def read_findings(place: CellsFolder) -> CellFindings | None:
+    """What a cell search found, or None where it has not ended. Raises InputError where the file is damaged."""
+    if not place.findings.is_file():
+        return None
+    try:
+        return CellFindings.model_validate_json(place.findings.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{place.findings} is damaged, or of another version; delete it to search again") from error
+
+
+def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
+    """The genotypes of a cell search that has ended, by how they were found."""
+    findings = read_findings(folder.cells(plan.id))
+    if findings is None:
+        raise InputError(f"the cell search {plan.id} has not ended yet")
+    return {name: found.genotype for name, found in findings.genotypes.items()}
+
+
+def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFindings | None:
+    """What the cell search found that a job's genotype comes from; None where it comes from none."""
+    family, genotype = job.candidate.family, job.candidate.genotype
+    if family not in ("cells", "hybrid") or family not in config.space.families:
+        return None
+    findings = read_findings(folder.cells(plan_for(config, family, job.fit.crop).id))
+    if findings is None or genotype not in [found.genotype for found in findings.genotypes.values()]:
+        return None
+    return findings
+
+
+def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:
+    """Draw the network of a job, where it is one of cells, with the probabilities of the search that found it."""
+    if job.candidate.genotype is not None:
+        draw_genotype(picture, job.candidate.genotype, job.name, findings_with(folder, config, job))
+
+
+def search_cells(
+    plan: CellPlan, fold: Fold, config: SearchConfig, place: CellsFolder, device: str, talk: Talk
+) -> Literal["complete", "interrupted"]:
+    """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint."""
+    place.path.mkdir(parents=True, exist_ok=True)
+    before = read_seconds(place.seconds)
+    began = time.monotonic()
+
+    def mark() -> None:
+        """Note the time this search has taken so far, also for the case that it is killed."""
+        write_atomically(place.seconds, f"{before + time.monotonic() - began:.3f}\n")
+
+    report = Report(
+        on_step=lambda phase, done, of, loss: talk.progress(phase, done, of, loss) == "go",
+        on_history=lambda values: append_line(place.history, values),
+        on_note=print,
+    )
+    accelerator = make_accelerator(config.fit.precision, device)
+    space, search = config.cell_space, search_settings(config)
+    # Measured once a machine: timings differ from run to run, and the same search is to find the same cells again.
+    remembered = (config.data.cache or default_cache()) / "costs" / costs_name(plan, space, search, accelerator)
+    findings = run_cells(
+        plan,
+        fold.train,
+        space,
+        search,
+        config.study.seed,
+        accelerator,
+        place.checkpoints,
+        report,
+        cost_files=(place.costs, remembered),
+        save_every=config.study.checkpoint_seconds,
+        on_saved=mark,
+    )
+    mark()
+    if findings is None:
+        return "interrupted"
+    draw_alphas(place.alphas_picture, place.history, plan.id)
+    for name, found in findings.genotypes.items():
+        file = place.genotype(name)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, found.genotype.model_dump_json(indent=2) + "\n")
+        draw_genotype(file.with_suffix(".svg"), found.genotype, f"{plan.id}: {name}", findings)
+    whole = findings.model_copy(update={"search_seconds": read_seconds(place.seconds)})
+    write_atomically(place.findings, whole.model_dump_json(indent=1) + "\n")
+    return "complete"

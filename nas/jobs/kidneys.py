@@ -1,0 +1,111 @@
+"""From the configuration to the kidneys of a search: found or made, converted, split, and checked for leaks."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nas.config.search_config import SearchConfig
+from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.data.contrast import share_contrast
+from trainers.data.folds import Fold, choose, guard
+from trainers.data.phantom import write_phantoms
+from trainers.data.prepare import default_cache, prepare
+from trainers.data.sources import VolumeSource, scan
+from trainers.data.volume import Volume
+
+OnNote = Callable[[str], None]
+OnProgress = Callable[[str, int, int], None]  # what, done, of
+
+
+def _ignore(_: str) -> None:
+    return None
+
+
+def open_fold(
+    config: SearchConfig, folder: RunFolder, on_note: OnNote = _ignore, on_progress: OnProgress | None = None
+) -> Fold:
+    """The training and held-out volumes of a search, memory-mapped.
+
+    Without data.root phantom kidneys are made in the run folder. The first call converts, later ones open.
+    Raises InputError for whatever is wrong with the data.
+    """
+    cache = config.data.cache or default_cache()
+    train, held_out = choose(scan(data_root(config, folder, on_progress), on_note), config.data, on_note)
+
+    def convert(source: VolumeSource) -> Volume:
+        def report(done: int, total: int) -> None:
+            if on_progress:
+                on_progress(f"converting {source.name}", done, total)
+
+        return prepare(source, cache, on_progress=report, on_note=on_note)
+
+    volumes = share_contrast([convert(source) for source in (*train, *held_out)])
+    if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
+        on_note(
+            f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is stated nowhere"
+        )
+    fold = Fold(volumes[: len(train)], volumes[len(train) :])
+    guard(fold)
+    return fold
+
+
+def data_root(config: SearchConfig, folder: RunFolder, on_progress: OnProgress | None = None) -> Path:
+    """Where the scans lie; the phantoms are made when they are not there yet."""
+    if config.data.root is not None:
+        return config.data.root
+    if folder.phantoms.is_dir() and not folder.config.is_file():
+        shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
+    if not folder.phantoms.is_dir():
+
+        def report(done: int, total: int) -> None:
+            if on_progress:
+                on_progress("making phantom kidneys", done, total)
+
+        write_phantoms(folder.phantoms, config.phantom, config.study.seed, on_progress=report)
+    return folder.phantoms
+
+
+def check_same_data(folder: RunFolder, fold: Fold) -> None:
+    """Remember what a run is about; InputError where voxels, labels or spacings are others than before."""
+    now = fingerprint(fold)
+    if not folder.identity.is_file():
+        write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
+        return
+    try:
+        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
+        raise InputError(what) from error
+    for side, volumes in now.items():
+        for name in sorted({*before[side], *volumes}):
+            if before[side].get(name) == volumes.get(name):
+                continue
+            what = "has changed" if name in before[side] and name in volumes else "is new or gone"
+            where = side.replace("_", "-")
+            raise InputError(f"{folder.path} is about other data: {where} volume {name} {what}; choose another --run")
+
+
+def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:
+    """One hash a volume over all that training and scores depend on, by its name and its side of the split."""
+    return {"train": _fingerprints(fold.train), "held_out": _fingerprints(fold.held_out)}
+
+
+def _fingerprints(volumes: Sequence[Volume]) -> dict[str, str]:
+    found = {}
+    for volume in volumes:
+        facts: tuple[object, ...] = (
+            volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high
+        )  # fmt: skip
+        if volume.soft is not None:
+            facts += (volume.soft.content_hash,)  # levels may change and leave all vessels where they are
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(volume.vessel_voxels).tobytes())  # the labels, or a million of their places
+        found[volume.name] = digest.hexdigest()
+    return found

@@ -1,0 +1,276 @@
+"""One trial, start to end, as a worker runs it: train, score at the rungs, score the whole held-out kidney."""
+
+import gc
+import resource
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+
+from nas.config.search_config import SearchConfig
+from results.leaderboard.leaderboard import State
+from results.pictures.curve import LossCurve, append_line, draw_curve, read_lines
+from results.pictures.overlay import draw_overlay
+from results.record import Job, Outcome
+from results.run_folder import TrialFolder, read_seconds
+from search_spaces.families.sam import fold_lora
+from search_spaces.network import build_network
+from trainers.checkpoint import save_tensors, write_atomically
+from trainers.data.folds import Fold
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume
+from trainers.fit import Fit, make_accelerator
+from trainers.inference.reader import Reader, make_reader
+from trainers.metrics.evaluate import evaluate, predict_all
+from trainers.metrics.score import Score, score
+from trainers.step import NonFiniteLoss
+
+Answer = Literal["go", "stop", "leave"]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What a trial says to whoever decides, and what it is told.
+
+    Both return the answer: go on, stop because others are ahead, or write a checkpoint and leave.
+    """
+
+    progress: Callable[[str, int, int, float | None], Answer]  # phase, done, of, loss
+    scored: Callable[[int, float], Answer]  # step, surface dice so far
+
+
+class _Ended(Exception):
+    """The trial is over before its last score."""
+
+    def __init__(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+
+
+def run_job(
+    job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, device: str, talk: Talk, rungs: Sequence[int] = ()
+) -> Outcome:
+    """Train and score one candidate; resumes from the folder's checkpoint, leaves one when told to leave.
+
+    rungs: steps before the last at which a part of the held-out kidney is scored. Without held-out volumes nothing is
+    scored. A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
+    """
+    accelerator = make_accelerator(job.fit.precision, device)
+    _forget_peak_memory(accelerator)
+    torch.manual_seed(job.seed)
+    network = build_network(job.candidate, job.fit.crop)
+    sampler = PatchSampler(
+        fold.train,
+        slices_in=job.candidate.slices_in,
+        slices_out=job.candidate.slices_out,
+        crop=job.fit.crop,
+        vessel_share=job.fit.vessel_share,
+        seed=job.seed,
+        boxes=job.candidate.family == "cells",
+        spacing_um=job.fit.sampled_um,
+    )
+    training = Fit(network, sampler, job.fit, job.seed, accelerator)
+    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
+    state, reason, result = _run(attempt, rungs)
+    return Outcome(
+        state=state,
+        reason=reason,
+        score=result,
+        step=training.step,
+        parameters=sum(p.numel() for p in training.averaged.parameters()),
+        train_seconds=attempt.clock.seconds,
+        peak_memory_gib=_peak_memory_gib(accelerator),
+        device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    )
+
+
+@dataclass
+class _Attempt:
+    """What the parts of one run_job share."""
+
+    job: Job
+    fold: Fold
+    config: SearchConfig
+    folder: TrialFolder
+    talk: Talk
+    accelerator: Accelerator
+    training: Fit
+    clock: "_Clock" = field(init=False)
+    curve: LossCurve = field(init=False)
+    saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.clock = _Clock(self.folder.seconds)
+        self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the time it took to get here; of several processes the first alone."""
+        if not self.accelerator.is_main_process:
+            return
+        self.clock.mark()
+        self.training.save(self.folder.checkpoints)
+        self.saved = time.monotonic()
+
+    def left(self) -> _Ended:
+        return _Ended("interrupted", f"left at step {self.training.step} of {self.job.fit.steps}")
+
+
+def _run(attempt: _Attempt, rungs: Sequence[int]) -> tuple[State, str | None, Score | None]:
+    try:
+        _train(attempt, rungs)
+        return "complete", None, _finish(attempt)
+    except _Ended as end:
+        return end.state, end.reason, None
+    finally:
+        if attempt.accelerator.is_main_process:
+            shutil.rmtree(attempt.folder.scratch, ignore_errors=True)
+
+
+def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
+    """All steps, with a score and a decision at each rung."""
+    training, steps = attempt.training, attempt.job.fit.steps
+    training.resume(attempt.folder.checkpoints)
+
+    def on_step(step: int, loss: float) -> bool:
+        if not attempt.accelerator.is_main_process:
+            return attempt.talk.progress("train", step, steps, loss) == "go"
+        attempt.curve.add(step, loss)
+        if time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
+            attempt.save()
+        return attempt.talk.progress("train", step, steps, loss) == "go"
+
+    for rung in (*rungs, steps):
+        if rung < training.step:
+            continue
+        before = training.step
+        try:
+            with attempt.clock:
+                finished = training.run(rung, on_step)
+        except NonFiniteLoss as error:
+            raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may do") from error
+        if training.step > before:  # else its checkpoint is there already
+            attempt.save()
+        if not finished:
+            raise attempt.left()
+        if rung < steps:
+            _decide(attempt, rung)
+
+
+def _decide(attempt: _Attempt, rung: int) -> None:
+    """Score so far, and do what the answer says.
+
+    A score that an interrupted attempt had already found is said again: the answer may never have come.
+    """
+    known = {line["step"]: float(line["surface_dice"]) for line in read_lines(attempt.folder.scores)}
+    if rung not in known:
+        parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
+        inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
+        predictions = predict_all(
+            _reader(attempt),
+            parts,
+            inference,
+            attempt.accelerator,
+            scratch=attempt.folder.scratch,
+            on_progress=_reporter(attempt),
+        )
+        known[rung] = score(predictions, parts, attempt.config.score).surface_dice
+        append_line(attempt.folder.scores, {"step": rung, "surface_dice": known[rung]})
+    answer = attempt.talk.scored(rung, known[rung])
+    if answer == "stop":
+        raise _Ended("pruned", f"behind the others at step {rung}: surface dice {known[rung]:.3f} so far")
+    if answer == "leave":
+        raise attempt.left()
+
+
+def _finish(attempt: _Attempt) -> Score | None:
+    """Weights, pictures, and the score of the whole held-out kidney if there is one; by the first process alone."""
+    if not attempt.accelerator.is_main_process:
+        return None
+    folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
+    fold_lora(attempt.training.averaged)  # so that what is scored is what is exported
+    save_tensors(attempt.training.averaged.state_dict(), folder.weights)
+    draw_curve(folder.curve, folder.losses, folder.scores, job.name)
+    if not held_out:
+        return None
+    predictions, result = evaluate(
+        _reader(attempt),
+        held_out,
+        attempt.config.inference,
+        attempt.config.score,
+        attempt.accelerator,
+        scratch=folder.scratch,
+        on_progress=_reporter(attempt),
+    )
+    draw_overlay(folder.overlay, held_out, predictions, result, job.name)
+    return result
+
+
+def _reader(attempt: _Attempt) -> Reader:
+    return make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit)
+
+
+def _reporter(attempt: _Attempt) -> Callable[[int, int], None]:
+    """Tells how far a prediction is; leaves when told to."""
+
+    def report(done: int, of: int) -> None:
+        if attempt.talk.progress("score", done, of, None) == "leave":
+            raise attempt.left()  # the checkpoint is from before the prediction, which is done again
+
+    return report
+
+
+def middle_part(volume: Volume, slices: int | None) -> Volume:
+    """The `slices` slices around the median vessel voxel; the whole volume if it has no more, or for None."""
+    depth, height, width = volume.shape
+    if slices is None or depth <= slices or volume.label is None:
+        return volume
+    vessels = volume.vessel_voxels
+    middle = int(vessels[len(vessels) // 2]) // (height * width) if len(vessels) else depth // 2
+    first = min(max(0, middle - slices // 2), depth - slices)
+    return replace(volume, image=volume.image[first : first + slices], label=volume.label[first : first + slices])
+
+
+class _Clock:
+    """Seconds spent in optimiser steps up to the last checkpoint, over all attempts at a trial."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._start: float | None = None
+        self.seconds = read_seconds(file)
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._add()
+        self._start = None
+
+    def mark(self) -> None:
+        """Write down the time so far."""
+        self._add()
+        write_atomically(self._file, f"{self.seconds:.3f}\n")
+
+    def _add(self) -> None:
+        if self._start is not None:
+            now = time.monotonic()
+            self.seconds += now - self._start
+            self._start = now
+
+
+def _forget_peak_memory(accelerator: Accelerator) -> None:
+    """Let the peak be this trial's own: the worker is warm, and an earlier trial may have been larger."""
+    gc.collect()
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory_gib(accelerator: Accelerator) -> float:
+    """Of the GPU in this trial; on a CPU of the worker process so far, its libraries included."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

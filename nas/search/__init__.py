@@ -1,0 +1,1 @@
+"""A search: what is checked before it, the driver, and what is left behind."""

@@ -1,0 +1,66 @@
+"""What the Optuna dashboard shows of a trial."""
+
+import optuna
+from optuna.artifacts import upload_artifact
+from optuna.trial import Trial
+
+from nas.study.storage import pictures
+from results.record import Job, Record
+from results.run_folder import RunFolder
+from results.text import escape, millions, seconds
+from search_spaces.candidate import Candidate
+from trainers.metrics.score import Score
+
+
+def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder: RunFolder) -> None:
+    """Attach a note, the learning curve and the overlay to a trial that is about to be closed."""
+    from optuna_dashboard import save_note
+
+    save_note(trial, note(record))
+    place = folder.trial(trial.number)
+    for picture in (place.curve, place.overlay, place.genotype):
+        if picture.is_file():
+            upload_artifact(artifact_store=pictures(folder), file_path=str(picture), study_or_trial=trial)
+
+
+def note(record: Record) -> str:
+    """A trial in a few lines of Markdown: result, interval, cost, or why there is none."""
+    outcome, job = record.outcome, record.job
+    paragraphs = [f"**{escape(job.name)}**" + (" (baseline)" if job.baseline else "")]
+    if job.repeats is not None:
+        paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}.")
+    paragraphs.append(_settings(job))
+    if outcome.score is not None:
+        paragraphs += [_result(outcome.score), _volumes(outcome.score)]
+    if outcome.reason:
+        paragraphs.append(f"**{outcome.state}**: {escape(outcome.reason)}")
+    paragraphs.append(
+        f"{millions(outcome.parameters)} parameters, {seconds(outcome.train_seconds)} of training, "
+        f"seed {job.seed}, {outcome.device or 'no device'}, version {record.version}."
+    )
+    return "\n\n".join(paragraphs)
+
+
+def _settings(job: Job) -> str:
+    """Candidate and recipe in words: a fixed trial's are no parameters of the study where its space lacks them."""
+    values = {**_candidate(job.candidate), **job.fit.model_dump()}
+    return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
+
+
+def _candidate(candidate: Candidate) -> dict[str, object]:
+    """The fields that count for its family; of a genotype its hash, because the picture shows the rest."""
+    values = candidate.model_dump(exclude={"genotype"}, exclude_none=True)
+    return values if candidate.genotype is None else {**values, "genotype": candidate.genotype.hash}
+
+
+def _result(score: Score) -> str:
+    second = f"; {escape(score.second_text)}" if score.second_text else ""
+    return (
+        f"Surface dice **{score.surface_dice:.4f}** (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}), "
+        f"voxel dice {score.voxel_dice:.4f}; at the best threshold {score.best_surface_dice:.4f} (optimistic){second}."
+    )
+
+
+def _volumes(score: Score) -> str:
+    rows = [f"| {escape(v.volume)} | {v.surface_dice:.4f} | {v.voxel_dice:.4f} |" for v in score.volumes]
+    return "\n".join(["| held-out volume | surface dice | voxel dice |", "|---|---:|---:|", *rows])

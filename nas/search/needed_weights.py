@@ -1,0 +1,225 @@
+"""Pretrained weights of a search: which it needs, what is known of them, and fetching them before it starts.
+
+A search itself downloads nothing: what is here is the only part of the program that asks the network. It puts
+files where trials look for them, into the local cache of the Hugging Face hub (HF_HOME).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from pydantic import BaseModel
+
+from nas.config.search_config import SearchConfig, recipe
+from nas.jobs.cell_search import plans
+from nas.study.buildable import Buildable
+from results.leaderboard.leaderboard import SCRATCH
+from results.record import start_of
+from search_spaces.candidate import CELLS, LIGHT, Candidate
+from search_spaces.errors import InputError
+from search_spaces.network import build_network
+from search_spaces.published.weights import (
+    FILE_NAME,
+    HubFile,
+    cached_file,
+    find_weights,
+    is_file_name,
+    lies_in_cache,
+    offered_weights,
+)
+from search_spaces.space import Pair, check_space, weights_for
+from trainers.cell_search.run import supernet_candidate
+
+TIMEOUT = 5.0  # seconds that the hub has to answer a question
+
+_T = TypeVar("_T")
+
+
+class NeededWeights(BaseModel, frozen=True, extra="forbid"):
+    """One set of encoder weights that candidates of a search start from."""
+
+    encoder: str
+    weights: str  # as in encoder_weights
+    repository: str | None  # on the hub; None for a file of the user's own
+    url: str | None
+    file: Path | None  # on this machine; None where it has to be fetched
+    size_bytes: int | None
+    size_estimated: bool  # from the number of parameters
+    licence: str
+
+
+def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tuple[Candidate, int]]:
+    """A candidate with its crop for every encoder and its weights that a search may train, none included.
+
+    possible: what of the space can be built, where that is known; without, every encoder of the space counts.
+    """
+    found = [(f.candidate, recipe(config, f).crop) for f in config.fixed[: config.study.trials]]
+    if config.study.trials > len(config.fixed):
+        for pair in _one_an_encoder(config, possible):
+            names = weights_for(config.space, pair.encoder)
+            found += [
+                (pair.candidate(config.space, config.space.slices_in[0], encoder_weights=n), pair.crop) for n in names
+            ]
+    supernets = [plan for plan in plans(config) if plan.family == "hybrid"]
+    found += [(supernet_candidate(plan, config.cell_search), plan.crop) for plan in supernets]
+    if "cells" in config.space.families and config.study.trials > len(config.fixed):
+        found.append((Candidate.model_validate({"family": "cells", "genotype": "plain"}), config.space.box_crops[0]))
+    return list({(c.family == "cells", c.encoder, c.encoder_weights): (c, crop) for c, crop in found}.values())
+
+
+def _one_an_encoder(config: SearchConfig, possible: Buildable | None) -> list[Pair]:
+    """A pair for each encoder of the families with published ones."""
+    if possible is not None:
+        pairs = [pair for pair in possible.pairs if pair.refusal is None]
+    else:
+        space, crop = config.space, config.space.crops[0]
+        decoders = {"unet": space.decoders[0], "hybrid": CELLS}
+        used = [decoders[family] for family in space.families if family in decoders][:1]
+        pairs = [Pair(encoder, decoder, crop, None) for encoder in space.encoders for decoder in used]
+        if "sam" in space.families:
+            pairs += [Pair(encoder, LIGHT, crop, None) for encoder in space.sam_encoders]
+    return list({pair.encoder: pair for pair in reversed(pairs)}.values())[::-1]
+
+
+def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededWeights]:
+    """The pretrained weights that a search needs, those of the user's own files included.
+
+    Sizes are those on disk, else the hub's, else estimated. Licences are timm's, else those of the hub's model card.
+    hub: who is asked for them; None is nobody. Raises InputError where the configuration
+    names weights that do not exist.
+    """
+    check_space(config.space)
+    rows: dict[tuple[str, str], NeededWeights] = {}
+    for candidate, crop in needed(config):
+        if candidate.encoder_weights != "none":
+            rows[candidate.encoder, candidate.encoder_weights] = _describe(candidate, crop, hub)
+    return list(rows.values())
+
+
+def fetch_weights(rows: Sequence[NeededWeights], on_file: Callable[[int, int, NeededWeights], None]) -> list[Path]:
+    """Download what is missing into the local cache; the new files. `on_file(done, of, row)` is called before each.
+
+    Raises InputError, one line, where the hub is out of reach or does not have a file; what has arrived stays.
+    """
+    missing = [row for row in rows if row.repository is not None and row.file is None]
+    files = []
+    for done, row in enumerate(missing):
+        on_file(done, len(missing), row)
+        place = offered_weights(row.encoder)[row.weights]
+        try:
+            # Asked first, because the download would try for half a minute before it says that there is no network.
+            get_hf_file_metadata(_url(place), timeout=TIMEOUT)
+            again = lies_in_cache(place) is not None  # damaged: the hub's client would take it as it is
+            found = hf_hub_download(place.repository, FILE_NAME, revision=place.revision, force_download=again)
+            files.append(Path(found))
+        except Exception as error:  # which ones depends on the HTTP library of the hub's client
+            raise InputError(_out_of_reach(place, error)) from error
+    return files
+
+
+def starting_note(config: SearchConfig, possible: Buildable) -> str | None:
+    """Which candidates of a search start from scratch, where others do not; None where all start alike."""
+    found = [(start_of(candidate), candidate) for candidate, _ in needed(config, possible)]
+    if len({start for start, _ in found}) < 2 or SCRATCH not in {start for start, _ in found}:
+        return None
+    scratch = dict.fromkeys(_without_start(c) for start, c in found if start == SCRATCH)
+    others = dict.fromkeys(start for start, _ in found if start != SCRATCH)
+    return (
+        f"from scratch: {', '.join(scratch)}; others start from {', '.join(others)}. A short training favours those: "
+        "the column start of the leaderboard tells them apart"
+    )
+
+
+def _without_start(candidate: Candidate) -> str:
+    return "networks of cells" if candidate.family == "cells" else candidate.encoder.removeprefix("tu-")
+
+
+class Hub:
+    """The hub, left alone after the first question that it does not answer."""
+
+    def __init__(self) -> None:
+        self.answers = True
+
+    def size(self, place: HubFile) -> int | None:
+        """Bytes of a file."""
+        return self._ask(lambda: get_hf_file_metadata(_url(place), timeout=TIMEOUT).size)
+
+    def licence(self, place: HubFile) -> str | None:
+        """That of the model card."""
+        return self._ask(lambda: _licence_of_card(place))
+
+    def _ask(self, question: Callable[[], _T]) -> _T | None:
+        if not self.answers:
+            return None
+        try:
+            return question()
+        except HfHubHTTPError:  # an answer, though not the one that was wanted
+            return None
+        except Exception:  # which ones depends on the HTTP library of the hub's client
+            self.answers = False
+            return None
+
+
+def _licence_of_card(place: HubFile) -> str | None:
+    card = HfApi().model_info(place.repository, revision=place.revision, timeout=TIMEOUT).card_data
+    found = None if card is None else card.get("license")
+    return None if found is None else str(found)
+
+
+def _describe(candidate: Candidate, crop: int, hub: Hub | None) -> NeededWeights:
+    if is_file_name(candidate.encoder_weights):
+        file = find_weights(candidate)
+        assert file is not None
+        return NeededWeights(
+            encoder=candidate.encoder,
+            weights=candidate.encoder_weights,
+            repository=None,
+            url=None,
+            file=file,
+            size_bytes=file.stat().st_size,
+            size_estimated=False,
+            licence="your own file",
+        )
+    offered = offered_weights(candidate.encoder)
+    if candidate.encoder_weights not in offered:
+        find_weights(candidate)  # which raises, and names those that exist
+    place = offered[candidate.encoder_weights]
+    file = cached_file(place)
+    size = file.stat().st_size if file is not None else None if hub is None else hub.size(place)
+    return NeededWeights(
+        encoder=candidate.encoder,
+        weights=candidate.encoder_weights,
+        repository=place.repository,
+        url=place.url,
+        file=file,
+        size_bytes=_estimated(candidate, crop) if size is None else size,
+        size_estimated=size is None,
+        licence=place.licence or (hub and hub.licence(place)) or f"unknown, see {place.url}",
+    )
+
+
+def _estimated(candidate: Candidate, crop: int) -> int | None:
+    """Bytes of the encoder's numbers; None where no network can be made of it here."""
+    trained_in_full = candidate.model_copy(update={"tuning": "full", "lora_rank": None})
+    try:
+        with torch.device("meta"):
+            encoder = build_network(trained_in_full, crop, pretrained=False).get_submodule("encoder")
+    except InputError:
+        return None
+    return 4 * sum(p.numel() for p in encoder.parameters())
+
+
+def _url(place: HubFile) -> str:
+    return hf_hub_url(place.repository, FILE_NAME, revision=place.revision)
+
+
+def _out_of_reach(place: HubFile, error: Exception) -> str:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"{place.repository} cannot be fetched from {urlsplit(_url(place)).netloc}: {why[:200]}; fetch it where the "
+        f"network is (`{place.fetch_command}`) and copy the cache (HF_HOME), or name a .safetensors file"
+    )

@@ -1,0 +1,98 @@
+"""A search from configuration to leaderboard and exported leader; it holds the lock of its run folder."""
+
+from dataclasses import dataclass
+
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
+
+from nas.bundles.export import export_best
+from nas.config.search_config import SearchConfig, write_config
+from nas.jobs.failures import FULL
+from nas.jobs.kidneys import check_same_data, open_fold
+from nas.search.driver import Driver
+from nas.search.mend import mend
+from nas.search.needed_weights import starting_note
+from nas.search.preflight import preflight
+from nas.search.view import View
+from nas.study.buildable import buildable
+from nas.study.study import open_study
+from nas.workers.executor import Executor
+from nas.workers.launcher import Launcher
+from nas.workers.local import LocalLauncher
+from nas.workers.signals import stop_on_signal
+from results.leaderboard.leaderboard import Leaderboard
+from results.run_folder import RunFolder
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a search leaves: the leaderboard, and whether it was told to stop before its budget was used up."""
+
+    board: Leaderboard
+    stopped: bool
+
+
+def run_search(
+    config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None, cluster: str | None = None
+) -> Ended:
+    """Search, or go on with a search, until its budget is used up or it is told to stop.
+
+    workers: how many, if not one a GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError where
+    the run folder belongs to another search or another driver, or the data cannot be used.
+    """
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=1)  # `nas status` holds it for a moment, to see whether a search does
+    except Timeout as error:
+        raise InputError(f"another search is running in {folder.path}; wait for it, or choose another --run") from error
+    try:
+        return _search(config, folder, view, workers, cluster)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or folder.path
+        raise InputError(
+            f"the disk is full: no space left for {where}; free some, and the same command goes on"
+        ) from error
+    except StorageInternalError as error:
+        what = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(f"the storage of the study failed: {what}; the same command goes on") from error
+    finally:
+        lock.release()
+
+
+def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None) -> Ended:
+    for mended in mend(folder):
+        view.note(mended)
+    fold = open_fold(config, folder, view.note, view.working)
+    # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
+    with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
+        preflight(config, fold, view.working, folder.buildable)
+        if (starts := starting_note(config, buildable(config.space))) is not None:
+            view.note(starts)
+        check_same_data(folder, fold)
+        if not folder.config.is_file() and not folder.trial_folders():
+            folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
+        study = open_study(folder, config)
+        # Written only now: a mistake in the settings must not bind the folder to them.
+        write_atomically(folder.config, write_config(config))
+        held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
+        driver = Driver(study, config, folder, held_out, view)
+        if driver.has_work():
+            executor.open()
+            with stop_on_signal(driver.stop):
+                driver.run(executor)
+    board = driver.board()
+    if board.best is not None and not export_best(folder, board.best, config, fold):
+        view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
+    return Ended(board, stopped=driver.stop.is_set())
+
+
+def _launcher(config: SearchConfig, folder: RunFolder, cluster: str | None) -> Launcher:
+    if cluster is None:
+        return LocalLauncher(folder, config.device)
+    from nas.workers.ray_cluster import RayLauncher
+
+    return RayLauncher(folder, config, cluster)

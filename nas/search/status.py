@@ -1,0 +1,111 @@
+"""How far a run is."""
+
+from collections import Counter
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from nas.config.study_config import REPEATS, read_study_config
+from nas.study.budget import seconds_used
+from nas.study.storage import open_storage
+from results.leaderboard.leaderboard import read_leaderboard
+from results.run_folder import CellsFolder, find
+from results.text import printable, seconds
+
+
+class Status(BaseModel, frozen=True, extra="forbid"):
+    """A run in numbers."""
+
+    run: str
+    running: bool  # whether a driver holds the folder's lock now
+    candidates: int  # asked for so far
+    wanted: int
+    complete: int
+    pruned: int
+    failed: int
+    infeasible: int  # did not fit into memory
+    interrupted: int
+    repeats: int
+    minutes_used: float
+    minutes: float | None
+    best_trial: int | None
+    best_surface_dice: float | None
+    failures: dict[int, str]  # trial -> reason
+    cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
+
+    def text(self) -> str:
+        """The same for people."""
+        limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
+        best = (
+            "no trial is complete yet"
+            if self.best_trial is None
+            else f"best: trial {self.best_trial} with surface dice {self.best_surface_dice:.4f}"
+        )
+        lines = [
+            f"{self.run}: {'running' if self.running else 'not running'}",
+            f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.pruned} pruned, "
+            f"{self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
+            f"{self.repeats} repeated trainings",
+            f"searched for {seconds(60 * self.minutes_used)}{limit}",
+            best,
+            *(f"cell search {identity}: {state}" for identity, state in self.cell_searches.items()),
+            *(f"trial {trial} failed: {printable(reason)}" for trial, reason in self.failures.items()),
+        ]
+        return "\n".join(lines)
+
+
+def read_status(run: Path | None) -> Status:
+    """The state of a run, read without disturbing it."""
+    import optuna
+    from filelock import FileLock, Timeout
+
+    folder = find(run)
+    config = read_study_config(folder)
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+        lock.release()
+        running = False
+    except Timeout:
+        running = True
+    except OSError:  # a folder that cannot be written has no driver
+        running = False
+    used, asked, repeats, begun = 0.0, 0, set[int](), False
+    if config.storage is not None or folder.journal.is_file():
+        storage = open_storage(folder, config.storage)
+        begun = any(study.study_name == config.name for study in storage.get_all_studies())
+    if begun:
+        study = optuna.load_study(study_name=config.name, storage=storage)
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
+        repeats = {t.number for t in trials if REPEATS in t.user_attrs}
+        asked = len(trials) - len(repeats)
+        used = seconds_used(study) / 60
+    board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
+    rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
+    counts = Counter(row.state for row in rows)
+    return Status(
+        run=str(folder.path),
+        running=running,
+        candidates=asked,
+        wanted=config.trials,
+        complete=counts["complete"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        infeasible=counts["infeasible"],
+        interrupted=counts["interrupted"],
+        repeats=len(repeats),
+        minutes_used=used,
+        minutes=config.minutes,
+        best_trial=None if board is None else board.best,
+        best_surface_dice=None if board is None or board.best is None else board.rows[0].surface_dice,
+        cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
+        failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},
+    )
+
+
+def _cells_state(place: CellsFolder) -> str:
+    if place.findings.is_file():
+        return "complete"
+    if place.failure.is_file():
+        return f"failed: {place.failure.read_text(encoding='utf-8').strip()}"
+    return "begun" if place.history.is_file() else "waiting"

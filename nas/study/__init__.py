@@ -1,0 +1,1 @@
+"""The Optuna study: suggestions, samplers, storage, budget."""

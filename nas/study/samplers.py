@@ -1,0 +1,72 @@
+"""SAMPLERS and PRUNERS: how the next candidate is chosen, and when one that lies behind is stopped."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+
+import optuna
+
+from nas.config.study_config import StudyConfig
+from search_spaces.errors import unknown_name
+
+
+def _tpe(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is one, for years
+        return optuna.samplers.TPESampler(
+            n_startup_trials=config.random_trials,
+            multivariate=True,
+            group=True,  # models parameters that only some encoders have together with the others
+            constant_liar=True,  # keeps parallel workers apart
+            seed=seed,
+        )
+
+
+def _random(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _halving(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
+    return optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=rungs(config, steps)[0], reduction_factor=config.reduction, min_early_stopping_rate=0
+    )
+
+
+def _never(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
+    return optuna.pruners.NopPruner()
+
+
+SAMPLERS: dict[str, Callable[[StudyConfig, int], optuna.samplers.BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+}
+
+PRUNERS: dict[str, Callable[[StudyConfig, int], optuna.pruners.BasePruner]] = {
+    "halving": _halving,
+    "none": _never,
+}
+
+
+def make_sampler(config: StudyConfig, trial: int, part: str = "") -> optuna.samplers.BaseSampler:
+    """The trial sampler for one trial; what is asked in several parts names them, or it would draw the same twice.
+
+    Its seed depends on the study's seed and the trial's number alone, so a resumed study suggests what an unbroken
+    one would have, and two workers never get the same suggestion. Raises InputError for an unknown name.
+    """
+    if config.trial_sampler not in SAMPLERS:
+        raise unknown_name("trial sampler", config.trial_sampler, SAMPLERS)
+    digest = hashlib.sha256(f"{config.seed}/{trial}{part}".encode()).digest()
+    return SAMPLERS[config.trial_sampler](config, int.from_bytes(digest[:4], "big"))
+
+
+def make_pruner(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
+    """The pruner for trials of `steps` optimiser steps. Raises InputError for an unknown name."""
+    if config.pruner not in PRUNERS:
+        raise unknown_name("pruner", config.pruner, PRUNERS)
+    return PRUNERS[config.pruner](config, steps)
+
+
+def rungs(config: StudyConfig, steps: int) -> list[int]:
+    """Steps at which a trial is scored, the last one included: each `reduction` times the one before."""
+    first = max(1, steps // config.reduction**config.rungs)
+    return [first * config.reduction**k for k in range(config.rungs) if first * config.reduction**k < steps] + [steps]

@@ -1,0 +1,112 @@
+"""Where the Optuna study lies (the run folder's journal, or a database server by its URL), and its pictures."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+
+from nas.config.study_config import hide_password
+from results.run_folder import RunFolder
+from search_spaces.errors import InputError
+
+PATIENCE = 300.0  # seconds that a server may be away, as in a restart
+_DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
+
+
+def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
+    """The storage that study and dashboard share; without a URL the run folder's journal.
+
+    Raises InputError where a server cannot be reached or used.
+    """
+    if url is None:
+        try:
+            return JournalStorage(JournalFileBackend(str(folder.journal)))
+        except (ValueError, KeyError) as error:
+            what = f"{folder.journal} is damaged ({type(error).__name__})"
+            raise InputError(f"{what}; `nas doctor --run {folder.path}` says where") from error
+    for short, full in _DRIVERS.items():
+        url = full + url.removeprefix(short) if url.startswith(short) else url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return PatientStorage(url)
+    except ModuleNotFoundError as error:
+        needs = f"the storage {hide_password(url)} needs {error.name}"
+        raise InputError(f"{needs}: pip install 'vessel-nas[postgres]'") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"the storage {hide_password(url)} cannot be opened: {first}") from error
+
+
+def pictures(folder: RunFolder) -> FileSystemArtifactStore:
+    """Where the pictures of trials are kept for the dashboard."""
+    folder.artifacts.mkdir(exist_ok=True)
+    return FileSystemArtifactStore(base_path=str(folder.artifacts))
+
+
+class PatientStorage(RDBStorage):
+    """A database that may be restarted under a running search: what it could not answer is asked again for a while."""
+
+    def __init__(self, url: str) -> None:
+        from sqlalchemy.pool import NullPool
+
+        # A connection for each question: none that a restarted server has forgotten, and milliseconds apiece.
+        super().__init__(url, engine_kwargs={"poolclass": NullPool})
+        self._numbers: dict[int, int] = {}  # study -> number of the trial that is created next
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        """A trial that was created while the answer was lost is not created again: this process alone creates any."""
+        from optuna.storages._rdb.models import TrialModel
+
+        of_study = session.query(TrialModel).filter_by(study_id=study_id)
+        number = self._numbers.setdefault(study_id, of_study.count())
+        made = of_study.filter_by(number=number).one_or_none()
+        return made or super()._get_prepared_new_trial(study_id, template_trial, session)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        created = super()._create_new_trial(study_id, template_trial)
+        self._numbers[study_id] = created.number + 1
+        return created
+
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
+        from sqlalchemy.exc import InterfaceError, OperationalError
+
+        began, pause, asked_before = time.monotonic(), 0.2, False
+        while True:
+            try:
+                answer = method(self, *arguments, **named)
+                # Asked twice, "is it mine?" is answered no where the first answer, yes, was lost on its way.
+                return True if asked_before and method.__name__ == "set_trial_state_values" else answer
+            except optuna.exceptions.UpdateFinishedTrialError:
+                if not asked_before:
+                    raise
+                return True  # the answer that was lost said so
+            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
+                away = isinstance(error.__cause__ or error, OperationalError | InterfaceError)
+                if not away:
+                    raise
+                if not asked_before:
+                    print("nas: note: the storage does not answer; it is asked again for a while", file=sys.stderr)
+                asked_before = True
+                if time.monotonic() - began > PATIENCE:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+
+    return call
+
+
+# Optuna puts a cache before a database, which asks by the names with an underscore.
+_ASKED_BY_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
+for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_THE_CACHE):
+    setattr(PatientStorage, _name, _patiently(getattr(PatientStorage, _name)))

@@ -1,0 +1,180 @@
+"""The Optuna study of a run: open it, ask it for the next job, tell it what came of one.
+
+Only the driver calls this. What a trial was and how it ended also lies in the trial's folder, so that everything but
+the sampler works without Optuna.
+"""
+
+import warnings
+from typing import Any
+from uuid import uuid4
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from nas.config.search_config import SearchConfig, recipe
+from nas.config.study_config import FIXED, FOUND, GIVEN_UP, REPEATS, SEED_INDEX
+from nas.jobs.cell_search import plan_for, plans
+from nas.study.samplers import make_pruner, make_sampler
+from nas.study.storage import open_storage
+from nas.study.suggest import (
+    Genotypes,
+    cells_wanted,
+    genotype_parameters,
+    known_parameters,
+    no_genotypes,
+    register,
+    suggest,
+)
+from results.record import Job, Record, describe
+from results.run_folder import RunFolder
+from search_spaces.errors import InputError
+from trainers.cell_search.run import CellPlan, genotype_names
+from trainers.checkpoint import write_atomically
+
+_OWNER = "owner"  # user attribute of the study: the mark of its run folder
+_ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
+
+
+def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
+    """The study of a run; a new one starts with the fixed trials waiting.
+
+    Raises InputError where a database server has a study of this name that another run folder began.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=config.study.name,
+        storage=open_storage(folder, config.study.storage),
+        direction="maximize",
+        pruner=make_pruner(config.study, config.fit.steps),
+        load_if_exists=True,
+    )
+    _check_owner(study, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["surface dice"])
+    waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
+    for index, fixed in enumerate(config.fixed[: config.study.trials]):
+        if index not in waiting:
+            known = known_parameters(config, fixed.candidate, recipe(config, fixed))
+            study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
+    _enqueue_found(study, config)
+    return study
+
+
+def _check_owner(study: optuna.Study, folder: RunFolder) -> None:
+    """A study belongs to the run folder that began it: a server knows studies by their names alone."""
+    mark = folder.mark
+    if not mark.is_file():
+        write_atomically(mark, uuid4().hex + "\n")
+    own, known = mark.read_text(encoding="utf-8").strip(), study.user_attrs.get(_OWNER)
+    if known is None:
+        study.set_user_attr(_OWNER, own)
+    elif known != own:
+        raise InputError(
+            f"the storage has a study {study.study_name!r} of another run folder; choose another name "
+            "(--set study.name=NAME), or give --run that folder"
+        )
+
+
+def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
+    """Let every kind of genotype that is going to be found be tried once in each family, as far as the budget reaches.
+
+    Whatever else belongs to such a trial, its crop too, is the sampler's choice. The families take turns.
+    """
+    trials = study.get_trials(deepcopy=False)
+    waiting = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs and GIVEN_UP not in t.user_attrs}
+    families = tuple(dict.fromkeys(plan.family for plan in plans(config)))
+    pairs = [(family, name) for name in genotype_names(config.cell_search) for family in families]
+    for family, name in pairs[: max(0, config.study.trials - len(config.fixed))]:
+        if f"{family}/{name}" not in waiting:
+            known = genotype_parameters(config, family, name)
+            study.enqueue_trial(known, user_attrs={FOUND: f"{family}/{name}"})
+
+
+def unfinished(study: optuna.Study) -> list[Trial]:
+    """Trials that a driver before us left running, to be taken up again under their own numbers."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [Trial(study, frozen._trial_id) for frozen in running]
+
+
+def count_candidates(study: optuna.Study) -> int:
+    """Trials asked for so far, without those that only repeat another, had no candidate, or still wait."""
+    trials = study.get_trials(deepcopy=False)
+    uncounted = {REPEATS, GIVEN_UP}
+    return sum(not uncounted & t.user_attrs.keys() and t.state != TrialState.WAITING for t in trials)
+
+
+def ask(study: optuna.Study, config: SearchConfig) -> Trial:
+    """The next trial: the first that waits, or a new one."""
+    trials = study.get_trials(deepcopy=False)
+    number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+    study.sampler = make_sampler(config.study, number)
+    return study.ask()
+
+
+def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
+    """Let a finished trial's candidate be trained once more, with another seed."""
+    original = study.get_trials(deepcopy=False)[trial]
+    attributes: dict[str, Any] = {REPEATS: trial, SEED_INDEX: seed_index}
+    attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
+    study.enqueue_trial(dict(original.params), user_attrs=attributes)
+
+
+def cells_needed(trial: Trial, config: SearchConfig) -> CellPlan | None:
+    """The cell search whose genotypes a trial is going to choose from; None where it needs none."""
+    _as_then(trial, config, "/family")
+    wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config)
+    return None if wanted is None else plan_for(config, *wanted)
+
+
+def _as_then(trial: Trial, config: SearchConfig, part: str = "") -> None:
+    """What a killed driver had not yet asked of the sampler is drawn as it would have been then."""
+    trial.study.sampler = make_sampler(config.study, trial.number, part)
+
+
+def job_of(trial: Trial, config: SearchConfig, genotypes: Genotypes = no_genotypes) -> Job:
+    """What a trial is to train. Asked again, after a stop, it is the same."""
+    _as_then(trial, config)
+    attributes = trial.user_attrs
+    seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
+    repeats = attributes.get(REPEATS)
+    if FIXED in attributes:
+        fixed = config.fixed[attributes[FIXED]]
+        candidate, fit, name = fixed.candidate, recipe(config, fixed), fixed.name
+        register(trial, config, candidate, fit)
+    else:
+        candidate, fit = suggest(trial, config, genotypes)
+        name = describe(candidate, fit, trial.params.get("genotype"))
+    return Job(
+        trial=trial.number,
+        name=name,
+        candidate=candidate,
+        fit=fit,
+        seed=seed,
+        baseline=FIXED in attributes,
+        repeats=repeats,
+    )
+
+
+def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
+    """Close a trial. One that was interrupted stays open, to be gone on with."""
+    outcome = record.outcome
+    if outcome.state == "interrupted":
+        return
+    for key in _ATTRIBUTES:
+        if (value := getattr(outcome, key)) is not None:
+            trial.set_user_attr(key, value)
+    trial.set_user_attr("network", record.job.name)
+    if outcome.reason:
+        trial.set_user_attr("reason", outcome.reason)
+    if outcome.state == "complete" and outcome.score is not None:
+        trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
+        trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
+        trial.report(outcome.score.surface_dice, outcome.step)  # the end of the learning curve
+        study.tell(trial.number, outcome.score.surface_dice)
+    elif outcome.state == "infeasible":
+        # A failed trial is invisible to the sampler, which would propose the like of it again.
+        trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)
+        study.tell(trial.number, state=TrialState.PRUNED)
+    else:
+        study.tell(trial.number, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)

@@ -1,0 +1,1 @@
+"""Worker processes: how they are started, kept, given work and heard."""

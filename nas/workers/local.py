@@ -1,0 +1,109 @@
+"""Worker processes of this machine: one a GPU, or one in all where there is none."""
+
+import os
+import queue
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from nas.workers.launcher import Heard
+from nas.workers.process import take
+from nas.workers.protocol import Died, Open, Order, Work, from_worker
+from results.run_folder import RunFolder
+
+
+def devices(wanted: str) -> list[str]:
+    """One name a worker: every GPU, or the CPU where there is none or it was asked for."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return ["cpu"]
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if wanted in ("auto", "cuda") else [wanted]
+
+
+class LocalWorker:
+    """One process. What it says arrives in `heard`, with this object beside it."""
+
+    def __init__(self, order: Open, heard: "queue.Queue[Heard]") -> None:
+        self.device = order.device
+        self.log = Path(order.log)
+        self.work: Work | None = None
+        self.since = 0.0  # when it was given its work
+        self.started = time.monotonic()
+        self.ready = False
+        self._order, self._heard = order, heard
+        started = take()
+        self.process = started.process
+        self._thread = threading.Thread(target=self._read, args=(started.ears,), daemon=True)
+        self._thread.start()
+
+    def open(self) -> None:
+        """Let it open the run."""
+        self.say(self._order)
+
+    def _read(self, ears: int) -> None:
+        with os.fdopen(ears, encoding="utf-8") as said:
+            for line in said:
+                try:
+                    self._heard.put((self, from_worker.validate_json(line)))
+                except ValidationError:  # half a line: it was killed while it spoke
+                    self.process.kill()
+        code = self.process.wait()
+        self.close_input()
+        self._heard.put((self, Died(work=None, reason=_why(code))))
+
+    def say(self, message: Order) -> None:
+        assert self.process.stdin is not None
+        with suppress(OSError, ValueError):  # it has just died; its reader says so
+            self.process.stdin.write(message.model_dump_json() + "\n")
+
+    def close_input(self) -> None:
+        """Ask the process to end."""
+        assert self.process.stdin is not None
+        with suppress(OSError):  # what it was told last did not reach it
+            self.process.stdin.close()
+
+    def end(self, at_once: bool) -> None:
+        """Wait for the process to end, and make it after a while, or at once where it has begun nothing."""
+        try:
+            self.process.wait(timeout=0 if at_once else 10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Starts workers on this machine."""
+
+    folder: RunFolder
+    device: str = "auto"
+
+    def devices(self) -> list[str]:
+        """One name a worker."""
+        return devices(self.device)
+
+    def threads(self, workers: int) -> int:
+        """CPU threads for each of so many workers."""
+        return max(1, len(os.sched_getaffinity(0)) // workers)
+
+    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> LocalWorker:
+        """Start a worker; what it says arrives in `heard`."""
+        order = Open(run=str(self.folder.path), device=device, threads=threads, log=str(log))
+        return LocalWorker(order, heard)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _why(code: int) -> str:
+    if code == -9:
+        return "the worker was killed (signal 9): most likely the machine ran out of memory"
+    if code < 0:
+        return f"the worker was killed by signal {-code}"
+    return f"the worker ended with code {code}"

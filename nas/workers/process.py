@@ -1,0 +1,69 @@
+"""The worker's process: started as early as can be, because what it imports takes it seconds.
+
+Imports nothing heavy, so that a command can start one before it imports anything itself.
+"""
+
+import atexit
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from nas.config.environment import ENVIRONMENT
+
+_warm: list["WorkerProcess"] = []  # started, and nobody's yet
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """A process that waits for an order, and where it is heard; it prints to our standard error until it has a log."""
+
+    process: "subprocess.Popen[str]"
+    ears: int  # file descriptor
+
+
+def start_process() -> WorkerProcess:
+    """Start one."""
+    ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.workers.worker", str(mouth)],
+        stdin=subprocess.PIPE,
+        stdout=_printed(),
+        stderr=_printed(),
+        env={**os.environ, **ENVIRONMENT},
+        pass_fds=(mouth,),
+        text=True,
+        bufsize=1,
+        start_new_session=True,  # Ctrl-C is the driver's to answer
+    )
+    os.close(mouth)
+    return WorkerProcess(process, ears)
+
+
+def _printed() -> int:
+    """Our standard error, or nowhere if that is closed."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return subprocess.DEVNULL
+    return 2
+
+
+def warm_up() -> None:
+    """Start a process that `take` will find; a search needs one at least, whatever its settings are."""
+    _warm.append(start_process())
+    atexit.register(_dismiss)
+
+
+def take() -> WorkerProcess:
+    """A process that was started before, or a new one."""
+    return _warm.pop() if _warm else start_process()
+
+
+def _dismiss() -> None:
+    """End the processes that nobody took; they have begun nothing."""
+    while _warm:
+        left = _warm.pop()
+        left.process.kill()
+        left.process.wait()
+        os.close(left.ears)

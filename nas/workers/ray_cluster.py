@@ -1,0 +1,197 @@
+"""Workers on a Ray cluster: each an actor that starts the worker process of nas/workers/local.py on its node.
+
+The actor passes lines of text on and knows nothing else; what is lost with a node is an attempt, as with any worker.
+"""
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas.config.search_config import SearchConfig
+from nas.workers.launcher import Heard, Worker
+from nas.workers.local import LocalWorker
+from nas.workers.protocol import Died, Open, Order, Work, from_driver, from_worker
+from results.run_folder import RunFolder
+from results.version import program_version
+from search_spaces.errors import InputError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+_START_SECONDS = 60.0  # for a node to answer
+_HEAR_SECONDS = 1.0
+_KNOCK_SECONDS = 5.0
+
+
+class _Relay:
+    """On a node: one worker process and its lines."""
+
+    def __init__(self, order: str) -> None:
+        self._heard: queue.Queue[Heard] = queue.Queue()
+        self._worker = LocalWorker(Open.model_validate_json(order), self._heard)
+
+    def hear(self) -> list[str]:
+        """What the worker has said since the last call; waits a second for it."""
+        try:
+            events = [self._heard.get(timeout=_HEAR_SECONDS)[1]]
+        except queue.Empty:
+            return []
+        while not self._heard.empty():
+            events.append(self._heard.get()[1])
+        return [event.model_dump_json() for event in events]
+
+    def say(self, line: str) -> None:
+        self._worker.say(from_driver.validate_json(line))
+
+    def close(self) -> None:
+        self._worker.close_input()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+def _look(paths: list[str]) -> tuple[str, str, list[str]]:
+    """On a node: its name, this program's version there, and which of the paths it does not see."""
+    return socket.gethostname(), program_version(), [path for path in paths if not Path(path).exists()]
+
+
+class RayWorker:
+    """What the driver holds of a worker on a node."""
+
+    def __init__(self, actor: Any, order: Open, heard: "queue.Queue[Heard]") -> None:
+        self.device, self.log = order.device, Path(order.log)
+        self._order = order
+        self.work: Work | None = None
+        self.since, self.started, self.ready = 0.0, time.monotonic(), False
+        self._actor, self._heard = actor, heard
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        import ray
+
+        try:
+            while True:
+                for line in ray.get(self._actor.hear.options(concurrency_group="hear").remote()):
+                    event = from_worker.validate_json(line)
+                    self._heard.put((self, event))
+                    if isinstance(event, Died):
+                        return
+        except (ray.exceptions.RayError, ValidationError) as error:
+            ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
+            reason = f"its node or its process is gone ({type(error).__name__})"
+            self._heard.put((self, Died(work=None, reason=reason)))
+
+    def open(self) -> None:
+        """Let it open the run."""
+        self.say(self._order)
+
+    def say(self, message: Order) -> None:
+        """Tell it something; one that has just died does not mind."""
+        self._actor.say.options(concurrency_group="say").remote(message.model_dump_json())
+
+    def close_input(self) -> None:
+        """Ask it to end."""
+        self._actor.close.options(concurrency_group="say").remote()
+
+    def end(self, at_once: bool) -> None:
+        """End it."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+class RayLauncher:
+    """Starts workers on the nodes of a cluster: one a GPU, or one a node where the search runs on CPUs.
+
+    Raises InputError where no cluster answers, or a node does not see what the search needs.
+    """
+
+    def __init__(self, folder: RunFolder, config: SearchConfig, address: str) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise InputError("--cluster needs ray: pip install 'vessel-nas[ray]'") from error
+        self._ray, self._folder = ray, RunFolder(folder.path.absolute())
+        self._remote: Any = ray.remote
+        try:
+            _knock(address)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            # Ray takes 127.0.0.1 for the machine's name in its network, so it has to be another loopback address.
+            raise InputError(
+                f"no Ray cluster answers at {address}; `ray start --head --node-ip-address=127.0.0.2` starts one that "
+                "this machine alone can reach"
+            ) from error
+        list_nodes: Any = ray.nodes
+        self._nodes = [node for node in list_nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        if not self._nodes:
+            raise InputError(f"no node of the cluster at {address} has a CPU for a worker")
+        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in self._nodes)
+        self._on_gpu = gpus > 0 and config.device != "cpu"
+        self._count = gpus if self._on_gpu else len(self._nodes)
+        needed = [self._folder.path, *([config.data.root] if config.data.root is not None else [])]
+        self._check_nodes([str(path.absolute()) for path in needed])
+
+    def _check_nodes(self, paths: list[str]) -> None:
+        """Every node sees the same paths and runs the same program."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        look = self._ray.remote(_look)
+        asked = [
+            look.options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(paths)
+            for node in self._nodes
+        ]
+        try:
+            answers = self._ray.get(asked, timeout=_START_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"a node of the cluster cannot run this program ({first}); install it on every node"
+            ) from error
+        own = program_version()
+        for name, version, unseen in answers:
+            if unseen:
+                raise InputError(f"node {name} does not see {', '.join(unseen)}; put it where every node sees it")
+            if version != own:
+                raise InputError(f"node {name} has version {version} of this program and the driver {own}; install one")
+
+    def devices(self) -> list[str]:
+        """One name a worker. Ray shows each actor its own GPU alone."""
+        return ["cuda:0" if self._on_gpu else "cpu"] * self._count
+
+    def threads(self, workers: int) -> int:
+        """CPU threads for each of so many workers: as many as the smallest node has for its share of them.
+
+        Raises InputError where the cluster has no room for all: Ray would let the rest wait without a word.
+        """
+        cpus = sum(int(node["Resources"]["CPU"]) for node in self._nodes)
+        room, kind = (self._count, "GPUs") if self._on_gpu else (cpus, "CPUs")
+        if workers > room:
+            raise InputError(f"the cluster has {room} {kind}, one for each worker; --workers {workers} is more")
+        smallest = min(int(node["Resources"]["CPU"]) for node in self._nodes)
+        return max(1, smallest // -(-workers // len(self._nodes)))  # on uneven nodes Ray places more on the larger
+
+    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
+        """Start a worker on the node with the most room; waits in Ray's queue where there is none."""
+        # Groups of one thread each: what is said arrives in order, while another thread listens.
+        relay = self._remote(concurrency_groups={"say": 1, "hear": 1})(_Relay)
+        resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
+        order = Open(run=str(self._folder.path), device=device, threads=threads, log=str(log.absolute()))
+        actor = relay.options(scheduling_strategy="SPREAD", **resources).remote(order.model_dump_json())
+        return RayWorker(actor, order, heard)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        time.sleep(0.1)  # workers that were asked to end say good-bye
+        self._ray.shutdown()

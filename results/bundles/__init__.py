@@ -1,0 +1,1 @@
+"""Bundles and ensembles on disk, and their descriptions."""

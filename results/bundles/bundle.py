@@ -1,0 +1,99 @@
+"""Bundle: a trained network as a folder of data, which loads without running code from a file."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from results.bundles.architecture import Architecture, Normalisation
+from results.bundles.model_card import model_card
+from search_spaces.errors import InputError
+from search_spaces.families.sam import folded
+from search_spaces.network import build_network
+from search_spaces.published.weights import check_numbers
+from trainers.checkpoint import save_tensors, sync_folder, write_atomically
+from trainers.inference.reader import Reader, make_reader
+
+ARCHITECTURE, WEIGHTS, CARD = "architecture.json", "weights.safetensors", "MODEL_CARD.md"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle read from disk."""
+
+    path: Path
+    architecture: Architecture
+    network: nn.Module
+
+    @property
+    def reader(self) -> Reader:
+        """The network, ready to read volumes."""
+        return make_reader(self.network, self.architecture.candidate, self.architecture.fit)
+
+
+def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tensor]) -> Path:
+    """Write a bundle as one act: the folder appears whole, replacing one that was there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_tensors(weights, aside / WEIGHTS)
+    write_atomically(aside / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
+    write_atomically(aside / CARD, model_card(architecture))
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    aside.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def rewrite_description(path: Path, architecture: Architecture) -> None:
+    """Give a bundle another description of the same network: how it reads, its threshold, its score."""
+    write_atomically(path / CARD, model_card(architecture))
+    write_atomically(path / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The description in a bundle's folder; InputError where it is none."""
+    return read_description(path / ARCHITECTURE, Architecture, "a bundle")
+
+
+def read_description(file: Path, model: type[M], what: str) -> M:
+    """The model that a folder's file describes; InputError where the folder is not `what`, as in "a bundle"."""
+    try:
+        return model.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file.parent} is not {what}: {file.name} cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{file} does not describe {what}: {where}: {first['msg']}") from error
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Rebuild the network of a bundle, on the CPU. Raises InputError where a part is missing or does not fit."""
+    architecture = read_architecture(path)
+    if architecture.normalisation != Normalisation():
+        raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
+    network = build_network(folded(architecture.candidate), architecture.fit.crop, pretrained=False)
+    try:
+        weights = load_file(path / WEIGHTS)
+        check_numbers(path / WEIGHTS, weights)
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise InputError(
+            f"{path / WEIGHTS} does not fit its architecture.json: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return Bundle(path, architecture, network.eval())

@@ -1,0 +1,85 @@
+"""Ensemble: several bundles that are read as one network, as a folder that names them."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, PositiveInt
+
+from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle, read_description
+from search_spaces.errors import InputError
+from trainers.checkpoint import write_atomically
+from trainers.metrics.score import Score, ScoreConfig
+
+ENSEMBLE = "ensemble.json"
+
+
+class Member(BaseModel, frozen=True, extra="forbid"):
+    """One bundle of an ensemble."""
+
+    path: str  # from the ensemble's folder
+    content_hash: str  # of its description and weights
+    trial: int
+
+
+class Ensemble(BaseModel, frozen=True, extra="forbid"):
+    """Which bundles are averaged, and what was found with all of them together."""
+
+    format: Literal[1] = 1
+    name: str
+    members: tuple[Member, ...] = Field(min_length=2)
+    threshold: float  # of the mean of their probabilities
+    smallest_component: PositiveInt | None  # removed from the mean's mask; what the members say of theirs is not used
+    score_config: ScoreConfig
+    score: Score | None  # of the mean on the held-out kidney; None if the members were trained on it
+    study: str
+    version: str
+    held_out_volumes: dict[str, str]  # name -> content hash
+    tuned_on: dict[str, str] = Field(default_factory=dict)  # where a member's reading was chosen; the score knows that
+
+
+def content_hash(bundle: Path) -> str:
+    """Of a bundle's description and weights: another one as soon as either changes. InputError where one is missing."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (ARCHITECTURE, WEIGHTS):
+        try:
+            with (bundle / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+        except OSError as error:
+            raise InputError(f"{bundle} is not a bundle: {name} cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def member_of(ensemble: Path, bundle: Path, trial: int) -> Member:
+    """A bundle as the ensemble in the folder `ensemble` names it."""
+    return Member(path=os.path.relpath(bundle, ensemble), content_hash=content_hash(bundle), trial=trial)
+
+
+def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
+    """Write the folder of an ensemble."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(path / ENSEMBLE, ensemble.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def read_ensemble(path: Path) -> Ensemble:
+    """The description in an ensemble's folder; InputError where it is none."""
+    return read_description(path / ENSEMBLE, Ensemble, "an ensemble")
+
+
+def check_members(path: Path, ensemble: Ensemble) -> list[Path]:
+    """The folders of an ensemble's bundles. Raises InputError for one that is gone, or was changed since then."""
+    places = [Path(os.path.normpath(path / member.path)) for member in ensemble.members]
+    for place, member in zip(places, ensemble.members, strict=True):
+        if content_hash(place) != member.content_hash:
+            raise InputError(
+                f"{place} is not as it was when {path} was made, and the threshold may not fit it: delete {path} and "
+                "make it again with the command that made it"
+            )
+    return places
+
+
+def read_members(path: Path, ensemble: Ensemble) -> tuple[Bundle, ...]:
+    """The bundles of an ensemble. Raises InputError where `check_members` and `read_bundle` do."""
+    return tuple(read_bundle(place) for place in check_members(path, ensemble))

@@ -1,0 +1,94 @@
+"""The model card: a bundle described for people."""
+
+from results.bundles.architecture import Architecture
+from results.record import start_of
+from results.text import escape
+from search_spaces.candidate import Candidate
+from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
+from trainers.fit import FitConfig
+from trainers.metrics.score import Score
+
+
+def model_card(architecture: Architecture) -> str:
+    """The bundle described for people."""
+    score, fit, candidate = architecture.score, architecture.fit, architecture.candidate
+    spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
+    result = (
+        f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
+        f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
+        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}{_second(score)}.\n\n"
+        "The interval says how the score depends on which part of that kidney was scored. It does not say how kidneys "
+        "differ: expect less on another one, above all at another voxel spacing."
+        if score
+        else "Trained on all kidneys: there is no held-out score."
+    )
+    inference = architecture.inference
+    smallest = inference.smallest_component
+    removed = "none are removed" if smallest is None else f"those below {smallest} voxels are removed"
+    tuned = (
+        f" Symmetries and components were chosen on {', '.join(map(escape, architecture.tuned_on))}, for each half of "
+        "its slabs on the other, so the score above does not profit from the choice."
+        if architecture.tuned_on
+        else ""
+    )
+    return f"""# {escape(architecture.name)}
+
+Segments vessels in 3D kidney scans, in {_patches(architecture)}.
+Found by vessel-nas {architecture.provenance.version}, study {escape(architecture.provenance.study)},
+trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
+
+## Result
+{result}
+
+## Use
+`nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
+for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
+kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Symmetries averaged:
+{inference.symmetries}. Connected components: {removed}.{tuned}
+
+## Network and training
+| | |
+|---|---|
+| encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
+| resolution path | {candidate.resolution}; decoder norms: {candidate.decoder_norm}; masks: {candidate.slices_out} |
+| parameters | {architecture.parameters:,} |
+| encoder weights at the start | {escape(start_of(candidate))} |
+| augmentation | {escape(fit.augmentation)} |
+| trained of the encoder | {_trained(architecture.candidate)} |
+| loss | {escape(fit.loss)} |
+| training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
+| trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
+{_teachers(architecture)}"""
+
+
+def _patches(architecture: Architecture) -> str:
+    """What the network sees at once, and along which axes."""
+    slices, crop = architecture.candidate.slices_in, architecture.fit.crop
+    shape = (
+        f"boxes of {slices} x {crop} x {crop} voxels"
+        if architecture.candidate.family == "cells"
+        else f"planes with {slices} neighbouring slices at once"
+    )
+    return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.inference.axes)}"
+
+
+def _second(score: Score) -> str:
+    return f"; {escape(score.second_text)}" if score.second_text else ""
+
+
+def _trained(candidate: Candidate) -> str:
+    factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
+    return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
+
+
+def _read_at(fit: FitConfig) -> str:
+    """What the recipe does with voxel sizes, to go on a sentence."""
+    if fit.voxel_size_um is not None:
+        return f", read at {fit.voxel_size_um:g} µm, to which every scan is brought"
+    return "" if fit.target_um is None else f", with samples made to look like scans of {fit.target_um:g} µm"
+
+
+def _teachers(architecture: Architecture) -> str:
+    """A row for the kidneys that makers of soft labels had seen, where there were any."""
+    kidneys = sorted({kidney for teacher in architecture.provenance.teachers for kidney in teacher.kidneys})
+    return f"| soft labels by networks that know | {', '.join(map(escape, kidneys))} |\n" if kidneys else ""

@@ -1,0 +1,1 @@
+"""The leaderboard: ranking, rows, and how they are read aloud."""

@@ -1,0 +1,100 @@
+"""The leaderboard: what is known of every candidate, ranked, as scripts read it; made by ranking.py."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from search_spaces.errors import InputError
+
+State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]  # how a training ended
+SCRATCH = "scratch"  # the start of a network without pretrained weights
+
+
+class Row(BaseModel, frozen=True, extra="forbid"):
+    """One candidate with its recipe, over all seeds it was trained with; unknown values are None."""
+
+    rank: int | None
+    trial: int
+    family: str
+    name: str
+    surface_dice: float | None
+    ci_low: float | None
+    ci_high: float | None
+    threshold: float | None
+    voxel_dice: float | None
+    seeds: int
+    parameters: int | None
+    train_seconds: float | None
+    peak_memory_gib: float | None
+    tied_with_best: bool | None
+    state: State
+    baseline: bool
+    seed_scores: tuple[float, ...] = ()
+    reason: str | None = None
+    second_surface_dice: float | None = None  # on the same kidney at voxels of the leaderboard's second_um
+    start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
+
+
+class Leaderboard(BaseModel, frozen=True, extra="forbid"):
+    """The ranking of one study."""
+
+    study: str
+    held_out: str
+    metric: str = "surface dice at tolerance 0, threshold cross-fitted over slabs"
+    best: int | None  # the leader's trial
+    seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
+    rows: tuple[Row, ...]
+    second_um: float | None = None  # voxel size of the second score; None where no row has one
+
+
+def read_leaderboard(path: Path) -> Leaderboard:
+    """The ranking in a leaderboard.json. Raises InputError where it is missing or damaged."""
+    try:
+        return Leaderboard.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} has no leaderboard yet: no trial has ended") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged; `nas search --run {path.parent}` writes it again") from error
+
+
+def reading(board: Leaderboard) -> str:
+    """How to read the ranking, in a few honest sentences."""
+    if board.best is None:
+        return "No candidate was trained to its end and scored, so there is nothing to rank yet."
+    tied = [r for r in board.rows if r.tied_with_best and r.trial != board.best]
+    spread = (
+        f"Training again with another seed moves a score by {board.seed_deviation:.3f} (standard deviation)."
+        if board.seed_deviation is not None
+        else "No candidate was trained with two seeds, so the spread between trainings is unknown and ties miss it."
+    )
+    ties = (
+        f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."
+        if tied
+        else "The slabs tell every other row apart from the best."
+        if sum(row.rank is not None for row in board.rows) > 1
+        else "There is one row, and nothing to compare it with."
+    )
+    second = (
+        ""
+        if board.second_um is None
+        else f" The column at {board.second_um:.0f} µm (in a terminal where it has room) is the same kidney resampled, "
+        "at the same thresholds: how well a network stands another voxel size; it does not decide the order."
+    )
+    return (
+        f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "
+        "scored; one kidney cannot tell how much kidneys differ, and the leader was chosen on it, so expect a little "
+        f"less on the next.{second}"
+    )
+
+
+def _starts(board: Leaderboard) -> str:
+    """That rows of different starts are no fair comparison, where there are both kinds; begins with a space."""
+    ranked = [row for row in board.rows if row.rank is not None and row.start is not None]
+    scratch = sum(row.start == SCRATCH for row in ranked)
+    if not 0 < scratch < len(ranked):
+        return ""
+    return (
+        f" {scratch} of {len(ranked)} ranked row(s) started from random weights (start: scratch) and the others from "
+        "pretrained ones: between the two kinds the score compares start and network at once."
+    )

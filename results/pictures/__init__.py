@@ -1,0 +1,1 @@
+"""Pictures of trainings, predictions and cells."""

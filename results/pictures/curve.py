@@ -1,0 +1,64 @@
+"""The learning curve of one training: loss and scores over steps, kept as lines of JSON and drawn as a picture."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from results.pictures.figure import new_figure, save_figure
+
+POINTS = 100  # of the loss, whatever the number of steps
+
+
+class LossCurve:
+    """Collects the loss of every step and appends its mean over runs of steps to a file."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self._path, self._steps = path, steps
+        self._run = max(1, steps // POINTS)
+        self._sum, self._count = 0.0, 0
+
+    def add(self, step: int, loss: float) -> None:
+        """Add the loss of one step, 1 .. steps."""
+        self._sum += loss
+        self._count += 1
+        if step % self._run == 0 or step == self._steps:
+            append_line(self._path, {"step": step, "loss": self._sum / self._count})
+            self._sum, self._count = 0.0, 0
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Add one line of JSON to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a curve by rising step: of several for one step (after a stop) the last.
+
+    A line that a power cut tore is left out, and so is the one that was then written behind its half.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(json.JSONDecodeError):
+            values = json.loads(line)
+            found[values["step"]] = values
+    return [found[step] for step in sorted(found)]
+
+
+def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
+    """Draw loss, and the scores before the end where there are any, over steps."""
+    figure = new_figure(7, 3.6)
+    axis = figure.subplots()
+    points = read_lines(losses)
+    axis.plot([p["step"] for p in points], [p["loss"] for p in points], color="#555555", label="loss")
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss")
+    axis.set_title(title, fontsize=10, parse_math=False)
+    rungs = read_lines(scores)
+    if rungs:
+        right = axis.twinx()
+        right.plot([p["step"] for p in rungs], [p["surface_dice"] for p in rungs], "o-", color="#ff9500")
+        right.set_ylabel("surface dice on a part of the held-out kidney", color="#ff9500", fontsize=8)
+        right.set_ylim(0, 1)
+    save_figure(figure, path, dpi=110)

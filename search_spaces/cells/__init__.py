@@ -1,0 +1,1 @@
+"""The small searched graphs: operations, cells, genotypes, skeletons, networks of them."""

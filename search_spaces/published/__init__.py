@@ -1,0 +1,1 @@
+"""Published encoders and decoders, their weights, and the resolution path."""

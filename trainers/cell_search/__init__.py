@@ -1,0 +1,1 @@
+"""Differentiable cell search: weights and alphas in turn."""

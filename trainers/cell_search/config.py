@@ -1,0 +1,110 @@
+"""CellSearchConfig: every number of cell search, with its meaning and where it comes from."""
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
+
+from search_spaces.errors import unknown_name
+from trainers.losses.sparse import SparseWeights
+
+_LIKE_DARTS: dict[str, Any] = {
+    "warm_up": 0.0,
+    "optimiser": "sgd",
+    "learning_rate": 0.025,
+    "weight_decay": 3e-4,
+    "alpha_learning_rate": 3e-4,
+    "floor": 0.0,
+    "aux_skip": 0.0,
+    "entropy_weight": 0.0,
+    "cost_weight": 0.0,
+    "shrink_every": None,
+}
+# What the named algorithms set. Of SCNAS (Kim et al. 2019, arXiv 1906.05956) only the principle is public: a stochastic
+# sampling of a relaxed, bi-level search. The numbers under "scnas" are those of DARTS (arXiv 1806.09055) and of GDAS
+# (arXiv 1910.04465), not the paper's.
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "scnas-x": {},  # the defaults below
+    "scnas": {**_LIKE_DARTS, "estimator": "one-path", "weight_paths": "one-path"},
+    "darts": {**_LIKE_DARTS, "estimator": "mixture", "weight_paths": "mixture"},
+}
+
+
+_CAN_BE_OFF = ("gradient_clip", "alpha_clip", "shrink_every")
+
+
+class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
+    """How weights and alphas of a supernet are learned. `algorithm` sets what the file does not.
+
+    DARTS: Liu et al. 2019, arXiv 1806.09055. GDAS: Dong and Yang 2019, arXiv 1910.04465. "ours": chosen on phantoms.
+    """
+
+    algorithm: str = "scnas-x"  # a name in ALGORITHMS
+    steps: PositiveInt = 2_000  # optimiser steps of the weights, the warm-up included; ours
+    warm_up: float = Field(default=0.4, ge=0, lt=1)  # share of the steps before alphas move; DiNTS uses 0.5
+    alpha_every: PositiveInt = 1  # weight steps for each alpha step; DARTS: 1
+    crops: tuple[PositiveInt, ...] = (128,)  # of the supernets of `hybrid`; a trial uses the nearest one's cells
+    box_crops: tuple[PositiveInt, ...] = (64,)  # of the supernets of `cells`
+    box_slices: PositiveInt = 32  # depth of their boxes
+    width: PositiveInt = 16  # channels at the finest resolution; half of what is trained afterwards is usual in DARTS
+    encoder: str = "resnet18"  # of the supernets of `hybrid`
+    encoder_weights: str = "none"
+    slices_in: PositiveInt = 3  # of the supernets of `hybrid`
+    batch_size: PositiveInt = 4  # of `hybrid`
+    box_batch_size: PositiveInt = 2  # of `cells`
+    loss: str = "dice + bce"  # of weights and alphas alike
+    vessel_share: float = Field(default=0.75, ge=0, le=1)
+    # Edge of the voxels that cells are searched on, or as scanned. None: what the recipe trains networks on.
+    voxel_size_um: PositiveFloat | Literal["scanned"] | None = None
+    augmentation: str = "flips"
+
+    # Weights.
+    weight_paths: str = "sampled"  # how paths are drawn for weight steps: a name in ESTIMATORS; sampled: one path
+    optimiser: str = Field(default="adamw", pattern="^(adamw|sgd)$")  # DARTS: sgd, with momentum 0.9
+    learning_rate: PositiveFloat = 3e-3  # the peak; falls to 0 as a cosine (DARTS: 0.025 with sgd)
+    weight_decay: NonNegativeFloat = 0.01  # DARTS: 3e-4 with sgd
+    gradient_clip: PositiveFloat | None = 5.0  # DARTS: 5
+
+    # Alphas.
+    estimator: str = "two-path"  # how their gradient is found: a name in ESTIMATORS
+    alpha_learning_rate: PositiveFloat = 0.02  # Adam, betas 0.5 and 0.999 (DARTS, which takes 3e-4 over 20,000 steps)
+    alpha_weight_decay: NonNegativeFloat = 1e-3  # DARTS
+    alpha_clip: PositiveFloat | None = 0.5  # DiNTS, as shipped with MONAI
+    tau: tuple[PositiveFloat, PositiveFloat] = (10.0, 0.1)  # temperature at the start and at the end; GDAS
+    floor: float = Field(default=0.02, ge=0, lt=0.5)  # smallest probability of an option, falls to 0; ours
+    aux_skip: float = Field(default=1.0, ge=0)  # beside every mixed operation, falls to 0; DARTS- (arXiv 2009.01027)
+    entropy_weight: NonNegativeFloat = 0.05  # of the alphas' entropy, rises from 0; ours
+    cost_weight: NonNegativeFloat = 0.1  # of log(expected seconds / budget) where that is positive; ours
+    cost_budget: PositiveFloat = 1.0  # times the seconds of the mean network of the space
+    shrink_every: PositiveInt | None = 100  # alpha steps between looks; None never drops an option
+    shrink_divergence: PositiveFloat = 0.01  # Jensen-Shannon, in bits, under which alphas have settled; ours
+    shrink_below: float = Field(default=0.05, ge=0, lt=0.5)  # of the likeliest: options less likely than that go; ours
+
+    # What becomes trials.
+    perturbations: NonNegativeInt = 2  # genotypes whose every option the supernet does best with
+    perturbation_paths: PositiveInt = 4  # networks, each with a batch of its own, that judge an option
+    samples: NonNegativeInt = 1  # genotypes drawn from the alphas
+    randoms: NonNegativeInt = 2  # random genotypes of equal cost, to compare with
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_algorithm_says(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("algorithm", "scnas-x")
+        if name not in ALGORITHMS:
+            raise unknown_name("algorithm", str(name), ALGORITHMS)
+        # "none" is written out: a key that is left out means what the algorithm says.
+        off = {key: None for key in _CAN_BE_OFF if values.get(key) == "none"}
+        return {**ALGORITHMS[name], **values, **off}
+
+    @field_serializer(*_CAN_BE_OFF, when_used="json")
+    def _say_none(self, value: Any) -> Any:
+        return "none" if value is None else value

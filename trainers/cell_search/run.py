@@ -1,0 +1,405 @@
+"""One supernet from start to end: split, measure, search, decode; what comes out are genotypes to train."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from search_spaces.candidate import Candidate
+from search_spaces.cells.cell_space import (
+    CellFamily,
+    CellSpace,
+    Choice,
+    decisions,
+    genotype_of,
+    levels_of,
+    random_choice,
+)
+from search_spaces.cells.genotype import Genotype
+from search_spaces.cells.path import plain_path
+from search_spaces.errors import InputError
+from search_spaces.network import build_supernet
+from search_spaces.space import SCANNED
+from trainers.cell_search.alphas import Alphas
+from trainers.cell_search.bilevel import bilevel_split
+from trainers.cell_search.config import CellSearchConfig
+from trainers.cell_search.costs import CostTable, MeasuredCosts, measure
+from trainers.cell_search.decode import likeliest, perturbation, random_of_cost, sample
+from trainers.cell_search.expected_cost import EncoderCost, ExpectedCost, Stopped
+from trainers.cell_search.search import CellSearch, Sides, Stream
+from trainers.checkpoint import write_atomically
+from trainers.data.augment import Augmentation
+from trainers.data.batches import Batches
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume
+from trainers.losses.losses import build_loss
+
+_CALIBRATED_ON = 3  # random networks
+
+
+class CellPlan(BaseModel, frozen=True, extra="forbid"):
+    """Which supernet to search: one for each family and class of crops."""
+
+    family: CellFamily
+    crop: PositiveInt
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return f"{self.family}-{self.crop}"
+
+
+class FoundGenotype(BaseModel, frozen=True, extra="forbid"):
+    """One genotype that a search hands on, and what a training step of it costs on the machine that searched."""
+
+    genotype: Genotype
+    seconds: NonNegativeFloat
+    memory_bytes: NonNegativeFloat
+
+
+class CellFindings(BaseModel, frozen=True, extra="forbid"):
+    """What came of one supernet."""
+
+    plan: CellPlan
+    space: CellSpace
+    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation-1, sample-1, random-1 ...
+    probabilities: dict[str, list[float]]  # of every decision's options, at the end
+    options: dict[str, list[str]]
+    search_seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a cell search tells what it does. on_step answers whether to go on."""
+
+    on_step: Callable[[str, int, int, float | None], bool]  # phase, done, of, loss
+    on_history: Callable[[dict[str, Any]], None]
+    on_note: Callable[[str], None]
+
+
+def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
+    """How the genotypes of a search are found; known before it begins, because the study chooses among them.
+
+    The most promising first: where the budget ends early, the others are not trained.
+    """
+
+    def numbered(kind: str, count: int) -> list[str]:
+        return [f"{kind}-{number + 1}" for number in range(count)]
+
+    found = (*numbered("perturbation", config.perturbations), "likeliest", *numbered("sample", config.samples))
+    return (*found, *numbered("random", config.randoms))
+
+
+def supernet_candidate(plan: CellPlan, config: CellSearchConfig) -> Candidate:
+    """Slices, width and encoder of a supernet; its genotype is none of the search's."""
+    if plan.family == "cells":
+        return Candidate.model_validate(
+            {"family": "cells", "genotype": "plain", "width": config.width, "slices_in": config.box_slices}
+        )
+    return Candidate.model_validate(
+        {
+            "family": "hybrid",
+            "genotype": "plain",
+            "width": config.width,
+            "encoder": config.encoder,
+            "encoder_weights": config.encoder_weights,
+            "slices_in": config.slices_in,
+        }
+    )
+
+
+def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accelerator: Accelerator) -> str:
+    """A file name for the measured costs of a supernet on this machine: equal where nothing that matters differs."""
+    device = accelerator.device
+    facts = (
+        plan.model_dump_json(),
+        space.model_dump_json(),
+        supernet_candidate(plan, config).model_dump_json(),
+        (config.batch_size, config.box_batch_size),
+        torch.__version__,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_processor()}, {torch.get_num_threads()}",
+        version("vessel-nas"),
+        accelerator.mixed_precision,
+    )
+    return f"{plan.id}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
+
+
+def _processor() -> str:
+    """The model of the CPU, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
+    """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
+    if plan.family == "cells":
+        check_boxes(plan.crop, config.box_slices, space)
+    else:
+        _check_edge("crop", plan.crop, 2 ** (levels_of(space, "hybrid") - 1), "hybrid")
+
+
+def check_boxes(crop: int, slices: int, space: CellSpace) -> None:
+    """Raise InputError, one line, where the boxes of family cells do not suit its networks."""
+    stride = 2 ** (space.levels - 1) * max(space.stem_strides)
+    for name, edge in (("box_crop", crop), ("box_slices", slices)):
+        _check_edge(name, edge, stride, "cells")
+
+
+def _check_edge(name: str, edge: int, stride: int, family: CellFamily) -> None:
+    smallest = stride if name == "box_slices" else 2 * stride  # norms need more than one voxel
+    if edge % stride or edge < smallest:
+        below, above = edge // stride * stride, max(smallest, (edge // stride + 1) * stride)
+        raise InputError(
+            f"{name} {edge} of family {family!r} is no multiple of {stride}, the stride of its networks, from "
+            f"{smallest} on; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
+        )
+
+
+def split_for(
+    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, on_note: Callable[[str], None]
+) -> tuple[PatchSampler, PatchSampler]:
+    """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
+    boxes = plan.family == "cells"
+    gap = max(config.box_slices, plan.crop) if boxes else plan.crop
+    candidate = supernet_candidate(plan, config)
+    first, second = (
+        PatchSampler(
+            side,
+            slices_in=candidate.slices_in,
+            slices_out=candidate.slices_out,
+            crop=plan.crop,
+            vessel_share=config.vessel_share,
+            seed=2 * seed + number,
+            boxes=boxes,
+            spacing_um=None if config.voxel_size_um == SCANNED else config.voxel_size_um,
+        )
+        for number, side in enumerate(bilevel_split(volumes, gap, on_note))
+    )
+    return first, second
+
+
+def run_cells(
+    plan: CellPlan,
+    volumes: Sequence[Volume],
+    space: CellSpace,
+    config: CellSearchConfig,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoints: Path,
+    report: Report,
+    cost_files: Sequence[Path] = (),
+    save_every: float = 60.0,
+    on_saved: Callable[[], None] = lambda: None,
+) -> CellFindings | None:
+    """Search the cells of one supernet; None if it was asked to leave, with a checkpoint where it has begun to train.
+
+    Goes on from the newest checkpoint. cost_files: where measured costs are kept; the first that exists is read, so
+    that a search repeats though timings never do, and the others are written. Raises InputError for settings and
+    volumes that do not do, and NonFiniteLoss. save_every: seconds between checkpoints; on_saved is called after each.
+    """
+    check_plan(plan, space, config)
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    samplers = split_for(plan, volumes, config, seed, report.on_note)
+    network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
+    costs = _Costs(plan, space, config, accelerator)
+    network.to(accelerator.device)
+    try:
+        costs.prepare(network, seed, cost_files, lambda done, of: report.on_step("measure", done, of, None))
+    except Stopped:
+        return None
+    sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
+    search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
+    search.resume(checkpoints)
+    saved = time.monotonic()
+
+    def on_step(step: int, loss: float) -> bool:
+        nonlocal saved
+        if time.monotonic() - saved > save_every:
+            search.save(checkpoints)
+            on_saved()
+            saved = time.monotonic()
+        return report.on_step("search", step, config.steps, loss)
+
+    finished = search.run(config.steps, on_step, report.on_history)
+    search.save(checkpoints)
+    if not finished:
+        return None
+    chosen = _decode(search, costs, sides, report)
+    if chosen is None:
+        return None
+    return CellFindings(
+        plan=plan,
+        space=space,
+        genotypes={name: costs.found(choice) for name, choice in chosen.items()},
+        probabilities=search.alphas.table(),
+        options={key: list(d.options) for key, d in search.alphas.decisions.items()},
+        search_seconds=time.monotonic() - began,
+        device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    )
+
+
+def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> Stream:
+    size = config.box_batch_size if plan.family == "cells" else config.batch_size
+    augmentation = Augmentation(config.augmentation)
+
+    def batches(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(Batches(sampler, augmentation, size, number * size, sparse_margin=config.marked_margin))
+
+    return batches
+
+
+def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -> dict[str, Choice] | None:
+    """All genotypes that become trials, by name; None if it was asked to leave."""
+    config, alphas, seed = search.config, search.alphas, search.seed
+    chosen: dict[str, Choice] = {"likeliest": likeliest(alphas)}
+    for number in range(config.perturbations):
+        found = perturbation(
+            alphas,
+            _judge(search, sides, number),
+            config.perturbation_paths,
+            seed + 1000 * number,
+            lambda done, of, before=number: report.on_step(  # type: ignore[misc]
+                "decode", before * of + done, config.perturbations * of, None
+            ),
+        )
+        if found is None:
+            return None
+        chosen[f"perturbation-{number + 1}"] = found
+    for number in range(config.samples):
+        tries = (sample(alphas, seed + 1000 * number + t) for t in range(20))
+        chosen[f"sample-{number + 1}"] = next(
+            (c for c in tries if costs.genotype(c) not in [costs.genotype(k) for k in chosen.values()]),
+            sample(alphas, seed + 1000 * number),
+        )
+
+    def seconds(choice: Choice) -> float:
+        return costs.expected.of_choice(choice)[0]
+
+    known = list(alphas.decisions.values())
+    drawn = random_of_cost(known, seconds, seconds(chosen["likeliest"]), config.randoms, seed)
+    for number, choice in enumerate(drawn):
+        chosen[f"random-{number + 1}"] = choice
+    report.on_step("decode", 1, 1, None)
+    return {name: chosen[name] for name in genotype_names(config)}
+
+
+def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int], float]:
+    """The loss of a sub-network with the supernet's weights, on one of a few batches that no weight was trained on.
+
+    Every turn has batches of its own.
+    """
+    paths, accelerator = search.config.perturbation_paths, search.accelerator
+    stream = sides.alphas(turn * paths)
+    batches = [search.on_device(next(stream)) for _ in range(paths)]
+    loss = build_loss(search.config.loss, search.config.sparse_background).to(accelerator.device)
+
+    @torch.no_grad()
+    def value(choice: Choice, number: int) -> float:
+        images, labels = batches[number]
+        with accelerator.autocast():
+            logits = search.network(images, plain_path(choice))
+        return float(loss(logits.float(), labels.float()))
+
+    return value
+
+
+@dataclass
+class _Costs:
+    """Seconds and bytes of anything in one supernet's space."""
+
+    plan: CellPlan
+    space: CellSpace
+    config: CellSearchConfig
+    accelerator: Accelerator
+
+    def prepare(
+        self, network: nn.Module, seed: int, files: Sequence[Path], on_part: Callable[[int, int], bool]
+    ) -> None:
+        """Measure every part, scaled so that they add up to whole networks; or read all this from a file."""
+        config, boxes = self.config, self.plan.family == "cells"
+        plane = (self.plan.crop, self.plan.crop)
+        batch = config.box_batch_size if boxes else config.batch_size
+        shape = (batch, config.box_slices if boxes else config.slices_in, *plane)
+        known = next((_read_costs(file) for file in files if file.is_file()), None)
+        box = (config.box_slices, *plane) if boxes else plane
+        table = CostTable(self.accelerator, batch, box, dict(known.entries) if known else {})
+        encoder = None
+        if not boxes:
+            whole: Any = network.encoder
+            cost = (known and known.encoder) or measure(_Summed(whole), shape, self.accelerator)
+            encoder = EncoderCost(cost, tuple(whole.out_channels))
+        self.expected = ExpectedCost(self.space, self.plan.family, config.width, table, encoder, on_part)
+        self.expected.factor = known.factor if known else self._calibrate(network, shape, seed)
+        found = MeasuredCosts(
+            entries=table.entries, factor=self.expected.factor, encoder=encoder.cost if encoder else None
+        )
+        for file in files:
+            if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, found.model_dump_json(indent=1) + "\n")
+
+    def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
+        """Seconds of whole networks over the sum of their parts, the median of a few."""
+        rng = np.random.default_rng(seed)
+        ratios = []
+        for _ in range(_CALIBRATED_ON):
+            choice = random_choice(decisions(self.space, self.plan.family), rng)
+            whole = measure(_SubNet(network, choice), shape, self.accelerator, repeats=3)
+            ratios.append(whole.seconds / self.expected.of_choice(choice)[0])
+        return sorted(ratios)[_CALIBRATED_ON // 2]
+
+    def of_alphas(self, alphas: Alphas) -> Tensor:
+        return self.expected.of_probabilities({key: alphas.probabilities(key) for key in alphas.decisions})[0]
+
+    def genotype(self, choice: Choice) -> Genotype:
+        return genotype_of(self.space, self.plan.family, choice)
+
+    def found(self, choice: Choice) -> FoundGenotype:
+        seconds, memory = self.expected.of_choice(choice)
+        return FoundGenotype(genotype=self.genotype(choice), seconds=seconds, memory_bytes=memory)
+
+
+def _read_costs(file: Path) -> MeasuredCosts:
+    try:
+        return MeasuredCosts.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{file} is damaged, or of another version; delete it to measure again") from error
+
+
+class _Summed(nn.Module):
+    """An encoder whose maps are added up, so that a backward pass goes through all of them."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        parts = [m.mean() for m in self.encoder(image) if m.numel()]
+        return torch.stack(parts).sum()
+
+
+class _SubNet(nn.Module):
+    """A supernet that always takes one path."""
+
+    def __init__(self, supernet: nn.Module, choice: Choice) -> None:
+        super().__init__()
+        self.supernet, self.choice = supernet, choice
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.supernet(image, plain_path(self.choice))
+        return logits

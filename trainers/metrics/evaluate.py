@@ -1,0 +1,114 @@
+"""Evaluate: read kidneys that were not trained on and score them, at their own voxel size and another."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from trainers.data.resample import resample_volume
+from trainers.data.volume import Volume
+from trainers.inference.predict import predict
+from trainers.inference.reader import InferenceConfig, Reader
+from trainers.metrics.score import Predictions, Score, ScoreConfig, score
+from trainers.metrics.second_score import second_score, why_no_second
+
+OnProgress = Callable[[int, int], None]
+# Probabilities of a volume in steps of 1/255; what does not fit into memory lies in the folder.
+Read = Callable[[Volume, Path | None, OnProgress], NDArray[np.uint8]]
+# The score, and the size in voxels below which components were removed for it (None: none were).
+Judge = Callable[[Predictions], tuple[Score, int | None]]
+
+
+def read_all(
+    read: Read, volumes: Sequence[Volume], scratch: Path | None = None, on_progress: OnProgress | None = None
+) -> Predictions:
+    """Probabilities of every volume, each with a folder of its own in `scratch`."""
+    predictions = {}
+    for index, volume in enumerate(volumes):
+
+        def report(done: int, total: int, index: int = index) -> None:
+            if on_progress:
+                on_progress(index * 1000 + done * 1000 // total, len(volumes) * 1000)
+
+        predictions[volume.name] = read(volume, scratch / volume.name if scratch else None, report)
+    return predictions
+
+
+def predict_all(
+    reader: Reader,
+    volumes: Sequence[Volume],
+    config: InferenceConfig,
+    accelerator: Accelerator,
+    *,
+    scratch: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Predictions:
+    """Probabilities of every volume by one network; see `predict`."""
+    return read_all(_by_network(reader, config, accelerator), volumes, scratch, on_progress)
+
+
+def evaluate(
+    reader: Reader,
+    volumes: Sequence[Volume],
+    inference: InferenceConfig,
+    config: ScoreConfig,
+    accelerator: Accelerator,
+    *,
+    scratch: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Predictions, Score]:
+    """Predict and score all held-out volumes, at their own voxel spacing and at the second one.
+
+    Raises InputError where `score` and `predict` do.
+    """
+    smallest = inference.smallest_component
+    predictions, result, _ = score_twice(
+        _by_network(reader, inference, accelerator),
+        lambda predictions: (score(predictions, volumes, config, smallest), smallest),
+        volumes,
+        config,
+        why_no_second(reader, volumes, inference, config),
+        scratch=scratch,
+        on_progress=on_progress,
+    )
+    return predictions, result
+
+
+def score_twice(
+    read: Read,
+    judge: Judge,
+    volumes: Sequence[Volume],
+    config: ScoreConfig,
+    no_second: str | None,
+    *,
+    scratch: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Predictions, Score, int | None]:
+    """Read the volumes and judge them; where a second score is asked for, read them again at its voxel size.
+
+    no_second: why that cannot be. Returns the probabilities at the volumes' own voxel size, and what `judge` says of
+    them with the second score in it.
+    """
+    twice = config.second_um is not None and no_second is None
+    share = 0.5 if twice else 1.0
+
+    def report(begin: float, part: float) -> OnProgress:
+        return lambda done, of: on_progress(round(1000 * (begin + part * done / of)), 1000) if on_progress else None
+
+    predictions = read_all(read, volumes, scratch, report(0.0, share))
+    result, smallest = judge(predictions)
+    if not twice:
+        return predictions, result.model_copy(update={"no_second": no_second}), smallest
+    place = scratch / "second" if scratch else None
+    again = [resample_volume(v, config.second_um, place / f"{v.name}-scan" if place else None) for v in volumes]
+    seconds = read_all(read, again, place, report(share, 1 - share))
+    second = second_score(seconds, again, result, config, smallest)
+    return predictions, result.model_copy(update={"second": second}), smallest
+
+
+def _by_network(reader: Reader, config: InferenceConfig, accelerator: Accelerator) -> Read:
+    return lambda volume, scratch, report: predict(
+        reader, volume, config, accelerator, scratch=scratch, on_progress=report
+    )

@@ -1,0 +1,83 @@
+"""The second score: the held-out kidney resampled to another voxel size, at the thresholds of the first."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from search_spaces.errors import InputError
+from trainers.data.resample import shape_at, volume_steps
+from trainers.data.volume import Volume
+from trainers.inference.predict import LEVELS, usable_axes
+from trainers.inference.reader import InferenceConfig, Reader
+from trainers.metrics.score import (
+    Predictions,
+    Score,
+    ScoreConfig,
+    SecondScore,
+    dice_parts,
+    pooled_curve,
+    ratio,
+    slab_starts,
+    without_small,
+)
+
+
+def why_no_second(
+    reader: Reader, volumes: Sequence[Volume], inference: InferenceConfig, config: ScoreConfig
+) -> str | None:
+    """Why there can be no second score, or None where there can, or none is asked for. Found before any prediction."""
+    if config.second_um is None:
+        return None
+    if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
+        return f"the voxel spacing of {unknown[0]} is stated nowhere"
+    for volume in volumes:
+        try:
+            outline = _outline(volume, config.second_um)
+            at_second = usable_axes(outline, inference.axes, reader.crop, reader.depth, reader.voxel_size_um)
+        except InputError as error:
+            return str(error)
+        if outline.shape[0] // 2 < len(slab_starts(volume.shape[0], config.slabs)):
+            return f"{volume.name} has only {outline.shape[0]} slices at {config.second_um:g} µm"
+        if at_second != usable_axes(volume, inference.axes, reader.crop, reader.depth, reader.voxel_size_um):
+            return f"{volume.name} would be read along other axes at {config.second_um:g} µm"
+    if all(_outline(volume, config.second_um) is volume for volume in volumes):
+        return f"the held-out kidney has voxels of {config.second_um:g} µm already"
+    return None
+
+
+def _outline(volume: Volume, wanted_um: float) -> Volume:
+    """What `resample_volume` makes of a volume, without its voxels. Raises InputError where it does."""
+    steps = volume_steps(volume, wanted_um)
+    if steps == (1.0, 1.0, 1.0):
+        return volume
+    z, y, x = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
+    nothing = np.broadcast_to(np.uint16(0), shape_at(volume.shape, steps))
+    return replace(volume, image=nothing, label=None, spacing_um=(z, y, x))
+
+
+def second_score(
+    predictions: Predictions,
+    volumes: Sequence[Volume],
+    first: Score,
+    config: ScoreConfig,
+    smallest_component: int | None = None,
+) -> SecondScore:
+    """The score of resampled volumes at the thresholds of the first score: each slab at that of its part of the kidney.
+
+    The volumes are cut into as many slabs as theirs were; each needs twice as many slices.
+    """
+    assert config.second_um is not None
+    owners = [slab.volume for slab in first.slabs]
+    as_many = {name: owners.count(name) for name in owners}
+    curve = pooled_curve(predictions, volumes, config, as_many)
+    thresholds = [slab.threshold for slab in first.slabs if slab.threshold is not None]
+    assert len(thresholds) == len(owners)  # a score that was made just now
+    chosen = np.rint(np.array(thresholds) * LEVELS).astype(np.int64) - 1
+    applied = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component, as_many)
+    overlap, total, both, either = dice_parts(applied, chosen)
+    return SecondScore(
+        voxel_size_um=config.second_um,
+        surface_dice=float(ratio(overlap.sum(), total.sum())),
+        voxel_dice=float(ratio(both.sum(), either.sum())),
+    )
