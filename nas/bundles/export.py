@@ -33,7 +33,7 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: 
         teachers=tuple(v.soft.source for v in fold.train if v.soft and v.soft.source),
         libraries=library_versions(),
     )
-    return architecture_of(record, config.inference, config.score, fold, provenance, threshold)
+    return architecture_of(record, config.score, fold, provenance, threshold)
 
 
 def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:

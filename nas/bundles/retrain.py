@@ -72,6 +72,7 @@ def find_task(
             name=architecture.name,
             candidate=architecture.candidate,
             fit=architecture.fit,
+            inference=architecture.inference,
             seed=architecture.provenance.seed,
         )
     else:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from nas.config.design import Design
 from nas.config.study_config import StudyConfig
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import AnyCandidate
 from search_spaces.cells.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.space import SearchSpace
+from search_spaces.families import FAMILIES
+from search_spaces.space import SearchSpace, check_section
 from trainers.cell_search.config import ALGORITHMS, CellSearchConfig
 from trainers.data.folds import DataConfig
 from trainers.data.phantom import PhantomConfig
@@ -35,8 +37,9 @@ class FixedTrial(BaseModel, frozen=True, extra="forbid"):
     """A candidate and recipe that are trained whatever the sampler thinks, and never stopped early."""
 
     name: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$")  # of its row
-    candidate: Candidate
+    candidate: AnyCandidate  # its family, and what differs from that family's defaults
     fit: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `fit`
+    inference: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `inference`
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -45,7 +48,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     study: StudyConfig = StudyConfig()
     data: DataConfig = DataConfig()
     phantom: PhantomConfig = PhantomConfig()  # the kidneys that a search makes itself where data.root is not given
-    space: SearchSpace = SearchSpace()
+    space: SearchSpace = SearchSpace.model_validate({})
     cell_space: CellSpace = CELL_SPACES[DEFAULT_LEVEL]  # what the cells of families cells and hybrid may be
     cell_search: CellSearchConfig = CellSearchConfig()  # how they are searched
     fit: FitConfig = FitConfig()  # the recipe, where the space does not say otherwise
@@ -54,6 +57,16 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     retrain: RetrainConfig = RetrainConfig()
     device: str = "auto"  # auto: every GPU there is, or the CPU; cpu; cuda
     fixed: tuple[FixedTrial, ...] = ()
+
+    @model_validator(mode="after")
+    def _recipes_of_the_space_exist(self) -> "SearchConfig":
+        """Every value that the space has for a field of the recipe or the reading goes with the rest of its section."""
+        sections = [("", self.space.fit, self.space.inference)]
+        sections += [(f"{name}.", s.fit, s.inference) for name in FAMILIES for s in [self.space.family(name)]]
+        for family, fit, inference in sections:
+            check_section(fit, FitConfig, f"space.{family}fit", self.fit)
+            check_section(inference, InferenceConfig, f"space.{family}inference", self.inference)
+        return self
 
 
 def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
@@ -88,16 +101,21 @@ def parse_config(values: dict[str, Any], name: str) -> SearchConfig:
     except ValidationError as error:
         raise InputError(f"{name}: {one_line(error, SearchConfig)}") from error
     for fixed in config.fixed:
-        recipe(config, fixed)
+        design_of(config, fixed)
     return config
 
 
-def recipe(config: SearchConfig, fixed: FixedTrial) -> FitConfig:
-    """The recipe of a fixed trial: the section `fit` with the trial's differences."""
+def design_of(config: SearchConfig, fixed: FixedTrial) -> Design:
+    """The design of a fixed trial: the sections `fit` and `inference` with the trial's differences."""
     try:
-        return FitConfig.model_validate({**config.fit.model_dump(), **fixed.fit})
+        fit = FitConfig.model_validate({**config.fit.model_dump(), **fixed.fit})
     except ValidationError as error:
         raise InputError(f"fixed trial {fixed.name!r}: {one_line(error, FitConfig)}") from error
+    try:
+        inference = InferenceConfig.model_validate({**config.inference.model_dump(), **fixed.inference})
+    except ValidationError as error:
+        raise InputError(f"fixed trial {fixed.name!r}: {one_line(error, InferenceConfig)}") from error
+    return Design(fixed.candidate, fit, inference)
 
 
 def write_config(config: SearchConfig) -> str:

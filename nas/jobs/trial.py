@@ -18,7 +18,6 @@ from results.pictures.curve import LossCurve, append_line, draw_curve, read_line
 from results.pictures.overlay import draw_overlay
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder, read_seconds
-from search_spaces.families.sam import fold_lora
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
@@ -70,7 +69,7 @@ def run_job(
         crop=job.fit.crop,
         vessel_share=job.fit.vessel_share,
         seed=job.seed,
-        boxes=job.candidate.family == "cells",
+        boxes=job.candidate.boxes,
         spacing_um=job.fit.sampled_um,
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
@@ -168,7 +167,7 @@ def _decide(attempt: _Attempt, rung: int) -> None:
     known = {line["step"]: float(line["surface_dice"]) for line in read_lines(attempt.folder.scores)}
     if rung not in known:
         parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
-        inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
+        inference = attempt.job.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
         predictions = predict_all(
             _reader(attempt),
             parts,
@@ -191,7 +190,7 @@ def _finish(attempt: _Attempt) -> Score | None:
     if not attempt.accelerator.is_main_process:
         return None
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
-    fold_lora(attempt.training.averaged)  # so that what is scored is what is exported
+    job.candidate.fold(attempt.training.averaged)  # so that what is scored is what is exported
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
     draw_curve(folder.curve, folder.losses, folder.scores, job.name)
     if not held_out:
@@ -199,7 +198,7 @@ def _finish(attempt: _Attempt) -> Score | None:
     predictions, result = evaluate(
         _reader(attempt),
         held_out,
-        attempt.config.inference,
+        job.inference,
         attempt.config.score,
         attempt.accelerator,
         scratch=folder.scratch,

@@ -50,7 +50,8 @@ def _settings(job: Job) -> str:
 def _candidate(candidate: Candidate) -> dict[str, object]:
     """The fields that count for its family; of a genotype its hash, because the picture shows the rest."""
     values = candidate.model_dump(exclude={"genotype"}, exclude_none=True)
-    return values if candidate.genotype is None else {**values, "genotype": candidate.genotype.hash}
+    cells = candidate.decided_cells
+    return values if cells is None else {**values, "genotype": cells.hash}
 
 
 def _result(score: Score) -> str:

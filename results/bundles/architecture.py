@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, PositiveInt
 
 from results.record import Record
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
@@ -48,7 +48,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
 
     format: Literal[1] = 1
     name: str
-    candidate: Candidate
+    candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
     voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes
@@ -68,7 +68,6 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
 
 def architecture_of(
     record: Record,
-    inference: InferenceConfig,
     score_config: ScoreConfig,
     fold: Fold,
     provenance: Provenance,
@@ -91,7 +90,7 @@ def architecture_of(
         voxel_spacing_um=tuple(sorted({volume.spacing_um for volume in fold.train})),
         grey_scales={v.content_hash: (v.grey_low, v.grey_high) for v in (*fold.train, *fold.held_out)},
         threshold=threshold,
-        inference=inference,
+        inference=job.inference,
         score_config=score_config,
         score=outcome.score,
         parameters=outcome.parameters,

@@ -49,12 +49,10 @@ kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Sym
 ## Network and training
 | | |
 |---|---|
-| encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
-| resolution path | {candidate.resolution}; decoder norms: {candidate.decoder_norm}; masks: {candidate.slices_out} |
+{_network(candidate)}
 | parameters | {architecture.parameters:,} |
 | encoder weights at the start | {escape(start_of(candidate))} |
 | augmentation | {escape(fit.augmentation)} |
-| trained of the encoder | {_trained(architecture.candidate)} |
 | loss | {escape(fit.loss)} |
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
 | trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
@@ -66,7 +64,7 @@ def _patches(architecture: Architecture) -> str:
     slices, crop = architecture.candidate.slices_in, architecture.fit.crop
     shape = (
         f"boxes of {slices} x {crop} x {crop} voxels"
-        if architecture.candidate.family == "cells"
+        if architecture.candidate.boxes
         else f"planes with {slices} neighbouring slices at once"
     )
     return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.inference.axes)}"
@@ -76,9 +74,9 @@ def _second(score: Score) -> str:
     return f"; {escape(score.second_text)}" if score.second_text else ""
 
 
-def _trained(candidate: Candidate) -> str:
-    factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
-    return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
+def _network(candidate: Candidate) -> str:
+    """What its family says of the network, as rows of a table."""
+    return "\n".join(f"| {what} | {escape(value)} |" for what, value in candidate.card().items())
 
 
 def _read_at(fit: FitConfig) -> str:
