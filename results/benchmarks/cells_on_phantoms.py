@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from scipy.stats import ttest_1samp
 
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from results.pictures.curve import append_line
 from search_spaces.candidate import Candidate
 from search_spaces.cells.hand_made import hand_made

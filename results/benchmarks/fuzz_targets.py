@@ -10,7 +10,8 @@ import tifffile
 import torch
 import zarr
 
-from nas.config.search_config import read_config, write_config
+from nas.config.read import read_config
+from nas.config.write import write_config
 from nas.search.mend import mend
 from nas.search.shown_cells import read_genotype
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.data.augment import Augmentation

@@ -12,7 +12,7 @@ from kidneys import tube
 from safetensors.torch import load_file
 from torch import nn
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder

@@ -8,7 +8,7 @@ import pytest
 import torch
 from kidneys import tube
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder

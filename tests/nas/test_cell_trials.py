@@ -9,7 +9,8 @@ import optuna
 import pytest
 from kidneys import tube
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import genotypes_of, plan_for, plans, read_findings
 from nas.search.preflight import preflight
 from nas.search.shown_cells import SearchShown, Shown, describe_target
@@ -163,7 +164,8 @@ def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
 
 
 def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
-    from nas.config.search_config import read_config, write_config
+    from nas.config.read import read_config
+    from nas.config.write import write_config
 
     off = {"gradient_clip": "none", "alpha_clip": "none", "shrink_every": "none"}
     config = _config(cell_search=off)
@@ -176,7 +178,7 @@ def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
 
 
 def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_preset() -> None:
-    from nas.config.search_config import read_config
+    from nas.config.read import read_config
 
     config = read_config("sennet", ["cell_search.algorithm=darts", "cell_space.level=L3"])
     assert (config.cell_search.estimator, config.cell_search.warm_up) == ("mixture", 0.0)
@@ -297,7 +299,7 @@ def _found(folder: RunFolder) -> CellFindings:
 
 
 def _run(tmp_path: Path) -> RunFolder:
-    from nas.config.search_config import write_config
+    from nas.config.write import write_config
 
     folder = create(tmp_path / "run")
     folder.config.write_text(write_config(_config(cell_search={"crops": [64]})))

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.search.dashboard_notes import note, show_in_dashboard
 from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from nas.config.search_config import SearchConfig, parse_config, write_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
+from nas.config.write import write_config
 from nas.jobs.kidneys import open_fold
 from nas.workers.executor import Event, Executor
 from nas.workers.local import LocalLauncher, _why, devices

@@ -17,7 +17,8 @@ import torch
 from kidneys import tube
 from safetensors.torch import save, save_file
 
-from nas.config.search_config import SearchConfig, parse_config, read_config
+from nas.config.read import parse_config, read_config
+from nas.config.search_config import SearchConfig
 from nas.search.needed_weights import list_weights, needed, starting_note
 from nas.search.preflight import preflight
 from nas.study.buildable import buildable

@@ -6,9 +6,11 @@ import optuna
 import pytest
 import torch
 
+from nas.config.presets import PRESETS
+from nas.config.read import parse_config, read_config
 from nas.config.runs import default_preset, open_run, read_run
-from nas.config.search_config import PRESETS, parse_config, read_config, write_config
 from nas.config.study_config import REPEATS
+from nas.config.write import write_config
 from nas.search.status import read_status
 from nas.study.storage import open_storage
 from results.leaderboard.ranking import rank

@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import Trial
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.study.buildable import buildable
 from nas.study.suggest import known_parameters, register, suggest
 from search_spaces.candidate import Candidate
