@@ -27,16 +27,15 @@ class Candidate(BaseModel, frozen=True, extra="forbid"):
     the genotype of that name.
     """
 
-    family: Family = "unet"
+    family: Family = "unet"  # unet, cells, hybrid or sam
     encoder: str = "resnet18"  # a name in ENCODERS, of family sam in SAM_ENCODERS
     decoder: str = "Unet"  # a name in DECODERS
     encoder_weights: str = "none"  # none, a name the encoder offers (imagenet), or a .safetensors file
     slices_in: PositiveInt = 5  # neighbouring slices seen at once: the input channels, or the depth of a box
     slices_out: PositiveInt = 1  # 1, the middle slice, or as many as come in
-    # Of family unet: how its mask gets sharp, the decoder's norms (group: with GELU), and how its maps are upsampled.
-    resolution: Resolution = "plain"
-    decoder_norm: DecoderNorm = "batch"
-    upsampling: Upsampling = "published"
+    resolution: Resolution = "plain"  # of family unet: how its mask gets sharp, a name in RESOLUTIONS
+    decoder_norm: DecoderNorm = "batch"  # of family unet: batch, or group, which goes with GELU
+    upsampling: Upsampling = "published"  # of family unet: how the decoder's maps get larger; published: its own way
     genotype: Genotype | None = None  # of the cells
     width: PositiveInt | None = None  # channels of the cells at the finest resolution
     tuning: Tuning = "full"  # of family sam's encoder; the other families train theirs in full

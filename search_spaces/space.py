@@ -25,34 +25,37 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     `check_space` looks the names up. The losses are names of another package, which looks them up itself.
     """
 
-    families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("unet",)
+    families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("unet",)  # of networks
+    # Names in ENCODERS, of families unet and hybrid.
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("resnet18", "resnet50", "efficientnet-b0")
-    decoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("Unet", "UnetPlusPlus", "FPN")
+    decoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("Unet", "UnetPlusPlus", "FPN")  # names in DECODERS
+    # none, names that encoders offer, or .safetensors files; each encoder takes those that there are for it.
     encoder_weights: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
-    slices_in: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 5)
+    slices_in: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 5)  # neighbouring slices seen at once
     # middle: one mask, of the middle slice; all: one for each slice that comes in.
     slices_out: Annotated[tuple[Literal["middle", "all"], ...], Field(min_length=1)] = ("middle",)
-    # Of family unet: see Candidate. A decoder without a choice of upsampling keeps its own.
-    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = ("plain",)
-    decoder_norms: Annotated[tuple[DecoderNorm, ...], Field(min_length=1)] = ("batch",)
+    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = ("plain",)  # of family unet: see Candidate
+    decoder_norms: Annotated[tuple[DecoderNorm, ...], Field(min_length=1)] = ("batch",)  # of family unet: see Candidate
+    # Of family unet. A decoder without a choice of upsampling keeps its own.
     upsamplings: Annotated[tuple[Upsampling, ...], Field(min_length=1)] = ("published",)
     # Edges of the voxels that networks read, in micrometres; "scanned" is each volume's own. None: that of section fit.
     voxel_sizes: Annotated[tuple[PositiveFloat | Literal["scanned"], ...], Field(min_length=1)] | None = None
     augmentations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # None: that of section fit
+    # Each a sum of names in LOSSES.
     losses: Annotated[tuple[str, ...], Field(min_length=1)] = ("dice", "dice + bce", "dice + focal")
-    crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)
+    crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)  # voxels, both edges of a square
     learning_rate: Range = (1e-4, 1e-2)  # drawn on a logarithmic scale
-    batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16)
+    batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16)  # samples a step
     vessel_share: Range = (0.5, 1.0)  # of the patches, those cut around a vessel
     # Of networks with cells; what the cells may be is the section cell_space's matter.
     cell_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32)  # channels, finest resolution
-    box_crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)  # of family cells, which reads boxes
-    box_slices: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)  # their depth
-    box_batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2,)
-    # Of family sam. One that starts from scratch is always trained in full.
-    sam_encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("sam2_hiera_tiny",)
+    box_crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)  # edges of the boxes of family cells
+    box_slices: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)  # depth of those boxes
+    box_batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2,)  # boxes a step
+    sam_encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("sam2_hiera_tiny",)  # names in SAM_ENCODERS
+    # Of family sam: how much of its encoder is trained. One that starts from scratch is always trained in full.
     sam_tunings: Annotated[tuple[Tuning, ...], Field(min_length=1)] = ("full", "lora", "frozen")
-    lora_ranks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8,)
+    lora_ranks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8,)  # of the factors that tuning lora adds
 
     @field_validator("*")
     @classmethod

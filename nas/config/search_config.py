@@ -47,7 +47,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     score: ScoreConfig = ScoreConfig()
     retrain: RetrainConfig = RetrainConfig()
     device: str = "auto"  # auto: every GPU there is, or the CPU; cpu; cuda
-    fixed: tuple[FixedTrial, ...] = ()
+    fixed: tuple[FixedTrial, ...] = ()  # trained first, whatever the sampler thinks
 
 
 def recipe(config: SearchConfig, fixed: FixedTrial) -> FitConfig:

@@ -55,15 +55,15 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     box_slices: PositiveInt = 32  # depth of their boxes
     width: PositiveInt = 16  # channels at the finest resolution; half of what is trained afterwards is usual in DARTS
     encoder: str = "resnet18"  # of the supernets of `hybrid`
-    encoder_weights: str = "none"
+    encoder_weights: str = "none"  # of that encoder; none: from scratch
     slices_in: PositiveInt = 3  # of the supernets of `hybrid`
     batch_size: PositiveInt = 4  # of `hybrid`
     box_batch_size: PositiveInt = 2  # of `cells`
     loss: str = "dice + bce"  # of weights and alphas alike
-    vessel_share: float = Field(default=0.75, ge=0, le=1)
+    vessel_share: float = Field(default=0.75, ge=0, le=1)  # share of samples placed around a vessel
     # Edge of the voxels that cells are searched on, or as scanned. None: what the recipe trains networks on.
     voxel_size_um: PositiveFloat | Literal["scanned"] | None = None
-    augmentation: str = "flips"
+    augmentation: str = "flips"  # a name in AUGMENTATIONS, perhaps without parts, as in the section fit
 
     # Weights.
     weight_paths: str = "sampled"  # how paths are drawn for weight steps: a name in ESTIMATORS; sampled: one path
@@ -73,7 +73,7 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     gradient_clip: PositiveFloat | None = 5.0  # DARTS: 5
 
     # Alphas.
-    estimator: str = "two-path"  # how their gradient is found: a name in ESTIMATORS
+    estimator: str = "two-path"  # how the gradient of alphas is found: a name in ESTIMATORS
     alpha_learning_rate: PositiveFloat = 0.02  # Adam, betas 0.5 and 0.999 (DARTS, which takes 3e-4 over 20,000 steps)
     alpha_weight_decay: NonNegativeFloat = 1e-3  # DARTS
     alpha_clip: PositiveFloat | None = 0.5  # DiNTS, as shipped with MONAI
