@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from nas.bundles.export import describe_trial, trial_record
+from nas.config.read import read_config
 from nas.config.runs import read_run, refuse_other_search
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.trial import Answer, Talk, run_job

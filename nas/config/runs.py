@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.read import read_config
+from nas.config.search_config import SearchConfig
 from nas.config.study_config import hide_password
 from results.run_folder import RUNS, RunFolder, create, find
 from search_spaces.errors import InputError

@@ -6,7 +6,8 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 
 from nas.bundles.export import export_best
-from nas.config.search_config import SearchConfig, write_config
+from nas.config.search_config import SearchConfig
+from nas.config.write import write_config
 from nas.jobs.failures import FULL
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.search.driver import Driver

@@ -21,7 +21,8 @@ from typing import IO
 import torch
 from pydantic import BaseModel
 
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.read import read_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold

@@ -20,10 +20,12 @@ from typing import Any
 import torch
 from scipy.stats import ttest_1samp
 
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from results.pictures.curve import append_line
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.cells.hand_made import hand_made
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, Report, run_cells
@@ -127,13 +129,13 @@ def arms(findings: CellFindings, extra: int) -> Iterator[tuple[str, str, Candida
     randoms = [name for name in names if name.startswith("random")]
     cells = {"family": "cells", "width": CONFIG.cell_search.width, "slices_in": SLICES}
     for name in (*searched, *islice(randoms, len(searched) + extra)):
-        candidate = Candidate.model_validate({**cells, "genotype": findings.genotypes[name].genotype})
+        candidate = read_candidate({**cells, "genotype": findings.genotypes[name].genotype})
         yield ("random" if name in randoms else "searched"), name, candidate, CROP, 2
     for name in ("plain", "residual"):
         genotype = hand_made(name, "cells", CONFIG.cell_space.levels)
-        yield f"3D, {name}", name, Candidate.model_validate({**cells, "genotype": genotype}), CROP, 2
+        yield f"3D, {name}", name, read_candidate({**cells, "genotype": genotype}), CROP, 2
     for encoder in ("tu-resnet10t", "resnet18"):
-        yield "2.5D U-Net", encoder, Candidate(encoder=encoder, slices_in=5), 64, 8
+        yield "2.5D U-Net", encoder, UnetCandidate(encoder=encoder, slices_in=5), 64, 8
 
 
 def run(folder: Path, seed: int, steps: int, seconds: float) -> None:

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from nas.config.search_config import parse_config, write_config
+from nas.config.read import parse_config
+from nas.config.write import write_config
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.search.driver import Driver
 from nas.study.samplers import rungs

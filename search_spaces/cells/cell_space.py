@@ -56,8 +56,8 @@ class CellSpace(BaseModel, frozen=True, extra="forbid"):
     """
 
     same: Annotated[tuple[str, ...], Field(min_length=1)]  # at the same resolution
-    down: Annotated[tuple[str, ...], Field(min_length=1)]
-    up: Annotated[tuple[str, ...], Field(min_length=1)]
+    down: Annotated[tuple[str, ...], Field(min_length=1)]  # to half the resolution
+    up: Annotated[tuple[str, ...], Field(min_length=1)]  # to twice the resolution
     nodes: PositiveInt = 3  # of a cell
     edges: PositiveInt = 2  # into each node, of all that could be
     shortcuts: Annotated[tuple[Shortcut, ...], Field(min_length=1)] = ("none",)  # around cells that keep the resolution

@@ -7,13 +7,13 @@ from markdown_it import MarkdownIt
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.search.dashboard_notes import note, show_in_dashboard
 from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
 from results.run_folder import create
 from results.text import escape
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
 from trainers.metrics.score import Score, Slab, VolumeScore
 
@@ -28,7 +28,7 @@ SCORE = Score(
     volumes=(VolumeScore(volume="kidney_3_dense", surface_dice=0.8, voxel_dice=0.7),),
     slabs=(Slab(volume="kidney_3_dense", overlap=0.8, total=1.0, threshold=0.5),),
 )
-JOB = Job(trial=4, name="resnet18 · Unet", candidate=Candidate(), fit=FitConfig(), seed=3)
+JOB = Job(trial=4, name="resnet18 · Unet", candidate=UnetCandidate(), fit=FitConfig(), seed=3)
 COMPLETE = Outcome(
     state="complete", score=SCORE, step=9, parameters=1_500_000, train_seconds=90.0, device="NVIDIA H100"
 )

@@ -17,8 +17,8 @@ from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
 from results.record import Job, Outcome, Record
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.folds import DataConfig, Fold, choose
 from trainers.data.prepare import prepare
@@ -28,7 +28,7 @@ from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})
 
 

@@ -11,7 +11,7 @@ import pytest
 from kidneys import tube
 
 from nas import buildable
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.search.preflight import preflight
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold

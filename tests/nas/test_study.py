@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import Trial, TrialState
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.study.budget import seconds_used
 from nas.study.study import (
     ask,

@@ -10,7 +10,7 @@ from command_line import nas
 from typer.testing import CliRunner
 
 from nas.commands.main import app
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from nas.jobs.kidneys import open_fold
 from results.run_folder import create
 from search_spaces.errors import InputError

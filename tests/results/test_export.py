@@ -10,14 +10,15 @@ from torch import nn
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
 from results.bundles.onnx import to_onnx
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import read_candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 
 
 def architecture() -> Architecture:
@@ -154,7 +155,7 @@ def test_attention_in_three_dimensions_is_written_to_onnx_and_left_as_it_was(tmp
 
 @pytest.mark.parametrize(("tuning", "text"), [("full", "all"), ("frozen", "nothing"), ("lora", "factors of rank 8")])
 def test_the_card_says_how_much_of_the_encoder_was_trained(tuning: str, text: str, tmp_path: Path) -> None:
-    candidate = Candidate.model_validate({"family": "sam", "tuning": tuning, "encoder_weights": "sa1b"})
+    candidate = read_candidate({"family": "sam", "tuning": tuning, "encoder_weights": "sa1b"})
     described = architecture().model_copy(update={"candidate": candidate})
     card = (write_bundle(tmp_path / "b", described, {}) / CARD).read_text()
     assert f"trained of the encoder | {text}" in card

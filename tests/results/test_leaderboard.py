@@ -10,7 +10,7 @@ from results.leaderboard.leaderboard import Leaderboard, State, reading
 from results.leaderboard.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.text import seconds
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
 from trainers.metrics.score import Score, Slab, VolumeScore
 
@@ -39,7 +39,7 @@ def record(
         job=Job(
             trial=trial,
             name=f"network {trial}",
-            candidate=Candidate(),
+            candidate=UnetCandidate(),
             fit=FitConfig(),
             seed=trial,
             repeats=repeats,
@@ -137,7 +137,7 @@ def test_the_json_has_the_keys_that_scripts_rely_on() -> None:
 
 def _with_start(trial: int, weights: str) -> Record:
     before = record(trial, 0.5 + trial / 10)
-    candidate = Candidate(encoder_weights=weights)
+    candidate = UnetCandidate(encoder_weights=weights)
     return before.model_copy(update={"job": before.job.model_copy(update={"candidate": candidate})})
 
 

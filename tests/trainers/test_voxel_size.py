@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import resample_volume
 from trainers.data.volume import Volume
@@ -54,7 +54,7 @@ def make_part(shape: tuple[int, int, int]) -> Volume:
 
 def reader_at(voxel_size_um: float | None, crop: int = 16) -> Reader:
     fit = FitConfig(crop=crop, voxel_size_um=voxel_size_um)
-    return replace(make_reader(Bright(), Candidate(slices_in=1), fit), stride=1)
+    return replace(make_reader(Bright(), UnetCandidate(slices_in=1), fit), stride=1)
 
 
 ACCELERATOR = make_accelerator("float32", "cpu")
@@ -201,7 +201,7 @@ def test_one_voxel_size_leaves_no_target():
     ):
         FitConfig(voxel_size_um=50.0, target_um=63.0)
     assert FitConfig(target_um=63.0).sampled_um == 63.0 and FitConfig(voxel_size_um=50.0).sampled_um == 50.0
-    assert make_reader(Bright(), Candidate(), FitConfig(target_um=63.0)).voxel_size_um is None
+    assert make_reader(Bright(), UnetCandidate(), FitConfig(target_um=63.0)).voxel_size_um is None
 
 
 def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
@@ -213,7 +213,7 @@ def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
     def trained(stops: tuple[int, ...]) -> Tensor:
         for number, stop in enumerate((*stops, 4)):
             torch.manual_seed(0)
-            candidate = Candidate(encoder="tu-resnet10t", slices_in=1)
+            candidate = UnetCandidate(encoder="tu-resnet10t", slices_in=1)
             sampler = PatchSampler([make_tube(50.0)], 1, 1, 32, 0.5, seed=0, spacing_um=config.sampled_um)
             fit = Fit(build_network(candidate, 32), sampler, config, 0, ACCELERATOR)
             if number:

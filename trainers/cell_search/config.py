@@ -72,10 +72,10 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     alpha_every: PositiveInt = 1  # weight steps for each alpha step; DARTS: 1
     supernets: dict[str, Supernets] = Field(default_factory=lambda: dict(_SUPERNETS))  # by family with cells
     loss: str = "dice + bce"  # of weights and alphas alike
-    vessel_share: float = Field(default=0.75, ge=0, le=1)
+    vessel_share: float = Field(default=0.75, ge=0, le=1)  # share of samples placed around a vessel
     # Edge of the voxels that cells are searched on, or as scanned. None: what the recipe trains networks on.
     voxel_size_um: PositiveFloat | Literal["scanned"] | None = None
-    augmentation: str = "flips"
+    augmentation: str = "flips"  # a name in AUGMENTATIONS, perhaps without parts, as in the section fit
 
     # Weights.
     weight_paths: str = "sampled"  # how paths are drawn for weight steps: a name in ESTIMATORS; sampled: one path
@@ -85,7 +85,7 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     gradient_clip: PositiveFloat | None = 5.0  # DARTS: 5
 
     # Alphas.
-    estimator: str = "two-path"  # how their gradient is found: a name in ESTIMATORS
+    estimator: str = "two-path"  # how the gradient of alphas is found: a name in ESTIMATORS
     alpha_learning_rate: PositiveFloat = 0.02  # Adam, betas 0.5 and 0.999 (DARTS, which takes 3e-4 over 20,000 steps)
     alpha_weight_decay: NonNegativeFloat = 1e-3  # DARTS
     alpha_clip: PositiveFloat | None = 0.5  # DiNTS, as shipped with MONAI
