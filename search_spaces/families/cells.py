@@ -12,8 +12,8 @@ from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.network import CellNetwork
 from search_spaces.cells.skeleton import check_width, skeleton_of_genotype, skeleton_of_space
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError
-from search_spaces.published.encoder_candidate import refuse_crop
 
 
 class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):

@@ -13,8 +13,9 @@ from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.network import HybridNetwork
 from search_spaces.cells.skeleton import Skeleton, check_width, skeleton_of_genotype, skeleton_of_space
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError, name_in
-from search_spaces.published.encoder_candidate import EncoderCandidate, refuse_crop
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.encoders import ENCODERS, encoder_arguments
 
 _STRIDE = 32  # of the encoder's coarsest map

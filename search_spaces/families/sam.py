@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from search_spaces.candidate import Options
 from search_spaces.cells.cell_space import CellSpace
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError, name_in
-from search_spaces.published.encoder_candidate import EncoderCandidate, refuse_crop
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS, STRIDES, build_sam_encoder
 
 _STRIDE = STRIDES[-1]

@@ -7,9 +7,10 @@ from pydantic import AfterValidator
 from torch import nn
 
 from search_spaces.candidate import Options
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError, name_in
 from search_spaces.published.decoders import DECODERS
-from search_spaces.published.encoder_candidate import EncoderCandidate, refuse_crop
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.encoders import ENCODERS, encoder_arguments
 from search_spaces.published.resolution import (
     RESOLUTIONS,

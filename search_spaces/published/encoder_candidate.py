@@ -84,14 +84,3 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
         """The encoder weights on offer that exist for an encoder; files are taken to be for each of them."""
         given = {"encoder": encoder}
         return [name for name in options["encoder_weights"] if cls.allows("encoder_weights", name, given)]
-
-
-def refuse_crop(what: str, crop: int, edge: int, sized_to_crop: bool = False, smallest: int = 1) -> None:
-    """Raise InputError, with the nearest that would do, where a crop does not divide by `edge` or is too small."""
-    if crop % edge == 0 and crop >= smallest:
-        return
-    why = "its windows and position tables are made for" if sized_to_crop else "its maps need"
-    below, above = crop // edge * edge, max(smallest, (crop // edge + 1) * edge)
-    near = f"{below} or {above}" if below >= max(smallest, 1) else f"{above}"
-    least = f" of at least {smallest}" if crop < smallest else ""
-    raise InputError(f"{what} cannot be built: {why} multiples of {edge}{least}; set the crop to {near}")

@@ -25,10 +25,11 @@ from search_spaces.cells.cell_space import (
 )
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.path import plain_path
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError
 from search_spaces.families.cells import check_boxes
 from search_spaces.network import build_supernet
-from search_spaces.published.encoder_candidate import EncoderCandidate, refuse_crop
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from trainers.cell_search.alphas import Alphas
 from trainers.cell_search.bilevel import bilevel_split
 from trainers.cell_search.config import CellSearchConfig
