@@ -26,7 +26,7 @@ from trainers.data.resample import volume_steps
 from trainers.fit import FitConfig, check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
-from trainers.metrics.score import slab_owners
+from trainers.metrics.slabs import check_slabs
 
 
 def preflight(
@@ -65,7 +65,7 @@ def preflight(
         if "sam" in config.space.families and any("lora" in tunings_for(config.space, start) for start in starts):
             require_peft()
     if fold.held_out:
-        slab_owners(fold.held_out, config.score)
+        check_slabs(fold.held_out, config.score.slabs)
     for volume in fold.held_out:
         if volume.spacing_known:  # where it is not, there is no second score, and a note says so
             volume_steps(volume, config.score.second_um)
