@@ -22,7 +22,9 @@ from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
 from trainers.inference.components import large_components
-from trainers.metrics.score import Predictions, Score, pooled_curve, score, slab_owners, without_small
+from trainers.metrics.cross_fit import mask_values, score_slabs
+from trainers.metrics.score import Score
+from trainers.metrics.slabs import Predictions, check_slabs, cut_into_slabs
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):
@@ -34,7 +36,7 @@ class Prediction(BaseModel, frozen=True, extra="forbid"):
     submission: Path | None = None
     submission_rows: int = 0
     score: Score | None = None  # by the protocol of the leaderboard
-    mask_surface_dice: float | None = None  # of the written masks, all volumes together
+    mask_values: dict[str, float] = {}  # of the written masks, all volumes together, by metric
 
 
 class MaskNote(BaseModel, frozen=True, extra="forbid"):
@@ -140,7 +142,7 @@ def predict_paths(
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
-        result, alone = _score(run) if wants_score else (None, None)
+        result, alone = _score(run) if wants_score else (None, {})
     return Prediction(
         masks=tuple(masks),
         threshold=cut,
@@ -148,7 +150,7 @@ def predict_paths(
         submission=submission,
         submission_rows=count,
         score=result,
-        mask_surface_dice=alone,
+        mask_values=alone,
     )
 
 
@@ -254,15 +256,14 @@ def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
     return [out] if len(names) == 1 else [out / name for name in names]
 
 
-def _score(run: _Run) -> tuple[Score, float]:
-    """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
+def _score(run: _Run) -> tuple[Score, dict[str, float]]:
+    """The score by the protocol of the leaderboard, and the metrics of the masks that were written."""
     config, smallest = run.predictor.score_config, run.predictor.smallest_component
-    level = threshold_level(run.threshold)
     if not any(volume.vessel_voxels.size for volume in run.volumes):
         run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
-    curve = pooled_curve(run.predictions, run.volumes, config)
-    written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
-    return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
+    slabs = cut_into_slabs(run.predictions, run.volumes, config.slabs)
+    written = mask_values(slabs, config, threshold_level(run.threshold), smallest)
+    return score_slabs(slabs, config, smallest), written
 
 
 def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
@@ -271,7 +272,7 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
     for source in sources:
         refuse_as_target(source.name, source.soft)
-    slab_owners(sources, predictor.score_config)
+    check_slabs(sources, predictor.score_config.slabs)
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:

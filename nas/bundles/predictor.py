@@ -78,8 +78,8 @@ class Predictor:
         for other in self.members[1:]:
             if other.architecture.score_config != first:
                 raise InputError(
-                    f"{self.members[0].path} and {other.path} are scored in different ways (score.slabs, "
-                    "score.resamples), so their mean has no score: leave out --score"
+                    f"{self.members[0].path} and {other.path} are scored in different ways (their score "
+                    "configurations differ), so their mean has no score: leave out --score"
                 )
         return first
 

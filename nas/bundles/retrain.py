@@ -212,7 +212,7 @@ def retrain_in_run(
     on_progress: Callable[[str, int, int, float | None], None],
     on_note: Callable[[str], None],
 ) -> tuple[Path, Record, float | None]:
-    """What `nas retrain` does: the bundle's folder, the record, and the surface dice that the search had found.
+    """What `nas retrain` does: the bundle's folder, the record, and the ranking value that the search had found.
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
@@ -230,4 +230,4 @@ def retrain_in_run(
             "training with a kidney held out, is not there"
         )
     path, record = retrain(task, fold, config, folder, on, on_progress)
-    return path, record, task.known.surface_dice if task.known else None
+    return path, record, task.known.value if task.known else None

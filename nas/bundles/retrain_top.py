@@ -32,7 +32,7 @@ class Trained(BaseModel, frozen=True, extra="forbid"):
     trial: int
     kept: bool  # it was there already
     score: Score | None
-    before: float | None  # surface dice in the search
+    before: float | None  # value in the search, of the metric that ranks
 
 
 class TopTrained(BaseModel, frozen=True, extra="forbid"):
@@ -55,8 +55,8 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
         scored = [m for m in self.members if m.score is not None]
         if self.score is None or not scored:
             return []
-        best = max(scored, key=lambda m: m.score.surface_dice if m.score else 0.0)
-        if best.score is None or best.score.surface_dice <= self.score.surface_dice:
+        best = max(scored, key=lambda m: m.score.value if m.score else 0.0)
+        if best.score is None or best.score.value <= self.score.value:
             return []
         return [f"trial {best.trial} alone is better than the mean on this kidney"]
 
@@ -198,7 +198,7 @@ def _train(
             on_progress(f"trial {trial}: {phase}", done, total, loss)
 
         path, _ = retrain(task, fold, config, folder, on, report)
-    before = task.known.surface_dice if task.known else None
+    before = task.known.value if task.known else None
     return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
 
 

@@ -17,19 +17,21 @@ from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.inference.reader import InferenceConfig
 from trainers.inference.symmetry import Symmetries, count
-from trainers.metrics.choice import Tried, choose, try_reading
-from trainers.metrics.score import Score, pooled_curve
+from trainers.metrics.cross_fit import Tried, choose, try_reading
+from trainers.metrics.score import Score
+from trainers.metrics.slabs import cut_into_slabs
+from trainers.metrics.table import title_of
 
 SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first
 SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
 
 
 class Way(BaseModel, frozen=True, extra="forbid"):
-    """One way to read, and its surface dice with the threshold cross-fitted."""
+    """One way to read, and what it reaches in the metric that ranks, with the threshold cross-fitted."""
 
     symmetries: Symmetries
     smallest_component: int | None
-    surface_dice: float
+    value: float
 
     def text(self) -> str:
         """For people."""
@@ -43,15 +45,15 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
     bundle: Path
     before: Way  # as the bundle is
     ways: tuple[Way, ...]
-    chosen: Way  # by all slabs; its own surface dice knows the choice
+    chosen: Way  # by all slabs; its own value knows the choice
     score: Score  # of choosing: for each half of the slabs on the other
     pays: bool  # whether choosing is better than leaving the bundle as it is
     written: bool
 
     def text(self) -> str:
         """For people: every way, and what choosing among them is worth."""
-        lines = [f"{way.text()}: {way.surface_dice:.4f}" for way in self.ways]
-        gain = self.score.surface_dice - self.before.surface_dice
+        lines = [f"{way.text()}: {way.value:.4f}" for way in self.ways]
+        gain, metric = self.score.value - self.before.value, title_of(self.score.rank_by)
         where = (
             f"written to {self.bundle}"
             if self.written
@@ -62,10 +64,10 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
         return "\n".join(
             [
                 *lines,
-                f"as the bundle is ({self.before.text()}): surface dice {self.before.surface_dice:.4f}",
-                f"choosing on the other half of the slabs: surface dice {self.score.surface_dice:.4f} ({gain:+.4f})",
+                f"as the bundle is ({self.before.text()}): {metric} {self.before.value:.4f}",
+                f"choosing on the other half of the slabs: {metric} {self.score.value:.4f} ({gain:+.4f})",
                 f"chosen, by all slabs at once: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
-                f"reaches {self.score.best_surface_dice:.4f} on them (optimistic); {where}",
+                f"reaches {self.score.best:.4f} on them (optimistic); {where}",
             ]
         )
 
@@ -117,13 +119,13 @@ def tune(
     with scratch_folder(default_cache()) as scratch:
         held = _Held(volumes, scratch, device, on_progress)
         tried = list(_try_all(predictor, settings, held))
-    best, result = choose(tried, volumes, architecture.score_config)
+    best, result = choose(tried, architecture.score_config)
     ways = tuple(
-        Way(symmetries=s.symmetries, smallest_component=s.smallest_component, surface_dice=t.surface_dice)
+        Way(symmetries=s.symmetries, smallest_component=s.smallest_component, value=t.value)
         for s, t in zip(settings, tried, strict=True)
     )
     before = ways[settings.index(own)]
-    pays = result.surface_dice > before.surface_dice
+    pays = result.value > before.value
     if write and pays:
         asked = architecture.score_config.second_um is not None
         result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
@@ -156,5 +158,5 @@ def _try_all(predictor: Predictor, settings: Sequence[InferenceConfig], held: _H
                 shutil.rmtree(place, ignore_errors=True)
                 predictions[volume.name] = reading.predict(volume, held.device, place, report)
                 done += share
-            curve = pooled_curve(predictions, held.volumes, config)
-        yield try_reading(curve, predictions, held.volumes, config, setting.smallest_component)
+            slabs = cut_into_slabs(predictions, held.volumes, config.slabs)
+        yield try_reading(slabs, config, setting.smallest_component)

@@ -150,10 +150,10 @@ def predict(
     if result.submission:
         console.print(f"submission: {result.submission}, {result.submission_rows} rows", soft_wrap=True)
     if result.score:
-        console.print(
-            f"surface dice {result.score.surface_dice:.6f} (threshold cross-fitted over slabs; the written masks: "
-            f"{result.mask_surface_dice:.6f}), voxel dice {result.score.voxel_dice:.6f}"
-        )
+        from trainers.metrics.score import said
+
+        console.print(f"threshold cross-fitted over slabs: {said(result.score.values, 6)}", soft_wrap=True)
+        console.print(f"the written masks: {said(result.mask_values, 6)}", soft_wrap=True)
 
 
 @goes_on(BEGINS_AGAIN)

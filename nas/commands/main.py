@@ -147,7 +147,7 @@ def score(
     spacing_um: Annotated[str, typer.Option(help="Voxel spacing: one number, or z,y,x.")] = "1",
     as_json: AsJson = False,
 ) -> None:
-    """Compare two masks: surface dice, and voxel dice beside it."""
+    """Compare two masks in every metric."""
     from nas.bundles.score_masks import score_masks
 
     values = score_masks(predicted, target, spacing_um, tolerance_um)

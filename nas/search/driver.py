@@ -60,7 +60,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.config.study, self.study)
-        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out)
+        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out, self.config.score)
         self._name_lost_records()
 
     def board(self) -> Leaderboard:
@@ -268,7 +268,7 @@ class Driver:
             self.view.progress(event)
         elif isinstance(event, Scored):
             trial, job = self._trials[event.trial]
-            trial.report(event.surface_dice, event.step)
+            trial.report(event.value, event.step)
             spared = job.baseline or job.repeats is not None
             answer = "stop" if not spared and trial.should_prune() else "go"
             executor.answer(event.trial, answer)

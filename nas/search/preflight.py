@@ -30,7 +30,7 @@ from trainers.data.resample import volume_steps
 from trainers.fit import check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
-from trainers.metrics.score import slab_owners
+from trainers.metrics.slabs import check_slabs
 
 
 def preflight(
@@ -57,7 +57,7 @@ def preflight(
     if config.study.trials > len(config.fixed):
         needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
     if fold.held_out:
-        slab_owners(fold.held_out, config.score)
+        check_slabs(fold.held_out, config.score.slabs)
     for volume in fold.held_out:
         if volume.spacing_known:  # where it is not, there is no second score, and a note says so
             volume_steps(volume, config.score.second_um)

@@ -32,6 +32,7 @@ from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.cell_search.run import CellPlan, genotype_names
 from trainers.checkpoint import write_atomically
+from trainers.metrics.table import title_of
 
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
@@ -53,7 +54,7 @@ def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> 
     _check_owner(study, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["surface dice"])
+        study.set_metric_names([title_of(config.score.rank_by)])
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:
@@ -172,9 +173,10 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_user_attr("reason", outcome.reason)
     if outcome.state == "complete" and outcome.score is not None:
         trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
-        trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
-        trial.report(outcome.score.surface_dice, outcome.step)  # the end of the learning curve
-        study.tell(trial.number, outcome.score.surface_dice)
+        for name, value in outcome.score.beside.items():
+            trial.set_user_attr(name, value)
+        trial.report(outcome.score.value, outcome.step)  # the end of the learning curve
+        study.tell(trial.number, outcome.score.value)
     elif outcome.state == "infeasible":
         # A failed trial is invisible to the sampler, which would propose the like of it again.
         trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)

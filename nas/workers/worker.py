@@ -146,7 +146,7 @@ def _talk(work: Work, worker: _Worker) -> Talk:
     def scored(step: int, value: float) -> Reply:
         nonlocal leaving
         assert isinstance(work, int)  # a cell search has no score
-        worker.say(Scored(trial=work, step=step, surface_dice=value))
+        worker.say(Scored(trial=work, step=step, value=value))
         while True:  # to the answer to this score, whatever else comes before
             message = worker.ears.get()
             if not isinstance(message, Answer) or message.work != work:

@@ -37,8 +37,8 @@ from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.inference.reader import make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import predict_all
-from trainers.metrics.score import score
 
 CONFIG = read_config("demo")
 SLICES, CROP = 16, 32
@@ -81,8 +81,7 @@ def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int
     reader = make_reader(training.averaged, candidate, training.config)
     result = score(predict_all(reader, [held_out], CONFIG.inference, accelerator), [held_out], CONFIG.score)
     return {
-        "surface_dice": result.surface_dice,
-        "voxel_dice": result.voxel_dice,
+        **result.values,
         "steps": steps,
         "cpu_seconds": spent,
         "parameters": sum(p.numel() for p in training.network.parameters()),

@@ -182,12 +182,11 @@ def train(folder: Path, arm: str, seed: int, steps: int, crop: int) -> dict[str,
         accelerator,
     )
     assert result.second is not None
-    volumes = {f"surface_dice {v.volume}": v.surface_dice for v in result.volumes}
+    volumes = {f"surface_dice {v.volume}": v.values["surface_dice"] for v in result.volumes}
     return {
-        "surface_dice": result.surface_dice,
-        "second": result.second.surface_dice,
-        "voxel_dice": result.voxel_dice,
-        "best": result.best_surface_dice,
+        **result.values,
+        "second": result.second.values["surface_dice"],
+        "best": result.best,
         "threshold": result.threshold,
         "cpu_seconds": seconds,
         **volumes,

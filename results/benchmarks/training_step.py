@@ -26,8 +26,9 @@ from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.inference.reader import make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import predict_all
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig
 
 SHAPE = (1024, 1303, 912)
 ENCODERS = ("resnet50", "se_resnext50_32x4d", "efficientnet-b5", "tu-convnext_tiny")

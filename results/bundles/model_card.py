@@ -6,7 +6,7 @@ from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
-from trainers.metrics.score import Score
+from trainers.metrics.table import protocol_of
 
 
 def model_card(architecture: Architecture) -> str:
@@ -14,11 +14,10 @@ def model_card(architecture: Architecture) -> str:
     score, fit, candidate = architecture.score, architecture.fit, architecture.candidate
     spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
     result = (
-        f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
-        f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
-        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}{_second(score)}.\n\n"
-        "The interval says how the score depends on which part of that kidney was scored. It does not say how kidneys "
-        "differ: expect less on another one, above all at another voxel spacing."
+        f"On {', '.join(map(escape, architecture.provenance.held_out_volumes))}: {escape(score.text())}.\n\n"
+        f"Ranked by {escape(protocol_of(score.rank_by))}. The interval says how the score depends on which part of "
+        "that kidney was scored. It does not say how kidneys differ: expect less on another one, "
+        "above all at another voxel spacing."
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
@@ -68,10 +67,6 @@ def _patches(architecture: Architecture) -> str:
         else f"planes with {slices} neighbouring slices at once"
     )
     return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.inference.axes)}"
-
-
-def _second(score: Score) -> str:
-    return f"; {escape(score.second_text)}" if score.second_text else ""
 
 
 def _network(candidate: Candidate) -> str:

@@ -1,5 +1,6 @@
 """Family `plain3d`: made up by a test, as somebody would add a 3D network: a few convolutions over boxes."""
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -48,7 +49,7 @@ class Stack(nn.Module):
         widths = [1, *[width] * layers]
         parts = [
             part
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
             for part in (nn.Conv3d(before, after, 3, padding=1), nn.ReLU())
         ]
         self.layers = nn.Sequential(*parts, nn.Conv3d(width, 1, 1))

@@ -156,7 +156,7 @@ def test_a_whole_trial_completes(tmp_path: Path) -> None:
     assert scored == [4]
     assert outcome.device == torch.cuda.get_device_name()
     assert outcome.score is not None
-    assert 0.0 <= outcome.score.surface_dice <= 1.0
+    assert 0.0 <= outcome.score.value <= 1.0
     assert outcome.peak_memory_gib is not None
     assert 0.0 < outcome.peak_memory_gib < 2.0
     network = build_network(CANDIDATE, 32)

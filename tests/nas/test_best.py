@@ -15,7 +15,8 @@ from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.cross_fit import score
+from trainers.metrics.score import ScoreConfig
 
 CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 HELD_OUT = tube("k")

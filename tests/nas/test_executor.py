@@ -65,7 +65,7 @@ def test_how_a_worker_died_is_said_in_words(code: int, words: str) -> None:
         Ready(device="cuda:1"),
         Progress(work=3, phase="train", done=1, total=9, loss=0.25),
         Progress(work=3, phase="score", done=1, total=9, loss=None),
-        Scored(trial=3, step=5, surface_dice=0.5),
+        Scored(trial=3, step=5, value=0.5),
         Finished(trial=3, outcome=Outcome(state="failed", reason="two\nlines · and µm")),
         Died(work=None, reason="gone"),
         Died(work=4, reason="gone"),

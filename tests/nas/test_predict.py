@@ -151,7 +151,7 @@ def test_scores_of_masks_in_files_are_those_in_memory(tmp_path: Path, monkeypatc
     in_memory = predict(network, test, out=tmp_path / "m", wants_score=True)
     monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 1000)
     in_files = predict(network, test, out=tmp_path / "n", wants_score=True)
-    assert in_files.score == in_memory.score and in_files.mask_surface_dice == in_memory.mask_surface_dice
+    assert in_files.score == in_memory.score and in_files.mask_values == in_memory.mask_values
 
 
 def test_a_csv_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -210,11 +210,11 @@ def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_
     assert found.score is not None
     at_best = predict(
         network, kidney, out=tmp_path / "best.npy", threshold=found.score.threshold, wants_score=True
-    ).mask_surface_dice
-    assert at_best == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+    ).mask_values["surface_dice"]
+    assert at_best == pytest.approx(found.score.best, abs=1e-12)
     from nas.bundles.score_masks import score_masks
 
-    for name, value in (("m.npy", found.mask_surface_dice), ("best.npy", at_best)):
+    for name, value in (("m.npy", found.mask_values["surface_dice"]), ("best.npy", at_best)):
         alone = score_masks(tmp_path / name, kidney / "labels", "50", 0.0)["surface_dice"]
         assert alone == pytest.approx(value, abs=1e-12)
 

@@ -73,8 +73,8 @@ def test_what_is_written_is_what_predict_then_does(
         on_note=notes.append,
     )
     assert again.score is not None
-    assert again.score.surface_dice == pytest.approx(found.chosen.surface_dice, abs=1e-12)
-    assert again.mask_surface_dice == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+    assert again.score.value == pytest.approx(found.chosen.value, abs=1e-12)
+    assert again.mask_values["surface_dice"] == pytest.approx(found.score.best, abs=1e-12)
     assert any("were chosen on kidney_5" in note for note in notes)
 
 

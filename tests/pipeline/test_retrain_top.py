@@ -63,8 +63,8 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     ask = ("--score", "--json", "--out")
     found = json.loads(nas("predict", done["ensemble"], scan, *ask, tmp_path / "a.npy", cache=cache).stdout)
     assert found["threshold"] == done["threshold"]
-    assert found["score"]["surface_dice"] == pytest.approx(done["score"]["surface_dice"], abs=1e-6)
-    assert found["mask_surface_dice"] == pytest.approx(done["score"]["best_surface_dice"], abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(done["score"]["values"]["surface_dice"], abs=1e-6)
+    assert found["mask_values"]["surface_dice"] == pytest.approx(done["score"]["best"], abs=1e-6)
     # The same bundles by name, in one line of the shell.
     loose = [member["bundle"] for member in done["members"]]
     cut = ("--threshold", str(done["threshold"]))
@@ -112,7 +112,7 @@ def _best_dice(run: Path, ensemble: str) -> float:
         on_note=lambda _: None,
     )
     assert found.score is not None
-    return found.score.best_surface_dice
+    return found.score.best
 
 
 def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(

@@ -15,8 +15,9 @@ from trainers.data.volume import Volume
 from trainers.fit import FitConfig, make_accelerator
 from trainers.inference.predict import predict, usable_axes
 from trainers.inference.reader import InferenceConfig, Reader, make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import evaluate
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig
 from trainers.metrics.second_score import second_score
 
 
@@ -94,7 +95,8 @@ def test_the_second_score_is_that_of_the_resampled_kidney_at_the_first_ones_thre
     assert result == score(predictions, [volume], config).model_copy(update={"second": result.second})
     assert result.second is not None and result.second.voxel_size_um == 63.08
     # Grey values tell the tube's surface at any voxel size.
-    assert result.surface_dice > 0.9 and result.second.surface_dice > 0.8 and result.second.voxel_dice > 0.9
+    assert result.value > 0.9
+    assert result.second.values["surface_dice"] > 0.8 and result.second.values["voxel_dice"] > 0.9
 
 
 def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidney():
@@ -107,7 +109,7 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
     levels[half:] = np.where(label[half:] > 0, 90, 10)  # and one below 90 the second
     first = score({"t": levels}, [volume], ScoreConfig(slabs=2))
     # Each half is cut at the threshold that the other half chose, so each is wrong.
-    assert [round(255 * slab.threshold) for slab in first.slabs] == [51, 151] and first.surface_dice < 0.02
+    assert [round(255 * slab.threshold) for slab in first.slabs] == [51, 151] and first.value < 0.02
     swapped = first.model_copy(
         update={
             "slabs": tuple(s.model_copy(update={"threshold": t}) for s, t in zip(first.slabs, (0.6, 0.2), strict=True))
@@ -116,8 +118,8 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
     right = second_score({"t": levels}, [volume], swapped, ScoreConfig(slabs=2, second_um=50.0))
     wrong = second_score({"t": levels}, [volume], first, ScoreConfig(slabs=2, second_um=50.0))
     # Of surfaces the cubes between the two halves are wrong at either threshold, a whole plane of them.
-    assert right.voxel_dice == 1.0 and right.surface_dice > 0.4
-    assert wrong.voxel_dice < 0.05 and wrong.surface_dice < 0.02
+    assert right.values["voxel_dice"] == 1.0 and right.values["surface_dice"] > 0.4
+    assert wrong.values["voxel_dice"] < 0.05 and wrong.values["surface_dice"] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_a_second_score_that_cannot_be_says_why_and_costs_nothing_else(volume, c
     reader = reader_at(None, crop)
     _, result = evaluate(reader, [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)
     assert result.second is None and result.no_second == why
-    assert 0 <= result.surface_dice <= 1
+    assert 0 <= result.value <= 1
 
 
 def test_progress_of_both_scores_is_one_line():
