@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from nas.bundles.predictor import Predictor, known_threshold, open_predictor, split_paths, threshold_level
+from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.contrast import share_contrast
@@ -88,36 +89,28 @@ class _Run:
 
 
 def predict_paths(
-    paths: Sequence[Path],
-    *,
-    out: Path,
-    threshold: float | None,
-    submission: Path | None,
-    wants_score: bool,
-    only_held_out: bool,
-    device: str,
-    on_progress: Callable[[int, int], None],
-    on_note: Callable[[str], None],
+    request: PredictRequest, *, on_progress: Callable[[int, int], None], on_note: Callable[[str], None]
 ) -> Prediction:
-    """Predict the volumes among `paths` with the bundles among them, write masks and whatever else is asked for.
+    """Predict the volumes among the paths with the bundles among them, write masks and whatever else is asked for.
 
     Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
     the next begins. Called again after a stop, finished masks are kept where several volumes go to one folder and no
     score is asked for. Raises InputError where a path holds no volume, or labels are missing for a score.
     """
-    bundles, places = split_paths(paths)
+    out, submission = request.out, request.submission
+    bundles, places = split_paths(request.paths)
     predictor = open_predictor(bundles)
-    cut = known_threshold(predictor, threshold)
+    cut = known_threshold(predictor, request.threshold)
     sources = find_sources(places, on_note)
-    if only_held_out:
+    if request.held_out:
         sources = held_out_sources(predictor, sources)
-    if wants_score:
+    if request.score:
         _check_score(predictor, sources)
     if len(sources) > 1 and out.exists() and not out.is_dir():
         raise InputError(
             f"{out} is a file, and {len(sources)} volumes need a folder for their masks; name another --out"
         )
-    keeps_masks = len(sources) > 1 and not wants_score
+    keeps_masks = len(sources) > 1 and not request.score
     masks = _mask_paths([s.name for s in sources], out)
     identity = predictor.identity
     whole = set()
@@ -137,12 +130,12 @@ def predict_paths(
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         run = _Run(
-            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, on_progress,
-            on_note, identity,
+            predictor, cut, request.device, scratch, request.score, keeps_masks, whole, submission is not None,
+            on_progress, on_note, identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
-        result, alone = _score(run) if wants_score else (None, {})
+        result, alone = _score(run) if request.score else (None, {})
     return Prediction(
         masks=tuple(masks),
         threshold=cut,

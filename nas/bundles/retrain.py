@@ -3,16 +3,16 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from nas.bundles.export import describe_trial, trial_record
+from nas.bundles.requests import RetrainRequest, Side
 from nas.config.read import read_config
 from nas.config.runs import read_run, refuse_other_search
 from nas.config.search_config import SearchConfig
@@ -30,8 +30,6 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.metrics.score import Score
-
-Side = Literal["train", "all"]
 
 
 @dataclass(frozen=True)
@@ -192,23 +190,18 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_retraining(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
+def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
     """Configuration and folder of the run whose candidates are trained; InputError where it would be another search."""
-    config, folder = read_run(run)
-    if overrides:
-        config = read_config(folder.config, overrides)
+    config, folder = read_run(request.run)
+    if request.overrides:
+        config = read_config(folder.config, request.overrides)
         refuse_other_search(folder, config)
     return config, folder
 
 
 def retrain_in_run(
-    run: Path | None,
-    target: str,
+    request: RetrainRequest,
     *,
-    on: Side,
-    steps: int | None,
-    seed: int | None,
-    overrides: Sequence[str],
     on_progress: Callable[[str, int, int, float | None], None],
     on_note: Callable[[str], None],
 ) -> tuple[Path, Record, float | None]:
@@ -216,18 +209,18 @@ def retrain_in_run(
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
-    config, folder = read_retraining(run, overrides)
+    config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    task = find_task(folder, config, target, best, steps, seed)
+    task = find_task(folder, config, request.target, best, request.steps, request.seed)
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
     on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
-    if on == "all":
+    if request.on == "all":
         on_note(
             f"to be read as {task.twin} is"
             if task.twin
             else f"to be read at the threshold that the search found: {folder.retrained / task.name}, the same "
             "training with a kidney held out, is not there"
         )
-    path, record = retrain(task, fold, config, folder, on, on_progress)
+    path, record = retrain(task, fold, config, folder, request.on, on_progress)
     return path, record, task.known.value if task.known else None

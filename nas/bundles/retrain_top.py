@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from nas.bundles.mean_score import score_mean
 from nas.bundles.predictor import Predictor
-from nas.bundles.retrain import Side, Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
+from nas.bundles.requests import RetrainRequest, Side
+from nas.bundles.retrain import Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
 from nas.config.search_config import SearchConfig
 from nas.jobs.kidneys import check_same_data, open_fold
 from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
@@ -76,12 +77,9 @@ def top_count(target: str) -> int | None:
 
 
 def retrain_top(
-    run: Path | None,
+    request: RetrainRequest,
     count: int,
     *,
-    on: Side,
-    steps: int | None,
-    overrides: Sequence[str],
     on_progress: OnTraining,
     on_note: Callable[[str], None],
 ) -> TopTrained:
@@ -90,13 +88,16 @@ def retrain_top(
     The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
     kidney for that, so it takes the threshold of the same designs trained on="train". Called again after a stop it
     keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
-    something else lies in the way, and in several processes.
+    something else lies in the way, in several processes, and for a seed.
     """
+    if request.seed is not None:
+        raise InputError(f"--seed is of one training, and {request.target} trains several: give a trial's number")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "several processes train one network at a time: give torchrun one trial's number after another"
         )
-    config, folder = read_retraining(run, overrides)
+    on = request.on
+    config, folder = read_retraining(request)
     trials = _best_trials(folder, count)
     path = folder.retrained / bundle_name(f"top{count}", on)
     if path.exists():
@@ -104,7 +105,7 @@ def retrain_top(
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
-    tasks = [find_task(folder, config, str(trial), None, steps) for trial in trials]
+    tasks = [find_task(folder, config, str(trial), None, request.steps) for trial in trials]
     kept = [_is_kept(task, folder, on) for task in tasks]  # what lies in the way of the last is told before the first
     members = []
     for index, task in enumerate(tasks):

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from nas.bundles.predict import find_sources, held_out_sources, open_each
 from nas.bundles.predictor import Predictor, is_ensemble, open_predictor
+from nas.bundles.requests import TuneRequest
 from results.bundles.bundle import rewrite_description
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache
@@ -82,26 +83,19 @@ class _Held:
     on_progress: Callable[[int, int], None]
 
 
-def tune(
-    bundle: Path,
-    paths: Sequence[Path],
-    *,
-    write: bool,
-    device: str,
-    on_progress: Callable[[int, int], None],
-    on_note: Callable[[str], None],
-) -> Tuned:
-    """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
+def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_note: Callable[[str], None]) -> Tuned:
+    """Read the bundle's held-out volumes, found by name where the request says, in every way, and choose.
 
     write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
     the bundle as it is. Raises InputError for a bundle without held-out volumes, for volumes that are not those, and
     for an ensemble.
     """
+    bundle = request.bundle
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])
     architecture = predictor.members[0].architecture
-    sources = held_out_sources(predictor, find_sources(paths, on_note))
+    sources = held_out_sources(predictor, find_sources(request.volumes, on_note))
     volumes = list(open_each(sources, on_note))
     known = predictor.held_out_volumes
     for volume in volumes:
@@ -117,7 +111,7 @@ def tune(
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
     with scratch_folder(default_cache()) as scratch:
-        held = _Held(volumes, scratch, device, on_progress)
+        held = _Held(volumes, scratch, request.device, on_progress)
         tried = list(_try_all(predictor, settings, held))
     best, result = choose(tried, architecture.score_config)
     ways = tuple(
@@ -126,13 +120,19 @@ def tune(
     )
     before = ways[settings.index(own)]
     pays = result.value > before.value
-    if write and pays:
+    if request.write and pays:
         asked = architecture.score_config.second_um is not None
         result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
         update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
         rewrite_description(bundle, architecture.model_copy(update=update))
     return Tuned(
-        bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
+        bundle=bundle,
+        before=before,
+        ways=ways,
+        chosen=ways[best],
+        score=result,
+        pays=pays,
+        written=request.write and pays,
     )
 
 

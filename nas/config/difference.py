@@ -1,6 +1,5 @@
 """A base and what differs from it, as nested values: what a preset, a user's file and `--set` have in common."""
 
-from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
 from nas.config.search_config import SearchConfig
@@ -8,15 +7,16 @@ from search_spaces.cells.cell_space import CellSpace
 from trainers.cell_search.config import ALGORITHMS
 
 Values = dict[str, Any]  # as TOML has them
+Path = tuple[str, ...]  # the names that lead to a value
 
 # A name that stands for several numbers: where the difference gives the name, the base's numbers would win over it.
-_GOVERNS = {
+_GOVERNS: dict[Path, frozenset[str]] = {
     ("cell_search", "algorithm"): frozenset(key for settings in ALGORITHMS.values() for key in settings),
     ("cell_space", "level"): frozenset(CellSpace.model_fields) - {"nodes", "edges", "levels"},
 }
 
 
-def merge(base: Values, difference: Values, path: tuple[str, ...] = ()) -> Values:
+def merge(base: Values, difference: Values, path: Path = ()) -> Values:
     """The base with what differs from it; `path` leads to both in the whole configuration.
 
     Tables are merged key by key. Numbers, names, lists, rows and ranges (`{ low = 1, high = 2 }`) replace what the base
@@ -28,7 +28,7 @@ def merge(base: Values, difference: Values, path: tuple[str, ...] = ()) -> Value
         if _is_none(value) and _can_be_off((*path, key)):
             merged.pop(key, None)
         elif _is_table(value):
-            before = merged.get(key)
+            before = merged.get(key, {})
             merged[key] = merge(before if _is_table(before) else {}, value, (*path, key))
         else:
             merged[key] = value
@@ -43,7 +43,7 @@ def _is_none(value: Any) -> bool:
     return isinstance(value, str) and value.lower() == "none"
 
 
-def _can_be_off(path: Sequence[str]) -> bool:
+def _can_be_off(path: Path) -> bool:
     """Whether the key takes None; elsewhere "none" is a name, as of a pruner or an augmentation."""
     model: Any = SearchConfig
     for part in path[:-1]:

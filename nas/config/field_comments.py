@@ -45,7 +45,8 @@ def _own_comments(owner: type[BaseModel]) -> dict[str, str]:
 
 def _comments_by_line(source: str) -> tuple[dict[int, str], dict[int, str]]:
     """Comments by their lines: those behind code, and those that have a line of their own."""
-    beside, alone = {}, {}
+    beside: dict[int, str] = {}
+    alone: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             is_alone = token.line[: token.start[1]].isspace()

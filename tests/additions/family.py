@@ -48,9 +48,7 @@ class Stack(nn.Module):
         super().__init__()
         widths = [1, *[width] * layers]
         parts = [
-            part
-            for before, after in pairwise(widths)
-            for part in (nn.Conv3d(before, after, 3, padding=1), nn.ReLU())
+            part for before, after in pairwise(widths) for part in (nn.Conv3d(before, after, 3, padding=1), nn.ReLU())
         ]
         self.layers = nn.Sequential(*parts, nn.Conv3d(width, 1, 1))
 

@@ -13,6 +13,7 @@ from kidneys import tube
 
 from nas.bundles.export import describe_trial
 from nas.bundles.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
+from nas.bundles.requests import LabelRequest
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
@@ -68,8 +69,8 @@ def write_volume(root: Path, name: str = "kidney_2", seed: int = 0, first: int =
 
 def run(bundle: Path, volume: Path, **changes: object) -> tuple[Labelled, list[str]]:
     notes: list[str] = []
-    settings = {"name": "labels_pseudo", "threshold": None, "write": False, "device": "cpu", **changes}
-    done = label_path(bundle, volume, on_progress=lambda *_: None, on_note=notes.append, **settings)  # type: ignore[arg-type]
+    request = LabelRequest(bundle, volume, **{"device": "cpu", **changes})  # type: ignore[arg-type]
+    done = label_path(request, on_progress=lambda *_: None, on_note=notes.append)
     return done, notes
 
 
@@ -166,7 +167,7 @@ def test_labels_may_not_train_where_a_kidney_that_their_maker_knows_is_held_out(
 
 def test_without_write_dataset_toml_is_left_alone_and_its_lines_are_given(tmp_path: Path) -> None:
     folder = write_volume(tmp_path)
-    done, _ = run(make_bundle(tmp_path / "b"), folder, name="second")
+    done, _ = run(make_bundle(tmp_path / "b"), folder, out="second")
     assert not done.manifest.exists()
     assert tomllib.loads(done.manifest_lines)["volumes"]["kidney_2"] == {
         "labels": "second", "soft": True, "annotated": 1.0
@@ -190,11 +191,11 @@ def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "changes", "says"),
     [
-        (None, {"name": "labels"}, "--out 'labels' cannot name a new label set: it stands for something else"),
-        (None, {"name": "image"}, "--out 'image' cannot name a new label set"),
-        (None, {"name": ".hidden"}, "--out '.hidden' cannot name a new label set"),
-        (None, {"name": "soft.tif"}, "--out 'soft.tif' cannot name a new label set"),
-        (None, {"name": "a/b"}, "--out: 'a/b' cannot be the name"),
+        (None, {"out": "labels"}, "--out 'labels' cannot name a new label set: it stands for something else"),
+        (None, {"out": "image"}, "--out 'image' cannot name a new label set"),
+        (None, {"out": ".hidden"}, "--out '.hidden' cannot name a new label set"),
+        (None, {"out": "soft.tif"}, "--out 'soft.tif' cannot name a new label set"),
+        (None, {"out": "a/b"}, "--out: 'a/b' cannot be the name"),
         ("annotated = 1.0", {}, "annotated = 1, so there is no share to match; .* or give --threshold"),
         ("annotated = 0.0", {}, "annotated = 0, so there is no share to match"),
         ("labels = 'none'", {}, "no label set 'none'"),

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from command_line import nas
 
 from nas.bundles.predict import predict_paths
-from nas.bundles.retrain_top import retrain_top, top_count
+from nas.bundles.requests import PredictRequest, RetrainRequest, Side
+from nas.bundles.retrain_top import TopTrained, retrain_top, top_count
 from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, rewrite_description
 from results.bundles.ensemble import Ensemble, read_ensemble, write_ensemble
@@ -75,9 +76,14 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     assert "top2 is there already" in answer.stderr
 
 
-def _refused(run: Path, count: int, on: Literal["train", "all"]) -> str:
+def _make(run: Path, count: int, on: Side) -> TopTrained:
+    request = RetrainRequest(f"top{count}", on=on, run=run)
+    return retrain_top(request, count, on_progress=lambda *_: None, on_note=lambda _: None)
+
+
+def _refused(run: Path, count: int, on: Side) -> str:
     with pytest.raises(InputError) as caught:
-        retrain_top(run, count, on=on, steps=None, overrides=[], on_progress=lambda *_: None, on_note=lambda _: None)
+        _make(run, count, on)
     return str(caught.value)
 
 
@@ -91,23 +97,21 @@ def test_one_design_is_no_ensemble() -> None:
     assert (top_count("top12"), top_count("best"), top_count("7")) == (12, None, None)
 
 
-def _top2(run: Path, on: Literal["train", "all"]) -> tuple[Ensemble, list[Architecture]]:
+def _top2(run: Path, on: Side) -> tuple[Ensemble, list[Architecture]]:
     """The ensemble of the two best, made in this process, and its members."""
-    quiet = {"on_progress": lambda *_: None, "on_note": lambda _: None}
-    done = retrain_top(run, 2, on=on, steps=None, overrides=[], **quiet)  # type: ignore[arg-type]
+    done = _make(run, 2, on)
     return read_ensemble(done.ensemble), [read_architecture(member.bundle) for member in done.members]
 
 
 def _best_dice(run: Path, ensemble: str) -> float:
     """Surface dice of an ensemble's masks on the held-out kidney, at its best threshold."""
     found = predict_paths(
-        [run / "retrained" / ensemble, run / "phantoms" / "train" / "phantom_3"],
-        out=run / f"{ensemble}.npy",
-        threshold=None,
-        submission=None,
-        wants_score=True,
-        only_held_out=False,
-        device="cpu",
+        PredictRequest(
+            [run / "retrained" / ensemble, run / "phantoms" / "train" / "phantom_3"],
+            out=run / f"{ensemble}.npy",
+            score=True,
+            device="cpu",
+        ),
         on_progress=lambda _done, _of: None,
         on_note=lambda _: None,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nas.commands.tables import leaderboard_table
+from nas.commands.leaderboard_table import leaderboard_table
 from results.leaderboard.columns import interval, to_markdown
 from results.leaderboard.leaderboard import Leaderboard, State, reading
 from results.leaderboard.ranking import rank, seed_deviation
