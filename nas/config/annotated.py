@@ -72,7 +72,7 @@ def _is_table(value: Any, path: Path) -> bool:
     """Whether a value has a table of its own: a section of choices has, a range and what differs in a row have not."""
     if isinstance(value, dict):
         return path[0] == "space" or any(isinstance(item, BaseModel) for item in value.values())
-    return isinstance(value, BaseModel) and not isinstance(value, Range) or _is_rows(value)
+    return (isinstance(value, BaseModel) and not isinstance(value, Range)) or _is_rows(value)
 
 
 def _plain(value: Any) -> Any:
