@@ -30,6 +30,7 @@ from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 
 FIT = FitConfig(steps=6, crop=32, batch_size=2, loss="dice", augmentation="flips", precision="float32")
 SECONDS = 120.0  # until a worker has spoken, on a machine that is busy
@@ -41,6 +42,7 @@ def _job(trial: int, **fit: object) -> Job:
         name=f"job {trial}",
         candidate=UnetCandidate(encoder="tu-resnet10t", slices_in=3),
         fit=FIT.model_copy(update=fit),
+        inference=InferenceConfig(),
         seed=1,
         repeats=None if trial < 3 else 0,
     )

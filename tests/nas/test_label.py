@@ -147,7 +147,7 @@ def test_the_source_says_who_made_the_labels(tmp_path: Path) -> None:
 
 def test_a_bundle_notes_the_kidneys_and_the_teachers_of_its_training() -> None:
     taught = replace(tube("t"), soft=SoftLabels("labels_pseudo", Path("SOURCE.json"), TEACHER))
-    job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), seed=0)
+    job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), inference=InferenceConfig(), seed=0)
     record = Record(job=job, outcome=Outcome(state="complete", score=None, parameters=1), version="0")
     found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), 0.5).provenance
     assert found.kidneys == {"t": "t", "k": "k"}
