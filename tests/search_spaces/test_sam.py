@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from search_spaces import sam
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families import sam
 from search_spaces.families.sam import fold_lora, folded
 from search_spaces.network import build_network, check_buildable, check_weights
 from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS
