@@ -17,7 +17,7 @@ from trainers.data.folds import Fold
 from trainers.fit import FitConfig
 from trainers.metrics.score import ScoreConfig, score
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = Candidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
 HELD_OUT = tube("k")
 FOLD = Fold((tube("t"),), (HELD_OUT,))
 
