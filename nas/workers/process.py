@@ -64,6 +64,6 @@ def _dismiss() -> None:
     """End the processes that nobody took; they have begun nothing."""
     while _warm:
         left = _warm.pop()
-        left.process.kill()
-        left.process.wait()
+        with left.process:
+            left.process.kill()
         os.close(left.ears)

@@ -19,7 +19,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.metrics.cross_fit import score
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
 HELD_OUT = tube("k")
 FOLD = Fold((tube("t"),), (HELD_OUT,))
 
