@@ -8,22 +8,34 @@ from typing import Any
 from kidneys import tube
 from tiny import TINY
 
-from nas.config.search_config import SearchConfig, parse_config, write_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
+from nas.config.write import write_config
 from nas.jobs.kidneys import open_fold
 from nas.jobs.task import TrialTask
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, create
-from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import CELL_SPACES
 from search_spaces.cells.hand_made import hand_made
+from search_spaces.families.unet import UnetCandidate
 from trainers.cell_search.run import CellFindings, CellPlan, FoundGenotype, genotype_names
 from trainers.fit import FitConfig
-from trainers.metrics.score import Score, ScoreConfig, score
+from trainers.inference.reader import InferenceConfig
+from trainers.metrics.cross_fit import score
+from trainers.metrics.score import Score, ScoreConfig
 
 CELLS: dict[str, dict[str, Any]] = {
-    "space": {"families": ["cells"], "cell_widths": [4], "box_crops": [16], "box_slices": [8]},
+    "space": {
+        "families": ["cells"],
+        "cells": {"width": [4], "slices_in": [8], "fit": {"crop": [16], "batch_size": [2]}},
+    },
     "cell_space": {"level": "L1", "same": ["identity", "conv3"], "nodes": 1, "levels": 2},
-    "cell_search": {"steps": 5, "box_crops": [16], "box_slices": 8, "width": 4, "perturbations": 0, "randoms": 1},
+    "cell_search": {
+        "steps": 5,
+        "supernets": {"cells": {"crops": [16], "batch_size": 2, "candidate": {"slices_in": 8, "width": 4}}},
+        "perturbations": 0,
+        "randoms": 1,
+    },
 }
 FIT = FitConfig(steps=6, crop=32, batch_size=2, loss="dice", augmentation="flips", precision="float32")
 
@@ -94,8 +106,9 @@ def trial_task(trial: int, **fit: object) -> TrialTask:
     job = Job(
         trial=trial,
         name=f"job {trial}",
-        candidate=Candidate(encoder="tu-resnet10t", slices_in=3),
+        candidate=UnetCandidate(encoder="tu-resnet10t", slices_in=3),
         fit=FIT.model_copy(update=fit),
+        inference=InferenceConfig(),
         seed=1,
     )
     return TrialTask(job=job)

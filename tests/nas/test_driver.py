@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nas.commands.live import PlainView
+from nas.commands.live_view import PlainView
 from optuna.trial import TrialState
 from rich.console import Console
 from searches import CELLS, complete, tiny_config, write_findings
@@ -15,6 +15,7 @@ from searches import CELLS, complete, tiny_config, write_findings
 from nas.config.search_config import SearchConfig
 from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.driver import Driver
+from nas.study.buildable import find_buildable
 from nas.study.study import open_study
 from nas.workers.protocol import Died, Ended, Event, Progress, Ready, Scored
 from results.record import Outcome, Record, read_record
@@ -74,8 +75,10 @@ class Search:
     def __init__(self, folder: RunFolder, config: SearchConfig) -> None:
         self._out = StringIO()
         self.folder = folder
-        self.study = open_study(folder, config)
-        self.driver = Driver(self.study, config, folder, "k", PlainView(Console(file=self._out, width=200)))
+        possible = find_buildable(config)
+        self.study = open_study(folder, config, possible)
+        view = PlainView(Console(file=self._out, width=200))
+        self.driver = Driver(self.study, config, folder, "k", view, possible)
 
     def run(self, play: Play, workers: int = 1, hours: float = 0.0) -> Played:
         executor = Played(play, workers, hours)

@@ -14,6 +14,7 @@ from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.decisions import MOST_HELD, Decisions, GiveUp, Recorded
 from nas.search.diagnosis import diagnose
 from nas.study.budget import Budget
+from nas.study.buildable import find_buildable
 from nas.study.study import open_study, tell
 from nas.workers.protocol import Scored
 from results.leaderboard.leaderboard import State
@@ -38,10 +39,11 @@ class Search:
     decisions: Decisions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.study = open_study(self.folder, self.config)
-        self.ledger = Ledger(self.folder, "tiny", "k")
+        possible = find_buildable(self.config)
+        self.study = open_study(self.folder, self.config, possible)
+        self.ledger = Ledger(self.folder, "tiny", "k", self.config.score)
         budget = Budget(self.config.study, self.study)
-        self.decisions = Decisions(self.study, self.config, self.folder, budget, self.ledger.board)
+        self.decisions = Decisions(self.study, self.config, possible, self.folder, budget, self.ledger.board)
 
     def begin(self) -> Task:
         """What comes next, which is a task."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from nas.bundles.score_masks import score_masks
-from nas.commands.tables import leaderboard_table
+from nas.commands.leaderboard_table import leaderboard_table
 from nas.search.dashboard_notes import note
 from results.bundles.bundle import read_architecture
 from results.bundles.model_card import model_card
