@@ -15,7 +15,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
     for column in shown:
         free = column.heading in ("network", "notes")
         table.add_column(
-            column.heading,
+            Text(printable(column.heading)),
             justify="right" if column.right else "left",
             no_wrap=not free,
             overflow="fold",

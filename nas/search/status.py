@@ -36,7 +36,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     def text(self) -> str:
         """The same for people."""
         limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
-        reached = ", ".join(f"{title} {value:.4f}" for title, value in self.best_metrics.items())
+        reached = ", ".join(f"{printable(title)} {value:.4f}" for title, value in self.best_metrics.items())
         best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",

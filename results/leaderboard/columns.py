@@ -20,7 +20,8 @@ class Column:
 
 def columns(board: Leaderboard) -> list[Column]:
     """From left to right."""
-    ranking, *others = (_metric(board, name) for name in board.titles)
+    ranking = _metric(board, board.rank_by)
+    others = (_metric(board, name) for name in board.titles if name != board.rank_by)
     return [
         Column("#", lambda row: "–" if row.rank is None else str(row.rank)),
         Column("trial", lambda row: str(row.trial)),
@@ -40,7 +41,7 @@ def columns(board: Leaderboard) -> list[Column]:
 def to_markdown(board: Leaderboard) -> str:
     """The ranking as a Markdown page."""
     shown = columns(board)
-    lines = [[c.heading for c in shown], ["---:" if c.right else "---" for c in shown]]
+    lines = [[escape(c.heading) for c in shown], ["---:" if c.right else "---" for c in shown]]
     lines += [[escape(c.text(row)) for c in shown] for row in board.rows]
     return "\n".join(
         [

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from search_spaces.errors import InputError
 
@@ -64,7 +64,13 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
 
     def by_title(self, row: Row) -> dict[str, float]:
         """A row's metrics by what people call them."""
-        return {self.titles[name]: value for name, value in row.metrics.items()}
+        return {title: row.metrics[name] for name, title in self.titles.items() if name in row.metrics}
+
+    @model_validator(mode="after")
+    def _has_the_column_that_ranks(self) -> "Leaderboard":
+        if self.rank_by not in self.titles:
+            raise ValueError(f"{self.rank_by!r} ranks and has no title")
+        return self
 
 
 def read_leaderboard(path: Path) -> Leaderboard:

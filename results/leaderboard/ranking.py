@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from results.leaderboard.leaderboard import Leaderboard, Row
 from results.record import Record, start_of
+from search_spaces.errors import InputError
 from trainers.metrics.score import Score, ScoreConfig
 from trainers.metrics.table import METRICS, protocol_of, title_of
 
@@ -36,11 +37,12 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
     config: how all of them were scored. A candidate trained with several seeds counts by its mean. Its interval is a
     bootstrap over the held-out kidney's slabs and its seeds. A row is tied with the best where a paired bootstrap over
     the same slabs does not tell them apart, or their difference is within two standard errors of the spread that seeds
-    alone make.
+    alone make. Raises InputError for a record that was ranked by another metric.
     """
     complete: dict[int, list[Record]] = {}
     for record in records:
         if record.outcome.state == "complete" and record.outcome.score is not None:
+            _check_ranked_by(config.rank_by, record.job.trial, record.outcome.score)
             complete.setdefault(record.job.design, []).append(record)
     designs = sorted((_Design(group) for group in complete.values()), key=lambda d: (-d.mean, d.records[0].job.trial))
     deviation = seed_deviation([d.scores for d in designs])
@@ -57,6 +59,11 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
         rows=(*rows, *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
         second_um=next((s.second.voxel_size_um for d in designs for s in d.scores if s.second), None),
     )
+
+
+def _check_ranked_by(metric: str, trial: int, score: Score) -> None:
+    if score.rank_by != metric:
+        raise InputError(f"trial {trial} was ranked by {score.rank_by}; set score.rank_by, which is {metric}, to that")
 
 
 def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
@@ -146,8 +153,9 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
 
 
 def _means(values: Sequence[dict[str, float]], metrics: Sequence[str]) -> dict[str, float]:
-    """The mean of each metric; nothing where there are no values."""
-    return {name: float(np.mean([by_name[name] for by_name in values])) for name in metrics if values}
+    """The mean of each metric that was measured every time; nothing where there are no values."""
+    measured = (name for name in metrics if values and all(name in by_name for by_name in values))
+    return {name: float(np.mean([by_name[name] for by_name in values])) for name in measured}
 
 
 def _unranked(record: Record) -> Row:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nas.commands.live_view import PlainView
 from optuna.trial import TrialState
 from rich.console import Console
 from searches import CELLS, complete, tiny_config, write_findings
 
+from nas.commands.live_view import PlainView
 from nas.config.search_config import SearchConfig
 from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.driver import Driver

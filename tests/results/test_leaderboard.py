@@ -10,7 +10,7 @@ from results.leaderboard.leaderboard import Leaderboard, State, reading
 from results.leaderboard.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.text import seconds
-from search_spaces.families.unet import UnetCandidate
+from search_spaces.errors import InputError
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score, ScoreConfig, Slab, VolumeScore
@@ -178,6 +178,28 @@ def test_a_bar_in_a_reason_does_not_break_the_table() -> None:
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (59.6, "60 s"), (600, "10 min"), (36_000, "10.0 h")])
 def test_durations_are_in_the_largest_fitting_unit(value: float | None, text: str) -> None:
     assert seconds(value) == text
+
+
+def test_what_was_ranked_by_another_metric_is_not_ranked_with_the_rest() -> None:
+    with pytest.raises(
+        InputError, match=r"trial 3 was ranked by surface_dice; set score\.rank_by, which is voxel_dice"
+    ):
+        rank([record(3, 0.5)], "s", "k", ScoreConfig(rank_by="voxel_dice"))
+
+
+def test_a_title_from_elsewhere_is_no_command_to_a_terminal() -> None:
+    board = ranked([record(0, 0.5)]).model_copy(update={"titles": {"surface_dice": "a|b \x1b[31m[red]"}})
+    console = Console(file=StringIO(), width=160)
+    console.print(leaderboard_table(board, 160))
+    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "| a\\|b " in to_markdown(board)
+
+
+def test_a_leaderboard_without_the_column_that_ranks_is_refused() -> None:
+    values = ranked([record(0, 0.5)]).model_dump() | {"rank_by": "other"}
+    with pytest.raises(ValueError, match="'other' ranks and has no title"):
+        Leaderboard.model_validate(values)
 
 
 def test_an_unknown_interval_is_a_dash() -> None:

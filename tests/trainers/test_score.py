@@ -89,6 +89,15 @@ def test_the_interval_covers_the_spread_of_the_slabs() -> None:
     assert (low, high) == (0.0, 1.0)
 
 
+def test_a_score_whose_slabs_lack_what_ranks_is_refused() -> None:
+    volume = tube("a")
+    assert volume.label is not None
+    values = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG).model_dump()
+    values["slabs"][1]["parts"].pop("surface_dice")
+    with pytest.raises(ValueError, match="'surface_dice' ranks and was not measured everywhere"):
+        Score.model_validate(values)
+
+
 def test_a_score_survives_json() -> None:
     volume = tube("a")
     assert volume.label is not None

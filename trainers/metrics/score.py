@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
 from search_spaces.errors import unknown_name
 from trainers.metrics.table import METRICS, USUAL, title_of
@@ -23,7 +23,7 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     rank_by: MetricName = USUAL  # the metric that ranks; it chooses thresholds too, if it has a value at all of them
     metrics: tuple[MetricName, ...] = Field(
         default_factory=lambda: tuple(METRICS)
-    )  # the others that stand beside it; one that needs masks takes its time
+    )  # those measured beside it, a column of the leaderboard each; one that counts masks takes longer
     slabs: int = Field(default=8, ge=2)  # runs of slices of a volume: blocks of cross-fitting and bootstrap
     resamples: PositiveInt = 2_000  # bootstrap draws of the interval
     rung_slices: int | None = Field(default=None, ge=4)  # slices a volume scored before the end of a trial; None: all
@@ -82,6 +82,12 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     slabs: tuple[Slab, ...]
     second: SecondScore | None = None
     no_second: str | None = None  # why there is none, where one was asked for
+
+    @model_validator(mode="after")
+    def _holds_what_ranks(self) -> "Score":
+        if any(self.rank_by not in found for found in (self.values, *(slab.parts for slab in self.slabs))):
+            raise ValueError(f"{self.rank_by!r} ranks and was not measured everywhere")
+        return self
 
     @property
     def value(self) -> float:
