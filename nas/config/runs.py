@@ -1,6 +1,6 @@
 """Which configuration and which run folder a command is about."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +90,27 @@ def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
         )
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    found = []
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What differs and may not, one sentence a key."""
     for section, old in before.items():
         if section in _FREE_SECTIONS:
             continue
-        if not isinstance(old, dict):
-            if old != now[section]:
-                found.append(f"{section} differs")
-            continue
-        found += [
-            f"{section}.{key} was {_short(value)} and is now {_short(now[section][key])}"
-            for key, value in old.items()
-            if key not in _MAY_CHANGE.get(section, ()) and value != now[section][key]
-        ]
-    return found
+        if isinstance(old, dict):
+            free = _MAY_CHANGE.get(section, set())
+            parts = ({key: value for key, value in side[section].items() if key not in free} for side in (before, now))
+            yield from _different_keys(section, *parts)
+        elif old != now[section]:
+            yield f"{section} differs"
+
+
+def _different_keys(name: str, before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What differs in two tables, and in tables inside of them; a key that one of them lacks is None there."""
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _different_keys(f"{name}.{key}", old, new)
+        elif old != new:
+            yield f"{name}.{key} was {_short(old)} and is now {_short(new)}"
 
 
 def _short(value: Any) -> str:
