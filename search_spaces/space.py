@@ -7,6 +7,7 @@ recipe, `[space.inference]` one of how a volume is read. A list is chosen from; 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations as pairs
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -134,8 +135,27 @@ def check_section(
                 if rest is not None:
                     owner.model_validate({**rest.model_dump(), field: meant})
             except ValidationError as error:
-                what = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise ValueError(f"{where}.{field} has {value!r}: {what}") from None
+                raise ValueError(f"{where}.{field} has {value!r}: {_what(error)}") from None
+
+
+def check_pairs(choices: Mapping[str, tuple[str, Choice]], owner: type[BaseModel], rest: BaseModel) -> None:
+    """Raise ValueError, one line, where a value of one choice does not go with a value of another.
+
+    choices: as `SearchSpace.choices` gives them. rest: an instance of the class, of which come the other fields.
+    """
+    values = rest.model_dump()
+    for (field, (name, choice)), (its_field, (its_name, its_choice)) in pairs(choices.items(), 2):
+        for value, its_value in product(_ends(choice), _ends(its_choice)):
+            meant = {field: read_value(owner, field, value), its_field: read_value(owner, its_field, its_value)}
+            try:
+                owner.model_validate({**values, **meant})
+            except ValidationError as error:
+                raise ValueError(f"{name} has {value!r} and {its_name} has {its_value!r}: {_what(error)}") from None
+
+
+def _what(error: ValidationError) -> str:
+    """The first mistake of a validation, without its place."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 @dataclass(frozen=True)
@@ -147,6 +167,7 @@ class Row:
     field: str
     name: str  # in the study: unet.encoder, fit.loss, cells.fit.crop
     choice: Range | tuple[Any, ...]
+    found: bool = False  # its values are names of what a cell search is going to find
 
 
 def rows(space: SearchSpace, family: str) -> tuple[Row, ...]:

@@ -11,7 +11,7 @@ from search_spaces.any_candidate import AnyCandidate
 from search_spaces.cells.cell_space import CELL_SPACES, DEFAULT_LEVEL, CellSpace
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES
-from search_spaces.space import SearchSpace, check_section
+from search_spaces.space import SearchSpace, check_pairs, check_section
 from trainers.cell_search.config import CellSearchConfig
 from trainers.data.folds import DataConfig
 from trainers.data.phantom import PhantomConfig
@@ -54,12 +54,15 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _recipes_of_the_space_exist(self) -> "SearchConfig":
-        """Every value that the space has for a field of the recipe or the reading goes with the rest of its section."""
+        """Every value that the space has for a field of recipe or reading goes with the rest, and with every other."""
         sections = [("", self.space.fit, self.space.inference)]
         sections += [(f"{name}.", s.fit, s.inference) for name in FAMILIES for s in [self.space.family(name)]]
         for family, fit, inference in sections:
             check_section(fit, FitConfig, f"space.{family}fit", self.fit)
             check_section(inference, InferenceConfig, f"space.{family}inference", self.inference)
+        for name in self.space.families:
+            check_pairs(self.space.choices(name, "fit"), FitConfig, self.fit)
+            check_pairs(self.space.choices(name, "inference"), InferenceConfig, self.inference)
         return self
 
 

@@ -112,11 +112,10 @@ def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> 
     crops = dict.fromkeys(combination.crop for combination in possible.of(family))
     reading = config.space.choices(family, "inference").get("axes")
     axes = (config.inference.axes,) if reading is None or not isinstance(reading[1], tuple) else reading[1]
-    sizes = offered_fit(config, family, "voxel_size_um")
-    for crop, depth, size, along in product(crops, depths, sizes, axes):
-        share = max(offered_fit(config, family, "vessel_share"))
-        fit = config.fit.model_copy(update={"crop": crop, "vessel_share": share, "voxel_size_um": size})
-        yield _Needs(crop, depth, share, fit.sampled_um, fit.voxel_size_um, tuple(along))
+    sizes, targets = (offered_fit(config, family, field) for field in ("voxel_size_um", "target_um"))
+    share = max(offered_fit(config, family, "vessel_share"))
+    for crop, depth, size, target, along in product(crops, depths, sizes, targets, axes):
+        yield _Needs(crop, depth, share, size or target, size, tuple(along))
 
 
 def _check_something_is_searched(config: SearchConfig) -> None:

@@ -45,7 +45,7 @@ def suggest(
     searches are looked up.
     """
     family = _family(trial, config)
-    chosen = _walk(config, possible, family, _asking(trial))
+    chosen = _walk(config, possible, family, _defaults(config, family), _asking(trial))
     fit = FitConfig.model_validate({**config.fit.model_dump(), **chosen.fit})
     if needs_cells(config, family):
         chosen.candidate[GENOTYPE] = genotypes(family, fit.crop)[chosen.candidate[GENOTYPE]]
@@ -61,7 +61,7 @@ def cells_wanted(trial: optuna.Trial, config: SearchConfig, possible: Buildable)
     family = _family(trial, config)
     if not needs_cells(config, family):
         return None
-    chosen = _walk(config, possible, family, _asking(trial), until=GENOTYPE)
+    chosen = _walk(config, possible, family, _defaults(config, family), _asking(trial), until=GENOTYPE)
     return family, int(chosen.fit.get("crop", config.fit.crop))
 
 
@@ -101,11 +101,11 @@ def _known(config: SearchConfig, possible: Buildable, design: Design) -> dict[st
             labels = [label for label in distribution.choices if _meant(row, label) == value]
             if labels:
                 found[name] = (distribution, labels[0])
-        elif distribution.low <= value <= distribution.high:
+        elif value is not None and distribution.low <= value <= distribution.high:
             found[name] = (distribution, value)
         return value
 
-    _walk(config, possible, family, own)
+    _walk(config, possible, family, {**dict(design.candidate), "crop": design.fit.crop}, own)
     return found
 
 
@@ -123,17 +123,30 @@ def _family(trial: optuna.Trial, config: SearchConfig) -> str:
     return str(trial.suggest_categorical(FAMILY, families)) if len(families) > 1 else families[0]
 
 
-def _walk(config: SearchConfig, possible: Buildable, family: str, answer: Answer, until: str | None = None) -> _Chosen:
+def _defaults(config: SearchConfig, family: str) -> dict[str, Any]:
+    """The values of a family's fields, and of the crop, that no choice has changed."""
+    fields = FAMILIES[family].model_fields.items()
+    return {name: info.default for name, info in fields if not info.is_required()} | {"crop": config.fit.crop}
+
+
+def _walk(
+    config: SearchConfig,
+    possible: Buildable,
+    family: str,
+    start: Mapping[str, Any],
+    answer: Answer,
+    until: str | None = None,
+) -> _Chosen:
     """Take a value for every choice of a family, one after the other; `until` the choice of that field.
 
-    A choice none of whose values goes with those before it is left at its default.
+    start: the values of fields that are not chosen. A choice none of whose values goes with those before it is left
+    out.
     """
-    kind, chosen = FAMILIES[family], _Chosen()
-    defaults = {name: info.default for name, info in kind.model_fields.items() if not info.is_required()}
+    chosen = _Chosen()
     for row in _rows(config, family):
         if row.field == until:
             break
-        given = {**defaults, **chosen.candidate, "crop": config.fit.crop, **chosen.fit}
+        given = {**start, **chosen.candidate, **chosen.fit}
         offered = _offered(row, family, given, possible)
         if offered is not None:
             getattr(chosen, row.part)[row.field] = answer(row, *offered)
@@ -146,7 +159,7 @@ def _rows(config: SearchConfig, family: str) -> list[Row]:
     if needs_cells(config, family):
         first = sum(row.field in FAMILIES[family].decisive for row in found)
         names = genotype_names(config.cell_search)
-        found.insert(first, Row(family, "candidate", GENOTYPE, f"{family}.{GENOTYPE}", names))
+        found.insert(first, Row(family, "candidate", GENOTYPE, f"{family}.{GENOTYPE}", names, found=True))
     return found
 
 
@@ -185,12 +198,10 @@ def _label(value: Any) -> Any:
 
 
 def _meant(row: Row, label: Any) -> Any:
-    """The value of the field that a label stands for; names of searched genotypes stay names."""
+    """The value of the field that a label stands for; names of what is going to be found stay names."""
     values = () if isinstance(row.choice, Range) else row.choice
     value = next((value for value in values if _label(value) == label), label)
-    if row.field == GENOTYPE:
-        return value
-    return read_value(_owner(row), row.field, value)
+    return value if row.found else read_value(_owner(row), row.field, value)
 
 
 def _owner(row: Row) -> type[BaseModel]:

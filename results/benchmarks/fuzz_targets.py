@@ -10,7 +10,8 @@ import tifffile
 import torch
 import zarr
 
-from nas.config.search_config import read_config, write_config
+from nas.config.read import read_config
+from nas.config.write import write_config
 from nas.search.mend import mend
 from nas.search.shown_cells import read_genotype
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
@@ -149,13 +150,13 @@ def config(root: Path) -> Target:
 def _bundle(root: Path) -> Bundle:
     from results.bundles.architecture import Architecture
     from results.bundles.bundle import write_bundle
-    from search_spaces.candidate import Candidate
+    from search_spaces.any_candidate import read_candidate
     from search_spaces.network import build_network
     from trainers.fit import FitConfig
     from trainers.inference.reader import InferenceConfig
     from trainers.metrics.score import ScoreConfig
 
-    candidate = Candidate.model_validate({"family": "cells", "genotype": "plain/2", "width": 4, "slices_in": 8})
+    candidate = read_candidate({"family": "cells", "genotype": "plain/2", "width": 4, "slices_in": 8})
     network = build_network(candidate, 16)
     provenance = {"study": "s", "trial": 0, "seed": 0, "version": "0", "train_volumes": {"a": "b"}}
     architecture = Architecture(
@@ -198,10 +199,12 @@ def genotype(root: Path) -> Target:
 def record(root: Path) -> Target:
     """What came of a trial."""
     from results.record import Job, Outcome, Record
-    from search_spaces.candidate import Candidate
+    from search_spaces.families.unet import UnetCandidate
     from trainers.fit import FitConfig
+    from trainers.inference.reader import InferenceConfig
 
-    job = Job(trial=0, name="n", candidate=Candidate(encoder="resnet18"), fit=FitConfig(), seed=0)
+    candidate = UnetCandidate(encoder="resnet18")
+    job = Job(trial=0, name="n", candidate=candidate, fit=FitConfig(), inference=InferenceConfig(), seed=0)
     (root / "r.json").write_text(
         Record(job=job, outcome=Outcome(state="failed", reason="r"), version="0").model_dump_json()
     )

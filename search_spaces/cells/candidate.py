@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from search_spaces.candidate import Candidate, Options
-from search_spaces.cells.cell_space import CellSpace
+from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.hand_made import hand_made
 from search_spaces.cells.skeleton import check_width
@@ -37,9 +37,12 @@ class CellCandidate(Candidate, frozen=True, extra="forbid"):
 
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
+        """Also: every width can be built, and every genotype that the space names is one of the family."""
         super().check_options(options, cells)
         for width in options["width"]:
             check_width(width)
+        for genotype in options.get("genotype", ()):
+            check_genotype(genotype, cls.model_fields["family"].default)
 
 
 def genotype_named(family: str) -> Callable[[Any], Any]:

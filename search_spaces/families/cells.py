@@ -1,5 +1,6 @@
 """Family `cells`: a 3D network of cells, and the supernet that its genotype is found in."""
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PositiveInt
@@ -57,11 +58,13 @@ class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
 
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
-        """Also: every box suits the levels of the networks that a cell search may find."""
+        """Also: every box suits the levels of the genotypes on offer, or of those that a cell search may find."""
         super().check_options(options, cells)
-        for slices in options["slices_in"]:
-            for crop in options["crop"]:
+        for slices, crop in product(options["slices_in"], options["crop"]):
+            if "genotype" not in options:
                 check_boxes(crop, slices, cells)
+            for genotype in options.get("genotype", ()):
+                cls(genotype=genotype, slices_in=slices).refuse(crop)
 
     @classmethod
     def lightest(cls, options: Options) -> dict[str, Any]:

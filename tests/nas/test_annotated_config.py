@@ -49,7 +49,8 @@ def test_it_reads_back_as_the_same_configuration(preset: str, tmp_path: Path) ->
 def test_values_that_toml_has_to_escape_read_back(tmp_path: Path) -> None:
     values = {
         "data": {"root": tmp_path / 'a "quoted" \\ folder # 3', "exclude": ["ä", "b\tc"]},
-        "fixed": [{"name": "a]b = 'c'", "candidate": {}, "fit": {"loss": 'dice + "x"', "steps": 3, "crop": 64}}] * 2,
+        "fixed": [{"name": "a]b = 'c'", "candidate": {"encoder_weights": 'a "b".safetensors'}, "fit": {"steps": 3}}]
+        * 2,
     }
     config, path = parse_config(values, "test"), tmp_path / "whole.toml"
     path.write_text(annotated(config))
@@ -68,6 +69,13 @@ def test_each_key_stands_once_with_its_comment() -> None:
 def test_a_section_has_the_first_line_of_its_class_above_it() -> None:
     lines = annotated(SearchConfig()).splitlines()
     assert lines[lines.index("[inference]") - 1] == "# How a trained network reads a whole volume."
+
+
+def test_choices_have_the_comments_of_the_fields_that_they_fill() -> None:
+    lines = annotated(read_config("sennet")).splitlines()
+    section = lines[lines.index("[space.unet]") :]
+    assert 'decoder_norm = ["batch", "group"]  # of the decoder; group comes with GELU instead of ReLU' in section
+    assert "learning_rate = { low = 5e-05, high = 0.001, log = true }  # the peak of the one-cycle schedule" in lines
 
 
 @pytest.mark.parametrize("preset", PRESETS)

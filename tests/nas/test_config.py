@@ -8,7 +8,7 @@ import tomli_w
 
 from nas.config.presets import PRESETS, preset_text
 from nas.config.read import parse_config, read_config
-from nas.config.search_config import SearchConfig, recipe
+from nas.config.search_config import SearchConfig, design_of
 from nas.config.write import write_config
 from nas.jobs.cell_search import search_settings
 from search_spaces.errors import InputError
@@ -65,7 +65,7 @@ def test_the_source_table_has_its_nine_rows() -> None:
         ("resnext101_32x16d", "instagram", "dice", 256),
         ("resnext101_32x8d", "imagenet", "dice", 512),
     ]
-    assert all(recipe(config, f).learning_rate == 6e-5 and f.candidate.slices_in == 5 for f in config.fixed)
+    assert all(design_of(config, f).fit.learning_rate == 6e-5 and f.candidate.slices_in == 5 for f in config.fixed)
 
 
 def test_off_survives_being_written(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_cells_are_searched_on_the_voxels_that_networks_are_trained_on() -> None
 
 
 def test_set_changes_one_value_and_reads_it_as_toml() -> None:
-    config = read_config("demo", ["study.trials=3", 'space.losses=["dice"]', "data.hold_out=phantom_1"])
+    config = read_config("demo", ["study.trials=3", 'space.fit.loss=["dice"]', "data.hold_out=phantom_1"])
     assert config.study.trials == 3
-    assert config.space.losses == ("dice",)
+    assert config.space.fit["loss"] == ("dice",)
     assert config.data.hold_out == "phantom_1"
 
 
@@ -104,7 +104,9 @@ def test_set_changes_one_value_and_reads_it_as_toml() -> None:
         ("fit.vessel_share=2", "fit.vessel_share = 2"),
         ("trials", "--set takes section.key=value"),
         ("study.trials.x=1", "study.trials: Input should be a valid integer"),
-        ("space.learning_rate=[1e-2, 1e-3]", "space.learning_rate"),
+        ("space.fit.learning_rate={low=1e-2,high=1e-3}", "space.fit.learning_rate: low = 0.01 lies above high = 0.001"),
+        ("space.fit.learning_rate=[-1]", "space.fit.learning_rate has -1: Input should be greater than 0"),
+        ("space.unet.encodr=resnet18", "space: unknown choice in unet, 'encodr'; did you mean 'encoder'"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(override: str, message: str) -> None:
@@ -117,6 +119,17 @@ def test_a_mistake_is_one_line_that_names_it(override: str, message: str) -> Non
 def test_a_mistake_in_a_fixed_trial_names_the_trial() -> None:
     with pytest.raises(InputError, match=r"fixed trial 'x': unknown key 'stps'; did you mean 'steps'"):
         parse_config({"fixed": [{"name": "x", "candidate": {}, "fit": {"stps": 3}}]}, "f.toml")
+    with pytest.raises(InputError, match=r"fixed trial 'x': unknown key 'overlp'; did you mean 'overlap'"):
+        parse_config({"fixed": [{"name": "x", "candidate": {}, "inference": {"overlp": 0.5}}]}, "f.toml")
+    with pytest.raises(InputError, match=r"fixed.0.candidate: unknown key of family unet 'encodr'; did you"):
+        parse_config({"fixed": [{"name": "x", "candidate": {"encodr": "resnet18"}}]}, "f.toml")
+
+
+def test_a_fixed_trial_has_its_own_way_of_reading() -> None:
+    fixed = {"name": "x", "candidate": {}, "inference": {"overlap": 0.5}}
+    config = parse_config({"inference": {"axes": [0]}, "fixed": [fixed]}, "f.toml")
+    design = design_of(config, config.fixed[0])
+    assert (design.inference.axes, design.inference.overlap) == ((0,), 0.5)
 
 
 def test_a_folder_with_the_name_of_a_preset_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from optuna_dashboard import get_note
 
 from nas.config.read import parse_config
 from nas.search.dashboard_notes import note, show_in_dashboard
+from nas.study.buildable import find_buildable
 from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
 from results.run_folder import create
@@ -108,10 +109,10 @@ def test_escaping_is_needed_and_shows_the_text(text: str) -> None:
 
 def test_a_trial_has_its_note_and_both_pictures(tmp_path: Path) -> None:
     config = parse_config({"fixed": [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}}]}, "test")
-    folder = create(tmp_path / "run")
-    study = open_study(folder, config)
+    folder, possible = create(tmp_path / "run"), find_buildable(config)
+    study = open_study(folder, config, possible)
     trial = ask(study, config)
-    record = Record(job=job_of(trial, config), outcome=COMPLETE, version="0")
+    record = Record(job=job_of(trial, config, possible), outcome=COMPLETE, version="0")
     place = folder.trial(0)
     place.path.mkdir()
     place.curve.write_bytes(b"curve")
@@ -125,10 +126,10 @@ def test_a_trial_has_its_note_and_both_pictures(tmp_path: Path) -> None:
 
 def test_a_trial_without_pictures_has_its_note_alone(tmp_path: Path) -> None:
     config = parse_config({"fixed": [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}}]}, "test")
-    folder = create(tmp_path / "run")
-    study = open_study(folder, config)
+    folder, possible = create(tmp_path / "run"), find_buildable(config)
+    study = open_study(folder, config, possible)
     trial = ask(study, config)
     failed = Outcome(state="failed", reason="no luck")
-    show_in_dashboard(study, trial, Record(job=job_of(trial, config), outcome=failed, version="0"), folder)
+    show_in_dashboard(study, trial, Record(job=job_of(trial, config, possible), outcome=failed, version="0"), folder)
     assert "no luck" in get_note(trial)
     assert get_all_artifact_meta(trial) == []

@@ -52,9 +52,11 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_a_file_starts_from_the_preset_that_it_names(mine: Path) -> None:
-    mine.write_text('preset = "cpu"\n[study]\nname = "mine"\nminutes = "none"\n[space]\nencoders = ["resnet18"]\n')
+    mine.write_text('preset = "cpu"\n[study]\nname = "mine"\nminutes = "none"\n[space.unet]\nencoder = ["resnet18"]\n')
     config, cpu = read_config(mine, ["fit.steps=7"]), read_config("cpu")
-    assert (config.study.name, config.study.minutes, config.space.encoders) == ("mine", None, ("resnet18",))
+    assert (config.study.name, config.study.minutes) == ("mine", None)
+    assert config.space.family("unet").candidate == {**cpu.space.family("unet").candidate, "encoder": ("resnet18",)}
+    assert config.space.fit == cpu.space.fit
     assert config.fit == cpu.fit.model_copy(update={"steps": 7})
     assert (config.fixed, config.cell_space) == (cpu.fixed, cpu.cell_space)
 

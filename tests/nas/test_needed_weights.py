@@ -19,32 +19,32 @@ from command_line import nas
 from kidneys import tube
 from safetensors.torch import save, save_file
 
+from nas.config.difference import merge
 from nas.config.read import parse_config, read_config
 from nas.config.search_config import SearchConfig
 from nas.search.needed_weights import list_weights, needed, starting_note
 from nas.search.preflight import preflight
-from nas.study.buildable import buildable
+from nas.study.buildable import find_buildable
 from search_spaces.errors import InputError
-from search_spaces.families.unet import UnetCandidate
 from search_spaces.published.weights import find_weights
 from trainers.data.folds import Fold
 
 REPOSITORY = "timm/resnet10t.c3_in1k"
 SPACE = {
-    "encoders": ["tu-resnet10t"],
-    "decoders": ["Unet"],
-    "encoder_weights": ["imagenet"],
-    "sam_encoders": ["sam2_hiera_tiny"],
-    "sam_tunings": ["frozen"],
-    "slices_in": [3],
-    "crops": [32],
-    "batch_sizes": [2],
+    "fit": {"crop": [32], "batch_size": [2], "loss": ["dice", "bce"]},
+    "unet": {"encoder": ["tu-resnet10t"], "encoder_weights": ["imagenet"], "slices_in": [3]},
+    "sam": {
+        "encoder": ["sam2_hiera_tiny"],
+        "encoder_weights": ["fb_r896"],
+        "tuning": ["frozen"],
+        "slices_in": [3],
+    },
 }
 
 
-def config_of(families: tuple[str, ...] = ("unet",), **changes: Any) -> SearchConfig:
-    values = {"study": {"trials": 4}, "space": {**SPACE, "families": list(families), **changes}}
-    return parse_config({**values, "fit": {"crop": 32, "batch_size": 2, "augmentation": "flips"}}, "test")
+def config_of(*families: str, **changes: dict[str, Any]) -> SearchConfig:
+    values = {"study": {"trials": 4}, "space": {**merge(SPACE, changes), "families": list(families)}}
+    return parse_config({**values, "fit": {"augmentation": "flips"}}, "test")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def hub() -> Iterator[str]:
 
 def write_small_config(place: Path) -> Path:
     config = place / "config.toml"
-    config.write_text('[space]\nencoders = ["tu-resnet10t"]\nencoder_weights = ["imagenet"]\n')
+    config.write_text('[space.unet]\nencoder = ["tu-resnet10t"]\nencoder_weights = ["imagenet"]\n')
     return config
 
 
@@ -164,7 +164,7 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_would_do(tmp_path: Path) 
 
 @pytest.mark.usefixtures("empty_cache")
 def test_without_a_hub_sizes_are_estimated_from_the_parameters_and_licences_are_timms_or_unknown() -> None:
-    config = config_of(("unet", "sam"), encoders=["resnet18"], encoder_weights=["imagenet", "fb_r896"])
+    config = config_of("unet", "sam", unet={"encoder": ["resnet18"]})
     resnet, hiera = list_weights(config)
     # 3 slices as 3 colours: torchvision's ResNet-18 without its classifier of 513 000.
     assert (resnet.size_bytes, resnet.size_estimated) == (4 * (11_689_512 - 513_000), True)
@@ -189,29 +189,30 @@ def test_the_source_table_needs_one_file_for_each_of_its_encoders() -> None:
 def test_a_file_of_the_users_own_is_listed_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"x": torch.zeros(10)}, path)
-    (row,) = list_weights(config_of(encoder_weights=[str(path)]))
+    (row,) = list_weights(config_of("unet", unet={"encoder_weights": [str(path)]}))
     assert (row.file, row.size_bytes, row.repository) == (path, path.stat().st_size, None)
 
 
 def test_every_encoder_of_the_families_is_needed_and_no_other() -> None:
-    config = config_of(("sam",), encoder_weights=["none", "fb_r896"])
+    config = config_of("sam", sam={"encoder_weights": ["none", "fb_r896"]})
     found = [(candidate.family, candidate.encoder, candidate.encoder_weights) for candidate, _ in needed(config)]
     assert found == [("sam", "sam2_hiera_tiny", "none"), ("sam", "sam2_hiera_tiny", "fb_r896")]
 
 
 def test_weights_of_networks_with_an_even_number_of_slices_are_listed() -> None:
-    found = [candidate for candidate, _ in needed(config_of(("unet", "sam"), slices_in=[4], slices_out=["all"]))]
+    even = {"slices_in": [4], "masks": ["all"]}
+    found = [candidate for candidate, _ in needed(config_of("unet", "sam", unet=even, sam=even))]
     assert {(c.slices_in, c.slices_out) for c in found} == {(4, 4)}
 
 
 def test_a_search_says_which_candidates_start_from_scratch_where_others_do_not() -> None:
-    tunings = ["full", "frozen"]
-    mixed = config_of(("unet", "sam"), encoder_weights=["none", "fb_r896"], sam_tunings=tunings)
-    note = starting_note(mixed, buildable(mixed.space))
+    unet, sam = {"encoder_weights": ["none"]}, {"encoder_weights": ["none", "fb_r896"], "tuning": ["full", "frozen"]}
+    mixed = config_of("unet", "sam", unet=unet, sam=sam)
+    note = starting_note(mixed, find_buildable(mixed))
     assert note is not None
     assert note.startswith("from scratch: resnet10t, sam2_hiera_tiny; others start from fb_r896.")
-    alike = config_of(encoder_weights=["none"], sam_tunings=tunings)
-    assert starting_note(alike, buildable(alike.space)) is None
+    alike = config_of("unet", unet=unet)
+    assert starting_note(alike, find_buildable(alike)) is None
 
 
 def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_path: Path) -> None:
@@ -219,8 +220,9 @@ def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_pat
     path = tmp_path / "tiny.safetensors"
     save_file(timm.create_model("sam2_hiera_tiny", num_classes=0).state_dict(), path)
     fold = Fold((tube("a"), tube("b")), (tube("c"),))
-    preflight(config_of(("sam",), encoder_weights=[str(path)]), fold, lambda what, done, of: None)
-    wrong = config_of(("sam",), encoder_weights=[str(path)], sam_encoders=["sam2_hiera_small"])
+    own = {"encoder_weights": [str(path)]}
+    preflight(config_of("sam", sam=own), fold, lambda what, done, of: None)
+    wrong = config_of("sam", sam={**own, "encoder": ["sam2_hiera_small"]})
     with pytest.raises(InputError, match=f"weights file {path} does not fit encoder 'sam2_hiera_small': ") as caught:
         preflight(wrong, fold, lambda what, done, of: None)
     assert "\n" not in str(caught.value)
@@ -232,6 +234,4 @@ def test_missing_weights_of_sam_are_one_line_with_both_commands() -> None:
         InputError,
         match=r"`nas weights fetch` and its configuration, or these with `hf download timm/samvit_base_patch16.sa1b",
     ):
-        find_weights(
-            UnetCandidate(family="sam", decoder="light", encoder="samvit_base_patch16", encoder_weights="sa1b")
-        )
+        find_weights("samvit_base_patch16", "sa1b")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kidneys import tube
 
+from nas.config.difference import merge
 from nas.config.read import parse_config
 from nas.search.preflight import preflight
 from search_spaces.errors import InputError
@@ -19,12 +20,8 @@ from trainers.data.volume import Volume
 VALUES: dict[str, dict[str, Any]] = {
     "study": {"trials": 4},
     "space": {
-        "encoders": ["tu-resnet10t"],
-        "decoders": ["Unet"],
-        "slices_in": [3],
-        "losses": ["dice"],
-        "crops": [32],
-        "batch_sizes": [2],
+        "unet": {"encoder": ["tu-resnet10t"], "decoder": ["Unet"], "slices_in": [3]},
+        "fit": {"loss": ["dice", "bce"], "crop": [32], "batch_size": [2]},
     },
     "fit": {"crop": 32, "batch_size": 2, "augmentation": "flips"},
 }
@@ -32,9 +29,7 @@ FOLD = Fold((tube("a"), tube("b")), (tube("c"),))
 
 
 def _check(section: str = "", changes: dict[str, Any] | None = None, fold: Fold = FOLD, fixed: Any = ()) -> None:
-    values = {**VALUES, "fixed": list(fixed)}
-    if section:
-        values[section] = {**VALUES.get(section, {}), **(changes or {})}
+    values = merge(VALUES, {"fixed": list(fixed), **({section: changes or {}} if section else {})})
     preflight(parse_config(values, "test"), fold, lambda what, done, of: None)
 
 
@@ -50,10 +45,20 @@ def test_a_search_without_mistakes_passes() -> None:
     _check(fixed=_fixed())
 
 
-def test_every_choice_is_reported_while_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_choice_is_reported_while_it_is_built() -> None:
     seen: list[tuple[str, int, int]] = []
-    preflight(parse_config(VALUES, "test"), FOLD, lambda *step: seen.append(step))
+    possible = preflight(parse_config(VALUES, "test"), FOLD, lambda *step: seen.append(step))
     assert seen == [("building every choice", 0, 1), ("building every choice", 1, 1)]
+    assert [combination.values for combination in possible.of("unet")] == [("tu-resnet10t", "Unet", 32)]
+
+
+@pytest.mark.parametrize("space", [{}, {"unet": {"encoder": ["resnet18"]}}, {"families": ["sam"], "fit": {"crop": 64}}])
+def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) -> None:
+    with pytest.raises(
+        InputError, match=r"nothing is searched: name fields and their values in \[space.unet\], "
+    ) as caught:
+        preflight(parse_config({"space": space, "study": {"trials": 4}}, "test"), FOLD, lambda *step: None)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -61,20 +66,32 @@ def test_every_choice_is_reported_while_it_is_built(monkeypatch: pytest.MonkeyPa
     [
         ("study", {"trial_sampler": "tpee"}, "unknown trial sampler 'tpee'; did you mean 'tpe'"),
         ("study", {"pruner": "halvin"}, "unknown pruner 'halvin'; did you mean 'halving'"),
-        ("space", {"encoders": ["tu-resnet10"]}, "unknown encoder 'tu-resnet10'; did you mean"),
-        ("space", {"decoders": ["Unet", "UNet+"]}, "unknown decoder 'UNet+'; did you mean"),
-        ("space", {"losses": ["dice", "dise"]}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),
-        ("space", {"losses": ["dice", "surface_cubes"]}, "loss 'surface_cubes' compares neighbouring slices, but a ne"),
-        ("space", {"losses": ["dice + 0*bce"]}, "loss 'dice + 0*bce' has the weight '0'"),
+        ("space", {"unet": {"encoder": ["tu-resnet10"]}}, "unknown encoder 'tu-resnet10'; did you mean"),
+        ("space", {"unet": {"decoder": ["Unet", "UNet+"]}}, "unknown decoder 'UNet+'; did you mean"),
+        ("space", {"fit": {"loss": ["dice", "dise"]}}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),
         (
             "space",
-            {"decoders": ["PAN"]},
+            {"fit": {"loss": ["dice", "surface_cubes"]}},
+            "loss 'surface_cubes' compares neighbouring slices, but a ne",
+        ),
+        ("space", {"fit": {"loss": ["dice + 0*bce"]}}, "loss 'dice + 0*bce' has the weight '0'"),
+        (
+            "space",
+            {"unet": {"decoder": ["PAN"]}},
             "nothing of family unet in this space can be built: encoder 'tu-resnet10t' with decoder",
         ),
-        ("space", {"slices_in": [3, 4]}, "slices_in has 4, which has no middle slice"),
-        ("space", {"crops": [32, 128]}, "crop 128 is too large for a of shape (24, 48, 48)"),
-        ("space", {"augmentations": ["flips", "flips - tilt"]}, "takes 'tilt' away, which 'flips' does not have"),
-        ("space", {"voxel_sizes": ["scanned", 400.0]}, "a has voxels of 50 µm and cannot be trained on at 400 µm"),
+        ("space", {"unet": {"slices_in": [3, 4]}}, "slices_in has 4, which has no middle slice"),
+        ("space", {"fit": {"crop": [32, 128]}}, "crop 128 is too large for a of shape (24, 48, 48)"),
+        ("space", {"unet": {"fit": {"crop": [32, 128]}}}, "crop 128 is too large for a of shape (24, 48, 48)"),
+        (
+            "space",
+            {"fit": {"augmentation": ["flips", "flips - tilt"]}},
+            "takes 'tilt' away, which 'flips' does not have",
+        ),
+        *(
+            ("space", {"fit": {field: ["none", 400.0]}}, "a has voxels of 50 µm and cannot be trained on at 400 µm")
+            for field in ("voxel_size_um", "target_um")
+        ),
         ("fit", {"voxel_size_um": 400.0}, "a has voxels of 50 µm and cannot be trained on at 400 µm"),
         ("fit", {"augmentation": "flip"}, "unknown augmentation 'flip'; did you mean 'flips'"),
         ("fit", {"loss": "lovas"}, "unknown loss 'lovas'; did you mean 'lovasz'"),
@@ -121,7 +138,7 @@ def test_a_fixed_trial_beyond_the_budget_is_not_looked_at() -> None:
 
 
 def test_some_refused_combinations_are_no_mistake() -> None:
-    _check("space", {"decoders": ["Unet", "PAN"]})
+    _check("space", {"unet": {"decoder": ["Unet", "PAN"]}})
 
 
 def test_weights_that_are_not_on_this_machine_are_named_with_the_command_that_fetches_them(
@@ -133,7 +150,7 @@ def test_weights_that_are_not_on_this_machine_are_named_with_the_command_that_fe
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(socket.socket, "connect", no_network)
     with pytest.raises(InputError, match=r"weights 'imagenet' of encoder 'tu-resnet10t' .*`hf download ") as caught:
-        _check("space", {"encoder_weights": ["none", "imagenet"]})
+        _check("space", {"unet": {"encoder_weights": ["none", "imagenet"]}})
     assert "\n" not in str(caught.value)
 
 
@@ -152,7 +169,11 @@ def test_a_held_out_kidney_too_flat_for_the_axes_of_the_rungs_is_named() -> None
 
 @pytest.mark.parametrize(
     ("section", "values"),
-    [("score", {"second_um": 0.05}), ("fit", {"voxel_size_um": 0.05}), ("space", {"voxel_sizes": ["scanned", 0.05]})],
+    [
+        ("score", {"second_um": 0.05}),
+        ("fit", {"voxel_size_um": 0.05}),
+        ("space", {"fit": {"voxel_size_um": ["none", 0.05]}}),
+    ],
 )
 def test_a_voxel_size_in_millimetres_is_found_before_anything_is_trained(section: str, values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"cannot be read at 0.05 µm: its own voxels of 50 µm are more than 64 times"):
@@ -163,4 +184,4 @@ def test_training_kidneys_without_a_vessel_are_found_where_vessels_are_wanted() 
     bare = Fold(tuple(_without_vessels(volume) for volume in FOLD.train), FOLD.held_out)
     with pytest.raises(InputError, match="no vessel is labelled in a, b"):
         _check(fold=bare)
-    _check("space", {"vessel_share": [0.0, 0.0]}, fold=bare)
+    _check("space", {"fit": {"vessel_share": [0.0]}}, fold=bare)

@@ -38,7 +38,7 @@ def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def run(tmp_path: Path) -> Path:
     """The folder of a search that has begun."""
     source = tmp_path / "mine.toml"
-    source.write_text('[study]\nname = "mine"\n[fit]\nsteps = 9\n' + FIXED)
+    source.write_text('[study]\nname = "mine"\n[space.fit]\nloss = ["dice", "dice + bce"]\n[fit]\nsteps = 9\n' + FIXED)
     config, folder = open_run(source, None, tmp_path / "run", [], has_data=False)
     folder.config.write_text(write_config(config))
     return folder.path
@@ -132,7 +132,10 @@ def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
         ("study.rungs=1", "study.rungs was 2 and is now 1"),
         ("fit.steps=10", "fit.steps was 9 and is now 10"),
         ("fit.gradient_clip=1.0", "fit.gradient_clip was None and is now 1.0"),
-        ('space.losses=["bce"]', "space.losses was ['dice', 'dice + bce', 'dice + focal'] and is now ['bce']"),
+        ('space.fit.loss=["bce"]', "space.fit.loss was ['dice', 'dice + bce'] and is now ['bce']"),
+        ("space.fit.loss=none", "space.fit.loss was ['dice', 'dice + bce'] and is now None"),
+        ('space.unet.encoder=["resnet18"]', "space.unet was None and is now {'encoder': ('resnet18',)"),
+        ("cell_search.supernets.cells.crops=[32]", "cell_search.supernets.cells.crops was [64] and is now [32]"),
         ("data.hold_out=kidney_3", "data.hold_out was  and is now kidney_3"),
         ("phantom.kidneys=4", "phantom.kidneys was 3 and is now 4"),
         ("inference.overlap=0.5", "inference.overlap was 0.25 and is now 0.5"),

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
+from nas.study.buildable import Buildable
 from nas.study.storage import hide_password, open_storage
 from nas.study.study import open_study
 from results.run_folder import create
@@ -33,7 +34,7 @@ def server() -> Iterator[Postgres]:
 
 
 def _config(url: str, name: str = "s") -> SearchConfig:
-    return parse_config({"study": {"name": name, "storage": url}, "space": {"encoders": ["resnet18"]}}, "test")
+    return parse_config({"study": {"name": name, "storage": url}, "space": {"unet": {"encoder": ["resnet18"]}}}, "test")
 
 
 @contextmanager
@@ -136,10 +137,11 @@ def test_a_trial_whose_creation_was_done_and_not_heard_of_is_there_once(
 
 def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Path) -> None:
     config = _config(server.url, "mine")
-    open_study(create(tmp_path / "one"), config)
-    open_study(create(tmp_path / "one"), config)  # the same folder goes on
+    nothing = Buildable({})  # there are no fixed trials to look up in it
+    open_study(create(tmp_path / "one"), config, nothing)
+    open_study(create(tmp_path / "one"), config, nothing)  # the same folder goes on
     with pytest.raises(InputError, match="the storage has a study 'mine' of another run folder; choose another name"):
-        open_study(create(tmp_path / "two"), config)
+        open_study(create(tmp_path / "two"), config, nothing)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The study of a run: what is tried, in which order, and that a stop changes none of it."""
 
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -9,6 +10,7 @@ from optuna.trial import Trial, TrialState
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
 from nas.study.budget import seconds_used
+from nas.study.buildable import Buildable, find_buildable
 from nas.study.study import (
     ask,
     count_candidates,
@@ -26,12 +28,13 @@ from trainers.metrics.score import Score, Slab, VolumeScore
 VALUES = {
     "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "pruner": "none"},
     "space": {
-        "encoders": ["tu-resnet10t"],
-        "decoders": ["Unet"],
-        "slices_in": [3, 5],
-        "losses": ["dice", "bce", "tversky"],
-        "crops": [32, 64],
-        "batch_sizes": [2, 4],
+        "unet": {"encoder": ["tu-resnet10t"], "decoder": ["Unet"], "slices_in": [3, 5]},
+        "fit": {
+            "loss": ["dice", "bce", "tversky"],
+            "crop": [32, 64],
+            "batch_size": [2, 4],
+            "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+        },
     },
     "fit": {"steps": 9, "crop": 32, "batch_size": 2},
 }
@@ -41,6 +44,12 @@ FIXED = [
 ]
 SEARCHED = parse_config(VALUES, "test")
 CONFIG = parse_config({**VALUES, "fixed": FIXED}, "test")
+
+
+@cache
+def possible() -> Buildable:
+    """What of the space can be built; fixed trials have no part in it."""
+    return find_buildable(SEARCHED)
 
 
 @pytest.fixture
@@ -82,13 +91,13 @@ def _record(job: Job, state: State = "complete", dice: float = 0.5) -> Record:
 def _next(study: optuna.Study, config: SearchConfig, dice: float = 0.5) -> Job:
     """The next job, trained."""
     trial = ask(study, config)
-    job = job_of(trial, config)
+    job = job_of(trial, config, possible())
     tell(study, trial, _record(job, dice=dice))
     return job
 
 
 def test_fixed_trials_come_first_and_in_order(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG)
+    study = open_study(folder, CONFIG, possible())
     jobs = [_next(study, CONFIG) for _ in range(3)]
     assert [(job.trial, job.name, job.baseline) for job in jobs[:2]] == [(0, "first", True), (1, "second", True)]
     assert not jobs[2].baseline
@@ -100,53 +109,53 @@ def test_fixed_trials_come_first_and_in_order(folder: RunFolder) -> None:
 
 def test_a_study_reopened_has_no_fixed_trial_twice(folder: RunFolder) -> None:
     for _ in range(2):
-        open_study(folder, CONFIG)
-    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG).trials] == ["first", "second"]
-    _next(open_study(folder, CONFIG), CONFIG)
-    assert len(open_study(folder, CONFIG).trials) == 2
+        open_study(folder, CONFIG, possible())
+    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG, possible()).trials] == ["first", "second"]
+    _next(open_study(folder, CONFIG, possible()), CONFIG)
+    assert len(open_study(folder, CONFIG, possible()).trials) == 2
 
 
 def test_no_more_fixed_trials_are_tried_than_trials_were_asked_for(folder: RunFolder) -> None:
-    assert len(open_study(folder, _trials(CONFIG, 1)).trials) == 1
+    assert len(open_study(folder, _trials(CONFIG, 1), possible()).trials) == 1
     # ... and a budget raised later takes in the others.
-    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG).trials] == ["first", "second"]
+    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG, possible()).trials] == ["first", "second"]
 
 
 def test_the_sampler_learns_from_fixed_trials(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG)
+    study = open_study(folder, CONFIG, possible())
     for _ in range(2):
         _next(study, CONFIG)
     inside, outside = study.trials
-    assert {"encoder", "crop", "loss", "slices_in"} <= set(inside.params)
-    assert "encoder" not in outside.params
+    assert {"unet.encoder", "fit.crop", "fit.loss", "unet.slices_in"} <= set(inside.params)
+    assert "unet.encoder" not in outside.params
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
 def test_a_trial_whose_driver_died_is_found_and_is_the_same_job(folder: RunFolder, config: SearchConfig) -> None:
-    study = open_study(folder, config)
-    job = job_of(ask(study, config), config)
-    reopened = open_study(folder, config)
+    study = open_study(folder, config, possible())
+    job = job_of(ask(study, config), config, possible())
+    reopened = open_study(folder, config, possible())
     (left,) = unfinished(reopened)
     assert left.number == 0
-    assert job_of(left, config) == job
+    assert job_of(left, config, possible()) == job
     assert len(reopened.trials) == len(study.trials)
 
 
 def test_a_driver_that_died_before_it_chose_loses_nothing(folder: RunFolder, tmp_path: Path) -> None:
     """Killed between asking for a trial and choosing its parameters: they are those of an unbroken search."""
-    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED, possible())
     expected = [_next(unbroken, SEARCHED, dice=0.1 * number) for number in range(5)]
 
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     for number in range(4):
         _next(study, SEARCHED, dice=0.1 * number)
     ask(study, SEARCHED)
-    (left,) = unfinished(open_study(folder, SEARCHED))
-    assert job_of(left, SEARCHED) == expected[4]
+    (left,) = unfinished(open_study(folder, SEARCHED, possible()))
+    assert job_of(left, SEARCHED, possible()) == expected[4]
 
 
 def test_nothing_is_unfinished_in_a_new_study_or_when_all_have_ended(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG)
+    study = open_study(folder, CONFIG, possible())
     assert unfinished(study) == []  # fixed trials that wait have not begun
     _next(study, CONFIG)
     assert unfinished(study) == []
@@ -154,12 +163,12 @@ def test_nothing_is_unfinished_in_a_new_study_or_when_all_have_ended(folder: Run
 
 def test_a_study_reopened_suggests_what_an_unbroken_one_would(tmp_path: Path) -> None:
     dices = [0.3, 0.6, 0.2, 0.7, 0.5, 0.4]
-    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED, possible())
     expected = [_next(unbroken, SEARCHED, dice) for dice in dices]
     folder = create(tmp_path / "broken")
     found = []
     for part in (dices[:3], dices[3:]):
-        study = open_study(folder, SEARCHED)
+        study = open_study(folder, SEARCHED, possible())
         found += [_next(study, SEARCHED, dice) for dice in part]
     assert found == expected
     assert len({job.fit.learning_rate for job in found}) == 6
@@ -167,19 +176,19 @@ def test_a_study_reopened_suggests_what_an_unbroken_one_would(tmp_path: Path) ->
 
 def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
     other = SEARCHED.model_copy(update={"study": SEARCHED.study.model_copy(update={"seed": 8})})
-    one = _next(open_study(create(tmp_path / "one"), SEARCHED), SEARCHED)
-    two = _next(open_study(create(tmp_path / "two"), other), other)
+    one = _next(open_study(create(tmp_path / "one"), SEARCHED, possible()), SEARCHED)
+    two = _next(open_study(create(tmp_path / "two"), other, possible()), other)
     assert one.fit.learning_rate != two.fit.learning_rate
     assert (one.seed, two.seed) == (7, 8)
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
 def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config: SearchConfig) -> None:
-    study = open_study(folder, config)
+    study = open_study(folder, config, possible())
     original, *_ = [_next(study, config) for _ in range(3)]
     enqueue_repeat(study, 0, seed_index=2)
     trial = ask(study, config)
-    repeat = job_of(trial, config)
+    repeat = job_of(trial, config, possible())
     assert (repeat.trial, repeat.repeats, repeat.design, repeat.seed) == (3, 0, 0, original.seed + 2)
     assert (repeat.name, repeat.candidate, repeat.fit) == (original.name, original.candidate, original.fit)
     assert repeat.baseline == original.baseline
@@ -187,16 +196,16 @@ def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config
 
 
 def test_a_repeat_whose_driver_died_is_the_same_job(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     _next(study, SEARCHED)
     enqueue_repeat(study, 0, seed_index=1)
-    job = job_of(ask(study, SEARCHED), SEARCHED)
-    (left,) = unfinished(open_study(folder, SEARCHED))
-    assert job_of(left, SEARCHED) == job
+    job = job_of(ask(study, SEARCHED), SEARCHED, possible())
+    (left,) = unfinished(open_study(folder, SEARCHED, possible()))
+    assert job_of(left, SEARCHED, possible()) == job
 
 
 def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG)
+    study = open_study(folder, CONFIG, possible())
     assert count_candidates(study) == 0
     for _ in range(3):
         _next(study, CONFIG)
@@ -219,14 +228,14 @@ def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder
     ],
 )
 def test_every_end_of_a_training_is_a_state_of_its_trial(folder: RunFolder, state: State, expected: TrialState) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     trial = ask(study, SEARCHED)
-    tell(study, trial, _record(job_of(trial, SEARCHED), state))
-    assert open_study(folder, SEARCHED).trials[0].state == expected
+    tell(study, trial, _record(job_of(trial, SEARCHED, possible()), state))
+    assert open_study(folder, SEARCHED, possible()).trials[0].state == expected
 
 
 def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     job = _next(study, SEARCHED, dice=0.6)
     (trial,) = study.trials
     assert trial.value == 0.6
@@ -240,18 +249,18 @@ def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) ->
 
 @pytest.mark.parametrize("state", ["pruned", "failed"])
 def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     trial = ask(study, SEARCHED)
-    tell(study, trial, _record(job_of(trial, SEARCHED), state))
+    tell(study, trial, _record(job_of(trial, SEARCHED, possible()), state))
     assert study.trials[0].user_attrs["reason"] == "because"
 
 
 def test_an_interrupted_trial_can_be_told_later(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     trial = ask(study, SEARCHED)
-    job = job_of(trial, SEARCHED)
+    job = job_of(trial, SEARCHED, possible())
     tell(study, trial, _record(job, "interrupted"))
-    reopened = open_study(folder, SEARCHED)
+    reopened = open_study(folder, SEARCHED, possible())
     (left,) = unfinished(reopened)
     assert isinstance(left, Trial)
     tell(reopened, left, _record(job, dice=0.4))
@@ -259,7 +268,7 @@ def test_an_interrupted_trial_can_be_told_later(folder: RunFolder) -> None:
 
 
 def test_a_new_study_has_used_no_time(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED)
+    study = open_study(folder, SEARCHED, possible())
     assert seconds_used(study) == 0.0
     study.set_user_attr("seconds", 12.5)
-    assert seconds_used(open_study(folder, SEARCHED)) == 12.5
+    assert seconds_used(open_study(folder, SEARCHED, possible())) == 12.5

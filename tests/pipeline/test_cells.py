@@ -29,15 +29,23 @@ shape = [24, 48, 48]
 
 [space]
 families = ["cells", "hybrid"]
-encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
+
+[space.fit]
+loss = ["dice + bce"]
+crop = [64]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+
+[space.hybrid]
+encoder = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
 slices_in = [3]
-losses = ["dice + bce"]
-crops = [64]
-batch_sizes = [2]
-cell_widths = [4]
-box_crops = [16]
-box_slices = [8]
-box_batch_sizes = [2]
+width = [4]
+
+[space.cells]
+slices_in = [8]
+width = [4]
+
+[space.cells.fit]
+crop = [16]
 
 [cell_space]
 level = "L1"
@@ -47,17 +55,21 @@ levels = 2
 
 [cell_search]
 steps = 12
-crops = [64]
-box_crops = [16]
-box_slices = 8
-width = 4
-encoder = "tu-resnet10t"
-batch_size = 2
 shrink_every = 2
 perturbations = 1
 perturbation_paths = 1
 samples = 1
 randoms = 1
+
+[cell_search.supernets.cells]
+crops = [16]
+batch_size = 2
+candidate = { slices_in = 8, width = 4 }
+
+[cell_search.supernets.hybrid]
+crops = [64]
+batch_size = 2
+candidate = { encoder = "tu-resnet10t", slices_in = 3, width = 4 }
 
 [fit]
 steps = 9
@@ -204,8 +216,8 @@ def test_a_cell_search_that_fails_fails_its_trials_with_the_reason(config: Path,
 
 def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_path: Path) -> None:
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
-    assert "cells c4 · 8x16" in done.stdout
-    assert "tu-resnet10t · cells · 64" in done.stdout
+    assert "cells plain c4 · 8x16" in done.stdout
+    assert "resnet10t · cells plain c4 · 3x64" in done.stdout
     assert not (tmp_path / "dry" / "cells").exists()
 
 

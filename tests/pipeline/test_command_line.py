@@ -19,7 +19,7 @@ from command_line import nas, nas_process
         (("search", "--preset", "demmo"), "unknown preset 'demmo'; did you mean 'demo'"),
         (("search", "missing.toml"), "missing.toml cannot be read"),
         (("search", "--set", "study.trails=3"), "unknown key 'study.trails'; did you mean 'study.trials'"),
-        (("search", "--families", "cels"), "space.families"),
+        (("search", "--families", "cels"), "unknown family 'cels'; did you mean 'cells'"),
         (("search", "--data", "no_scans", "--hold-out", "k"), "no_scans: there is no such file or folder"),
         (("search", "--data", "ph 😀 ü", "--hold-out", "k"), "/ph 😀 ü: there is no such file or folder"),
         (("predict", "no_bundle", "scan"), "no_bundle is not a bundle"),

@@ -27,14 +27,17 @@ shape = [24, 48, 48]
 
 [space]
 families = ["sam"]
+
+[space.sam]
+encoder = ["sam2_hiera_tiny"]
 encoder_weights = ["FILE"]
-sam_encoders = ["sam2_hiera_tiny"]
-sam_tunings = ["lora"]
-lora_ranks = [2]
+tuning = ["lora"]
+lora_rank = [2]
 slices_in = [3]
-losses = ["dice + bce"]
-crops = [32]
-batch_sizes = [2]
+
+[space.fit]
+loss = ["dice + bce"]
+learning_rate = { low = 1e-3, high = 1e-2, log = true }
 
 [fit]
 steps = 4

@@ -1,4 +1,4 @@
-"""Preset source-table at a size that a CPU bears: all nine networks of the source document train, and are ranked."""
+"""Preset source-table at a size that a CPU bears: all nine networks of its table train, and are ranked."""
 
 import json
 import tomllib
@@ -19,7 +19,6 @@ def small_source_table() -> str:
     values["fit"] |= {"steps": 2, "loader_workers": 0}
     values["data"]["hold_out"] = "phantom_2"
     values["phantom"] = {"kidneys": 2, "shape": [16, 32, 32]}
-    values["space"] |= {"encoder_weights": ["none"], "crops": [32]}
     values["study"] |= {"rungs": 0, "kept_weights": 1, "checkpoint_seconds": 3600.0}
     values["inference"] |= {"axes": [0], "batch_voxels": 8192}
     values["score"] |= {"slabs": 4}
@@ -27,7 +26,7 @@ def small_source_table() -> str:
 
 
 @pytest.mark.slow
-def test_the_nine_networks_of_the_source_document_are_trained_and_ranked(tmp_path: Path) -> None:
+def test_the_nine_networks_of_the_table_are_trained_and_ranked(tmp_path: Path) -> None:
     (tmp_path / "table.toml").write_text(small_source_table())
     nas("search", "table.toml", "--run", "run", cache=tmp_path / "cache", cwd=tmp_path)
     board = json.loads((tmp_path / "run/leaderboard.json").read_text())

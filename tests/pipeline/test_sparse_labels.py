@@ -19,7 +19,7 @@ from trainers.data.phantom import PhantomConfig, write_phantoms
 pytestmark = pytest.mark.slow
 
 SETTINGS = (
-    "study.leaders=0", "study.rungs=0", "fit.steps=4", 'space.encoders=["tu-resnet10t"]', 'space.losses=["dice"]'
+    "study.leaders=0", "study.rungs=0", "fit.steps=4", 'space.unet.encoder=["tu-resnet10t"]', 'space.fit.loss=["dice"]'
 )  # fmt: skip
 QUICK = ["--trials", "1", *(part for setting in SETTINGS for part in ("--set", setting))]
 

@@ -11,6 +11,7 @@ from results.leaderboard.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.text import seconds
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score, ScoreConfig, Slab, VolumeScore
