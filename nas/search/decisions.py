@@ -1,7 +1,7 @@
-"""Decisions: what comes next, when a trial is stopped, what comes again, and when the search is over.
+"""Decisions: what comes next, when a trial is stopped, what is tried again, and when the search is over.
 
-They ask the study and look into the run folder. Whatever follows is carried out by the driver (driver.py), which
-writes records, starts workers and informs the user.
+They are made from the study, the run folder and the ranking. The driver (driver.py) carries them out: it starts tasks,
+writes records and informs the user.
 """
 
 import threading
@@ -46,7 +46,7 @@ class Recorded:
     record: Record
 
 
-Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be begun, the others are to be closed
+Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be begun, a trial of the others to be closed
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ class _RunningTrial:
 
 @dataclass
 class Decisions:
-    """Of one search, from its start on. possible: what of the space can be built. board: the ranking as it is now. stop: set where the user wants an end.
+    """All decisions of one driver, and what they depend on.
 
-    Whatever the study says is running at the start belonged to a driver that is gone, and comes again.
+    possible: what of the space can be built. board: the ranking as it is now. stop: set by the user.
+
+    Whatever the study says is running at the start belonged to an earlier driver, and is tried again.
     """
 
     study: optuna.Study
@@ -71,8 +73,8 @@ class Decisions:
     stop: threading.Event = field(default_factory=threading.Event)
     halted: str | None = None  # why the search cannot go on, whatever the budget says
     leaving: bool = False  # the workers were asked to leave
-    _trials: dict[str, _RunningTrial] = field(default_factory=dict)  # that workers are busy with, by task
-    _searches: dict[str, CellSearchTask] = field(default_factory=dict)  # the same of cell searches
+    _trials: dict[str, _RunningTrial] = field(default_factory=dict)  # that workers are busy with, by the id of the task
+    _searches: dict[str, CellSearchTask] = field(default_factory=dict)  # that workers are busy with
     _held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
     _again: list[Trial] = field(init=False)  # left by an earlier driver, or by a worker that died
     _ended: deque[State] = field(default_factory=lambda: deque(maxlen=LAST_ENDED))  # states of the last trials
@@ -106,7 +108,7 @@ class Decisions:
         return {running.task.job.trial for running in self._trials.values()}
 
     def next_step(self) -> Step | None:
-        """What an idle worker is for; None where there is nothing for it now.
+        """What an idle worker should do; None where there is nothing to do now.
 
         Cell searches come first, because trials wait for them. But one worker trains the baselines meanwhile, before
         the cells if it is the only one: whenever the time is over, there is something to compare and to export.
@@ -114,50 +116,50 @@ class Decisions:
         while True:
             plan = self._next_search()
             if plan is not None and (self._trials or not self._baseline_waits()):
-                return self._begun(plan)
+                return self._begin_search(plan)
             trial = self._next_trial()
             if trial is None:
-                return None if plan is None else self._begun(plan)
+                return None if plan is None else self._begin_search(plan)
             if (step := self._step_of(trial)) is not None:
                 return step
 
     def answer_to(self, score: Scored) -> Literal["go", "stop"]:
-        """Whether a trial goes on after a score, which the study learns, or is stopped because others are ahead."""
+        """Report a score to the study; "stop" where others are ahead. Baselines and repeats always go on."""
         running = self._trials[score.task]
         running.trial.report(score.value, score.step)
         spared = running.task.job.baseline or not running.task.is_candidate
         return "stop" if not spared and running.trial.should_prune() else "go"
 
     def lost(self, task: Task, reason: str, deaths: int) -> Outcome | None:
-        """How a task ends whose worker died, the so-manieth over it; None where another worker takes it up."""
+        """How a task ends whose worker died; None where it is tried again. deaths: workers that died over it so far."""
         if self.stop.is_set():  # a signal may have reached the workers too; their checkpoints are good
             return Outcome(state="interrupted", reason=reason)
         if deaths >= self.config.study.attempts:
             return Outcome(state="failed", reason=f"{reason}, {self.config.study.attempts} times")
-        self._searches.pop(task.id, None)  # which is then a search that has not begun
+        self._searches.pop(task.id, None)  # `_next_search` finds it again
         if (running := self._trials.pop(task.id, None)) is not None:
             self._again.append(running.trial)
         return None
 
     def closed(self, task: Task, outcome: Outcome) -> None:
-        """A task is over, and on the board if it is a trial; halts the search where that makes it pointless."""
+        """A task is over; the board has the record of a trial. Halts the search where no other would fare better."""
         self._searches.pop(task.id, None)
         trial = self._trials.pop(task.id, None)
         if outcome.state == "interrupted":
-            if not self.leaving and not self.stop.is_set():  # a full disk: no other would fare better
+            if not self.leaving and not self.stop.is_set():  # a full disk
                 self.halted = self.halted or outcome.reason
         elif trial is not None:
             self._ended.append(outcome.state)
             share = self.config.study.failing_share
             self.halted = self.halted or diagnose(self._ended, share, self.board(), self.folder)
 
-    def _begun(self, plan: CellPlan) -> CellSearchTask:
+    def _begin_search(self, plan: CellPlan) -> CellSearchTask:
         task = CellSearchTask(plan=plan)
         self._searches[task.id] = task
         return task
 
     def _step_of(self, trial: Trial) -> Step | None:
-        """What a trial needs now; None where it is held until its cells are found."""
+        """What to do about a trial; None where it is held until its cells are found."""
         plan = cells_needed(trial, self.config, self.possible)
         if plan is not None and self.folder.cells(plan.id).failure.is_file():
             reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
@@ -186,7 +188,7 @@ class Decisions:
         return place.findings.is_file() or place.failure.is_file()
 
     def _next_trial(self) -> Trial | None:
-        """Go on with what was left, try something new, or repeat a leader."""
+        """A trial that waited for its cells, one to be tried again, a new one, or a leader's repeat, in this order."""
         for number, (trial, plan) in enumerate(self._held):
             if self._searched(plan):
                 del self._held[number]

@@ -1,5 +1,6 @@
 """Score: how well one set of weights segments the held-out kidney, in every metric; made by cross_fit.py."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, model_validator
@@ -85,7 +86,8 @@ class Score(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _holds_what_ranks(self) -> "Score":
-        if any(self.rank_by not in found for found in (self.values, *(slab.parts for slab in self.slabs))):
+        measured: list[Mapping[str, object]] = [self.values, *(slab.parts for slab in self.slabs)]
+        if any(self.rank_by not in found for found in measured):
             raise ValueError(f"{self.rank_by!r} ranks and was not measured everywhere")
         return self
 
