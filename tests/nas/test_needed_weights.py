@@ -99,7 +99,7 @@ def write_small_config(place: Path) -> Path:
 
 
 def run_command(place: Path, endpoint: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """`nas weights` with a hub at an address and a cache of its own, which are read when the hub's client is imported."""
+    """`nas weights` with a hub at an address and a cache of its own, both read when the hub's client is imported."""
     environment = {**os.environ, "HF_HOME": str(place / "hf"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
     environment.pop("HF_HUB_CACHE", None)
     command = [sys.executable, "-m", "nas", "weights", *arguments, str(write_small_config(place))]
