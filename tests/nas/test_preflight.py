@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from kidneys import tube
 
-from nas import buildable
 from nas.config.search_config import parse_config
 from nas.search.preflight import preflight
+from nas.study import buildable
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.data.volume import Volume
