@@ -77,7 +77,7 @@ class _Run:
         return MaskNote(
             members=self.identity,
             threshold=self.threshold,
-            smallest_component=self.predictor.smallest_component,
+            smallest_component=self.predictor.reading.inference.smallest_component,
             volume=volume.content_hash,
             grey_scale=(volume.grey_low, volume.grey_high),
             spacing_um=volume.spacing_um,
@@ -105,7 +105,7 @@ def predict_paths(
     """
     bundles, places = split_paths(paths)
     predictor = open_predictor(bundles)
-    cut = known_threshold(predictor, threshold)
+    cut, smallest = known_threshold(predictor, threshold), predictor.reading.inference.smallest_component
     sources = find_sources(places, on_note)
     if only_held_out:
         sources = held_out_sources(predictor, sources)
@@ -121,7 +121,7 @@ def predict_paths(
     whole = set()
     for source, path in zip(sources, masks, strict=True):
         note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
-        alike = note is not None and note.makers == (identity, cut, predictor.smallest_component)
+        alike = note is not None and note.makers == (identity, cut, smallest)
         if alike and is_whole(path, source.image.shape, source.image.numbers):
             whole.add(path)
         else:
@@ -202,7 +202,7 @@ def _predict_one(
 
     def slices() -> Iterator[NDArray[np.bool_]]:
         level = threshold_level(run.threshold)
-        for one in large_components(probabilities, level, run.predictor.smallest_component):
+        for one in large_components(probabilities, level, run.predictor.reading.inference.smallest_component):
             if run.wants_rows:
                 codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
             yield one
@@ -256,7 +256,7 @@ def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
 
 def _score(run: _Run) -> tuple[Score, float]:
     """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
-    config, smallest = run.predictor.score_config, run.predictor.smallest_component
+    config, smallest = run.predictor.reading.score_config, run.predictor.reading.inference.smallest_component
     level = threshold_level(run.threshold)
     if not any(volume.vessel_voxels.size for volume in run.volumes):
         run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
@@ -271,7 +271,8 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
     for source in sources:
         refuse_as_target(source.name, source.soft)
-    slab_owners(sources, predictor.score_config)
+    predictor.check_scored_alike()
+    slab_owners(sources, predictor.reading.score_config)
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:

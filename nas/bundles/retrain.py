@@ -21,6 +21,7 @@ from nas.jobs.trial import Answer, Talk, run_job
 from nas.workers.signals import stop_on_signal
 from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, write_bundle
+from results.bundles.reading import Reading, reading_of
 from results.leaderboard.leaderboard import read_leaderboard
 from results.record import Job, Record
 from results.run_folder import RunFolder, TrialFolder
@@ -28,7 +29,6 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
-from trainers.metrics.score import Score
 
 Side = Literal["train", "all"]
 
@@ -39,10 +39,15 @@ class Task:
 
     name: str  # of the bundle's folder
     job: Job
-    known: Score | None  # what the search, or the bundle, had reached
-    # A bundle whose threshold and reading a training on all kidneys takes over, having no kidney left to find them on:
-    # of the same training with one held out, or the target itself.
+    known: Reading | None  # that of the search, or of the bundle, with what it had reached
+    # A bundle whose reading a training on all kidneys takes over, having no kidney left to find a threshold on: of the
+    # same training with one held out, or the target itself.
     twin: Path | None
+
+    @property
+    def before(self) -> float | None:
+        """The surface dice that was known before this training."""
+        return self.known.score.surface_dice if self.known and self.known.score else None
 
 
 def find_task(
@@ -63,10 +68,11 @@ def find_task(
     if target == "best" or target.isdecimal():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
-        name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
+        name, job, given = f"trial-{number:04d}", record.job, None
+        known = reading_of(record, config.inference, config.score) if record.outcome.score else None
     elif Path(target).is_dir():
         given, architecture = Path(target), read_architecture(Path(target))
-        name, known = given.resolve().name, architecture.score
+        name, known = given.resolve().name, architecture.reading
         job = Job(
             trial=architecture.provenance.trial,
             name=architecture.name,
@@ -99,9 +105,8 @@ def retrain(
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on: it is read as `task.twin` is, else at the threshold that the search found. Raises InputError if
-    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already or another process
-    trains it, and where no threshold would be known.
+    left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, when it was stopped by
+    Ctrl-C, where the bundle is there already or another process trains it, and where no threshold would be known.
     """
     with _alone(folder, bundle_name(task.name, on)):
         if on == "all":
@@ -111,13 +116,7 @@ def retrain(
         if path.exists():
             raise InputError(f"{path} is there already; move or delete it to train again")
         refuse_other_work(work, job)
-        twin = read_architecture(task.twin) if on == "all" and task.twin else None
-        threshold = twin.threshold if twin else task.known.threshold if task.known else None
-        if on == "all" and threshold is None:
-            raise InputError(
-                f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
-                "train it with --on train"
-            )
+        taken = reading_for_all(task) if on == "all" else None
         if is_first_process():
             work.path.mkdir(parents=True, exist_ok=True)
             write_atomically(work.job, job.model_dump_json(indent=2))
@@ -138,16 +137,25 @@ def retrain(
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
             return path, record
-        architecture = describe_trial(record, config, fold, threshold)
-        if twin is not None:
-            architecture = architecture.read_as(twin)
-        write_bundle(path, architecture, load_file(work.weights))
+        reading = taken or reading_of(record, config.inference, config.score)
+        write_bundle(path, describe_trial(record, config, fold, reading), load_file(work.weights))
         for picture in (work.overlay, work.curve):
             if picture.is_file():
                 shutil.move(picture, path / picture.name)
         draw_cells_of(job, folder, config, path / work.genotype.name)
         shutil.rmtree(work.path)
         return path, record
+
+
+def reading_for_all(task: Task) -> Reading:
+    """How a training on all kidneys is read: as its twin by now, else as the search did; InputError without both."""
+    known = read_architecture(task.twin).reading if task.twin else task.known
+    if known is None:
+        raise InputError(
+            f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
+            "train it with --on train"
+        )
+    return known.unscored()
 
 
 @contextmanager
@@ -228,4 +236,4 @@ def retrain_in_run(
             "training with a kidney held out, is not there"
         )
     path, record = retrain(task, fold, config, folder, on, on_progress)
-    return path, record, task.known.surface_dice if task.known else None
+    return path, record, task.before

@@ -2,14 +2,15 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from nas.bundles.predict import find_sources, held_out_sources, open_each
-from nas.bundles.predictor import Predictor, is_ensemble, open_predictor
-from results.bundles.bundle import rewrite_description
+from nas.bundles.predictor import is_ensemble, open_predictor, read_volume
+from results.bundles.bundle import Bundle, rewrite_description
+from results.bundles.reading import Reading
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
@@ -98,7 +99,7 @@ def tune(
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])
-    architecture = predictor.members[0].architecture
+    member, reading = predictor.members[0], predictor.reading
     sources = held_out_sources(predictor, find_sources(paths, on_note))
     volumes = list(open_each(sources, on_note))
     known = predictor.held_out_volumes
@@ -108,7 +109,7 @@ def tune(
         refuse_as_target(volume.name, volume.soft)
         if volume.content_hash != known[volume.name]:
             raise InputError(f"{volume.name} is not the volume of that name that {bundle} was scored on")
-    own = architecture.inference
+    own = reading.inference
     settings = [
         own.model_copy(update={"symmetries": symmetries, "smallest_component": smallest})
         for symmetries in SYMMETRIES
@@ -116,8 +117,8 @@ def tune(
     ]
     with scratch_folder(default_cache()) as scratch:
         held = _Held(volumes, scratch, device, on_progress)
-        tried = list(_try_all(predictor, settings, held))
-    best, result = choose(tried, volumes, architecture.score_config)
+        tried = list(_try_all(member, settings, held))
+    best, result = choose(tried, volumes, reading.score_config)
     ways = tuple(
         Way(symmetries=s.symmetries, smallest_component=s.smallest_component, surface_dice=t.surface_dice)
         for s, t in zip(settings, tried, strict=True)
@@ -125,26 +126,29 @@ def tune(
     before = ways[settings.index(own)]
     pays = result.surface_dice > before.surface_dice
     if write and pays:
-        asked = architecture.score_config.second_um is not None
+        asked = reading.score_config.second_um is not None
         result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
-        update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
-        rewrite_description(bundle, architecture.model_copy(update=update))
+        reading = Reading(
+            inference=settings[best],
+            threshold=result.threshold,
+            score_config=reading.score_config,
+            score=result,
+            tuned_on=known,
+        )
+        rewrite_description(bundle, member.architecture.model_copy(update={"reading": reading}))
     return Tuned(
         bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
     )
 
 
-def _try_all(predictor: Predictor, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
+def _try_all(member: Bundle, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
     """What each setting reaches; those that differ in components alone, which follow each other, share a prediction."""
-    member = predictor.members[0]
-    config = member.architecture.score_config
+    config = member.architecture.reading.score_config
     work = sum(count(symmetries) for symmetries in SYMMETRIES) * len(held.volumes)
     done, symmetries = 0, None
     for setting in settings:
         if setting.symmetries != symmetries:
             symmetries = setting.symmetries
-            architecture = member.architecture.model_copy(update={"inference": setting})
-            reading = replace(predictor, members=(replace(member, architecture=architecture),))
             predictions = {}
             for volume in held.volumes:
                 share = count(symmetries)
@@ -154,7 +158,7 @@ def _try_all(predictor: Predictor, settings: Sequence[InferenceConfig], held: _H
 
                 place = held.scratch / volume.name
                 shutil.rmtree(place, ignore_errors=True)
-                predictions[volume.name] = reading.predict(volume, held.device, place, report)
+                predictions[volume.name] = read_volume(member, setting, volume, held.device, place, report)
                 done += share
             curve = pooled_curve(predictions, held.volumes, config)
         yield try_reading(curve, predictions, held.volumes, config, setting.smallest_component)

@@ -16,6 +16,7 @@ from nas.bundles.label import Labelled, count_levels, label_path, level_map, mat
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
+from results.bundles.reading import Reading
 from results.record import Job, Outcome, Record
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
@@ -29,6 +30,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+READING = Reading(inference=InferenceConfig(axes=(0,)), threshold=0.25, score_config=ScoreConfig())
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})
 
 
@@ -44,8 +46,7 @@ def make_bundle(path: Path, **provenance: object) -> Path:
     torch.manual_seed(0)
     architecture = Architecture(
         name="small", candidate=CANDIDATE, fit=FitConfig(crop=32, precision="float32"),
-        voxel_spacing_um=((50.0, 50.0, 50.0),), grey_scales={}, threshold=0.25, inference=InferenceConfig(axes=(0,)),
-        score_config=ScoreConfig(), score=None, parameters=1,
+        voxel_spacing_um=((50.0, 50.0, 50.0),), grey_scales={}, reading=READING, parameters=1,
         provenance=Provenance.model_validate(
             {"study": "s", "trial": 3, "seed": 0, "version": "0", "libraries": {}, **past, **provenance}
         ),
@@ -148,7 +149,7 @@ def test_a_bundle_notes_the_kidneys_and_the_teachers_of_its_training() -> None:
     taught = replace(tube("t"), soft=SoftLabels("labels_pseudo", Path("SOURCE.json"), TEACHER))
     job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), seed=0)
     record = Record(job=job, outcome=Outcome(state="complete", score=None, parameters=1), version="0")
-    found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), 0.5).provenance
+    found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), READING).provenance
     assert found.kidneys == {"t": "t", "k": "k"}
     assert found.teachers == (TEACHER,)
 

@@ -42,7 +42,7 @@ def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Pat
     ways = [(way.symmetries, way.smallest_component) for way in found.ways]
     assert ways == [(s, c) for s in ("none", "flips", "d4") for c in (None, 16, 64, 256)]
     assert (found.before, found.written) == (found.ways[0], False)
-    assert read_architecture(network).tuned_on == {}
+    assert read_architecture(network).reading.tuned_on == {}
 
 
 def test_what_is_written_is_what_predict_then_does(
@@ -54,12 +54,13 @@ def test_what_is_written_is_what_predict_then_does(
     found = _tune(copy, kidney, write=True)
     assert found.model_dump(exclude={"bundle", "written"}) == dry.model_dump(exclude={"bundle", "written"})
     assert found.pays and found.written  # else nothing below is tested: give the network another seed
-    written = read_architecture(copy)
+    written = read_architecture(copy).reading
     assert (written.inference.symmetries, written.inference.smallest_component) == (
         found.chosen.symmetries,
         found.chosen.smallest_component,
     )
     assert (written.threshold, written.score) == (found.score.threshold, found.score)
+    assert written.tuned_on == read_architecture(network).provenance.held_out_volumes
     notes: list[str] = []
     again = predict_paths(
         [copy, kidney],
