@@ -34,7 +34,7 @@ Side = Literal["train", "all"]
 
 
 @dataclass(frozen=True)
-class Task:
+class Retraining:
     """What is to be trained in full."""
 
     name: str  # of the bundle's folder
@@ -50,14 +50,14 @@ class Task:
         return self.known.score.surface_dice if self.known and self.known.score else None
 
 
-def find_task(
+def find_retraining(
     folder: RunFolder,
     config: SearchConfig,
     target: str,
     best: int | None,
     steps: int | None,
     seed: int | None = None,
-) -> Task:
+) -> Retraining:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
     seed: another one than the target's own gives a bundle of its own, beside that of the target's. Raises InputError
@@ -91,11 +91,11 @@ def find_task(
     job = job.model_copy(update={"fit": fit, "repeats": None})
     other = folder.retrained / name
     twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
-    return Task(name, job, known, twin)
+    return Retraining(name, job, known, twin)
 
 
 def retrain(
-    task: Task,
+    training: Retraining,
     fold: Fold,
     config: SearchConfig,
     folder: RunFolder,
@@ -108,15 +108,15 @@ def retrain(
     left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, when it was stopped by
     Ctrl-C, where the bundle is there already or another process trains it, and where no threshold would be known.
     """
-    with _alone(folder, bundle_name(task.name, on)):
+    with _alone(folder, bundle_name(training.name, on)):
         if on == "all":
             fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-        name, job = bundle_name(task.name, on), task.job
+        name, job = bundle_name(training.name, on), training.job
         path, work = folder.retrained / name, folder.retraining(name)
         if path.exists():
             raise InputError(f"{path} is there already; move or delete it to train again")
         refuse_other_work(work, job)
-        taken = reading_for_all(task) if on == "all" else None
+        taken = reading_for_all(training) if on == "all" else None
         if is_first_process():
             work.path.mkdir(parents=True, exist_ok=True)
             write_atomically(work.job, job.model_dump_json(indent=2))
@@ -147,12 +147,12 @@ def retrain(
         return path, record
 
 
-def reading_for_all(task: Task) -> Reading:
+def reading_for_all(training: Retraining) -> Reading:
     """How a training on all kidneys is read: as its twin by now, else as the search did; InputError without both."""
-    known = read_architecture(task.twin).reading if task.twin else task.known
+    known = read_architecture(training.twin).reading if training.twin else training.known
     if known is None:
         raise InputError(
-            f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
+            f"trained on all kidneys, {training.name} has none left to find a threshold on, and none is known: first "
             "train it with --on train"
         )
     return known.unscored()
@@ -224,16 +224,16 @@ def retrain_in_run(
     """
     config, folder = read_retraining(run, overrides)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    task = find_task(folder, config, target, best, steps, seed)
+    training = find_retraining(folder, config, target, best, steps, seed)
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
-    on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    on_note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
     if on == "all":
         on_note(
-            f"to be read as {task.twin} is"
-            if task.twin
-            else f"to be read at the threshold that the search found: {folder.retrained / task.name}, the same "
+            f"to be read as {training.twin} is"
+            if training.twin
+            else f"to be read at the threshold that the search found: {folder.retrained / training.name}, the same "
             "training with a kidney held out, is not there"
         )
-    path, record = retrain(task, fold, config, folder, on, on_progress)
-    return path, record, task.before
+    path, record = retrain(training, fold, config, folder, on, on_progress)
+    return path, record, training.before

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from nas.bundles.mean_score import score_mean
 from nas.bundles.predictor import Predictor, mean_of
 from nas.bundles.retrain import (
+    Retraining,
     Side,
-    Task,
     bundle_name,
-    find_task,
+    find_retraining,
     is_of,
     read_retraining,
     reading_for_all,
@@ -115,12 +115,14 @@ def retrain_top(
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, on_note)
     check_same_data(folder, fold)
-    tasks = [find_task(folder, config, str(trial), None, steps) for trial in trials]
-    kept = [_is_kept(task, folder, on) for task in tasks]  # what lies in the way of the last is told before the first
+    trainings = [find_retraining(folder, config, str(trial), None, steps) for trial in trials]
+    # What lies in the way of the last is told before the first begins.
+    kept = [_is_kept(training, folder, on) for training in trainings]
     members = []
-    for index, task in enumerate(tasks):
-        on_note(f"{index + 1} of {count}: trial {task.job.trial}, {task.job.name}, {task.job.fit.steps} steps")
-        members.append(_train(task, kept[index], fold, config, folder, on, on_progress, on_note))
+    for index, training in enumerate(trainings):
+        job = training.job
+        on_note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {job.fit.steps} steps")
+        members.append(_train(training, kept[index], fold, config, folder, on, on_progress, on_note))
     if known:
         reading = known.reading.unscored()
     else:
@@ -167,20 +169,20 @@ def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ens
     return ensemble
 
 
-def _is_kept(task: Task, folder: RunFolder, on: Side) -> bool:
+def _is_kept(training: Retraining, folder: RunFolder, on: Side) -> bool:
     """Whether the bundle of this training is there already; InputError where something else is."""
-    name = bundle_name(task.name, on)
+    name = bundle_name(training.name, on)
     path = folder.retrained / name
     if not path.is_dir():
-        refuse_other_work(folder.retraining(name), task.job)
+        refuse_other_work(folder.retraining(name), training.job)
         return False
-    if not is_of(read_architecture(path), task.job):
+    if not is_of(read_architecture(path), training.job):
         raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
     return True
 
 
 def _train(
-    task: Task,
+    training: Retraining,
     kept: bool,
     fold: Fold,
     config: SearchConfig,
@@ -190,21 +192,21 @@ def _train(
     on_note: Callable[[str], None],
 ) -> Trained:
     """Train one member, or keep the bundle of the same training that is there."""
-    path, trial = folder.retrained / bundle_name(task.name, on), task.job.trial
+    path, trial = folder.retrained / bundle_name(training.name, on), training.job.trial
     if kept:
         on_note(f"{path} is there already, of the same training; kept")
         found = read_architecture(path)
-        if on == "all" and task.twin and (reading := reading_for_all(task)) != found.reading:
+        if on == "all" and training.twin and (reading := reading_for_all(training)) != found.reading:
             rewrite_description(path, found.model_copy(update={"reading": reading}))
-            on_note(f"{path} is read as {task.twin} is by now")
+            on_note(f"{path} is read as {training.twin} is by now")
     else:
 
         def report(phase: str, done: int, total: int, loss: float | None) -> None:
             on_progress(f"trial {trial}: {phase}", done, total, loss)
 
-        path, _ = retrain(task, fold, config, folder, on, report)
+        path, _ = retrain(training, fold, config, folder, on, report)
     result = read_architecture(path).reading.score
-    return Trained(bundle=path, trial=trial, kept=kept, score=result, before=task.before)
+    return Trained(bundle=path, trial=trial, kept=kept, score=result, before=training.before)
 
 
 def _find_reading(
