@@ -7,7 +7,7 @@ voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the l
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from trainers.data.slices import Slices
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
 from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
 from trainers.data.volume import Spacing, Volume
+from trainers.report import SILENT, Report
 
 FAR_SHARE = 0.02  # by which the share that was reached may differ from the annotated one without a word
 
@@ -57,15 +58,14 @@ def label_path(
     threshold: float | None,
     write: bool,
     device: str,
-    on_progress: Callable[[int, int], None],
-    on_note: Callable[[str], None],
+    report: Report = SILENT,
 ) -> Labelled:
     """Predict the volume at `path` and write its new label set `name`.
 
     threshold: instead of the one that matches the annotated share. write: change dataset.toml too. Raises InputError
     for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a threshold with.
     """
-    source = scan_one(path, on_note)
+    source = scan_one(path, report)
     home = _home(source)
     target = home / _check_set_name(name)
     facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
@@ -86,12 +86,12 @@ def label_path(
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     if write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
-    volume = prepare(source, default_cache(), on_note=on_note)
+    volume = prepare(source, default_cache(), report)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
     with scratch_folder(default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):
-            on_note(doubt)
-        levels = predictor.predict(volume, device, scratch, on_progress)
+            report.note(doubt)
+        levels = predictor.predict(volume, device, scratch, report)
         outside, labelled = count_levels(levels, volume)
         if threshold is None and not labelled:
             raise InputError(
@@ -103,7 +103,7 @@ def label_path(
         origin = _origin(bundle, source, level / HIGHEST, labelled / vessels if labelled else None)
         write_label_set(target, soft_slices(levels, volume, level), source.image, volume.spacing_um, origin)
     if threshold is None and abs(labelled / vessels - volume.annotated) > FAR_SHARE:
-        on_note(
+        report.note(
             f"at the nearest threshold {labelled / vessels:.0%} of the vessels are labelled ones, not "
             f"{volume.annotated:.0%}: the network is too sure, or finds too little"
         )

@@ -7,13 +7,14 @@ from nas.bundles.predictor import Predictor
 from results.bundles.reading import Reading
 from trainers.data.volume import Volume
 from trainers.metrics.choice import choose, try_reading
-from trainers.metrics.evaluate import OnProgress, score_twice
+from trainers.metrics.evaluate import score_twice
 from trainers.metrics.score import Predictions, Score, pooled_curve
 from trainers.metrics.second_score import why_no_second
+from trainers.report import SILENT, Report
 
 
 def score_mean(
-    predictor: Predictor, volumes: Sequence[Volume], device: str, scratch: Path, on_progress: OnProgress
+    predictor: Predictor, volumes: Sequence[Volume], device: str, scratch: Path, report: Report = SILENT
 ) -> Reading:
     """The predictor's reading with the score of the mean, its threshold, and the smallest component that stays.
 
@@ -33,13 +34,13 @@ def score_mean(
         return result, sizes[best]
 
     _, result, smallest = score_twice(
-        lambda volume, place, report: predictor.predict(volume, device, place, report),
+        lambda volume, place, part: predictor.predict(volume, device, place, part),
         judge,
         volumes,
         config,
         next((reason for reason in reasons if reason), None),
         scratch=scratch,
-        on_progress=on_progress,
+        report=report,
     )
     inference = predictor.reading.inference.model_copy(update={"smallest_component": smallest})
     return predictor.reading.model_copy(update={"inference": inference, "threshold": result.threshold, "score": result})

@@ -1,7 +1,7 @@
 """Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
 from trainers.inference.components import large_components
 from trainers.metrics.score import Predictions, Score, pooled_curve, score, slab_owners, without_small
+from trainers.report import SILENT, Report
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):
@@ -66,8 +67,7 @@ class _Run:
     keeps_masks: bool  # finished by an earlier call
     whole: set[Path]  # masks of such a call, by the same bundles
     wants_rows: bool
-    on_progress: Callable[[int, int], None]
-    on_note: Callable[[str], None]
+    report: Report
     identity: str  # of the predictor
     volumes: list[Volume] = field(default_factory=list)  # those that are to be scored
     predictions: Predictions = field(default_factory=dict)
@@ -94,8 +94,7 @@ def predict_paths(
     wants_score: bool,
     only_held_out: bool,
     device: str,
-    on_progress: Callable[[int, int], None],
-    on_note: Callable[[str], None],
+    report: Report = SILENT,
 ) -> Prediction:
     """Predict the volumes among `paths` with the bundles among them, write masks and whatever else is asked for.
 
@@ -106,7 +105,7 @@ def predict_paths(
     bundles, places = split_paths(paths)
     predictor = open_predictor(bundles)
     cut, smallest = known_threshold(predictor, threshold), predictor.reading.inference.smallest_component
-    sources = find_sources(places, on_note)
+    sources = find_sources(places, report)
     if only_held_out:
         sources = held_out_sources(predictor, sources)
     if wants_score:
@@ -135,8 +134,7 @@ def predict_paths(
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         run = _Run(
-            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, on_progress,
-            on_note, identity,
+            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, report, identity
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
@@ -172,32 +170,27 @@ def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int
 
 def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
-    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.on_note), sources, masks, strict=True)):
-
-        def report(done: int, total: int, index: int = index) -> None:
-            run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
-
+    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.report), sources, masks, strict=True)):
+        report = run.report.part(index, len(sources))
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
         if _is_finished(run, volume, source, path):
-            run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
+            run.report.note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
         else:
             check_mask_path(path)  # before the work, and before the note of what lies there is replaced
             codes = iter(_predict_one(run, volume, source, path, report))
-        report(1, 1)
+        report.progress("predicting", 1, 1)
         if run.wants_rows:
             yield from zip(ids, codes, strict=True)
 
 
-def _predict_one(
-    run: _Run, volume: Volume, source: VolumeSource, path: Path, on_progress: Callable[[int, int], None]
-) -> list[str]:
+def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, report: Report) -> list[str]:
     """Predict a volume, write its mask, and let its probabilities go; the run lengths of its slices if wanted."""
     for doubt in run.predictor.doubts(volume, run.keeps_probabilities):
-        run.on_note(doubt)
+        run.report.note(doubt)
     place = run.scratch / volume.name
-    probabilities = run.predictor.predict(volume, run.device, place, on_progress)
+    probabilities = run.predictor.predict(volume, run.device, place, report)
     codes: list[str] = []
 
     def slices() -> Iterator[NDArray[np.bool_]]:
@@ -222,13 +215,13 @@ def _predict_one(
     return codes
 
 
-def open_each(sources: Sequence[VolumeSource], on_note: Callable[[str], None]) -> Iterator[Volume]:
+def open_each(sources: Sequence[VolumeSource], report: Report) -> Iterator[Volume]:
     """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale."""
     ready: dict[str, Volume] = {}
     for source in sources:
         if source.name not in ready:
             together = [s for s in sources if (s.kidney, s.spacing_um) == (source.kidney, source.spacing_um)]
-            opened = [prepare(one, default_cache(), on_note=on_note) for one in together]
+            opened = [prepare(one, default_cache(), report) for one in together]
             ready.update({volume.name: volume for volume in share_contrast(opened)})
         yield ready.pop(source.name)
 
@@ -259,7 +252,7 @@ def _score(run: _Run) -> tuple[Score, float]:
     config, smallest = run.predictor.reading.score_config, run.predictor.reading.inference.smallest_component
     level = threshold_level(run.threshold)
     if not any(volume.vessel_voxels.size for volume in run.volumes):
-        run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
+        run.report.note("no vessel is labelled: the score says no more than whether some threshold finds none")
     curve = pooled_curve(run.predictions, run.volumes, config)
     written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
     return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
@@ -284,23 +277,23 @@ def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> l
     return found
 
 
-def find_sources(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[VolumeSource]:
+def find_sources(paths: Sequence[Path], report: Report) -> list[VolumeSource]:
     """All volumes at the paths, each a volume or a folder of them, in the order of their names, as a search has them.
 
     Slabs are numbered through all volumes, so scores depend on it. InputError where two have one name.
     """
-    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
+    sources = sorted((s for path in paths for s in _sources(path, report)), key=lambda source: source.name)
     for first, second in pairwise(sources):
         if first.name == second.name:
             raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
     return sources
 
 
-def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
+def _sources(path: Path, report: Report) -> list[VolumeSource]:
     """The one volume that a path is, or all volumes of a folder of them."""
     try:
-        return [scan_one(path, on_note)]
+        return [scan_one(path, report)]
     except InputError:
         if not path.is_dir():
             raise
-    return scan(path, on_note)
+    return scan(path, report)

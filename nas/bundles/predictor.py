@@ -1,7 +1,7 @@
 """One bundle or several as one predictor: how their probabilities become one, and what they must share."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from trainers.fit import make_accelerator
 from trainers.inference.mean_levels import mean_levels
 from trainers.inference.predict import LEVELS, predict, usable_axes
 from trainers.inference.reader import InferenceConfig
+from trainers.report import SILENT, Report
 
 FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
 
@@ -35,7 +36,7 @@ class Predictor:
         volume: Volume,
         device: str,
         scratch: Path | None,
-        on_progress: Callable[[int, int], None] | None = None,
+        report: Report = SILENT,
     ) -> NDArray[np.uint8]:
         """Mean probability of every voxel in steps of 1/255, (D, H, W); each member reads with its own settings.
 
@@ -45,13 +46,8 @@ class Predictor:
 
         def levels() -> Iterator[NDArray[np.uint8]]:
             for index, bundle in enumerate(self.members):
-
-                def report(done: int, total: int, index: int = index) -> None:
-                    if on_progress:
-                        on_progress(index * 1000 + done * 1000 // total, shares * 1000)
-
-                place = scratch / f"member-{index}" if scratch else None
-                yield read_volume(bundle, bundle.architecture.reading.inference, volume, device, place, report)
+                inference, place = bundle.architecture.reading.inference, scratch and scratch / f"member-{index}"
+                yield read_volume(bundle, inference, volume, device, place, report.part(index, shares))
                 if shares > 1 and place:
                     shutil.rmtree(place, ignore_errors=True)
 
@@ -203,13 +199,13 @@ def read_volume(
     volume: Volume,
     device: str,
     scratch: Path | None,
-    on_progress: Callable[[int, int], None],
+    report: Report = SILENT,
 ) -> NDArray[np.uint8]:
     """Probability of every voxel by one network, as `trainers.inference.predict.predict` gives it."""
     accelerator = make_accelerator(bundle.architecture.fit.precision, device)
     bundle.network.to(accelerator.device)
     seen = _with_known_greys(bundle, volume)
-    levels = predict(bundle.reader, seen, inference, accelerator, scratch=scratch, on_progress=on_progress)
+    levels = predict(bundle.reader, seen, inference, accelerator, scratch=scratch, report=report)
     bundle.network.to("cpu")  # the next one may need the whole GPU
     return levels
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
+from trainers.report import SILENT, Report
 
 Side = Literal["train", "all"]
 
@@ -100,7 +101,7 @@ def retrain(
     config: SearchConfig,
     folder: RunFolder,
     on: Side,
-    on_progress: Callable[[str, int, int, float | None], None],
+    report: Report = SILENT,
 ) -> tuple[Path, Record]:
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
@@ -123,7 +124,9 @@ def retrain(
         stop = threading.Event()
 
         def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
-            on_progress(phase, done, total, loss)
+            report.progress(phase, done, total)
+            if loss is not None:
+                report.remark(f"loss {loss:.3f}")
             return "leave" if stop.is_set() else "go"
 
         with stop_on_signal(stop):
@@ -215,8 +218,7 @@ def retrain_in_run(
     steps: int | None,
     seed: int | None,
     overrides: Sequence[str],
-    on_progress: Callable[[str, int, int, float | None], None],
-    on_note: Callable[[str], None],
+    report: Report = SILENT,
 ) -> tuple[Path, Record, float | None]:
     """What `nas retrain` does: the bundle's folder, the record, and the surface dice that the search had found.
 
@@ -225,15 +227,15 @@ def retrain_in_run(
     config, folder = read_retraining(run, overrides)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     training = find_retraining(folder, config, target, best, steps, seed)
-    fold = open_fold(config, folder, on_note)
+    fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    on_note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    report.note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
     if on == "all":
-        on_note(
+        report.note(
             f"to be read as {training.twin} is"
             if training.twin
             else f"to be read at the threshold that the search found: {folder.retrained / training.name}, the same "
             "training with a kidney held out, is not there"
         )
-    path, record = retrain(training, fold, config, folder, on, on_progress)
+    path, record = retrain(training, fold, config, folder, on, report)
     return path, record, training.before

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -32,8 +32,7 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.metrics.score import Score
-
-OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
+from trainers.report import SILENT, Report
 
 
 class Trained(BaseModel, frozen=True, extra="forbid"):
@@ -93,8 +92,7 @@ def retrain_top(
     on: Side,
     steps: int | None,
     overrides: Sequence[str],
-    on_progress: OnTraining,
-    on_note: Callable[[str], None],
+    report: Report = SILENT,
 ) -> TopTrained:
     """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
 
@@ -113,7 +111,7 @@ def retrain_top(
     if path.exists():
         raise InputError(f"{path} is there already; move or delete it to make it again")
     known = _known_ensemble(folder, count, trials) if on == "all" else None
-    fold = open_fold(config, folder, on_note)
+    fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
     trainings = [find_retraining(folder, config, str(trial), None, steps) for trial in trials]
     # What lies in the way of the last is told before the first begins.
@@ -121,16 +119,16 @@ def retrain_top(
     members = []
     for index, training in enumerate(trainings):
         job = training.job
-        on_note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {job.fit.steps} steps")
-        members.append(_train(training, kept[index], fold, config, folder, on, on_progress, on_note))
+        report.note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {job.fit.steps} steps")
+        members.append(_train(training, kept[index], fold, config, folder, on, report))
     if known:
         reading = known.reading.unscored()
     else:
         bundles = tuple(read_bundle(member.bundle) for member in members)
         mean = mean_of(f"the {count} best", bundles)
-        reading = _find_reading(mean, fold, config, folder.retraining(path.name), on_progress)
+        reading = _find_reading(mean, fold, config, folder.retraining(path.name), report.of("ensemble"))
     if reading.tuned_on and reading.score:
-        on_note(
+        report.note(
             f"symmetries and components of members were chosen on {', '.join(reading.tuned_on)}: the ensemble's score "
             "knows that"
         )
@@ -188,38 +186,25 @@ def _train(
     config: SearchConfig,
     folder: RunFolder,
     on: Side,
-    on_progress: OnTraining,
-    on_note: Callable[[str], None],
+    report: Report,
 ) -> Trained:
     """Train one member, or keep the bundle of the same training that is there."""
     path, trial = folder.retrained / bundle_name(training.name, on), training.job.trial
     if kept:
-        on_note(f"{path} is there already, of the same training; kept")
+        report.note(f"{path} is there already, of the same training; kept")
         found = read_architecture(path)
         if on == "all" and training.twin and (reading := reading_for_all(training)) != found.reading:
             rewrite_description(path, found.model_copy(update={"reading": reading}))
-            on_note(f"{path} is read as {training.twin} is by now")
+            report.note(f"{path} is read as {training.twin} is by now")
     else:
-
-        def report(phase: str, done: int, total: int, loss: float | None) -> None:
-            on_progress(f"trial {trial}: {phase}", done, total, loss)
-
-        path, _ = retrain(training, fold, config, folder, on, report)
+        path, _ = retrain(training, fold, config, folder, on, report.of(f"trial {trial}"))
     result = read_architecture(path).reading.score
     return Trained(bundle=path, trial=trial, kept=kept, score=result, before=training.before)
 
 
-def _find_reading(
-    mean: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, on_progress: OnTraining
-) -> Reading:
+def _find_reading(mean: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, report: Report) -> Reading:
     """What `score_mean` finds on the held-out kidney; nothing of its work is left."""
     try:
-        return score_mean(
-            mean,
-            fold.held_out,
-            config.device,
-            work.scratch,
-            lambda done, of: on_progress("ensemble: score", done, of, None),
-        )
+        return score_mean(mean, fold.held_out, config.device, work.scratch, report)
     finally:
         shutil.rmtree(work.path, ignore_errors=True)

@@ -1,7 +1,7 @@
 """How a bundle reads best: symmetries and the smallest component, chosen on its held-out volumes by cross-fitting."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.inference.symmetry import Symmetries, count
 from trainers.metrics.choice import Tried, choose, try_reading
 from trainers.metrics.score import Score, pooled_curve
+from trainers.report import SILENT, Report
 
 SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first
 SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
@@ -78,7 +79,7 @@ class _Held:
     volumes: list[Volume]
     scratch: Path
     device: str
-    on_progress: Callable[[int, int], None]
+    report: Report
 
 
 def tune(
@@ -87,8 +88,7 @@ def tune(
     *,
     write: bool,
     device: str,
-    on_progress: Callable[[int, int], None],
-    on_note: Callable[[str], None],
+    report: Report = SILENT,
 ) -> Tuned:
     """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
 
@@ -100,8 +100,8 @@ def tune(
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])
     member, reading = predictor.members[0], predictor.reading
-    sources = held_out_sources(predictor, find_sources(paths, on_note))
-    volumes = list(open_each(sources, on_note))
+    sources = held_out_sources(predictor, find_sources(paths, report))
+    volumes = list(open_each(sources, report))
     known = predictor.held_out_volumes
     for volume in volumes:
         if volume.label is None:
@@ -116,7 +116,7 @@ def tune(
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
     with scratch_folder(default_cache()) as scratch:
-        held = _Held(volumes, scratch, device, on_progress)
+        held = _Held(volumes, scratch, device, report)
         tried = list(_try_all(member, settings, held))
     best, result = choose(tried, volumes, reading.score_config)
     ways = tuple(
@@ -149,13 +149,9 @@ def _try_all(member: Bundle, settings: Sequence[InferenceConfig], held: _Held) -
     for setting in settings:
         if setting.symmetries != symmetries:
             symmetries = setting.symmetries
-            predictions = {}
+            predictions, share = {}, count(symmetries)
             for volume in held.volumes:
-                share = count(symmetries)
-
-                def report(now: int, total: int, done: int = done, share: int = share) -> None:
-                    held.on_progress(done * 1000 + share * now * 1000 // total, work * 1000)
-
+                report = held.report.part(done, work, share)
                 place = held.scratch / volume.name
                 shutil.rmtree(place, ignore_errors=True)
                 predictions[volume.name] = read_volume(member, setting, volume, held.device, place, report)

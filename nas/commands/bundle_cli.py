@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nas.commands.console import AsJson, Device, Run, Set, make_console, note_on
+from nas.commands.console import AsJson, Device, Run, Set, make_console
 from nas.workers.signals import BEGINS_AGAIN, goes_on
 from search_spaces.errors import InputError
 
@@ -40,7 +40,7 @@ def retrain(
     """Train the best network of a run, or the N best, at full length and export. Run again after a stop, it goes on."""
     from nas.bundles.retrain import is_first_process, retrain_in_run
     from nas.bundles.retrain_top import retrain_top, top_count
-    from nas.commands.live import retrain_progress
+    from nas.commands.progress import reporting
 
     if onnx:
         from results.bundles.onnx import require_onnx
@@ -48,28 +48,22 @@ def retrain(
         require_onnx()
     console = make_console(as_json)
     console.quiet = not is_first_process()
-
-    def note(text: str) -> None:
-        console.print(text, soft_wrap=True)
-
     count = top_count(target)
     if count is not None:
         if seed is not None:
             raise InputError(f"--seed is of one training, and {target} trains several: give a trial's number")
-        with retrain_progress(console) as on_progress:
-            top = retrain_top(
-                run, count, on=on, steps=steps, overrides=set_ or [], on_progress=on_progress, on_note=note
-            )
+        with reporting(console) as report:
+            top = retrain_top(run, count, on=on, steps=steps, overrides=set_ or [], report=report)
         if as_json:
             print(top.model_dump_json())
         else:
-            note(top.text())
+            console.print(top.text(), soft_wrap=True)
         for member in top.members if onnx else ():
             export_onnx(member.bundle)
         return
-    with retrain_progress(console) as on_progress:
+    with reporting(console) as report:
         path, record, before = retrain_in_run(
-            run, target, on=on, steps=steps, seed=seed, overrides=set_ or [], on_progress=on_progress, on_note=note
+            run, target, on=on, steps=steps, seed=seed, overrides=set_ or [], report=report
         )
     if not is_first_process():
         return
@@ -127,10 +121,10 @@ def predict(
 ) -> None:
     """Segment volumes with a bundle, or the mean of several. Of a folder of volumes, finished masks are kept."""
     from nas.bundles.predict import predict_paths
-    from nas.commands.live import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
+    with reporting(console) as report:
         result = predict_paths(
             paths,
             out=out,
@@ -139,8 +133,7 @@ def predict(
             wants_score=score,
             only_held_out=held_out,
             device=device,
-            on_progress=on_progress,
-            on_note=note_on(console),
+            report=report,
         )
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -168,17 +161,16 @@ def tune(
 ) -> None:
     """Choose the symmetries a bundle averages and the components it removes, on its held-out volumes."""
     from nas.bundles.tune import tune as run_tuning
-    from nas.commands.live import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
+    with reporting(console) as report:
         found = run_tuning(
             bundle,
             volumes,
             write=write,
             device=device,
-            on_progress=on_progress,
-            on_note=note_on(console),
+            report=report,
         )
     if as_json:
         print(found.model_dump_json(indent=2))

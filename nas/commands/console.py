@@ -1,6 +1,5 @@
 """What commands of `nas` share: where they print, and the options --run, --set, --device and --json."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +16,6 @@ Set = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
-
-def note_on(console: "Console") -> Callable[[str], None]:
-    """Tells what the user should know."""
-    return lambda text: console.print(f"note: {text}", soft_wrap=True)
 
 
 def make_console(on_stderr: bool = False) -> "Console":

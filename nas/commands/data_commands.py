@@ -5,11 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
-from nas.commands.live import progress_bars
+from nas.commands.progress import reporting
 from search_spaces.errors import InputError
 from trainers.data.check import CheckRow, check
 from trainers.data.phantom import PhantomConfig, write_phantoms
@@ -21,20 +20,11 @@ from trainers.data.volume import spacing_text
 
 def prepare_folder(folder: Path, cache: Path | None, console: Console) -> None:
     """Convert every volume of a folder that is not yet converted."""
-
-    def note(text: str) -> None:
-        console.print(Text(f"note: {text}"), soft_wrap=True)
-
-    sources = scan(folder, note)
-    with progress_bars(console) as bars:
+    with reporting(console) as report:
+        sources = scan(folder, report)
         for source in sources:
-            task = bars.add_task(source.name, total=source.shape[0])
-
-            def advance(done: int, of: int, task: TaskID = task) -> None:
-                bars.update(task, completed=done, total=of)
-
-            prepare(source, cache or default_cache(), advance, note)
-            advance(1, 1)
+            prepare(source, cache or default_cache(), report)
+            report.progress(f"converting {source.name}", 1, 1)
     console.print(f"{len(sources)} volumes ready in {cache or default_cache()}", soft_wrap=True)
 
 
@@ -47,23 +37,15 @@ def make_phantoms(folder: Path, kidneys: int, shape: str, seed: int, console: Co
     if folder.exists():
         raise InputError(f"{folder} exists; name a folder that does not")
     config = PhantomConfig(kidneys=kidneys, shape=(depth, height, width))
-    with progress_bars(console) as bars:
-        task = bars.add_task("phantom kidneys")
-        write_phantoms(folder, config, seed, lambda done, of: bars.update(task, completed=done, total=of))
+    with reporting(console) as report:
+        write_phantoms(folder, config, seed, report)
     console.print(f"{kidneys} phantom kidneys in {folder}", soft_wrap=True)
 
 
 def check_folder(folder: Path, out: Path, cache: Path | None, as_json: bool, console: Console) -> bool:
     """Print what `check` finds; False if a volume cannot be used."""
-    with progress_bars(console) as bars:
-        task = bars.add_task("reading")
-        rows = check(
-            folder,
-            out,
-            cache,
-            lambda done, of: bars.update(task, completed=done, total=of),
-            lambda text: console.print(Text(f"note: {text}"), soft_wrap=True),
-        )
+    with reporting(console) as report:
+        rows = check(folder, out, cache, report)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2, default=str))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.console import AsJson, Device, make_console, note_on
+from nas.commands.console import AsJson, Device, make_console
 from nas.workers.signals import BEGINS_AGAIN, goes_on
 
 
@@ -24,10 +24,10 @@ def label(
 ) -> None:
     """Make soft pseudo labels of a sparsely labelled volume."""
     from nas.bundles.label import label_path
-    from nas.commands.live import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
+    with reporting(console) as report:
         done = label_path(
             bundle,
             volume,
@@ -35,8 +35,7 @@ def label(
             threshold=threshold,
             write=write,
             device=device,
-            on_progress=on_progress,
-            on_note=note_on(console),
+            report=report,
         )
     if as_json:
         print(done.model_dump_json(indent=2))

@@ -28,6 +28,7 @@ from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
 from trainers.metrics.evaluate import evaluate, predict_all
 from trainers.metrics.score import Score, score
+from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
@@ -175,7 +176,7 @@ def _decide(attempt: _Attempt, rung: int) -> None:
             inference,
             attempt.accelerator,
             scratch=attempt.folder.scratch,
-            on_progress=_reporter(attempt),
+            report=_report(attempt),
         )
         known[rung] = score(predictions, parts, attempt.config.score).surface_dice
         append_line(attempt.folder.scores, {"step": rung, "surface_dice": known[rung]})
@@ -203,7 +204,7 @@ def _finish(attempt: _Attempt) -> Score | None:
         attempt.config.score,
         attempt.accelerator,
         scratch=folder.scratch,
-        on_progress=_reporter(attempt),
+        report=_report(attempt),
     )
     draw_overlay(folder.overlay, held_out, predictions, result, job.name)
     return result
@@ -213,14 +214,14 @@ def _reader(attempt: _Attempt) -> Reader:
     return make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit)
 
 
-def _reporter(attempt: _Attempt) -> Callable[[int, int], None]:
-    """Tells how far a prediction is; leaves when told to."""
+def _report(attempt: _Attempt) -> Report:
+    """Says how far a prediction is; leaves when told to."""
 
-    def report(done: int, of: int) -> None:
+    def progress(_: str, done: int, of: int) -> None:
         if attempt.talk.progress("score", done, of, None) == "leave":
             raise attempt.left()  # the checkpoint is from before the prediction, which is done again
 
-    return report
+    return Report(progress=progress)
 
 
 def middle_part(volume: Volume, slices: int | None) -> Volume:

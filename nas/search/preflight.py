@@ -1,6 +1,6 @@
 """What is checked before the first trial, so that no trial finds it out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas.config.search_config import SearchConfig, recipe
@@ -27,11 +27,10 @@ from trainers.fit import FitConfig, check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
 from trainers.metrics.score import slab_owners
+from trainers.report import SILENT, Report
 
 
-def preflight(
-    config: SearchConfig, fold: Fold, on_progress: Callable[[str, int, int], None], remembered: Path | None = None
-) -> None:
+def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> None:
     """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
 
     Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
@@ -41,7 +40,7 @@ def preflight(
     make_pruner(config.study, config.fit.steps)
     check_device(config.device)
     _check_recipes(config)
-    possible = buildable(config.space, lambda done, of: on_progress("building every choice", done, of), remembered)
+    possible = buildable(config.space, report, remembered)
     for family in config.space.families:
         if family != "cells" and not possible.encoders(family):
             refused = next(p.refusal for p in possible.pairs if family_of(p) == family)
@@ -99,7 +98,7 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
     Augmentation(search.augmentation)
     for plan in needed:
         check_plan(plan, config.cell_space, search)
-        split_for(plan, fold.train, search, config.study.seed, lambda _: None)
+        split_for(plan, fold.train, search, config.study.seed)
         if plan.family == "hybrid":
             candidate = supernet_candidate(plan, search)
             check_slices_out(search.loss, candidate.slices_out)

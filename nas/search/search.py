@@ -24,6 +24,7 @@ from results.leaderboard.leaderboard import Leaderboard
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
+from trainers.report import Report
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def run_search(
 def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None) -> Ended:
     for mended in mend(folder):
         view.note(mended)
-    fold = open_fold(config, folder, view.note, view.working)
+    report = Report(view.note, view.working)
+    fold = open_fold(config, folder, report)
     # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
-        preflight(config, fold, view.working, folder.buildable)
+        preflight(config, fold, report, folder.buildable)
         if (starts := starting_note(config, buildable(config.space))) is not None:
             view.note(starts)
         check_same_data(folder, fold)

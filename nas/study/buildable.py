@@ -13,8 +13,7 @@ from results.version import program_version
 from search_spaces.candidate import CELLS, LIGHT, Family
 from search_spaces.space import Pair, SearchSpace, pairs
 from trainers.checkpoint import write_atomically
-
-OnBuilt = Callable[[int, int], None]  # done, of
+from trainers.report import SILENT, Report
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class _Remembered(BaseModel, frozen=True, extra="forbid"):
 _known: dict[SearchSpace, Buildable] = {}
 
 
-def buildable(space: SearchSpace, on_built: OnBuilt | None = None, remembered: Path | None = None) -> Buildable:
+def buildable(space: SearchSpace, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
     """What of a space can be built. The first call of a process builds it, a fraction of a second a pair.
 
     remembered: the file in which a process before this one left what it found, or this one leaves it. Raises InputError
@@ -69,7 +68,7 @@ def buildable(space: SearchSpace, on_built: OnBuilt | None = None, remembered: P
         remembered = None  # whoever edits the program would be told what its last edit built
     found = None if remembered is None else _recall(remembered, space)
     if found is None:
-        found = Buildable(pairs(space, on_built))
+        found = Buildable(pairs(space, lambda done, of: report.progress("building every choice", done, of)))
         if remembered is not None:
             write_atomically(
                 remembered, _Remembered(of=_key(space), pairs=found.pairs).model_dump_json(indent=1) + "\n"

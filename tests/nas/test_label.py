@@ -28,6 +28,7 @@ from trainers.data.sources import scan, scan_one
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
+from trainers.report import Report
 
 CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
 READING = Reading(inference=InferenceConfig(axes=(0,)), threshold=0.25, score_config=ScoreConfig())
@@ -70,7 +71,7 @@ def write_volume(root: Path, name: str = "kidney_2", seed: int = 0, first: int =
 def run(bundle: Path, volume: Path, **changes: object) -> tuple[Labelled, list[str]]:
     notes: list[str] = []
     settings = {"name": "labels_pseudo", "threshold": None, "write": False, "device": "cpu", **changes}
-    done = label_path(bundle, volume, on_progress=lambda *_: None, on_note=notes.append, **settings)  # type: ignore[arg-type]
+    done = label_path(bundle, volume, report=Report(notes.append), **settings)  # type: ignore[arg-type]
     return done, notes
 
 
@@ -161,8 +162,8 @@ def test_labels_may_not_train_where_a_kidney_that_their_maker_knows_is_held_out(
     sources = scan(tmp_path)
     assert len(sources) == 3  # a new dataset.toml lists the others too
     with pytest.raises(InputError, match="network that has seen kidney_1, which is held out"):
-        choose(sources, DataConfig(hold_out="kidney_1"), print)
-    assert len(choose(sources, DataConfig(hold_out="kidney_3"), print)[0]) == 2
+        choose(sources, DataConfig(hold_out="kidney_1"))
+    assert len(choose(sources, DataConfig(hold_out="kidney_3"))[0]) == 2
 
 
 def test_without_write_dataset_toml_is_left_alone_and_its_lines_are_given(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
 from trainers.metrics.evaluate import evaluate
 from trainers.metrics.score import Score, ScoreConfig
+from trainers.report import Report
 
 
 @pytest.fixture
@@ -37,7 +38,8 @@ def ensemble_of(*paths: Path, **settings: object) -> Predictor:
 
 def scored(predictor: Predictor, volume: Volume, scratch: Path) -> tuple[Score, Reading, list[float]]:
     shares: list[float] = []
-    found = score_mean(predictor, [volume], "cpu", scratch, lambda done, of: shares.append(done / of))
+    report = Report(progress=lambda _, done, total: shares.append(done / total))
+    found = score_mean(predictor, [volume], "cpu", scratch, report)
     assert found.score is not None
     return found.score, found, shares
 

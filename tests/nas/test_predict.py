@@ -15,6 +15,7 @@ from trainers.data import scratch
 from trainers.data.masks import mask_slices, read_mask
 from trainers.data.rle import decode, read_rles
 from trainers.inference.reader import InferenceConfig
+from trainers.report import Report
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,7 @@ def predict(*paths: Path, out: Path, notes: list[str] | None = None, **options: 
     return predict_paths(
         paths,
         out=out,
-        on_progress=lambda _done, _total: None,
-        on_note=(notes if notes is not None else []).append,
+        report=Report((notes if notes is not None else []).append),
         **{**settings, **options},  # type: ignore[arg-type]
     )
 

@@ -16,6 +16,7 @@ from nas.study import buildable
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.data.volume import Volume
+from trainers.report import Report
 
 VALUES: dict[str, dict[str, Any]] = {
     "study": {"trials": 4},
@@ -36,7 +37,7 @@ def _check(section: str = "", changes: dict[str, Any] | None = None, fold: Fold 
     values = {**VALUES, "fixed": list(fixed)}
     if section:
         values[section] = {**VALUES.get(section, {}), **(changes or {})}
-    preflight(parse_config(values, "test"), fold, lambda what, done, of: None)
+    preflight(parse_config(values, "test"), fold)
 
 
 def _fixed(candidate: dict[str, Any] | None = None, **fit: Any) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ def test_a_search_without_mistakes_passes() -> None:
 def test_every_choice_is_reported_while_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buildable, "_known", {})  # as in a process of its own
     seen: list[tuple[str, int, int]] = []
-    preflight(parse_config(VALUES, "test"), FOLD, lambda *step: seen.append(step))
+    preflight(parse_config(VALUES, "test"), FOLD, Report(progress=lambda *step: seen.append(step)))
     assert seen == [("building every choice", 0, 1), ("building every choice", 1, 1)]
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from results.bundles.bundle import read_architecture
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan_one
+from trainers.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuned]:
 
 
 def _tune(network: Path, *paths: Path, write: bool) -> Tuned:
-    return tune(
-        network, paths, write=write, device="cpu", on_progress=lambda _done, _total: None, on_note=lambda _text: None
-    )
+    return tune(network, paths, write=write, device="cpu")
 
 
 def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuned]) -> None:
@@ -70,8 +69,7 @@ def test_what_is_written_is_what_predict_then_does(
         wants_score=True,
         only_held_out=True,
         device="cpu",
-        on_progress=lambda _done, _total: None,
-        on_note=notes.append,
+        report=Report(notes.append),
     )
     assert again.score is not None
     assert again.score.surface_dice == pytest.approx(found.chosen.surface_dice, abs=1e-12)
@@ -99,14 +97,14 @@ def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeyp
     seen: list[list[Path]] = []
 
     @contextmanager
-    def signalled(_console: object) -> Iterator[Callable[[int, int], None]]:
-        def stop(_done: int, _of: int) -> None:
+    def signalled(_console: object) -> Iterator[Report]:
+        def stop(_what: str, _done: int, _of: int) -> None:
             seen.append(list(cache.glob(".scratch-*")))
             os.kill(os.getpid(), signal.SIGTERM)
 
-        yield stop
+        yield Report(progress=stop)
 
-    monkeypatch.setattr("nas.commands.live.step_progress", signalled)
+    monkeypatch.setattr("nas.commands.progress.reporting", signalled)
     with pytest.raises(InputError, match="stopped before the end; the same command begins again"):
         tune_command(network, [kidney], device="cpu", as_json=True)
     assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))

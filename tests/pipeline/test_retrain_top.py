@@ -80,7 +80,7 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
 
 def _refused(run: Path, count: int, on: Literal["train", "all"]) -> str:
     with pytest.raises(InputError) as caught:
-        retrain_top(run, count, on=on, steps=None, overrides=[], on_progress=lambda *_: None, on_note=lambda _: None)
+        retrain_top(run, count, on=on, steps=None, overrides=[])
     return str(caught.value)
 
 
@@ -96,8 +96,7 @@ def test_one_design_is_no_ensemble() -> None:
 
 def _top2(run: Path, on: Literal["train", "all"]) -> tuple[Ensemble, list[Architecture]]:
     """The ensemble of the two best, made in this process, and its members."""
-    quiet = {"on_progress": lambda *_: None, "on_note": lambda _: None}
-    done = retrain_top(run, 2, on=on, steps=None, overrides=[], **quiet)  # type: ignore[arg-type]
+    done = retrain_top(run, 2, on=on, steps=None, overrides=[])
     return read_ensemble(done.ensemble), [read_architecture(member.bundle) for member in done.members]
 
 
@@ -116,8 +115,6 @@ def _best_dice(run: Path, ensemble: str) -> float:
         wants_score=True,
         only_held_out=False,
         device="cpu",
-        on_progress=lambda _done, _of: None,
-        on_note=lambda _: None,
     )
     assert found.score is not None
     return found.score.best_surface_dice

@@ -1,0 +1,42 @@
+"""Notes and progress bars in a terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from trainers.report import Report
+
+
+@contextmanager
+def reporting(console: Console) -> Iterator[Report]:
+    """A report whose notes are lines, and whose progress is a bar for every name of work."""
+    bars = progress_bars(console)
+    tasks: dict[str, TaskID] = {}
+    latest = ""
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal latest
+        latest = what
+        if what not in tasks:
+            tasks[what] = bars.add_task(what)
+        bars.update(tasks[what], completed=done, total=total)
+
+    def remark(text: str) -> None:
+        if latest in tasks:
+            bars.update(tasks[latest], description=f"{latest} ({text})")
+
+    with bars:
+        yield Report(lambda text: console.print(f"note: {text}", soft_wrap=True), progress, remark)
+
+
+def progress_bars(console: Console) -> Progress:
+    """Bars with their share done and the time left."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+    )
