@@ -24,7 +24,8 @@ from trainers.checkpoint import write_atomically
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.open_volumes import open_piece
+from trainers.data.prepare import default_cache
 from trainers.data.readers import suffix_of
 from trainers.data.scratch import scratch_folder
 from trainers.data.slices import Slices
@@ -67,9 +68,10 @@ def label_path(
     """
     source = scan_one(path, report)
     home = _home(source)
+    data_set = manifest_home(home.parent)
     target = home / _check_set_name(name)
     facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
-    manifest = manifest_home(home.parent) / MANIFEST_NAME
+    manifest = data_set / MANIFEST_NAME
     if target.exists() or find_stack(home, "image") == target:
         lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
         raise InputError(
@@ -86,7 +88,7 @@ def label_path(
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     if write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
-    volume = prepare(source, default_cache(), report)
+    volume = open_piece(source, data_set, default_cache(), report)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
     with scratch_folder(default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from nas.bundles.predictor import Predictor, known_threshold, open_predictor, split_paths, threshold_level
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.contrast import share_contrast
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.open_volumes import open_volumes
+from trainers.data.prepare import default_cache
 from trainers.data.rle import encode, write_submission
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
@@ -170,7 +170,8 @@ def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int
 
 def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
-    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.report), sources, masks, strict=True)):
+    volumes = open_volumes(sources, default_cache(), run.report)
+    for index, (volume, source, path) in enumerate(zip(volumes, sources, masks, strict=True)):
         report = run.report.part(index, len(sources))
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
         if _is_finished(run, volume, source, path):
@@ -213,17 +214,6 @@ def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, re
         run.predictions[volume.name] = np.load(file, mmap_mode="r", allow_pickle=False)
     shutil.rmtree(place, ignore_errors=True)
     return codes
-
-
-def open_each(sources: Sequence[VolumeSource], report: Report) -> Iterator[Volume]:
-    """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale."""
-    ready: dict[str, Volume] = {}
-    for source in sources:
-        if source.name not in ready:
-            together = [s for s in sources if (s.kidney, s.spacing_um) == (source.kidney, source.spacing_um)]
-            opened = [prepare(one, default_cache(), report) for one in together]
-            ready.update({volume.name: volume for volume in share_contrast(opened)})
-        yield ready.pop(source.name)
 
 
 def _note_path(mask: Path) -> Path:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.bundles.predict import find_sources, held_out_sources, open_each
+from nas.bundles.predict import find_sources, held_out_sources
 from nas.bundles.predictor import is_ensemble, open_predictor, read_volume
 from results.bundles.bundle import Bundle, rewrite_description
 from results.bundles.reading import Reading
 from search_spaces.errors import InputError
+from trainers.data.open_volumes import open_volumes
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
@@ -101,7 +102,7 @@ def tune(
     predictor = open_predictor([bundle])
     member, reading = predictor.members[0], predictor.reading
     sources = held_out_sources(predictor, find_sources(paths, report))
-    volumes = list(open_each(sources, report))
+    volumes = list(open_volumes(sources, default_cache(), report))
     known = predictor.held_out_volumes
     for volume in volumes:
         if volume.label is None:

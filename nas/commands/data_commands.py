@@ -11,8 +11,9 @@ from rich.text import Text
 from nas.commands.progress import reporting
 from search_spaces.errors import InputError
 from trainers.data.check import CheckRow, check
+from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import PhantomConfig, write_phantoms
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.prepare import default_cache
 from trainers.data.soft_labels import DEFAULT_SET
 from trainers.data.sources import scan
 from trainers.data.volume import spacing_text
@@ -22,9 +23,8 @@ def prepare_folder(folder: Path, cache: Path | None, console: Console) -> None:
     """Convert every volume of a folder that is not yet converted."""
     with reporting(console) as report:
         sources = scan(folder, report)
-        for source in sources:
-            prepare(source, cache or default_cache(), report)
-            report.progress(f"converting {source.name}", 1, 1)
+        for volume in open_volumes(sources, cache or default_cache(), report):
+            report.progress(f"converting {volume.name}", 1, 1)
     console.print(f"{len(sources)} volumes ready in {cache or default_cache()}", soft_wrap=True)
 
 

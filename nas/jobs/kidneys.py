@@ -13,10 +13,10 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.contrast import share_contrast
 from trainers.data.folds import Fold, choose, guard
+from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import write_phantoms
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.prepare import default_cache
 from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
@@ -30,7 +30,7 @@ def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
     """
     cache = config.data.cache or default_cache()
     train, held_out = choose(scan(data_root(config, folder, report), report), config.data, report)
-    volumes = share_contrast([prepare(source, cache, report) for source in (*train, *held_out)])
+    volumes = tuple(open_volumes((*train, *held_out), cache, report))
     if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
         report.note(
             f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is stated nowhere"

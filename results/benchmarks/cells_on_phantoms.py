@@ -28,10 +28,10 @@ from search_spaces.cells.hand_made import hand_made
 from search_spaces.network import build_network
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, run_cells
-from trainers.data.contrast import share_contrast
+from trainers.data.open_volumes import open_volumes
 from trainers.data.patches import PatchSampler
 from trainers.data.phantom import write_phantoms
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.prepare import default_cache
 from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
@@ -51,7 +51,7 @@ def kidneys(folder: Path) -> tuple[tuple[Volume, ...], Volume]:
     if not root.exists():
         write_phantoms(root, CONFIG.phantom, 0)
     sources = sorted(scan(root), key=lambda source: source.name)
-    volumes = share_contrast([prepare(source, default_cache()) for source in sources])
+    volumes = tuple(open_volumes(sources, default_cache()))
     return volumes[:2], volumes[2]
 
 

@@ -13,6 +13,7 @@ from kidneys import tube
 
 from nas.bundles.export import describe_trial
 from nas.bundles.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
+from nas.bundles.predict import predict_paths
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
@@ -22,6 +23,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.data.folds import DataConfig, Fold, choose
+from trainers.data.masks import read_mask
 from trainers.data.prepare import prepare
 from trainers.data.soft_labels import LabelSource, SoftLabels
 from trainers.data.sources import scan, scan_one
@@ -255,6 +257,27 @@ def test_a_ranked_on_volume_is_known_by_its_voxels_under_another_name(tmp_path: 
     with pytest.raises(InputError, match=r"kidney_2 is of kidney_2, which .* was ranked on"):
         run(bundle, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
+
+
+def test_a_piece_of_a_kidney_is_seen_in_the_grey_scale_that_predict_has_for_it(tmp_path: Path) -> None:
+    scans = {name: write_volume(tmp_path, name, seed, labels=False) for seed, name in enumerate(("left", "right"))}
+    for file in (scans["right"] / "images").iterdir():  # the darker piece of the two
+        tifffile.imwrite(file, tifffile.imread(file) // 2)
+    facts = 'kidney = "kidney_2"\nvoxel_spacing_um = 50.0\n'
+    (tmp_path / "dataset.toml").write_text("".join(f"[volumes.{name}]\n{facts}" for name in scans))
+    bundle = make_bundle(tmp_path / "b")
+
+    def predicted(volumes: Path, out: str) -> Path:
+        predict_paths([bundle, volumes], out=tmp_path / out, threshold=0.5, submission=None, wants_score=False,
+                      only_held_out=False, device="cpu")  # fmt: skip
+        return tmp_path / out
+
+    together = read_mask(predicted(tmp_path / "train", "both") / "left")
+    alone = read_mask(predicted(scans["left"], "alone.npy"))
+    assert (together != alone).any()  # else nothing is tested: give the network another seed
+    done, _ = run(bundle, scans["left"], threshold=0.5)
+    labels = np.stack([tifffile.imread(file) for file in sorted(done.labels.glob("*.tif"))])
+    np.testing.assert_array_equal(labels >= 128, together)
 
 
 def test_dataset_toml_may_be_a_link(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ _SAMPLE_BYTES = 64 * 2**10
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """A volume as it lies on disk; label is None where there is none. `prepare` makes a Volume of it."""
+    """A volume as it lies on disk; label is None where there is none. `open_volumes` makes a Volume of it."""
 
     name: str
     kidney: str
@@ -119,6 +119,11 @@ class Place:
     rles: tuple[Path, dict[int, RleRow]] | None  # where label is None
     manifest: Manifest | None
 
+    @property
+    def kidney(self) -> str:
+        """The kidney that the volume shows."""
+        return facts_of(self.name, self.manifest).kidney or self.name
+
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume described from its headers. Raises InputError for what cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
@@ -141,7 +146,7 @@ class Place:
             report.note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
         return VolumeSource(
-            self.name, facts.kidney or self.name, self.split or ("test" if label is None else "train"), image, label,
+            self.name, self.kidney, self.split or ("test" if label is None else "train"), image, label,
             spacing or UNKNOWN_SPACING, spacing is not None, 0.0 if label is None else annotated,
             facts.labels or DEFAULT_SET, read_source(place) if facts.soft and place else None,
         )  # fmt: skip
