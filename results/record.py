@@ -5,9 +5,11 @@ from pathlib import Path
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from results.leaderboard.leaderboard import SCRATCH, State
+from search_spaces.any_candidate import AnyCandidate
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score
 
 
@@ -16,8 +18,9 @@ class Job(BaseModel, frozen=True, extra="forbid"):
 
     trial: NonNegativeInt
     name: str  # for people: "resnet18 · Unet · dice · 64"
-    candidate: Candidate
+    candidate: AnyCandidate
     fit: FitConfig
+    inference: InferenceConfig  # how it reads volumes
     seed: int
     baseline: bool = False  # a fixed recipe to compare with; never stopped early
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
@@ -64,24 +67,11 @@ def read_record(path: Path) -> Record | None:
 
 
 def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) -> str:
-    """A short name for a row: encoder, decoder (of family sam the tuning), loss, slices and crop.
+    """A short name for a row: the network, loss, slices and crop, and what is unusual about the recipe.
 
-    origin: how its genotype was found.
+    origin: how its cells were found.
     """
-    encoder = candidate.encoder.removeprefix("tu-")
-    if candidate.genotype is not None:
-        cells = f"cells {origin or candidate.genotype.hash} c{candidate.width}"
-        before = "" if candidate.family == "cells" else f"{encoder}{_weights(candidate)} · "
-        return f"{before}{cells} · {fit.loss} · {candidate.slices_in}x{fit.crop}"
-    if candidate.family == "sam":
-        tuning = f"LoRA {candidate.lora_rank}" if candidate.lora_rank else candidate.tuning
-        network = f"{encoder}{_weights(candidate)} {tuning}"
-    else:
-        style: list[str] = [] if candidate.resolution == "plain" else [candidate.resolution]
-        style += ["group norm"] if candidate.decoder_norm == "group" else []
-        style += [] if candidate.upsampling == "published" else [candidate.upsampling]
-        network = f"{encoder}{_weights(candidate)} · {' '.join([candidate.decoder, *style])}"
-    return f"{network} · {fit.loss} · {candidate.slices_in}x{fit.crop}{_changed(fit)}"
+    return f"{candidate.title(origin)} · {fit.loss} · {candidate.slices_in}x{fit.crop}{_changed(fit)}"
 
 
 def _changed(fit: FitConfig) -> str:
@@ -92,10 +82,5 @@ def _changed(fit: FitConfig) -> str:
 
 
 def start_of(candidate: Candidate) -> str:
-    """What the weights were at the start: scratch, or the name of the encoder's, of a file without its folder."""
-    name = candidate.encoder_weights
-    return SCRATCH if name == "none" else Path(name).stem if name.endswith(".safetensors") else name
-
-
-def _weights(candidate: Candidate) -> str:
-    return "" if candidate.encoder_weights == "none" else f" ({start_of(candidate)})"
+    """What the weights were at the start: scratch, or the name of the pretrained ones."""
+    return candidate.start or SCRATCH

@@ -1,103 +1,134 @@
-"""Candidate: one set of architectural choices, as a value."""
+"""Candidate: one set of architectural choices, as a value. Every family in `families/` has a class of its own."""
 
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, PositiveInt
+from torch import nn
 
+from search_spaces.cells.cell_space import CellSpace
 from search_spaces.cells.genotype import Genotype
-from search_spaces.cells.hand_made import hand_made
-from search_spaces.published.resolution import DecoderNorm, Resolution, Upsampling
 
-Family = Literal["unet", "cells", "hybrid", "sam"]
-FAMILIES: tuple[Family, ...] = ("unet", "cells", "hybrid", "sam")
-CELLS = "cells"  # stands for an encoder or a decoder that is made of cells
-LIGHT = "light"  # stands for the decoder of family sam, which has no other
-Tuning = Literal["full", "lora", "frozen"]  # how much of an encoder is trained
+Options = Mapping[str, Sequence[Any]]  # the values of each choice that a space offers a family; "crop" is the recipe's
 
 
-class Candidate(BaseModel, frozen=True, extra="forbid"):
+class Candidate(BaseModel, ABC, frozen=True, extra="forbid"):
     """What a network is; how it is trained is FitConfig's matter.
 
-    A value: equal candidates build equal networks, and JSON keeps all of it
-    (`Candidate.model_validate_json(candidate.model_dump_json())`).
-
-    unet: encoder and decoder as they are published. cells: a 3D network of the cells in `genotype`, which reads boxes
-    of `slices_in` slices and gives all of them. hybrid: a published 2D encoder with a decoder of cells. sam: the image
-    encoder of SAM or SAM 2 with a light decoder. Where a candidate is read from a file, a name in HAND_MADE stands for
-    the genotype of that name.
+    A value: equal candidates build equal networks, and JSON keeps all of it. A family is a subclass and a row of
+    FAMILIES. Its fields are what a study can search; what follows here is all that the rest of the program asks of it.
     """
 
-    family: Family = "unet"
-    encoder: str = "resnet18"  # a name in ENCODERS, of family sam in SAM_ENCODERS
-    decoder: str = "Unet"  # a name in DECODERS
-    encoder_weights: str = "none"  # none, a name the encoder offers (imagenet), or a .safetensors file
-    slices_in: PositiveInt = 5  # neighbouring slices seen at once: the input channels, or the depth of a box
-    slices_out: PositiveInt = 1  # 1, the middle slice, or as many as come in
-    # Of family unet: how its mask gets sharp, the decoder's norms (group: with GELU), and how its maps are upsampled.
-    resolution: Resolution = "plain"
-    decoder_norm: DecoderNorm = "batch"
-    upsampling: Upsampling = "published"
-    genotype: Genotype | None = None  # of the cells
-    width: PositiveInt | None = None  # channels of the cells at the finest resolution
-    tuning: Tuning = "full"  # of family sam's encoder; the other families train theirs in full
-    lora_rank: PositiveInt | None = None  # of the two factors that tuning lora adds to a layer
+    family: str
+    slices_in: PositiveInt  # neighbouring slices seen at once: the input channels, or the depth of a box
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, values: Any) -> Any:
-        """What follows from the family, and genotypes by name."""
-        if not isinstance(values, dict) or values.get("family", "unet") not in ("cells", "hybrid", "sam"):
-            return values
-        if values["family"] == "sam":
-            rank = {"lora_rank": 8} if values.get("tuning") == "lora" else {}
-            return {"encoder": "samvit_base_patch16", "decoder": LIGHT, **rank, **values}
-        filled = {"width": 16, "decoder": CELLS, **values}
-        if filled["family"] == "cells":
-            filled = {"encoder": CELLS, "slices_in": 32, **filled}
-            filled.setdefault("slices_out", filled["slices_in"])
-        if isinstance(filled.get("genotype"), str):
-            filled["genotype"] = hand_made(filled["genotype"], filled["family"])
-        return filled
+    boxes: ClassVar[bool] = False  # whether it works in three dimensions, and so reads boxes instead of planes
+    # Choices that decide whether there is a network at all, in the order in which they are made.
+    decisive: ClassVar[tuple[str, ...]] = ("crop",)
+    # Choices whose values are priced one by one by a dry run, besides the decisive ones.
+    priced: ClassVar[tuple[str, ...]] = ()
 
-    @model_validator(mode="after")
-    def _fits_its_family(self) -> "Candidate":
-        of_cells = self.family in ("cells", "hybrid")
-        if of_cells and (self.genotype is None or self.width is None):
-            raise ValueError(f"a candidate of family {self.family} needs a genotype and a width")
-        if not of_cells and (self.genotype is not None or self.width is not None):
-            raise ValueError(f"a candidate of family {self.family} has neither genotype nor width")
-        if (
-            of_cells != (self.decoder == CELLS)
-            or (self.family == "cells") != (self.encoder == CELLS)
-            or (self.family == "sam") != (self.decoder == LIGHT)
-        ):
-            raise ValueError(f"encoder {self.encoder!r} with decoder {self.decoder!r} is none of family {self.family}")
-        if self.family != "unet" and (self.resolution, self.decoder_norm, self.upsampling) != (
-            "plain",
-            "batch",
-            "published",
-        ):
-            raise ValueError(f"resolution, decoder_norm and upsampling are choices of family unet, not {self.family}")
-        if self.family == "cells" and (self.slices_out != self.slices_in or self.encoder_weights != "none"):
-            raise ValueError("a candidate of family cells gives all its slices and starts from scratch")
-        self._tunes_what_it_can()
+    # The network.
+
+    @abstractmethod
+    def build(self, crop: int) -> nn.Module:
+        """The network, with nothing loaded: float (B, slices_in, crop, crop) -> logits (B, slices_out, crop, crop)."""
+
+    @abstractmethod
+    def refuse(self, crop: int) -> None:
+        """Raise InputError, one line, for everything that is known to be impossible without building."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """What the edge of a crop, or of a tile at prediction, must divide by."""
+
+    @property
+    def slices_out(self) -> int:
+        """Slices that the network gives a mask of: all that come in, or the middle one."""
+        return self.slices_in
+
+    @property
+    def any_size(self) -> bool:
+        """True where the network predicts on tiles of any multiple of `stride`, False where only on its crop."""
+        return True
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the network makes its tiles inside; bounds the memory of a prediction."""
+        return 1
+
+    # Where its weights come from and how they leave.
+
+    @property
+    def start(self) -> str | None:
+        """The name of the weights that it starts from, of a file without its folder; None from scratch."""
+        return None
+
+    def find_weights(self) -> Path | None:
+        """The file with its pretrained weights, or None where it wants none. Raises InputError where it is missing."""
+        return None
+
+    def load_weights(self, network: nn.Module, crop: int, path: Path) -> None:
+        """Load a file of `find_weights`. Raises InputError where it does not fit."""
+        raise AssertionError(f"family {self.family} has no pretrained weights")
+
+    def from_scratch(self) -> Self:
+        """The same architecture without pretrained weights."""
         return self
 
-    def _tunes_what_it_can(self) -> None:
-        if self.family != "sam" and self.tuning != "full":
-            raise ValueError(f"tuning {self.tuning} is of family sam; family {self.family} trains its encoder in full")
-        if (self.tuning == "lora") != (self.lora_rank is not None):
-            raise ValueError("lora_rank goes with tuning lora, and only with it")
-        if self.tuning != "full" and self.encoder_weights == "none":
-            raise ValueError(f"tuning {self.tuning} keeps the encoder's weights: set encoder_weights, or tuning full")
+    def fold(self, network: nn.Module) -> None:
+        """Change a trained network in place into that of `folded()`, which gives the same logits."""
 
+    def folded(self) -> "Candidate":
+        """The candidate that a bundle is rebuilt from."""
+        return self
 
-def describe(candidate: Candidate) -> str:
-    """What a candidate is, for messages."""
-    if candidate.family == "cells":
-        return "a network of cells"
-    if candidate.family == "hybrid":
-        return f"encoder {candidate.encoder!r} with a decoder of cells"
-    if candidate.family == "sam":
-        return f"family sam with encoder {candidate.encoder!r}"
-    return f"encoder {candidate.encoder!r} with decoder {candidate.decoder!r}"
+    # What people read.
+
+    @abstractmethod
+    def title(self, origin: str | None = None) -> str:
+        """A short name for a row of the leaderboard. origin: how its cells were found, where it has any."""
+
+    @abstractmethod
+    def described(self) -> str:
+        """What it is, for messages."""
+
+    @abstractmethod
+    def card(self) -> dict[str, str]:
+        """Lines of a model card, by what they are about."""
+
+    @property
+    def decided_cells(self) -> Genotype | None:
+        """The wiring of its cells, where it has any."""
+        return None
+
+    # What a space offers it.
+
+    @classmethod
+    def allows(cls, name: str, value: Any, given: Mapping[str, Any]) -> bool:
+        """Whether a value of the field `name` goes with those chosen before it, or by default, in `given`.
+
+        A field none of whose values goes is left at its default.
+        """
+        return True
+
+    @classmethod
+    def check_options(cls, options: Options, cells: CellSpace) -> None:
+        """Raise InputError, one line, where choices can never be made. Cheap: builds nothing and looks for no files."""
+
+    @classmethod
+    def lightest(cls, options: Options) -> dict[str, Any]:
+        """The values with which the decisive choices are tried: where they refuse more than others, those."""
+        return {name: values[0] for name, values in options.items() if name != "crop"}
+
+    @classmethod
+    def dearest(cls, options: Options) -> dict[str, Any]:
+        """The values that cost most to train."""
+        return {
+            name: max(values) if all(isinstance(v, int | float) for v in values) else values[-1]
+            for name, values in options.items()
+            if name != "crop"
+        }

@@ -1,6 +1,6 @@
 """The one exception that means "the input is wrong", and the sentence for an unknown name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -18,3 +18,14 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of: {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def name_in(kind: str, table: Mapping[str, object]) -> Callable[[str], str]:
+    """A validator of names: gives back one that is in the table, and raises the error of `unknown_name` otherwise."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise unknown_name(kind, name, table)
+        return name
+
+    return check

@@ -4,24 +4,22 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from search_spaces.candidate import Candidate, Family, describe
+from search_spaces.candidate import Candidate
+from search_spaces.cells.candidate import CellCandidate
 from search_spaces.cells.cell_space import CellSpace, check_cell_space
 from search_spaces.errors import InputError
-from search_spaces.families import cells, hybrid, sam, unet
-from search_spaces.published.weights import find_weights, load_weights
 
 
 def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> nn.Module:
     """The network of a candidate: float (B, slices_in, H, W) -> logits (B, slices_out, H, W).
 
-    crop: edge of the training patches; H and W are the crop, or any multiple of `stride` where `takes_any_size`.
+    crop: edge of the training patches; H and W are the crop, or any multiple of its `stride` where it takes `any_size`.
     With `pretrained` the encoder gets `candidate.encoder_weights` from this machine, never from the network;
     without, nothing is loaded at all (the caller has weights of its own). What is not loaded is drawn from torch's
     global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen, as is what
@@ -29,29 +27,27 @@ def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> n
     Raises InputError where the candidate cannot be built or its weights are missing.
     """
     check_buildable(candidate, crop)
-    path = find_weights(candidate) if pretrained else None
+    path = candidate.find_weights() if pretrained else None
     network = _construct(candidate, crop)
-    unused = _training_pass(_without_weights(candidate), crop, 2).unused
+    unused = _training_pass(candidate.from_scratch(), crop, 2).unused
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in unused)
     if path is not None:
-        _load_encoder(network, candidate, crop, path)
+        candidate.load_weights(network, crop, path)
     return network
 
 
-def build_supernet(space: CellSpace, candidate: Candidate, crop: int) -> nn.Module:
+def build_supernet(space: CellSpace, candidate: CellCandidate, crop: int) -> nn.Module:
     """The network that holds all of a space's cells; called with an image and a path, it gives a candidate's logits.
 
-    candidate: family, slices, width and encoder, with its weights; its genotype does not matter. Raises InputError
-    where the space names unknown operations, the crop does not suit it, or the weights are missing.
+    candidate: its genotype does not matter. Raises InputError where the space names unknown operations, the crop does
+    not suit it, or the weights are missing.
     """
     check_cell_space(space)
-    path = find_weights(candidate)
-    if candidate.family == "cells":
-        return cells.construct_supernet(space, candidate.width or 1)
-    network = hybrid.construct_supernet(space, candidate, crop)
+    path = candidate.find_weights()
+    network = candidate.build_supernet(space, crop)
     if path is not None:
-        _load_encoder(network, candidate, crop, path)
+        candidate.load_weights(network, crop, path)
     return network
 
 
@@ -61,10 +57,10 @@ def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
     Runs one training pass on torch's meta device: shapes only, a fraction of a second, and remembered. Weights do
     not matter here (`find_weights` checks those). batch 1 is refused where a batch norm would see a single value.
     """
-    BUILDERS[candidate.family].refuse(candidate, crop)
-    reason = _training_pass(_without_weights(candidate), crop, min(batch, 2)).failure
+    candidate.refuse(crop)
+    reason = _training_pass(candidate.from_scratch(), crop, min(batch, 2)).failure
     if reason is not None:
-        raise InputError(f"{describe(candidate)} at crop {crop} cannot be built: {reason}")
+        raise InputError(f"{candidate.described()} at crop {crop} cannot be built: {reason}")
 
 
 def check_weights(candidate: Candidate, crop: int) -> None:
@@ -73,53 +69,20 @@ def check_weights(candidate: Candidate, crop: int) -> None:
     Reads the file, and allocates no network beside it.
     """
     check_buildable(candidate, crop)
-    path = find_weights(candidate)
+    path = candidate.find_weights()
     if path is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = _construct(candidate, crop)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
-        _load_encoder(network, candidate, crop, path)
+        candidate.load_weights(network, crop, path)
 
 
 def parameters(candidate: Candidate, crop: int) -> int:
     """How many numbers of the candidate's network are trained. Raises InputError where it cannot be built."""
     check_buildable(candidate, crop)
-    return _training_pass(_without_weights(candidate), crop, 2).parameters
-
-
-def takes_any_size(candidate: Candidate) -> bool:
-    """True where the network predicts on tiles of any multiple of `stride`, False where only on its crop."""
-    return BUILDERS[candidate.family].any_size(candidate)
-
-
-def stride(candidate: Candidate) -> int:
-    """What the edge of a crop, or of a tile at prediction, must divide by."""
-    return BUILDERS[candidate.family].stride(candidate)
-
-
-@dataclass(frozen=True)
-class Builder:
-    """How the networks of a family are built: `construct`, after `refuse` has raised InputError for what cannot be."""
-
-    construct: Callable[[Candidate, int], nn.Module]
-    refuse: Callable[[Candidate, int], None]
-    stride: Callable[[Candidate], int]
-    any_size: Callable[[Candidate], bool]
-
-
-BUILDERS: dict[Family, Builder] = {
-    "unet": Builder(unet.construct, unet.refuse, unet.stride, unet.any_size),
-    "cells": Builder(cells.construct, cells.refuse, cells.stride, lambda _: True),
-    "hybrid": Builder(hybrid.construct, hybrid.refuse, hybrid.stride, unet.any_size),
-    "sam": Builder(sam.construct, sam.refuse, sam.stride, sam.any_size),
-}
-
-
-def _load_encoder(network: nn.Module, candidate: Candidate, crop: int, path: Path) -> None:
-    arguments = {} if candidate.family == "sam" else unet.encoder_arguments(candidate, crop)
-    load_weights(network.get_submodule("encoder"), candidate, path, arguments)
+    return _training_pass(candidate.from_scratch(), crop, 2).parameters
 
 
 class _NumbersOnCpu(TorchFunctionMode):
@@ -135,19 +98,14 @@ class _NumbersOnCpu(TorchFunctionMode):
 def _construct(candidate: Candidate, crop: int) -> nn.Module:
     """The network on torch's default device, meta included, with nothing loaded."""
     with _NumbersOnCpu():
-        network = BUILDERS[candidate.family].construct(candidate, crop)
+        network = candidate.build(crop)
     # smp makes the first convolution anew, on the CPU wherever the rest is.
     return network.to(torch.get_default_device())
 
 
-def _without_weights(candidate: Candidate) -> Candidate:
-    """The same architecture; weights would only split the caches."""
-    return candidate.model_copy(update={"encoder_weights": "none"})
-
-
 def _size(candidate: Candidate, crop: int) -> int:
     """The crop where the network depends on it, else 0, so that one network serves all crops in the cache."""
-    return 0 if takes_any_size(candidate) else crop
+    return 0 if candidate.any_size else crop
 
 
 @lru_cache(maxsize=8)

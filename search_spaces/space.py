@@ -1,208 +1,212 @@
-"""SearchSpace: the choices a study may make, as names and numbers, and which of them go together."""
+"""SearchSpace: the choices that a study may make, by the fields that they fill.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+`[space.unet] encoder = ["resnet18", "resnet50"]` names a field of the family's candidate, `[space.fit]` one of the
+recipe, `[space.inference]` one of how a volume is read. A list is chosen from; a table `{ low, high, log }` is a range.
+`[space.cells.fit] crop = [48]` says for one family what `[space.fit]` says for all.
+"""
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from search_spaces.candidate import CELLS, LIGHT, Candidate, Family, Tuning
-from search_spaces.errors import InputError, unknown_name
-from search_spaces.network import check_buildable
-from search_spaces.published.decoders import DECODERS
-from search_spaces.published.encoders import ENCODERS
-from search_spaces.published.resolution import RESOLUTIONS, DecoderNorm, Resolution, Upsampling
-from search_spaces.published.sam_encoders import SAM_ENCODERS
-from search_spaces.published.weights import is_file_name, offered_weights
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-SCANNED: Literal["scanned"] = "scanned"
-Range = tuple[float, float]  # lowest and highest value, both included
+from search_spaces.candidate import Candidate
+from search_spaces.errors import unknown_name
+from search_spaces.families import FAMILIES
+from search_spaces.field import read_value
+
+Part = Literal["candidate", "fit", "inference"]  # what a chosen value is a field of
 
 
-class SearchSpace(BaseModel, frozen=True, extra="forbid"):
-    """What a study chooses from: one of each tuple, a number of each range.
+class Range(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Numbers from `low` to `high`, both included."""
 
-    `check_space` looks the names up. The losses are names of another package, which looks them up itself.
+    low: int | float
+    high: int | float
+    log: bool = False  # drawn evenly over orders of magnitude
+
+    @model_validator(mode="after")
+    def _low_before_high(self) -> "Range":
+        if not self.low <= self.high:
+            raise ValueError(f"low = {self.low:g} lies above high = {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low:g} has no logarithm; a range with log = true begins above 0")
+        return self
+
+
+def _read_choice(value: Any) -> "Range | tuple[Any, ...]":
+    """A range of a table, the values of a list, or one value alone."""
+    if isinstance(value, Range):
+        return value
+    if isinstance(value, dict):
+        return Range.model_validate(value)
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values:
+        raise ValueError("an empty list leaves nothing to choose; name a value, or leave the key out")
+    if any(value in values[:place] for place, value in enumerate(values)):
+        raise ValueError("the same choice is named twice")
+    return values
+
+
+if TYPE_CHECKING:
+    Choice = Range | tuple[Any, ...]
+else:
+    Choice = Annotated[Any, BeforeValidator(_read_choice)]
+Section = dict[str, Choice]  # by field
+
+
+class FamilySpace(BaseModel, frozen=True, extra="allow"):
+    """What is searched of one family: fields of its candidate; of recipe and reading what differs from other families.
+
+    Every other key is a field of the candidate.
     """
 
-    families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("unet",)
-    encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("resnet18", "resnet50", "efficientnet-b0")
-    decoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("Unet", "UnetPlusPlus", "FPN")
-    encoder_weights: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
-    slices_in: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 5)
-    # middle: one mask, of the middle slice; all: one for each slice that comes in.
-    slices_out: Annotated[tuple[Literal["middle", "all"], ...], Field(min_length=1)] = ("middle",)
-    # Of family unet: see Candidate. A decoder without a choice of upsampling keeps its own.
-    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = ("plain",)
-    decoder_norms: Annotated[tuple[DecoderNorm, ...], Field(min_length=1)] = ("batch",)
-    upsamplings: Annotated[tuple[Upsampling, ...], Field(min_length=1)] = ("published",)
-    # Edges of the voxels that networks read, in micrometres; "scanned" is each volume's own. None: that of section fit.
-    voxel_sizes: Annotated[tuple[PositiveFloat | Literal["scanned"], ...], Field(min_length=1)] | None = None
-    augmentations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # None: that of section fit
-    losses: Annotated[tuple[str, ...], Field(min_length=1)] = ("dice", "dice + bce", "dice + focal")
-    crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 256)
-    learning_rate: Range = (1e-4, 1e-2)  # drawn on a logarithmic scale
-    batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16)
-    vessel_share: Range = (0.5, 1.0)  # of the patches, those cut around a vessel
-    # Of networks with cells; what the cells may be is the section cell_space's matter.
-    cell_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32)  # channels, finest resolution
-    box_crops: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)  # of family cells, which reads boxes
-    box_slices: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)  # their depth
-    box_batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2,)
-    # Of family sam. One that starts from scratch is always trained in full.
-    sam_encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("sam2_hiera_tiny",)
-    sam_tunings: Annotated[tuple[Tuning, ...], Field(min_length=1)] = ("full", "lora", "frozen")
-    lora_ranks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8,)
+    fit: Section = Field(default_factory=dict)  # fields of the recipe, for this family alone
+    inference: Section = Field(default_factory=dict)  # fields of how volumes are read, for this family alone
+    __pydantic_extra__: dict[str, Choice]
 
-    @field_validator("*")
-    @classmethod
-    def _choices_differ(cls, value: tuple[object, ...] | None, info: ValidationInfo) -> tuple[object, ...] | None:
-        is_range = info.field_name in ("learning_rate", "vessel_share")
-        if value is not None and not is_range and len(set(value)) < len(value):
-            raise ValueError("the same choice is named twice")
-        return value
+    @property
+    def candidate(self) -> Mapping[str, Choice]:
+        """The choices of the candidate, by field."""
+        return self.__pydantic_extra__
 
-    @field_validator("learning_rate", "vessel_share")
-    @classmethod
-    def _low_before_high(cls, value: Range) -> Range:
-        if not value[0] <= value[1]:
-            raise ValueError("a range is its lowest, then its highest value")
-        return value
 
-    @field_validator("learning_rate")
-    @classmethod
-    def _positive(cls, value: Range) -> Range:
-        if not 0 < value[0] <= value[1] < float("inf"):
-            raise ValueError("learning rates are greater than 0")
-        return value
+class SearchSpace(BaseModel, frozen=True, extra="allow"):
+    """What a study chooses from. What is not named keeps the value of its own section, or its family's default.
 
-    @field_validator("vessel_share")
-    @classmethod
-    def _share(cls, value: Range) -> Range:
-        if not 0 <= value[0] <= value[1] <= 1:
-            raise ValueError("a share lies between 0 and 1")
-        return value
+    Every other key is a name in FAMILIES.
+    """
+
+    families: Annotated[tuple[str, ...], Field(min_length=1)] = ("unet",)  # names in FAMILIES
+    fit: Section = Field(default_factory=dict)  # fields of the recipe, for all families
+    inference: Section = Field(default_factory=dict)  # fields of how volumes are read, for all families
+    __pydantic_extra__: dict[str, FamilySpace]
+
+    @model_validator(mode="after")
+    def _names_and_values_exist(self) -> "SearchSpace":
+        for family in (*self.families, *self.__pydantic_extra__):
+            if family not in FAMILIES:
+                raise unknown_name("family", family, FAMILIES)
+        if len(set(self.families)) < len(self.families):
+            raise ValueError("families names the same family twice")
+        for family, section in self.__pydantic_extra__.items():
+            check_section(section.candidate, FAMILIES[family], family)
+        return self
+
+    def family(self, name: str) -> FamilySpace:
+        """What is searched of a family."""
+        return self.__pydantic_extra__.get(name, _NOTHING)
+
+    def searches(self, family: str) -> bool:
+        """Whether anything about a family's designs differs from trial to trial."""
+        choices = [row.choice for row in rows(self, family)]
+        return len(self.families) > 1 or any(isinstance(c, Range) or len(c) > 1 for c in choices)
+
+    def choices(self, family: str, part: Literal["fit", "inference"]) -> dict[str, tuple[str, Choice]]:
+        """The choices of the recipe, or of the reading, for a family: by field, with their names in the study."""
+        for_all: Section = getattr(self, part)
+        own: Section = getattr(self.family(family), part)
+        named = {field: (f"{part}.{field}", choice) for field, choice in for_all.items()}
+        return named | {field: (f"{family}.{part}.{field}", choice) for field, choice in own.items()}
+
+
+_NOTHING = FamilySpace.model_validate({})
+
+
+def check_section(
+    section: Mapping[str, Choice], owner: type[BaseModel], where: str, rest: BaseModel | None = None
+) -> None:
+    """Raise ValueError, one line, for a field that the class does not have, or a value that it does not take.
+
+    rest: an instance of the class, with whose other fields every value has to go.
+    """
+    for field, choice in section.items():
+        if field not in owner.model_fields or field == "family":
+            raise unknown_name(f"choice in {where},", field, [name for name in owner.model_fields if name != "family"])
+        for value in (choice.low, choice.high) if isinstance(choice, Range) else choice:
+            try:
+                meant = read_value(owner, field, value)
+                if rest is not None:
+                    owner.model_validate({**rest.model_dump(), field: meant})
+            except ValidationError as error:
+                what = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{where}.{field} has {value!r}: {what}") from None
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An encoder and a decoder at a crop, and why they make no network there, or None where they do.
+class Row:
+    """One choice of a space, as a study asks for it."""
 
-    The decoder CELLS is that of family hybrid, LIGHT that of family sam.
+    family: str
+    part: Part
+    field: str
+    name: str  # in the study: unet.encoder, fit.loss, cells.fit.crop
+    choice: Range | tuple[Any, ...]
+
+
+def rows(space: SearchSpace, family: str) -> tuple[Row, ...]:
+    """The choices of a family in the order in which they are made: those first that decide what can be built."""
+    kind = FAMILIES[family]
+    own = space.family(family).candidate
+    candidate = {f: Row(family, "candidate", f, f"{family}.{f}", own[f]) for f in kind.model_fields if f in own}
+    fit = {f: Row(family, "fit", f, name, choice) for f, (name, choice) in space.choices(family, "fit").items()}
+    reading = space.choices(family, "inference").items()
+    first = [(fit if field == "crop" else candidate).get(field) for field in kind.decisive]
+    rest = [row for row in (*candidate.values(), *fit.values()) if row not in first]
+    last = (Row(family, "inference", f, name, choice) for f, (name, choice) in reading)
+    return (*(row for row in first if row is not None), *rest, *last)
+
+
+def options(space: SearchSpace, family: str, crop: int) -> dict[str, tuple[Any, ...]]:
+    """The values of every field of a family's candidate, and of "crop", which is `crop` where the space says nothing.
+
+    Of a range its ends. A field without a default that the space does not name is left out.
     """
-
-    encoder: str
-    decoder: str
-    crop: int
-    refusal: str | None
-
-    def candidate(self, space: SearchSpace, slices_in: int, **more: Any) -> Candidate:
-        """A candidate of this encoder and decoder in a space, with the first of its slices_out.
-
-        Of the resolutions it has the cheapest that the space offers, of the norms batch norm before others, because
-        that refuses more. One of cells has cells drawn by hand, until others are found.
-        """
-        slices_out = slices_in if space.slices_out[0] == "all" else 1
-        family = {CELLS: {"family": "hybrid", "genotype": "plain"}, LIGHT: {"family": "sam"}}.get(self.decoder, {})
-        common = {"encoder": self.encoder, "decoder": self.decoder, "slices_in": slices_in, "slices_out": slices_out}
-        if not family:
-            common["resolution"] = min(space.resolutions, key=list(RESOLUTIONS).index)
-            common["decoder_norm"] = "batch" if "batch" in space.decoder_norms else space.decoder_norms[0]
-        return Candidate.model_validate({**common, **family, **more})
+    kind = FAMILIES[family]
+    own = space.family(family).candidate
+    found = {}
+    for field, info in kind.model_fields.items():
+        if field in own:
+            found[field] = tuple(read_value(kind, field, value) for value in _ends(own[field]))
+        elif field != "family" and not info.is_required():
+            found[field] = (info.default,)
+    named = space.choices(family, "fit").get("crop")
+    found["crop"] = (crop,) if named is None else _ends(named[1])
+    return found
 
 
-def check_space(space: SearchSpace) -> None:
-    """Raise InputError, one line, where a name is in no table or a choice can never be made.
-
-    Cheap: builds nothing (`pairs` does) and looks for no files. Every encoder must have at least one of the
-    encoder weights, and every name of weights at least one encoder.
-    """
-    for encoder in space.encoders:
-        if encoder not in ENCODERS:
-            raise unknown_name("encoder", encoder, ENCODERS)
-    for decoder in space.decoders:
-        if decoder not in DECODERS:
-            raise unknown_name("decoder", decoder, DECODERS)
-    for encoder in space.sam_encoders:
-        if encoder not in SAM_ENCODERS:
-            raise unknown_name("encoder of family sam", encoder, SAM_ENCODERS)
-    even = [slices for slices in space.slices_in if slices % 2 == 0]
-    if even and "middle" in space.slices_out:
-        raise InputError(f"slices_in has {even[0]}, which has no middle slice; use odd numbers or slices_out 'all'")
-    starts = {name for encoder in space.sam_encoders for name in weights_for(space, encoder)}
-    if "sam" in space.families and "full" not in space.sam_tunings and starts == {"none"}:
-        raise InputError(
-            f"sam_tunings {', '.join(space.sam_tunings)} keep an encoder's weights, and encoder_weights offers none to "
-            "keep; name weights of the encoder, or add full to sam_tunings"
-        )
-    encoders = encoders_of(space)
-    offered = {name for encoder in (*space.encoders, *space.sam_encoders) for name in offered_weights(encoder)}
-    for name in space.encoder_weights:
-        if name != "none" and not is_file_name(name) and name not in offered:
-            raise unknown_name("encoder_weights", name, ["none", *offered, "FILE.safetensors"])
-    for encoder in encoders:
-        if not weights_for(space, encoder):
-            exist = ", ".join(offered_weights(encoder)) or "no weights"
-            raise InputError(
-                f"encoder {encoder!r} has none of the encoder_weights {', '.join(space.encoder_weights)}; "
-                f"it has {exist}: add one of them, or none"
-            )
+def _ends(choice: Choice) -> tuple[Any, ...]:
+    return (choice.low, choice.high) if isinstance(choice, Range) else choice
 
 
-def encoders_of(space: SearchSpace) -> tuple[str, ...]:
-    """The encoders that the families of a space take."""
-    published = space.encoders if {"unet", "hybrid"} & set(space.families) else ()
-    return (*published, *(space.sam_encoders if "sam" in space.families else ()))
+@dataclass(frozen=True)
+class Combination:
+    """Values of the decisive choices of a family, and why they make no network, or None where they do."""
+
+    family: str
+    values: tuple[Any, ...]  # in the order of the family's `decisive`
+    refusal: str | None = None
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The values by field."""
+        return dict(zip(FAMILIES[self.family].decisive, self.values, strict=True))
+
+    @property
+    def crop(self) -> int:
+        """The crop among the values."""
+        crop: int = self.named["crop"]
+        return crop
+
+    def candidate(self, values: Mapping[str, Any]) -> Candidate:
+        """The candidate of these values and, for the fields that they do not name, of `values`."""
+        own = {field: value for field, value in self.named.items() if field != "crop"}
+        return FAMILIES[self.family].model_validate({**values, **own})
 
 
-def weights_for(space: SearchSpace, encoder: str) -> tuple[str, ...]:
-    """The encoder weights of the space that exist for an encoder; files are taken to be for each of them."""
-    offered = offered_weights(encoder)
-    return tuple(name for name in space.encoder_weights if name == "none" or is_file_name(name) or name in offered)
-
-
-def voxel_size_um(choice: float | str) -> float | None:
-    """A choice of voxel_sizes as FitConfig has it."""
-    return None if choice == SCANNED else float(choice)
-
-
-def upsamplings_for(space: SearchSpace, decoder: str) -> tuple[Upsampling, ...]:
-    """The ways of upsampling that the space offers a decoder; none but its own where it has no choice."""
-    return space.upsamplings if DECODERS[decoder].interpolates else ("published",)
-
-
-def tunings_for(space: SearchSpace, weights: str) -> tuple[Tuning, ...]:
-    """The tunings of the space for an encoder of family sam that starts from these weights.
-
-    What is frozen has to be worth keeping, so one that starts from scratch is trained in full.
-    """
-    return ("full",) if weights == "none" else space.sam_tunings
-
-
-def pairs(space: SearchSpace, on_progress: Callable[[int, int], None] | None = None) -> tuple[Pair, ...]:
-    """Every encoder, decoder and crop of the families but cells, in the space's order, tried with its smallest batch.
-
-    Takes about half a second for each encoder and decoder the first time. Raises InputError where `check_space` does.
-    """
-    check_space(space)
-    decoders = [*(space.decoders if "unet" in space.families else ()), *([CELLS] if "hybrid" in space.families else ())]
-    combinations = [(e, d, c) for e in space.encoders for d in decoders for c in space.crops]
-    if "sam" in space.families:
-        combinations += [(e, LIGHT, c) for e in space.sam_encoders for c in space.crops]
-    found = []
-    for done, (encoder, decoder, crop) in enumerate(combinations):
-        if on_progress is not None:
-            on_progress(done, len(combinations))
-        pair = Pair(encoder, decoder, crop, None)
-        found.append(replace(pair, refusal=_refusal(space, pair)))
-    if on_progress is not None:
-        on_progress(len(combinations), len(combinations))
-    return tuple(found)
-
-
-def _refusal(space: SearchSpace, pair: Pair) -> str | None:
-    try:
-        check_buildable(pair.candidate(space, space.slices_in[0]), pair.crop, batch=min(space.batch_sizes))
-    except InputError as error:
-        return str(error)
-    return None
+def combinations(space: SearchSpace, family: str, crop: int) -> list[Combination]:
+    """All values of the decisive choices of a family, none tried yet."""
+    offered = options(space, family, crop)
+    return [Combination(family, values) for values in product(*(offered[f] for f in FAMILIES[family].decisive))]

@@ -9,13 +9,13 @@ import torch
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
 from results.bundles.reading import Reading
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=1)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=1)
 
 
 def bundle(

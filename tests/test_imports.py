@@ -142,8 +142,8 @@ def test_a_module_reads_no_pickle(path: Path) -> None:
     [
         "nas.commands.main",
         "nas.search.status",
-        "nas.commands.dashboard_server",
-        "nas.commands.tables",
+        "nas.study.storage",
+        "nas.commands.leaderboard_table",
         "results.leaderboard.leaderboard",
     ],
 )

@@ -17,13 +17,16 @@ hold_out = "phantom_3"
 kidneys = 3
 shape = [24, 48, 48]
 
-[space]
-encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
-decoders = ["Unet"]
+[space.unet]
+encoder = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
 slices_in = [3]
-losses = ["dice", "dice + bce"]
-crops = [32]
-batch_sizes = [4]
+
+[space.fit]
+loss = ["dice", "dice + bce"]
+crop = [32]
+batch_size = [4]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+vessel_share = { low = 0.5, high = 1.0 }
 
 [fit]
 steps = 9

@@ -3,12 +3,20 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
@@ -22,10 +30,10 @@ from trainers.checkpoint import (
     save_checkpoint,
     surroundings,
 )
-from trainers.data.augment import Augmentation
+from trainers.data.augment import Augmentation, check_augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
-from trainers.losses.losses import build_loss
+from trainers.losses.losses import build_loss, check_loss
 from trainers.losses.sparse import SparseWeights
 from trainers.step import optimiser_step, weight_groups
 
@@ -39,14 +47,15 @@ class FitConfig(SparseWeights, frozen=True, extra="forbid", allow_inf_nan=False)
     steps: PositiveInt = 2_000  # optimiser steps, not epochs
     crop: PositiveInt = 256  # voxels, both edges of the square cut from a plane
     batch_size: PositiveInt = 16  # samples a step
-    loss: str = "dice"  # a sum of names in LOSSES, as in "dice + 0.5*focal"
+    loss: Annotated[str, AfterValidator(check_loss)] = "dice"  # a sum of names in LOSSES, as in "dice + 0.5*focal"
     learning_rate: PositiveFloat = 6e-5  # the peak of the one-cycle schedule
     weight_decay: NonNegativeFloat = 0.01  # AdamW's; not on biases and normalisation scales
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps in which the learning rate rises
     gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient
     average_decay: float = Field(default=0.99, ge=0, lt=1)  # of the weight average that is scored
     vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
-    augmentation: str = "strong"  # a name in AUGMENTATIONS, perhaps without parts: "strong - tilt"
+    # A name in AUGMENTATIONS, perhaps without parts: "strong - tilt".
+    augmentation: Annotated[str, AfterValidator(check_augmentation)] = "strong"
     voxel_size_um: PositiveFloat | None = None  # edge of the voxels that are trained on and predicted; None: as scanned
     target_um: PositiveFloat | None = (
         None  # voxels of scans to come: samples look like these; prediction reads as scanned

@@ -46,8 +46,7 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
         record = read_record(place.record)
         if record is None or record.job.design != design or not place.weights.is_file():
             continue
-        reading = reading_of(record, config.inference, config.score)
-        architecture = describe_trial(record, config, fold, reading)
+        architecture = describe_trial(record, config, fold, reading_of(record, config.score))
         if not folder.best.is_dir() or not _holds(read_architecture(folder.best), architecture):
             write_bundle(folder.best, architecture, load_file(folder.trial(number).weights))
         return True

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from nas.bundles.predictor import open_predictor, threshold_level
+from nas.bundles.requests import LabelRequest
 from results.bundles.architecture import Provenance
 from results.bundles.bundle import WEIGHTS, Bundle
 from results.version import program_version
@@ -51,22 +52,14 @@ class Labelled(BaseModel, frozen=True, extra="forbid"):
     written: bool  # whether they stand there now
 
 
-def label_path(
-    bundle_path: Path,
-    path: Path,
-    *,
-    name: str,
-    threshold: float | None,
-    write: bool,
-    device: str,
-    report: Report = SILENT,
-) -> Labelled:
-    """Predict the volume at `path` and write its new label set `name`.
+def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
+    """Predict a volume and write its new label set.
 
-    threshold: instead of the one that matches the annotated share. write: change dataset.toml too. Raises InputError
-    for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a threshold with.
+    Raises InputError for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a
+    threshold with.
     """
-    source = scan_one(path, report)
+    bundle_path, name, threshold = request.bundle, request.out, request.threshold
+    source = scan_one(request.volume, report)
     home = _home(source)
     data_set = manifest_home(home.parent)
     target = home / _check_set_name(name)
@@ -86,14 +79,14 @@ def label_path(
         )
     bundle = predictor.members[0]
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
-    if write:
+    if request.write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
     volume = open_piece(source, data_set, default_cache(), report)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
     with scratch_folder(default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):
             report.note(doubt)
-        levels = predictor.predict(volume, device, scratch, report)
+        levels = predictor.predict(volume, request.device, scratch, report)
         outside, labelled = count_levels(levels, volume)
         if threshold is None and not labelled:
             raise InputError(
@@ -109,7 +102,7 @@ def label_path(
             f"at the nearest threshold {labelled / vessels:.0%} of the vessels are labelled ones, not "
             f"{volume.annotated:.0%}: the network is too sure, or finds too little"
         )
-    if write:
+    if request.write:
         # Where it is a link, the file it leads to is the one that others read.
         write_atomically(manifest.resolve(), _new_manifest(manifest, source.name, facts))
     return Labelled(
@@ -121,7 +114,7 @@ def label_path(
         source=origin,
         manifest=manifest,
         manifest_lines=table_text(source.name, facts),
-        written=write,
+        written=request.write,
     )
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from nas.bundles.predictor import Predictor
 from results.bundles.reading import Reading
 from trainers.data.volume import Volume
-from trainers.metrics.choice import choose, try_reading
+from trainers.metrics.cross_fit import choose, try_reading
 from trainers.metrics.evaluate import score_twice
-from trainers.metrics.score import Predictions, Score, pooled_curve
+from trainers.metrics.score import Score
 from trainers.metrics.second_score import why_no_second
+from trainers.metrics.slabs import Predictions, cut_into_slabs
 from trainers.report import SILENT, Report
 
 
@@ -19,7 +20,7 @@ def score_mean(
     """The predictor's reading with the score of the mean, its threshold, and the smallest component that stays.
 
     That size is one of the members' own. Where these differ it is chosen by cross-fitting, as thresholds are, and the
-    second score takes the one that all slabs chose. Raises InputError where `pooled_curve` and `predict` do.
+    second score takes the one that all slabs chose. Raises InputError where `cut_into_slabs` and `predict` do.
     """
     predictor.check_scored_alike()
     config = predictor.reading.score_config
@@ -29,8 +30,8 @@ def score_mean(
     reasons = (why_no_second(bundle.reader, volumes, inference, config) for bundle, inference in pairs)
 
     def judge(predictions: Predictions) -> tuple[Score, int | None]:
-        curve = pooled_curve(predictions, volumes, config)
-        best, result = choose([try_reading(curve, predictions, volumes, config, s) for s in sizes], volumes, config)
+        slabs = cut_into_slabs(predictions, volumes, config.slabs)
+        best, result = choose([try_reading(slabs, config, size) for size in sizes], config)
         return result, sizes[best]
 
     _, result, smallest = score_twice(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from nas.bundles.predictor import Predictor, known_threshold, open_predictor, split_paths, threshold_level
+from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
@@ -22,7 +23,9 @@ from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.volume import Spacing, Volume
 from trainers.inference.components import large_components
-from trainers.metrics.score import Predictions, Score, pooled_curve, score, slab_owners, without_small
+from trainers.metrics.cross_fit import mask_values, score_slabs
+from trainers.metrics.score import Score
+from trainers.metrics.slabs import Predictions, check_slabs, cut_into_slabs
 from trainers.report import SILENT, Report
 
 
@@ -35,7 +38,7 @@ class Prediction(BaseModel, frozen=True, extra="forbid"):
     submission: Path | None = None
     submission_rows: int = 0
     score: Score | None = None  # by the protocol of the leaderboard
-    mask_surface_dice: float | None = None  # of the written masks, all volumes together
+    mask_values: dict[str, float] = {}  # of the written masks, all volumes together, by metric
 
 
 class MaskNote(BaseModel, frozen=True, extra="forbid"):
@@ -85,36 +88,27 @@ class _Run:
         )
 
 
-def predict_paths(
-    paths: Sequence[Path],
-    *,
-    out: Path,
-    threshold: float | None,
-    submission: Path | None,
-    wants_score: bool,
-    only_held_out: bool,
-    device: str,
-    report: Report = SILENT,
-) -> Prediction:
-    """Predict the volumes among `paths` with the bundles among them, write masks and whatever else is asked for.
+def predict_paths(request: PredictRequest, report: Report = SILENT) -> Prediction:
+    """Predict the volumes among the paths with the bundles among them, write masks and whatever else is asked for.
 
     Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
     the next begins. Called again after a stop, finished masks are kept where several volumes go to one folder and no
     score is asked for. Raises InputError where a path holds no volume, or labels are missing for a score.
     """
-    bundles, places = split_paths(paths)
+    out, submission = request.out, request.submission
+    bundles, places = split_paths(request.paths)
     predictor = open_predictor(bundles)
-    cut, smallest = known_threshold(predictor, threshold), predictor.reading.inference.smallest_component
+    cut, smallest = known_threshold(predictor, request.threshold), predictor.reading.inference.smallest_component
     sources = find_sources(places, report)
-    if only_held_out:
+    if request.held_out:
         sources = held_out_sources(predictor, sources)
-    if wants_score:
+    if request.score:
         _check_score(predictor, sources)
     if len(sources) > 1 and out.exists() and not out.is_dir():
         raise InputError(
             f"{out} is a file, and {len(sources)} volumes need a folder for their masks; name another --out"
         )
-    keeps_masks = len(sources) > 1 and not wants_score
+    keeps_masks = len(sources) > 1 and not request.score
     masks = _mask_paths([s.name for s in sources], out)
     identity = predictor.identity
     whole = set()
@@ -134,11 +128,12 @@ def predict_paths(
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         run = _Run(
-            predictor, cut, device, scratch, wants_score, keeps_masks, whole, submission is not None, report, identity
+            predictor, cut, request.device, scratch, request.score, keeps_masks, whole, submission is not None, report,
+            identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
-        result, alone = _score(run) if wants_score else (None, None)
+        result, alone = _score(run) if request.score else (None, {})
     return Prediction(
         masks=tuple(masks),
         threshold=cut,
@@ -146,7 +141,7 @@ def predict_paths(
         submission=submission,
         submission_rows=count,
         score=result,
-        mask_surface_dice=alone,
+        mask_values=alone,
     )
 
 
@@ -237,15 +232,14 @@ def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
     return [out] if len(names) == 1 else [out / name for name in names]
 
 
-def _score(run: _Run) -> tuple[Score, float]:
-    """The score by the protocol of the leaderboard, and the surface dice of the masks that were written."""
+def _score(run: _Run) -> tuple[Score, dict[str, float]]:
+    """The score by the protocol of the leaderboard, and the metrics of the masks that were written."""
     config, smallest = run.predictor.reading.score_config, run.predictor.reading.inference.smallest_component
-    level = threshold_level(run.threshold)
     if not any(volume.vessel_voxels.size for volume in run.volumes):
         run.report.note("no vessel is labelled: the score says no more than whether some threshold finds none")
-    curve = pooled_curve(run.predictions, run.volumes, config)
-    written = without_small(curve, [level - 1], run.predictions, run.volumes, config, smallest)
-    return score(run.predictions, run.volumes, config, smallest), written.surface_dice_at(level)
+    slabs = cut_into_slabs(run.predictions, run.volumes, config.slabs)
+    written = mask_values(slabs, config, threshold_level(run.threshold), smallest)
+    return score_slabs(slabs, config, smallest), written
 
 
 def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
@@ -255,7 +249,7 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
     for source in sources:
         refuse_as_target(source.name, source.soft)
     predictor.check_scored_alike()
-    slab_owners(sources, predictor.reading.score_config)
+    check_slabs(sources, predictor.reading.score_config.slabs)
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:

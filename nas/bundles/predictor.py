@@ -64,8 +64,8 @@ class Predictor:
         for other in others:
             if other.architecture.reading.score_config != first.architecture.reading.score_config:
                 raise InputError(
-                    f"{first.path} and {other.path} are scored in different ways (score.slabs, score.resamples), so "
-                    "their mean has no score: leave out --score"
+                    f"{first.path} and {other.path} are scored in different ways (their score configurations differ), "
+                    "so their mean has no score: leave out --score"
                 )
 
     @property

@@ -3,18 +3,19 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from nas.bundles.export import describe_trial, trial_record
+from nas.bundles.requests import RetrainRequest, Side
+from nas.config.read import read_config
 from nas.config.runs import read_run, refuse_other_search
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.trial import Answer, Talk, run_job
@@ -31,8 +32,6 @@ from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.report import SILENT, Report
 
-Side = Literal["train", "all"]
-
 
 @dataclass(frozen=True)
 class Retraining:
@@ -47,8 +46,8 @@ class Retraining:
 
     @property
     def before(self) -> float | None:
-        """The surface dice that was known before this training."""
-        return self.known.score.surface_dice if self.known and self.known.score else None
+        """The ranking value that was known before this training."""
+        return self.known.score.value if self.known and self.known.score else None
 
 
 def find_retraining(
@@ -70,7 +69,7 @@ def find_retraining(
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
         name, job, given = f"trial-{number:04d}", record.job, None
-        known = reading_of(record, config.inference, config.score) if record.outcome.score else None
+        known = reading_of(record, config.score) if record.outcome.score else None
     elif Path(target).is_dir():
         given, architecture = Path(target), read_architecture(Path(target))
         name, known = given.resolve().name, architecture.reading
@@ -79,6 +78,7 @@ def find_retraining(
             name=architecture.name,
             candidate=architecture.candidate,
             fit=architecture.fit,
+            inference=architecture.reading.inference,
             seed=architecture.provenance.seed,
         )
     else:
@@ -140,7 +140,7 @@ def retrain(
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
             return path, record
-        reading = taken or reading_of(record, config.inference, config.score)
+        reading = taken or reading_of(record, config.score)
         write_bundle(path, describe_trial(record, config, fold, reading), load_file(work.weights))
         for picture in (work.overlay, work.curve):
             if picture.is_file():
@@ -201,41 +201,35 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_retraining(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
+def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
     """Configuration and folder of the run whose candidates are trained; InputError where it would be another search."""
-    config, folder = read_run(run)
-    if overrides:
-        config = read_config(folder.config, overrides)
+    config, folder = read_run(request.run)
+    if request.overrides:
+        config = read_config(folder.config, request.overrides)
         refuse_other_search(folder, config)
     return config, folder
 
 
 def retrain_in_run(
-    run: Path | None,
-    target: str,
-    *,
-    on: Side,
-    steps: int | None,
-    seed: int | None,
-    overrides: Sequence[str],
+    request: RetrainRequest,
     report: Report = SILENT,
 ) -> tuple[Path, Record, float | None]:
-    """What `nas retrain` does: the bundle's folder, the record, and the surface dice that the search had found.
+    """What `nas retrain` does: the bundle's folder, the record, and the ranking value that the search had found.
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
-    config, folder = read_retraining(run, overrides)
+    config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    training = find_retraining(folder, config, target, best, steps, seed)
+    training = find_retraining(folder, config, request.target, best, request.steps, request.seed)
     fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
     report.note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
-    if on == "all":
+    if request.on == "all":
         report.note(
             f"to be read as {training.twin} is"
             if training.twin
             else f"to be read at the threshold that the search found: {folder.retrained / training.name}, the same "
             "training with a kidney held out, is not there"
         )
-    path, record = retrain(training, fold, config, folder, on, report)
+    path, record = retrain(training, fold, config, folder, request.on, report)
     return path, record, training.before

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from nas.bundles.mean_score import score_mean
 from nas.bundles.predictor import Predictor, mean_of
+from nas.bundles.requests import RetrainRequest, Side
 from nas.bundles.retrain import (
     Retraining,
-    Side,
     bundle_name,
     find_retraining,
     is_of,
@@ -42,7 +42,7 @@ class Trained(BaseModel, frozen=True, extra="forbid"):
     trial: int
     kept: bool  # it was there already
     score: Score | None
-    before: float | None  # surface dice in the search
+    before: float | None  # value in the search, of the metric that ranks
 
 
 class TopTrained(BaseModel, frozen=True, extra="forbid"):
@@ -65,8 +65,8 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
         scored = [m for m in self.members if m.score is not None]
         if self.reading.score is None or not scored:
             return []
-        best = max(scored, key=lambda m: m.score.surface_dice if m.score else 0.0)
-        if best.score is None or best.score.surface_dice <= self.reading.score.surface_dice:
+        best = max(scored, key=lambda m: m.score.value if m.score else 0.0)
+        if best.score is None or best.score.value <= self.reading.score.value:
             return []
         return [f"trial {best.trial} alone is better than the mean on this kidney"]
 
@@ -86,12 +86,8 @@ def top_count(target: str) -> int | None:
 
 
 def retrain_top(
-    run: Path | None,
+    request: RetrainRequest,
     count: int,
-    *,
-    on: Side,
-    steps: int | None,
-    overrides: Sequence[str],
     report: Report = SILENT,
 ) -> TopTrained:
     """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
@@ -99,13 +95,16 @@ def retrain_top(
     The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
     kidney for that, so it takes the reading of the same designs trained on="train". Called again after a stop it
     keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
-    something else lies in the way, and in several processes.
+    something else lies in the way, in several processes, and for a seed.
     """
+    if request.seed is not None:
+        raise InputError(f"--seed is of one training, and {request.target} trains several: give a trial's number")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "several processes train one network at a time: give torchrun one trial's number after another"
         )
-    config, folder = read_retraining(run, overrides)
+    on = request.on
+    config, folder = read_retraining(request)
     trials = _best_trials(folder, count)
     path = folder.retrained / bundle_name(f"top{count}", on)
     if path.exists():
@@ -113,7 +112,7 @@ def retrain_top(
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    trainings = [find_retraining(folder, config, str(trial), None, steps) for trial in trials]
+    trainings = [find_retraining(folder, config, str(trial), None, request.steps) for trial in trials]
     # What lies in the way of the last is told before the first begins.
     kept = [_is_kept(training, folder, on) for training in trainings]
     members = []

@@ -5,12 +5,13 @@ from pathlib import Path
 from search_spaces.errors import InputError
 from trainers.data.masks import read_mask
 from trainers.data.volume import Spacing
+from trainers.metrics.slabs import cut_whole
 from trainers.metrics.surface_dice import surface_dice
-from trainers.metrics.voxel_dice import voxel_dice
+from trainers.metrics.table import METRICS
 
 
 def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float) -> dict[str, float]:
-    """Surface dice at a tolerance and voxel dice between two masks on disk."""
+    """Every metric between two masks on disk, surface dice at a tolerance."""
     try:
         numbers = [float(part) for part in spacing.split(",")]
         spacing_um: Spacing = (numbers[0],) * 3 if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
@@ -21,8 +22,7 @@ def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float
     first, second = read_mask(predicted), read_mask(target)
     if first.shape != second.shape:
         raise InputError(f"{predicted} has {first.shape} voxels and {target} has {second.shape}; they must be equal")
-    return {
-        "surface_dice": surface_dice(first, second, spacing_um, tolerance_um),
-        "voxel_dice": voxel_dice(first, second),
-        "tolerance_um": tolerance_um,
-    }
+    cut = cut_whole(first, second, spacing_um)
+    values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
+    within = surface_dice(first, second, spacing_um, tolerance_um)
+    return {**values, "surface_dice": within, "tolerance_um": tolerance_um}

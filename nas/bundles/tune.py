@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from nas.bundles.predict import find_sources, held_out_sources
 from nas.bundles.predictor import is_ensemble, open_predictor, read_volume
+from nas.bundles.requests import TuneRequest
 from results.bundles.bundle import Bundle, rewrite_description
 from results.bundles.reading import Reading
 from search_spaces.errors import InputError
@@ -19,8 +20,10 @@ from trainers.data.soft_labels import refuse_as_target
 from trainers.data.volume import Volume
 from trainers.inference.reader import InferenceConfig
 from trainers.inference.symmetry import Symmetries, count
-from trainers.metrics.choice import Tried, choose, try_reading
-from trainers.metrics.score import Score, pooled_curve
+from trainers.metrics.cross_fit import Tried, choose, try_reading
+from trainers.metrics.score import Score
+from trainers.metrics.slabs import cut_into_slabs
+from trainers.metrics.table import title_of
 from trainers.report import SILENT, Report
 
 SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first
@@ -28,11 +31,11 @@ SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
 
 
 class Way(BaseModel, frozen=True, extra="forbid"):
-    """One way to read, and its surface dice with the threshold cross-fitted."""
+    """One way to read, and what it reaches in the metric that ranks, with the threshold cross-fitted."""
 
     symmetries: Symmetries
     smallest_component: int | None
-    surface_dice: float
+    value: float
 
     def text(self) -> str:
         """For people."""
@@ -46,15 +49,15 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
     bundle: Path
     before: Way  # as the bundle is
     ways: tuple[Way, ...]
-    chosen: Way  # by all slabs; its own surface dice knows the choice
+    chosen: Way  # by all slabs; its own value knows the choice
     score: Score  # of choosing: for each half of the slabs on the other
     pays: bool  # whether choosing is better than leaving the bundle as it is
     written: bool
 
     def text(self) -> str:
         """For people: every way, and what choosing among them is worth."""
-        lines = [f"{way.text()}: {way.surface_dice:.4f}" for way in self.ways]
-        gain = self.score.surface_dice - self.before.surface_dice
+        lines = [f"{way.text()}: {way.value:.4f}" for way in self.ways]
+        gain, metric = self.score.value - self.before.value, title_of(self.score.rank_by)
         where = (
             f"written to {self.bundle}"
             if self.written
@@ -65,10 +68,10 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
         return "\n".join(
             [
                 *lines,
-                f"as the bundle is ({self.before.text()}): surface dice {self.before.surface_dice:.4f}",
-                f"choosing on the other half of the slabs: surface dice {self.score.surface_dice:.4f} ({gain:+.4f})",
+                f"as the bundle is ({self.before.text()}): {metric} {self.before.value:.4f}",
+                f"choosing on the other half of the slabs: {metric} {self.score.value:.4f} ({gain:+.4f})",
                 f"chosen, by all slabs at once: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
-                f"reaches {self.score.best_surface_dice:.4f} on them (optimistic); {where}",
+                f"reaches {self.score.best:.4f} on them (optimistic); {where}",
             ]
         )
 
@@ -83,25 +86,19 @@ class _Held:
     report: Report
 
 
-def tune(
-    bundle: Path,
-    paths: Sequence[Path],
-    *,
-    write: bool,
-    device: str,
-    report: Report = SILENT,
-) -> Tuned:
-    """Read the bundle's held-out volumes, found by name at `paths`, in every way, and choose.
+def tune(request: TuneRequest, report: Report = SILENT) -> Tuned:
+    """Read the bundle's held-out volumes, found by name where the request says, in every way, and choose.
 
     write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
     the bundle as it is. Raises InputError for a bundle without held-out volumes, for volumes that are not those, and
     for an ensemble.
     """
+    bundle = request.bundle
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])
     member, reading = predictor.members[0], predictor.reading
-    sources = held_out_sources(predictor, find_sources(paths, report))
+    sources = held_out_sources(predictor, find_sources(request.volumes, report))
     volumes = list(open_volumes(sources, default_cache(), report))
     known = predictor.held_out_volumes
     for volume in volumes:
@@ -117,16 +114,16 @@ def tune(
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
     with scratch_folder(default_cache()) as scratch:
-        held = _Held(volumes, scratch, device, report)
+        held = _Held(volumes, scratch, request.device, report)
         tried = list(_try_all(member, settings, held))
-    best, result = choose(tried, volumes, reading.score_config)
+    best, result = choose(tried, reading.score_config)
     ways = tuple(
-        Way(symmetries=s.symmetries, smallest_component=s.smallest_component, surface_dice=t.surface_dice)
+        Way(symmetries=s.symmetries, smallest_component=s.smallest_component, value=t.value)
         for s, t in zip(settings, tried, strict=True)
     )
     before = ways[settings.index(own)]
-    pays = result.surface_dice > before.surface_dice
-    if write and pays:
+    pays = result.value > before.value
+    if request.write and pays:
         asked = reading.score_config.second_um is not None
         result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
         reading = Reading(
@@ -138,7 +135,13 @@ def tune(
         )
         rewrite_description(bundle, member.architecture.model_copy(update={"reading": reading}))
     return Tuned(
-        bundle=bundle, before=before, ways=ways, chosen=ways[best], score=result, pays=pays, written=write and pays
+        bundle=bundle,
+        before=before,
+        ways=ways,
+        chosen=ways[best],
+        score=result,
+        pays=pays,
+        written=request.write and pays,
     )
 
 
@@ -157,5 +160,5 @@ def _try_all(member: Bundle, settings: Sequence[InferenceConfig], held: _Held) -
                 shutil.rmtree(place, ignore_errors=True)
                 predictions[volume.name] = read_volume(member, setting, volume, held.device, place, report)
                 done += share
-            curve = pooled_curve(predictions, held.volumes, config)
-        yield try_reading(curve, predictions, held.volumes, config, setting.smallest_component)
+            slabs = cut_into_slabs(predictions, held.volumes, config.slabs)
+        yield try_reading(slabs, config, setting.smallest_component)

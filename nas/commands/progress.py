@@ -1,4 +1,4 @@
-"""Notes and progress bars in a terminal."""
+"""Notes and progress bars of commands that take long."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.read import read_config
+from nas.config.search_config import SearchConfig
 from nas.config.study_config import hide_password
 from results.run_folder import RUNS, RunFolder, create, find
 from search_spaces.errors import InputError
@@ -90,20 +91,27 @@ def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    found = []
-    for section, old in before.items():
-        if section in _FREE_SECTIONS:
-            continue
-        if not isinstance(old, dict):
-            if old != now[section]:
-                found.append(f"{section} differs")
-            continue
-        found += [
-            f"{section}.{key} was {_short(value)} and is now {_short(now[section][key])}"
-            for key, value in old.items()
-            if key not in _MAY_CHANGE.get(section, ()) and value != now[section][key]
-        ]
+    """One line for each key with another value, but those that may change."""
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key} was {_short(old.get(key))} and is now {_short(new.get(key))}"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key) and not _may_change(key)
+    ]
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Every value that is no table, by its key with those of the tables around it in front."""
+    found = {}
+    for name, value in values.items():
+        key = f"{before}{name}"
+        found.update(_flat(value, f"{key}.") if isinstance(value, dict) and value else {key: value})
     return found
+
+
+def _may_change(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section in _FREE_SECTIONS or name in _MAY_CHANGE.get(section, ())
 
 
 def _short(value: Any) -> str:

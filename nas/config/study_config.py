@@ -20,8 +20,9 @@ SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the stud
 class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     """How many candidates are tried, for how long, and how the next one is chosen."""
 
-    name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")  # a folder's too
-    seed: int = 0
+    # Of the study, and of its folder below results/runs.
+    name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
+    seed: int = 0  # of the sampler, of weights and of samples; leaders are trained again with the next ones
     trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
     storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a journal
     minutes: PositiveFloat | None = None  # of training and scoring in all; None: no limit

@@ -13,9 +13,10 @@ from results.pictures.cells import draw_alphas, draw_genotype
 from results.pictures.curve import append_line
 from results.record import Job
 from results.run_folder import CellsFolder, RunFolder, read_seconds
-from search_spaces.cells.cell_space import CellFamily
+from search_spaces.cells.candidate import CellCandidate
 from search_spaces.cells.genotype import Genotype
 from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, costs_name, run_cells
 from trainers.checkpoint import write_atomically
@@ -39,22 +40,23 @@ def search_settings(config: SearchConfig) -> CellSearchConfig:
 
 
 def _possible(config: SearchConfig) -> tuple[CellPlan, ...]:
-    classes: dict[CellFamily, tuple[int, ...]] = {
-        "cells": config.cell_search.box_crops,
-        "hybrid": config.cell_search.crops,
-    }
     return tuple(
         CellPlan(family=family, crop=crop)
-        for family, crops in classes.items()
-        if family in config.space.families
-        for crop in crops
+        for family, supernets in config.cell_search.supernets.items()
+        if family in config.space.families and needs_cells(config, family)
+        for crop in supernets.crops
     )
 
 
-def plan_for(config: SearchConfig, family: CellFamily, crop: int) -> CellPlan:
+def needs_cells(config: SearchConfig, family: str) -> bool:
+    """Whether networks of a family get their cells from a search, because the space names none for them."""
+    return issubclass(FAMILIES[family], CellCandidate) and "genotype" not in config.space.family(family).candidate
+
+
+def plan_for(config: SearchConfig, family: str, crop: int) -> CellPlan:
     """The supernet whose crops are nearest to a trial's."""
-    fitting = [plan for plan in _possible(config) if plan.family == family]
-    return min(fitting, key=lambda plan: (abs(plan.crop - crop), plan.crop))
+    fitting = config.cell_search.supernets[family].crops
+    return CellPlan(family=family, crop=min(fitting, key=lambda own: (abs(own - crop), own)))
 
 
 def read_findings(place: CellsFolder) -> CellFindings | None:
@@ -77,8 +79,8 @@ def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
 
 def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFindings | None:
     """What the cell search found that a job's genotype comes from; None where it comes from none."""
-    family, genotype = job.candidate.family, job.candidate.genotype
-    if family not in ("cells", "hybrid") or family not in config.space.families:
+    family, genotype = job.candidate.family, job.candidate.decided_cells
+    if genotype is None or family not in config.space.families or not needs_cells(config, family):
         return None
     findings = read_findings(folder.cells(plan_for(config, family, job.fit.crop).id))
     if findings is None or genotype not in [found.genotype for found in findings.genotypes.values()]:
@@ -88,8 +90,8 @@ def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFind
 
 def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:
     """Draw the network of a job, where it is one of cells, with the probabilities of the search that found it."""
-    if job.candidate.genotype is not None:
-        draw_genotype(picture, job.candidate.genotype, job.name, findings_with(folder, config, job))
+    if job.candidate.decided_cells is not None:
+        draw_genotype(picture, job.candidate.decided_cells, job.name, findings_with(folder, config, job))
 
 
 def search_cells(

@@ -18,7 +18,6 @@ from results.pictures.curve import LossCurve, append_line, draw_curve, read_line
 from results.pictures.overlay import draw_overlay
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder, read_seconds
-from search_spaces.families.sam import fold_lora
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
@@ -26,8 +25,9 @@ from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import evaluate, predict_all
-from trainers.metrics.score import Score, score
+from trainers.metrics.score import Score, said
 from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
@@ -42,7 +42,7 @@ class Talk:
     """
 
     progress: Callable[[str, int, int, float | None], Answer]  # phase, done, of, loss
-    scored: Callable[[int, float], Answer]  # step, surface dice so far
+    scored: Callable[[int, float], Answer]  # step, value so far of the metric that ranks
 
 
 class _Ended(Exception):
@@ -71,7 +71,7 @@ def run_job(
         crop=job.fit.crop,
         vessel_share=job.fit.vessel_share,
         seed=job.seed,
-        boxes=job.candidate.family == "cells",
+        boxes=job.candidate.boxes,
         spacing_um=job.fit.sampled_um,
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
@@ -166,10 +166,11 @@ def _decide(attempt: _Attempt, rung: int) -> None:
 
     A score that an interrupted attempt had already found is said again: the answer may never have come.
     """
-    known = {line["step"]: float(line["surface_dice"]) for line in read_lines(attempt.folder.scores)}
+    config = attempt.config.score.ranking_alone()
+    known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
     if rung not in known:
-        parts = [middle_part(volume, attempt.config.score.rung_slices) for volume in attempt.fold.held_out]
-        inference = attempt.config.inference.model_copy(update={"axes": attempt.config.score.rung_axes})
+        parts = [middle_part(volume, config.rung_slices) for volume in attempt.fold.held_out]
+        inference = attempt.job.inference.model_copy(update={"axes": config.rung_axes})
         predictions = predict_all(
             _reader(attempt),
             parts,
@@ -178,11 +179,12 @@ def _decide(attempt: _Attempt, rung: int) -> None:
             scratch=attempt.folder.scratch,
             report=_report(attempt),
         )
-        known[rung] = score(predictions, parts, attempt.config.score).surface_dice
-        append_line(attempt.folder.scores, {"step": rung, "surface_dice": known[rung]})
+        known[rung] = score(predictions, parts, config).value
+        append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
     answer = attempt.talk.scored(rung, known[rung])
     if answer == "stop":
-        raise _Ended("pruned", f"behind the others at step {rung}: surface dice {known[rung]:.3f} so far")
+        so_far = said({config.rank_by: known[rung]}, digits=3)
+        raise _Ended("pruned", f"behind the others at step {rung}: {so_far} so far")
     if answer == "leave":
         raise attempt.left()
 
@@ -192,15 +194,15 @@ def _finish(attempt: _Attempt) -> Score | None:
     if not attempt.accelerator.is_main_process:
         return None
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
-    fold_lora(attempt.training.averaged)  # so that what is scored is what is exported
+    job.candidate.fold(attempt.training.averaged)  # so that what is scored is what is exported
     save_tensors(attempt.training.averaged.state_dict(), folder.weights)
-    draw_curve(folder.curve, folder.losses, folder.scores, job.name)
+    draw_curve(folder.curve, folder.losses, folder.scores, job.name, attempt.config.score.rank_by)
     if not held_out:
         return None
     predictions, result = evaluate(
         _reader(attempt),
         held_out,
-        attempt.config.inference,
+        job.inference,
         attempt.config.score,
         attempt.accelerator,
         scratch=folder.scratch,

@@ -9,7 +9,8 @@ from results.record import Job, Record
 from results.run_folder import RunFolder
 from results.text import escape, millions, seconds
 from search_spaces.candidate import Candidate
-from trainers.metrics.score import Score
+from trainers.metrics.score import Score, said
+from trainers.metrics.table import title_of
 
 
 def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder: RunFolder) -> None:
@@ -50,17 +51,16 @@ def _settings(job: Job) -> str:
 def _candidate(candidate: Candidate) -> dict[str, object]:
     """The fields that count for its family; of a genotype its hash, because the picture shows the rest."""
     values = candidate.model_dump(exclude={"genotype"}, exclude_none=True)
-    return values if candidate.genotype is None else {**values, "genotype": candidate.genotype.hash}
+    cells = candidate.decided_cells
+    return values if cells is None else {**values, "genotype": cells.hash}
 
 
 def _result(score: Score) -> str:
-    second = f"; {escape(score.second_text)}" if score.second_text else ""
-    return (
-        f"Surface dice **{score.surface_dice:.4f}** (95 % interval {score.ci_low:.3f} – {score.ci_high:.3f}), "
-        f"voxel dice {score.voxel_dice:.4f}; at the best threshold {score.best_surface_dice:.4f} (optimistic){second}."
-    )
+    best = said({score.rank_by: score.best})
+    return escape(f"Score: {score.text()}. At the threshold that suits this kidney best: {best} (optimistic).")
 
 
 def _volumes(score: Score) -> str:
-    rows = [f"| {escape(v.volume)} | {v.surface_dice:.4f} | {v.voxel_dice:.4f} |" for v in score.volumes]
-    return "\n".join(["| held-out volume | surface dice | voxel dice |", "|---|---:|---:|", *rows])
+    lines = [["held-out volume", *map(title_of, score.values)], ["---", *("---:" for _ in score.values)]]
+    lines += [[escape(v.volume), *(f"{value:.4f}" for value in v.values.values())] for v in score.volumes]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -19,6 +19,7 @@ from nas.jobs.cell_search import genotypes_of, plan_for, plans, read_findings
 from nas.search.dashboard_notes import show_in_dashboard
 from nas.search.view import View
 from nas.study.budget import Budget
+from nas.study.buildable import Buildable
 from nas.study.study import ask, cells_needed, count_candidates, enqueue_repeat, job_of, tell, unfinished
 from nas.workers.executor import Executor
 from nas.workers.protocol import Died, Event, Finished, Progress, Ready, Scored, Searched
@@ -28,8 +29,6 @@ from results.pictures.curve import append_line
 from results.record import Job, Outcome, Record, read_record
 from results.run_folder import CellsFolder, RunFolder, TrialFolder
 from results.version import program_version
-from search_spaces.candidate import Family
-from search_spaces.cells.cell_space import CellFamily
 from search_spaces.cells.genotype import Genotype
 from search_spaces.errors import InputError
 from trainers.cell_search.run import CellPlan
@@ -49,6 +48,7 @@ class Driver:
     folder: RunFolder
     held_out: str
     view: View
+    possible: Buildable
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
     halted: str | None = None  # why the search cannot go on, whatever the budget says
     _trials: dict[int, tuple[Trial, Job]] = field(default_factory=dict)  # that workers are busy with
@@ -60,7 +60,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.config.study, self.study)
-        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out)
+        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out, self.config.score)
         self._name_lost_records()
 
     def board(self) -> Leaderboard:
@@ -72,14 +72,14 @@ class Driver:
 
         One whose cells are still being searched is held until they are found.
         """
-        plan = cells_needed(trial, self.config)
+        plan = cells_needed(trial, self.config, self.possible)
         if plan is not None and self.folder.cells(plan.id).failure.is_file():
             self._give_up(trial, plan)
             return
         if plan is not None and not self.folder.cells(plan.id).findings.is_file():
             self._held.append((trial, plan))
             return
-        job = job_of(trial, self.config, self._genotypes)
+        job = job_of(trial, self.config, self.possible, self._genotypes)
         place = self.folder.trial(trial.number)
         self._trials[trial.number] = (trial, job)
         known = read_record(place.record)
@@ -92,7 +92,7 @@ class Driver:
         self.view.started(job, resumed)
         executor.start(job)
 
-    def _genotypes(self, family: CellFamily, crop: int) -> Mapping[str, Genotype]:
+    def _genotypes(self, family: str, crop: int) -> Mapping[str, Genotype]:
         return genotypes_of(self.folder, plan_for(self.config, family, crop))
 
     def _give_up(self, trial: Trial, plan: CellPlan) -> None:
@@ -104,7 +104,7 @@ class Driver:
 
     def _nothing_to_try(self) -> bool:
         """Whether every family's cells could not be found, so that no trial would have a candidate."""
-        failed: dict[Family, bool] = {plan.family: True for plan in plans(self.config)}
+        failed: dict[str, bool] = {plan.family: True for plan in plans(self.config)}
         for plan in plans(self.config):
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
         return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
@@ -268,7 +268,7 @@ class Driver:
             self.view.progress(event)
         elif isinstance(event, Scored):
             trial, job = self._trials[event.trial]
-            trial.report(event.surface_dice, event.step)
+            trial.report(event.value, event.step)
             spared = job.baseline or job.repeats is not None
             answer = "stop" if not spared and trial.should_prune() else "go"
             executor.answer(event.trial, answer)

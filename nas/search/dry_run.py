@@ -1,20 +1,23 @@
 """What a search would cost: every choice built, its parameters, memory and time estimated, and nothing trained."""
 
+from collections.abc import Iterator
+from itertools import product
+
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas.config.search_config import SearchConfig, recipe
+from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.kidneys import open_fold
 from nas.search.preflight import preflight
-from nas.study.buildable import buildable
+from nas.study.buildable import offered_fit
 from nas.study.samplers import rungs
 from results.run_folder import RunFolder
 from results.text import millions, seconds
-from search_spaces.candidate import CELLS, LIGHT, Candidate
-from search_spaces.cells.hand_made import hand_made
-from search_spaces.published.resolution import RESOLUTIONS
-from search_spaces.space import Pair, tunings_for, weights_for
+from search_spaces.candidate import Candidate
+from search_spaces.families import FAMILIES
+from search_spaces.space import Combination, options
 from trainers.estimate import Estimate, estimate, operations_per_second
 from trainers.fit import FitConfig
 from trainers.report import Report
@@ -23,24 +26,21 @@ from trainers.report import Report
 def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     """Check the data, build every encoder, decoder and crop of the space, and print a table of their costs."""
     fold = open_fold(config, folder, Report(lambda text: console.print(Text(f"note: {text}"))))
-    preflight(config, fold)
+    possible = preflight(config, fold)
     for side, volumes in (("train", fold.train), ("held out", fold.held_out)):
         names = ", ".join(f"{v.name} {'x'.join(map(str, v.shape))}" for v in volumes)
         console.print(Text(f"{side}: {names}"), soft_wrap=True)
-    rows: list[tuple[str, Candidate, FitConfig]] = [(f.name, f.candidate, recipe(config, f)) for f in config.fixed]
-    refused = [pair.refusal for pair in buildable(config.space).pairs if pair.refusal is not None]
-    for pair in buildable(config.space).pairs:
-        if pair.refusal is None:
-            fit = config.fit.model_copy(update={"crop": pair.crop, "batch_size": max(config.space.batch_sizes)})
-            rows += [(f"{pair.encoder} · {what} · {pair.crop}", c, fit) for what, c in _candidates(pair, config)]
-    if "cells" in config.space.families:
-        rows += _boxes(config)
+    rows: list[tuple[str, Candidate, FitConfig]] = [
+        (fixed.name, design.candidate, design.fit) for fixed in config.fixed for design in [design_of(config, fixed)]
+    ]
+    for family in config.space.families:
+        rows += [row for combination in possible.of(family) for row in _dearest(config, combination)]
     costs = [(name, fit, estimate(candidate, fit)) for name, candidate, fit in rows]
     # Timed on the middle one: small steps are mostly overhead, and the largest may not fit this machine.
     middle = sorted(range(len(costs)), key=lambda i: costs[i][2].operations)[len(costs) // 2]
     speed = operations_per_second(rows[middle][1], rows[middle][2], config.device)
     console.print(_table(costs, speed))
-    for reason in refused:
+    for reason in possible.refusals:
         console.print(Text(f"left out: {reason}"), soft_wrap=True)
     steps = ", ".join(str(step) for step in rungs(config.study, config.fit.steps))
     console.print(
@@ -48,37 +48,19 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     )
 
 
-def _candidates(pair: Pair, config: SearchConfig) -> list[tuple[str, Candidate]]:
-    """The dearest candidate of an encoder and a decoder, named by that; of family sam one for each tuning."""
-    space = config.space
-    slices = max(space.slices_in)
-    if pair.decoder == CELLS:
-        return [(CELLS, pair.candidate(space, slices, width=max(space.cell_widths)))]
-    if pair.decoder != LIGHT:
-        dearest = max(space.resolutions, key=list(RESOLUTIONS).index)
-        name = pair.decoder if dearest == "plain" else f"{pair.decoder} {dearest}"
-        return [(name, pair.candidate(space, slices, resolution=dearest))]
-    found: dict[str, Candidate] = {}
-    for name in weights_for(space, pair.encoder):
-        for tuning in tunings_for(space, name):
-            rank = {"lora_rank": max(space.lora_ranks)} if tuning == "lora" else {}
-            found[tuning] = pair.candidate(space, slices, encoder_weights=name, tuning=tuning, **rank)
-    return list(found.items())
-
-
-def _boxes(config: SearchConfig) -> list[tuple[str, Candidate, FitConfig]]:
-    """Networks of family cells, with cells drawn by hand, at every box."""
-    rows = []
-    for crop in config.space.box_crops:
-        for slices in config.space.box_slices:
-            for width in config.space.cell_widths:
-                genotype = hand_made("plain", "cells", config.cell_space.levels)
-                candidate = Candidate.model_validate(
-                    {"family": "cells", "genotype": genotype, "width": width, "slices_in": slices}
-                )
-                fit = config.fit.model_copy(update={"crop": crop, "batch_size": max(config.space.box_batch_sizes)})
-                rows.append((f"cells c{width} · {slices}x{crop}", candidate, fit))
-    return rows
+def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:
+    """The candidates of a combination that cost most, one for each value of what its family has priced apart."""
+    family, crop = combination.family, combination.crop
+    kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
+    batch = max(offered_fit(config, family, "batch_size"))
+    fit = config.fit.model_copy(update={"crop": crop, "batch_size": batch})
+    for values in product(*(offered[name] for name in kind.priced)):
+        priced = dict(zip(kind.priced, values, strict=True))
+        try:
+            candidate = combination.candidate({**kind.dearest(offered), **priced})
+        except ValidationError:  # as an encoder without weights, which cannot be frozen
+            continue
+        yield f"{candidate.title('plain')} · {candidate.slices_in}x{crop}", candidate, fit
 
 
 def _table(costs: list[tuple[str, FitConfig, Estimate]], speed: float) -> Table:

@@ -14,25 +14,25 @@ from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel
 
-from nas.config.search_config import SearchConfig, recipe
+from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.cell_search import plans
-from nas.study.buildable import Buildable
+from nas.study.buildable import Buildable, check_options
 from results.leaderboard.leaderboard import SCRATCH
 from results.record import start_of
-from search_spaces.candidate import CELLS, LIGHT, Candidate
+from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES
 from search_spaces.network import build_network
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.weights import (
     FILE_NAME,
     HubFile,
     cached_file,
-    find_weights,
     is_file_name,
     lies_in_cache,
     offered_weights,
 )
-from search_spaces.space import Pair, check_space, weights_for
-from trainers.cell_search.run import supernet_candidate
+from search_spaces.space import combinations, options
 
 TIMEOUT = 5.0  # seconds that the hub has to answer a question
 
@@ -57,32 +57,33 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
 
     possible: what of the space can be built, where that is known; without, every encoder of the space counts.
     """
-    found = [(f.candidate, recipe(config, f).crop) for f in config.fixed[: config.study.trials]]
+    found = [(f.candidate, design_of(config, f).fit.crop) for f in config.fixed[: config.study.trials]]
     if config.study.trials > len(config.fixed):
-        for pair in _one_an_encoder(config, possible):
-            names = weights_for(config.space, pair.encoder)
-            found += [
-                (pair.candidate(config.space, config.space.slices_in[0], encoder_weights=n), pair.crop) for n in names
-            ]
-    supernets = [plan for plan in plans(config) if plan.family == "hybrid"]
-    found += [(supernet_candidate(plan, config.cell_search), plan.crop) for plan in supernets]
-    if "cells" in config.space.families and config.study.trials > len(config.fixed):
-        found.append((Candidate.model_validate({"family": "cells", "genotype": "plain"}), config.space.box_crops[0]))
-    return list({(c.family == "cells", c.encoder, c.encoder_weights): (c, crop) for c, crop in found}.values())
+        for family in config.space.families:
+            found += _of_family(config, family, possible)
+    found += [(config.cell_search.supernet_candidate(plan.family), plan.crop) for plan in plans(config)]
+    return list({(_network_of(c), c.start): (c, crop) for c, crop in reversed(found)}.values())[::-1]
 
 
-def _one_an_encoder(config: SearchConfig, possible: Buildable | None) -> list[Pair]:
-    """A pair for each encoder of the families with published ones."""
-    if possible is not None:
-        pairs = [pair for pair in possible.pairs if pair.refusal is None]
-    else:
-        space, crop = config.space, config.space.crops[0]
-        decoders = {"unet": space.decoders[0], "hybrid": CELLS}
-        used = [decoders[family] for family in space.families if family in decoders][:1]
-        pairs = [Pair(encoder, decoder, crop, None) for encoder in space.encoders for decoder in used]
-        if "sam" in space.families:
-            pairs += [Pair(encoder, LIGHT, crop, None) for encoder in space.sam_encoders]
-    return list({pair.encoder: pair for pair in reversed(pairs)}.values())[::-1]
+def _of_family(config: SearchConfig, family: str, possible: Buildable | None) -> list[tuple[Candidate, int]]:
+    """The candidates of a family with each encoder and each of its weights; one where it has no encoder."""
+    kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
+    light = kind.lightest(offered)
+    tried = combinations(config.space, family, config.fit.crop) if possible is None else possible.of(family)
+    if not issubclass(kind, EncoderCandidate):
+        return [(c.candidate(light), c.crop) for c in tried[:1]]
+    first = {combination.named["encoder"]: combination for combination in reversed(tried)}
+    return [
+        (first[encoder].candidate({**light, "encoder_weights": name}), first[encoder].crop)
+        for encoder in dict.fromkeys(offered["encoder"])
+        if encoder in first
+        for name in kind.weights_for(encoder, offered)
+    ]
+
+
+def _network_of(candidate: Candidate) -> str:
+    """What weights belong to: the encoder, or the family where there is none."""
+    return candidate.encoder if isinstance(candidate, EncoderCandidate) else candidate.family
 
 
 def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededWeights]:
@@ -92,10 +93,10 @@ def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededW
     hub: who is asked for them; None is nobody. Raises InputError where the configuration
     names weights that do not exist.
     """
-    check_space(config.space)
+    check_options(config)
     rows: dict[tuple[str, str], NeededWeights] = {}
     for candidate, crop in needed(config):
-        if candidate.encoder_weights != "none":
+        if isinstance(candidate, EncoderCandidate) and candidate.start is not None:
             rows[candidate.encoder, candidate.encoder_weights] = _describe(candidate, crop, hub)
     return list(rows.values())
 
@@ -135,7 +136,7 @@ def starting_note(config: SearchConfig, possible: Buildable) -> str | None:
 
 
 def _without_start(candidate: Candidate) -> str:
-    return "networks of cells" if candidate.family == "cells" else candidate.encoder.removeprefix("tu-")
+    return _network_of(candidate).removeprefix("tu-")
 
 
 class Hub:
@@ -170,9 +171,9 @@ def _licence_of_card(place: HubFile) -> str | None:
     return None if found is None else str(found)
 
 
-def _describe(candidate: Candidate, crop: int, hub: Hub | None) -> NeededWeights:
+def _describe(candidate: EncoderCandidate, crop: int, hub: Hub | None) -> NeededWeights:
     if is_file_name(candidate.encoder_weights):
-        file = find_weights(candidate)
+        file = candidate.find_weights()
         assert file is not None
         return NeededWeights(
             encoder=candidate.encoder,
@@ -186,7 +187,7 @@ def _describe(candidate: Candidate, crop: int, hub: Hub | None) -> NeededWeights
         )
     offered = offered_weights(candidate.encoder)
     if candidate.encoder_weights not in offered:
-        find_weights(candidate)  # which raises, and names those that exist
+        candidate.find_weights()  # which raises, and names those that exist
     place = offered[candidate.encoder_weights]
     file = cached_file(place)
     size = file.stat().st_size if file is not None else None if hub is None else hub.size(place)
@@ -202,12 +203,11 @@ def _describe(candidate: Candidate, crop: int, hub: Hub | None) -> NeededWeights
     )
 
 
-def _estimated(candidate: Candidate, crop: int) -> int | None:
+def _estimated(candidate: EncoderCandidate, crop: int) -> int | None:
     """Bytes of the encoder's numbers; None where no network can be made of it here."""
-    trained_in_full = candidate.model_copy(update={"tuning": "full", "lora_rank": None})
     try:
         with torch.device("meta"):
-            encoder = build_network(trained_in_full, crop, pretrained=False).get_submodule("encoder")
+            encoder = build_network(candidate.folded(), crop, pretrained=False).get_submodule("encoder")
     except InputError:
         return None
     return 4 * sum(p.numel() for p in encoder.parameters())

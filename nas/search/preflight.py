@@ -1,89 +1,153 @@
 """What is checked before the first trial, so that no trial finds it out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-from nas.config.search_config import SearchConfig, recipe
+from nas.config.design import Design
+from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.cell_search import plans, search_settings
 from nas.jobs.trial import middle_part
 from nas.search.needed_weights import needed
-from nas.study.buildable import buildable, family_of
+from nas.study.buildable import Buildable, check_options, find_buildable, offered_fit
 from nas.study.samplers import make_pruner, make_sampler
 from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import check_cell_space
 from search_spaces.cells.skeleton import check_width
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.families.sam import require_peft
+from search_spaces.families import FAMILIES
 from search_spaces.network import check_buildable, check_weights
-from search_spaces.published.weights import find_weights, is_file_name
-from search_spaces.space import tunings_for, voxel_size_um, weights_for
+from search_spaces.published.weights import is_file_name
+from search_spaces.space import options
 from trainers.cell_search.alphas import ESTIMATORS
-from trainers.cell_search.run import check_boxes, check_plan, split_for, supernet_candidate
+from trainers.cell_search.run import check_plan, split_for
 from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import volume_steps
-from trainers.fit import FitConfig, check_device
+from trainers.fit import check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
-from trainers.metrics.score import slab_owners
+from trainers.metrics.slabs import check_slabs
 from trainers.report import SILENT, Report
 
 
-def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> None:
+def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
     """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
 
     Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
     patch but checks that every crop can be cut. remembered: the file that keeps what of the space can be built.
+    Returns what of the space can be built.
     """
     make_sampler(config.study, 0)
     make_pruner(config.study, config.fit.steps)
     check_device(config.device)
-    _check_recipes(config)
-    possible = buildable(config.space, report, remembered)
+    _check_something_is_searched(config)
+    check_options(config)
+    _check_losses(config)
+    possible = find_buildable(config, report, remembered)
     for family in config.space.families:
-        if family != "cells" and not possible.encoders(family):
-            refused = next(p.refusal for p in possible.pairs if family_of(p) == family)
+        if not possible.of(family):
+            refused = possible.tried[family][0].refusal
             raise InputError(f"nothing of family {family} in this space can be built: {refused}")
-    recipes: list[FitConfig] = []
-    for fixed in config.fixed[: config.study.trials]:
-        fit, candidate = recipe(config, fixed), fixed.candidate
-        check_buildable(candidate, fit.crop, fit.batch_size)
-        _check_names(fit)
-        check_slices_out(fit.loss, candidate.slices_out, f"fixed trial {fixed.name!r}")
-        if candidate.family == "cells":
-            _check_boxes(config, fold, fit, candidate.slices_in)
-        else:
-            recipes.append(fit)
+    needs = [_Needs.of(design) for design in _fixed_designs(config)]
     if config.study.trials > len(config.fixed):
-        most = {"vessel_share": config.space.vessel_share[1]}
-        crops = {pair.crop for pair in possible.pairs if not pair.refusal}
-        wide = [config.fit.model_copy(update={"crop": crop, **most}) for crop in crops]
-        recipes += [sized for fit in wide for sized in _at_voxel_sizes(fit, config)]
-        starts = {name for encoder in config.space.sam_encoders for name in weights_for(config.space, encoder)}
-        if "sam" in config.space.families and any("lora" in tunings_for(config.space, start) for start in starts):
-            require_peft()
+        needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
     if fold.held_out:
-        slab_owners(fold.held_out, config.score)
+        check_slabs(fold.held_out, config.score.slabs)
     for volume in fold.held_out:
         if volume.spacing_known:  # where it is not, there is no second score, and a note says so
             volume_steps(volume, config.score.second_um)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
-    distinct = {(fit.crop, fit.sampled_um, fit.voxel_size_um): fit for fit in recipes}
-    for fit in distinct.values():
-        share = max(other.vessel_share for other in recipes if other.crop == fit.crop)
-        PatchSampler(fold.train, 1, 1, fit.crop, share, seed=0, spacing_um=fit.sampled_um)
+    for need in dict.fromkeys(needs):
+        need.check(config, fold)
+    return possible
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What a design asks of the volumes."""
+
+    crop: int
+    depth: int | None  # slices of its boxes; None for planes
+    vessel_share: float
+    sampled_um: float | None
+    voxel_size_um: float | None
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, design: Design) -> "_Needs":
+        fit, depth = design.fit, design.candidate.slices_in if design.candidate.boxes else None
+        return cls(fit.crop, depth, fit.vessel_share, fit.sampled_um, fit.voxel_size_um, design.inference.axes)
+
+    def check(self, config: SearchConfig, fold: Fold) -> None:
+        """Raise InputError where patches cannot be cut of every volume, or one cannot be read."""
+        slices, boxes = self.depth or 1, self.depth is not None
+        share, spacing = self.vessel_share, self.sampled_um
+        PatchSampler(fold.train, slices, slices, self.crop, share, seed=0, boxes=boxes, spacing_um=spacing)
         for volume in fold.held_out:
-            usable_axes(volume, config.inference.axes, fit.crop, voxel_size_um=fit.voxel_size_um)
+            usable_axes(volume, self.axes, self.crop, slices, self.voxel_size_um)
             part = middle_part(volume, config.score.rung_slices)
-            usable_axes(part, config.score.rung_axes, fit.crop, voxel_size_um=fit.voxel_size_um)
+            usable_axes(part, config.score.rung_axes, self.crop, slices, self.voxel_size_um)
+
+
+def _fixed_designs(config: SearchConfig) -> Iterator[Design]:
+    """The fixed trials within the budget, each checked by itself."""
+    for fixed in config.fixed[: config.study.trials]:
+        design = design_of(config, fixed)
+        check_buildable(design.candidate, design.fit.crop, design.fit.batch_size)
+        check_slices_out(design.fit.loss, design.candidate.slices_out, f"fixed trial {fixed.name!r}")
+        yield design
+
+
+def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> Iterator[_Needs]:
+    """What the designs of a family may ask, at every crop, depth, voxel size and set of axes of the space."""
+    kind = FAMILIES[family]
+    offered = options(config.space, family, config.fit.crop)
+    depths: Sequence[int | None] = offered["slices_in"] if kind.boxes else (None,)
+    crops = dict.fromkeys(combination.crop for combination in possible.of(family))
+    reading = config.space.choices(family, "inference").get("axes")
+    axes = (config.inference.axes,) if reading is None or not isinstance(reading[1], tuple) else reading[1]
+    sizes = offered_fit(config, family, "voxel_size_um")
+    for crop, depth, size, along in product(crops, depths, sizes, axes):
+        share = max(offered_fit(config, family, "vessel_share"))
+        fit = config.fit.model_copy(update={"crop": crop, "vessel_share": share, "voxel_size_um": size})
+        yield _Needs(crop, depth, share, fit.sampled_um, fit.voxel_size_um, tuple(along))
+
+
+def _check_something_is_searched(config: SearchConfig) -> None:
+    """A space without a choice would train one design again and again."""
+    if config.study.trials <= len(config.fixed):
+        return
+    searched = [family for family in config.space.families if config.space.searches(family)]
+    if not searched and not plans(config):
+        raise InputError(
+            "nothing is searched: name fields and their values in [space.unet], [space.fit] or [space.inference], as "
+            'in space.unet.encoder=["resnet18", "resnet34"], or start from a preset'
+        )
+
+
+def _check_losses(config: SearchConfig) -> None:
+    """Losses that not every network has the slices for; takes no time."""
+    for family in config.space.families:
+        kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
+        shapes = [dict(zip(("slices_in", "masks"), both, strict=False)) for both in _products(offered)]
+        fewest = min(kind.model_validate({**kind.lightest(offered), **shape}).slices_out for shape in shapes)
+        for loss in offered_fit(config, family, "loss"):
+            check_slices_out(loss, fewest, f"a network of family {family}")
+
+
+def _products(offered: Any) -> list[tuple[Any, ...]]:
+    return list(product(*(offered[name] for name in ("slices_in", "masks") if name in offered)))
 
 
 def _check_cells(config: SearchConfig, fold: Fold) -> None:
-    """The cell searches of a run, and the boxes of the networks that come of them."""
-    needed = plans(config)
-    if not needed:
+    """The cell searches of a run."""
+    searches = plans(config)
+    if not searches:
         return
     check_cell_space(config.cell_space)
     search = search_settings(config)
@@ -92,64 +156,16 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
     with_gradient = [name for name in ESTIMATORS if name != "sampled"]
     if search.estimator not in with_gradient:
         raise unknown_name("estimator", search.estimator, with_gradient)
-    for width in (search.width, *config.space.cell_widths):
-        check_width(width)
     build_loss(search.loss)
     Augmentation(search.augmentation)
-    for plan in needed:
+    for plan in searches:
+        candidate = search.supernet_candidate(plan.family)
+        check_width(candidate.width)
         check_plan(plan, config.cell_space, search)
         split_for(plan, fold.train, search, config.study.seed)
-        if plan.family == "hybrid":
-            candidate = supernet_candidate(plan, search)
+        if not candidate.boxes:
             check_slices_out(search.loss, candidate.slices_out)
             check_buildable(candidate, plan.crop)
-    if "cells" not in config.space.families:
-        return
-    for crop in config.space.box_crops:
-        for slices in config.space.box_slices:
-            check_boxes(crop, slices, config.cell_space)
-            wide = config.fit.model_copy(update={"crop": crop, "vessel_share": config.space.vessel_share[1]})
-            for fit in _at_voxel_sizes(wide, config):
-                _check_boxes(config, fold, fit, slices)
-
-
-def _check_recipes(config: SearchConfig) -> None:
-    """The names in recipes, and losses that not every network has the slices for; takes no time."""
-    _check_names(config.fit)
-    for augmentation in config.space.augmentations or ():
-        Augmentation(augmentation)
-    for loss in config.space.losses:
-        build_loss(loss)
-        if {"unet", "hybrid", "sam"} & set(config.space.families):
-            fewest = 1 if "middle" in config.space.slices_out else min(config.space.slices_in)
-            check_slices_out(loss, fewest, "a network of the space")
-
-
-def _check_names(fit: FitConfig) -> None:
-    Augmentation(fit.augmentation)
-    build_loss(fit.loss)
-
-
-def _check_boxes(config: SearchConfig, fold: Fold, fit: FitConfig, slices: int) -> None:
-    """Boxes of the recipe's crop and of so many slices can be cut from every volume."""
-    share, size = fit.vessel_share, fit.voxel_size_um
-    PatchSampler(fold.train, slices, slices, fit.crop, share, seed=0, boxes=True, spacing_um=fit.sampled_um)
-    for volume in fold.held_out:
-        usable_axes(volume, config.inference.axes, fit.crop, slices, size)
-        part = middle_part(volume, config.score.rung_slices)
-        usable_axes(part, config.score.rung_axes, fit.crop, slices, size)
-
-
-def _at_voxel_sizes(fit: FitConfig, config: SearchConfig) -> list[FitConfig]:
-    """The recipe at every voxel size that the space offers."""
-    if config.space.voxel_sizes is None:
-        return [fit]
-    if fit.target_um is not None:
-        raise InputError(
-            f"space.voxel_sizes and fit.target_um = {fit.target_um:g} exclude each other: a scan that is brought to a "
-            "voxel size leaves no target; set one of the two"
-        )
-    return [fit.model_copy(update={"voxel_size_um": voxel_size_um(size)}) for size in config.space.voxel_sizes]
 
 
 def _check_weights(candidates: Sequence[tuple[Candidate, int]]) -> None:
@@ -160,10 +176,10 @@ def _check_weights(candidates: Sequence[tuple[Candidate, int]]) -> None:
     missing: dict[str, None] = {}
     for candidate, crop in candidates:
         try:
-            if is_file_name(candidate.encoder_weights):
+            if candidate.start is not None and is_file_name(getattr(candidate, "encoder_weights", "none")):
                 check_weights(candidate, crop)
             else:
-                find_weights(candidate)
+                candidate.find_weights()
         except InputError as error:
             missing[str(error)] = None
     if missing:

@@ -6,7 +6,8 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 
 from nas.bundles.export import export_best
-from nas.config.search_config import SearchConfig, write_config
+from nas.config.search_config import SearchConfig
+from nas.config.write import write_config
 from nas.jobs.failures import FULL
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.search.driver import Driver
@@ -14,7 +15,6 @@ from nas.search.mend import mend
 from nas.search.needed_weights import starting_note
 from nas.search.preflight import preflight
 from nas.search.view import View
-from nas.study.buildable import buildable
 from nas.study.study import open_study
 from nas.workers.executor import Executor
 from nas.workers.launcher import Launcher
@@ -71,17 +71,17 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     fold = open_fold(config, folder, report)
     # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
-        preflight(config, fold, report, folder.buildable)
-        if (starts := starting_note(config, buildable(config.space))) is not None:
+        possible = preflight(config, fold, report, folder.buildable)
+        if (starts := starting_note(config, possible)) is not None:
             view.note(starts)
         check_same_data(folder, fold)
         if not folder.config.is_file() and not folder.trial_folders():
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
-        study = open_study(folder, config)
+        study = open_study(folder, config, possible)
         # Written only now: a mistake in the settings must not bind the folder to them.
         write_atomically(folder.config, write_config(config))
         held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
-        driver = Driver(study, config, folder, held_out, view)
+        driver = Driver(study, config, folder, held_out, view, possible)
         if driver.has_work():
             executor.open()
             with stop_on_signal(driver.stop):

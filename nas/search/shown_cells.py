@@ -95,9 +95,9 @@ def _job(folder: RunFolder, number: int) -> Job:
 
 
 def _cells_of(candidate: Candidate, what: str) -> Genotype:
-    if candidate.genotype is None:
+    if candidate.decided_cells is None:
         raise InputError(f"{what} is a network of family {candidate.family}, which has no cells to show")
-    return candidate.genotype
+    return candidate.decided_cells
 
 
 def read_genotype(file: Path) -> Genotype:

@@ -29,18 +29,15 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     minutes_used: float
     minutes: float | None
     best_trial: int | None
-    best_surface_dice: float | None
+    best_metrics: dict[str, float]  # that it reached, by the titles of their columns; first the one that ranks
     failures: dict[int, str]  # trial -> reason
     cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
 
     def text(self) -> str:
         """The same for people."""
         limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
-        best = (
-            "no trial is complete yet"
-            if self.best_trial is None
-            else f"best: trial {self.best_trial} with surface dice {self.best_surface_dice:.4f}"
-        )
+        reached = ", ".join(f"{title} {value:.4f}" for title, value in self.best_metrics.items())
+        best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
             f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.pruned} pruned, "
@@ -97,7 +94,7 @@ def read_status(run: Path | None) -> Status:
         minutes_used=used,
         minutes=config.minutes,
         best_trial=None if board is None else board.best,
-        best_surface_dice=None if board is None or board.best is None else board.rows[0].surface_dice,
+        best_metrics={} if board is None or board.best is None else board.by_title(board.rows[0]),
         cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
         failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},
     )

@@ -1,90 +1,125 @@
 """What of a space can be built: found by building all of it once, and remembered in the run folder."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from nas.config.search_config import SearchConfig
 from results.version import program_version
-from search_spaces.candidate import CELLS, LIGHT, Family
-from search_spaces.space import Pair, SearchSpace, pairs
+from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES
+from search_spaces.field import read_value
+from search_spaces.network import check_buildable
+from search_spaces.space import Combination, combinations, options
 from trainers.checkpoint import write_atomically
+from trainers.fit import FitConfig
 from trainers.report import SILENT, Report
 
 
 @dataclass(frozen=True)
 class Buildable:
-    """Which encoders, decoders and crops of a space go together, in all families but cells."""
+    """Which values of the decisive choices of each family go together, and why others do not."""
 
-    pairs: tuple[Pair, ...]
+    tried: dict[str, tuple[Combination, ...]]  # by family
 
-    def encoders(self, family: Family = "unet") -> tuple[str, ...]:
-        """Encoders that make a network of a family at some crop."""
-        return self._names(lambda pair: pair.encoder, lambda pair: family_of(pair) == family)
+    def of(self, family: str) -> list[Combination]:
+        """The combinations of a family that make a network."""
+        return [combination for combination in self.tried[family] if combination.refusal is None]
 
-    def decoders(self, encoder: str) -> tuple[str, ...]:
-        """Published decoders that make a network with an encoder at some crop."""
-        return self._names(
-            lambda pair: pair.decoder, lambda pair: pair.encoder == encoder and family_of(pair) == "unet"
-        )
+    @property
+    def refusals(self) -> list[str]:
+        """Why the others make none."""
+        return [c.refusal for combinations in self.tried.values() for c in combinations if c.refusal is not None]
 
-    def crops(self, encoder: str, decoder: str) -> tuple[int, ...]:
-        """Crops at which an encoder and a decoder make a network."""
-        return self._names(lambda pair: pair.crop, lambda pair: (pair.encoder, pair.decoder) == (encoder, decoder))
+    def allows(self, family: str, field: str, value: Any, given: Mapping[str, Any]) -> bool:
+        """Whether a value of a decisive choice makes a network with those chosen before it, and any of those to come.
 
-    def _names(self, name: Callable[[Pair], Any], wanted: Callable[[Pair], bool]) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(name(pair) for pair in self.pairs if pair.refusal is None and wanted(pair)))
-
-
-def family_of(pair: Pair) -> Family:
-    """The family that a pair makes a network of."""
-    families: dict[str, Family] = {CELLS: "hybrid", LIGHT: "sam"}
-    return families.get(pair.decoder, "unet")
+        given: values by field, of which the decisive ones that stand before `field` count.
+        """
+        names = FAMILIES[family].decisive
+        known = {name: given[name] for name in names[: names.index(field)]} | {field: value}
+        return any(known.items() <= combination.named.items() for combination in self.of(family))
 
 
 class _Remembered(BaseModel, frozen=True, extra="forbid"):
     """What was found, and of what: another space, program or library builds other things."""
 
     of: str
-    pairs: tuple[Pair, ...]
+    tried: dict[str, tuple[Combination, ...]]
 
 
-_known: dict[SearchSpace, Buildable] = {}
-
-
-def buildable(space: SearchSpace, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
-    """What of a space can be built. The first call of a process builds it, a fraction of a second a pair.
+def find_buildable(config: SearchConfig, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
+    """What of the configuration's space can be built, a fraction of a second a combination.
 
     remembered: the file in which a process before this one left what it found, or this one leaves it. Raises InputError
-    where the space names what is in no table.
+    where a family's choices can never be made.
     """
-    if space in _known:
-        return _known[space]
+    check_options(config)
     if program_version().endswith("-dirty"):
         remembered = None  # whoever edits the program would be told what its last edit built
-    found = None if remembered is None else _recall(remembered, space)
+    found = None if remembered is None else _recall(remembered, config)
     if found is None:
-        found = Buildable(pairs(space, lambda done, of: report.progress("building every choice", done, of)))
+        found = _build(config, report)
         if remembered is not None:
-            write_atomically(
-                remembered, _Remembered(of=_key(space), pairs=found.pairs).model_dump_json(indent=1) + "\n"
-            )
-    _known[space] = found
+            known = _Remembered(of=_key(config), tried=found.tried)
+            write_atomically(remembered, known.model_dump_json(indent=1) + "\n")
     return found
 
 
-def _recall(file: Path, space: SearchSpace) -> Buildable | None:
+def check_options(config: SearchConfig) -> None:
+    """Raise InputError, one line, where choices of a family can never be made. Cheap: builds nothing."""
+    for family in config.space.families:
+        FAMILIES[family].check_options(options(config.space, family, config.fit.crop), config.cell_space)
+
+
+def _build(config: SearchConfig, report: Report) -> Buildable:
+    every = {family: combinations(config.space, family, config.fit.crop) for family in config.space.families}
+    what, done, total = "building every choice", 0, sum(map(len, every.values()))
+    found: dict[str, tuple[Combination, ...]] = {}
+    for family, untried in every.items():
+        for combination in untried:
+            report.progress(what, done, total)
+            found[family] = (*found.get(family, ()), replace(combination, refusal=_refusal(config, combination)))
+            done += 1
+    report.progress(what, total, total)
+    return Buildable(found)
+
+
+def _refusal(config: SearchConfig, combination: Combination) -> str | None:
+    """Why a combination makes no network, tried with its smallest batch; None where it makes one."""
+    family = combination.family
+    kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
+    try:
+        candidate = combination.candidate(kind.lightest(offered))
+        check_buildable(candidate, combination.crop, batch=min(offered_fit(config, family, "batch_size")))
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def offered_fit(config: SearchConfig, family: str, field: str) -> tuple[Any, ...]:
+    """The values of a field of the recipe that a family may be trained with, of a range its ends."""
+    named = config.space.choices(family, "fit").get(field)
+    if named is None:
+        return (getattr(config.fit, field),)
+    ends = named[1] if isinstance(named[1], tuple) else (named[1].low, named[1].high)
+    return tuple(read_value(FitConfig, field, value) for value in ends)
+
+
+def _recall(file: Path, config: SearchConfig) -> Buildable | None:
     try:
         known = _Remembered.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    return Buildable(known.pairs) if known.of == _key(space) else None
+    return Buildable(known.tried) if known.of == _key(config) else None
 
 
-def _key(space: SearchSpace) -> str:
+def _key(config: SearchConfig) -> str:
     builders = [program_version(), *(version(name) for name in ("torch", "timm", "segmentation-models-pytorch"))]
-    return hashlib.sha256("\n".join([*builders, space.model_dump_json()]).encode()).hexdigest()
+    facts = [config.space.model_dump_json(), config.fit.model_dump_json()]
+    return hashlib.sha256("\n".join([*builders, *facts]).encode()).hexdigest()

@@ -11,9 +11,10 @@ from uuid import uuid4
 import optuna
 from optuna.trial import Trial, TrialState
 
-from nas.config.search_config import SearchConfig, recipe
+from nas.config.search_config import SearchConfig, design_of
 from nas.config.study_config import FIXED, FOUND, GIVEN_UP, REPEATS, SEED_INDEX
 from nas.jobs.cell_search import plan_for, plans
+from nas.study.buildable import Buildable
 from nas.study.samplers import make_pruner, make_sampler
 from nas.study.storage import open_storage
 from nas.study.suggest import (
@@ -22,6 +23,7 @@ from nas.study.suggest import (
     genotype_parameters,
     known_parameters,
     no_genotypes,
+    origin_of,
     register,
     suggest,
 )
@@ -30,12 +32,13 @@ from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.cell_search.run import CellPlan, genotype_names
 from trainers.checkpoint import write_atomically
+from trainers.metrics.table import title_of
 
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
-def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
+def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> optuna.Study:
     """The study of a run; a new one starts with the fixed trials waiting.
 
     Raises InputError where a database server has a study of this name that another run folder began.
@@ -51,11 +54,11 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
     _check_owner(study, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["surface dice"])
+        study.set_metric_names([title_of(config.score.rank_by)])
     waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
     for index, fixed in enumerate(config.fixed[: config.study.trials]):
         if index not in waiting:
-            known = known_parameters(config, fixed.candidate, recipe(config, fixed))
+            known = known_parameters(config, possible, design_of(config, fixed))
             study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
     _enqueue_found(study, config)
     return study
@@ -120,10 +123,10 @@ def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
     study.enqueue_trial(dict(original.params), user_attrs=attributes)
 
 
-def cells_needed(trial: Trial, config: SearchConfig) -> CellPlan | None:
+def cells_needed(trial: Trial, config: SearchConfig, possible: Buildable) -> CellPlan | None:
     """The cell search whose genotypes a trial is going to choose from; None where it needs none."""
     _as_then(trial, config, "/family")
-    wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config)
+    wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config, possible)
     return None if wanted is None else plan_for(config, *wanted)
 
 
@@ -132,7 +135,7 @@ def _as_then(trial: Trial, config: SearchConfig, part: str = "") -> None:
     trial.study.sampler = make_sampler(config.study, trial.number, part)
 
 
-def job_of(trial: Trial, config: SearchConfig, genotypes: Genotypes = no_genotypes) -> Job:
+def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: Genotypes = no_genotypes) -> Job:
     """What a trial is to train. Asked again, after a stop, it is the same."""
     _as_then(trial, config)
     attributes = trial.user_attrs
@@ -140,16 +143,17 @@ def job_of(trial: Trial, config: SearchConfig, genotypes: Genotypes = no_genotyp
     repeats = attributes.get(REPEATS)
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
-        candidate, fit, name = fixed.candidate, recipe(config, fixed), fixed.name
-        register(trial, config, candidate, fit)
+        design, name = design_of(config, fixed), fixed.name
+        register(trial, config, possible, design)
     else:
-        candidate, fit = suggest(trial, config, genotypes)
-        name = describe(candidate, fit, trial.params.get("genotype"))
+        design = suggest(trial, config, possible, genotypes)
+        name = describe(design.candidate, design.fit, origin_of(trial, design.candidate.family))
     return Job(
         trial=trial.number,
         name=name,
-        candidate=candidate,
-        fit=fit,
+        candidate=design.candidate,
+        fit=design.fit,
+        inference=design.inference,
         seed=seed,
         baseline=FIXED in attributes,
         repeats=repeats,
@@ -169,9 +173,10 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_user_attr("reason", outcome.reason)
     if outcome.state == "complete" and outcome.score is not None:
         trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
-        trial.set_user_attr("voxel_dice", outcome.score.voxel_dice)
-        trial.report(outcome.score.surface_dice, outcome.step)  # the end of the learning curve
-        study.tell(trial.number, outcome.score.surface_dice)
+        for name, value in outcome.score.beside.items():
+            trial.set_user_attr(name, value)
+        trial.report(outcome.score.value, outcome.step)  # the end of the learning curve
+        study.tell(trial.number, outcome.score.value)
     elif outcome.state == "infeasible":
         # A failed trial is invisible to the sampler, which would propose the like of it again.
         trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)

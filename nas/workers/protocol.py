@@ -69,7 +69,7 @@ class Scored(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["scored"] = "scored"
     trial: int
     step: int
-    surface_dice: float
+    value: float  # of the metric that ranks
 
 
 class Finished(BaseModel, frozen=True, extra="forbid"):

@@ -21,7 +21,8 @@ from typing import IO
 import torch
 from pydantic import BaseModel
 
-from nas.config.search_config import SearchConfig, read_config
+from nas.config.read import read_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold
@@ -145,7 +146,7 @@ def _talk(work: Work, worker: _Worker) -> Talk:
     def scored(step: int, value: float) -> Reply:
         nonlocal leaving
         assert isinstance(work, int)  # a cell search has no score
-        worker.say(Scored(trial=work, step=step, surface_dice=value))
+        worker.say(Scored(trial=work, step=step, value=value))
         while True:  # to the answer to this score, whatever else comes before
             message = worker.ears.get()
             if not isinstance(message, Answer) or message.work != work:

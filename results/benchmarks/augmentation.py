@@ -24,7 +24,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for a newer 
 import numpy as np
 import torch
 
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
@@ -105,7 +105,7 @@ def waiting(crop: int, batch: int, steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         volume = volume_in(Path(folder), (192, 620, 620))
         for text in ("none", "standard", "strong"):
-            candidate = Candidate(encoder="resnet18", slices_in=3, slices_out=3, resolution="stem")
+            candidate = UnetCandidate(encoder="resnet18", slices_in=3, masks="all", resolution="stem")
             network, loss = build_network(candidate, crop).train(), build_loss("dice + focal + surface_cubes")
             optimiser = torch.optim.AdamW(network.parameters(), fused=True)
             sampler = PatchSampler([volume], 3, 3, crop, 0.75, seed=0)

@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from scipy.stats import ttest_1samp
 
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from results.pictures.curve import append_line
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.cells.hand_made import hand_made
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, run_cells
@@ -36,8 +38,8 @@ from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.inference.reader import make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import predict_all
-from trainers.metrics.score import score
 from trainers.report import Report
 
 CONFIG = read_config("demo")
@@ -81,8 +83,7 @@ def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int
     reader = make_reader(training.averaged, candidate, training.config)
     result = score(predict_all(reader, [held_out], CONFIG.inference, accelerator), [held_out], CONFIG.score)
     return {
-        "surface_dice": result.surface_dice,
-        "voxel_dice": result.voxel_dice,
+        **result.values,
         "steps": steps,
         "cpu_seconds": spent,
         "parameters": sum(p.numel() for p in training.network.parameters()),
@@ -130,13 +131,13 @@ def arms(findings: CellFindings, extra: int) -> Iterator[tuple[str, str, Candida
     randoms = [name for name in names if name.startswith("random")]
     cells = {"family": "cells", "width": CONFIG.cell_search.width, "slices_in": SLICES}
     for name in (*searched, *islice(randoms, len(searched) + extra)):
-        candidate = Candidate.model_validate({**cells, "genotype": findings.genotypes[name].genotype})
+        candidate = read_candidate({**cells, "genotype": findings.genotypes[name].genotype})
         yield ("random" if name in randoms else "searched"), name, candidate, CROP, 2
     for name in ("plain", "residual"):
         genotype = hand_made(name, "cells", CONFIG.cell_space.levels)
-        yield f"3D, {name}", name, Candidate.model_validate({**cells, "genotype": genotype}), CROP, 2
+        yield f"3D, {name}", name, read_candidate({**cells, "genotype": genotype}), CROP, 2
     for encoder in ("tu-resnet10t", "resnet18"):
-        yield "2.5D U-Net", encoder, Candidate(encoder=encoder, slices_in=5), 64, 8
+        yield "2.5D U-Net", encoder, UnetCandidate(encoder=encoder, slices_in=5), 64, 8
 
 
 def run(folder: Path, seed: int, steps: int, seconds: float) -> None:

@@ -209,9 +209,10 @@ def record(root: Path) -> Target:
 def leaderboard(root: Path) -> Target:
     """leaderboard.json."""
     from results.leaderboard.ranking import rank
+    from trainers.metrics.score import ScoreConfig
 
     folder = RunFolder(root)
-    folder.leaderboard_json.write_text(rank([], "s", "k").model_dump_json(indent=1))
+    folder.leaderboard_json.write_text(rank([], "s", "k", ScoreConfig()).model_dump_json(indent=1))
     return folder.leaderboard_json, lambda: read_leaderboard(folder.leaderboard_json)
 
 

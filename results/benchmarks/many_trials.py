@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from nas.config.search_config import parse_config, write_config
+from nas.config.read import parse_config
+from nas.config.write import write_config
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.search.driver import Driver
 from nas.study.samplers import rungs
@@ -64,18 +65,18 @@ def made_up(job: Job) -> Score:
     total = rng.uniform(100, 1000, SLABS)
     parts = np.clip(dice + rng.normal(0, 0.05, SLABS), 0, 1) * total
     slabs = tuple(
-        Slab(volume="phantom_3", overlap=float(o), total=float(t), threshold=0.5)
+        Slab(volume="phantom_3", threshold=0.5, parts={"surface_dice": (float(o), float(t))})
         for o, t in zip(parts, total, strict=True)
     )
     return Score(
-        surface_dice=dice,
+        rank_by="surface_dice",
+        values={"surface_dice": dice, "voxel_dice": dice},
         ci_low=dice - 0.02,
         ci_high=dice + 0.02,
-        voxel_dice=dice,
         threshold=0.5,
-        best_surface_dice=dice,
+        best=dice,
         mean_over_thresholds=dice,
-        volumes=(VolumeScore(volume="phantom_3", surface_dice=dice, voxel_dice=dice),),
+        volumes=(VolumeScore(volume="phantom_3", values={"surface_dice": dice, "voxel_dice": dice}),),
         slabs=slabs,
     )
 
@@ -106,8 +107,8 @@ class StandIn:
             self.finish("pruned", None)
         elif self.left:
             step = self.left.pop(0)
-            rising = made_up(self.job).surface_dice * step / 90
-            self.heard.put((self, Scored(trial=self.job.trial, step=step, surface_dice=rising)))
+            rising = made_up(self.job).value * step / 90
+            self.heard.put((self, Scored(trial=self.job.trial, step=step, value=rising)))
         else:
             self.finish("complete", made_up(self.job))
 

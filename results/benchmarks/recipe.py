@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.stats import t as student
 
 from results.pictures.curve import append_line
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data import phantom as phantoms
 from trainers.data.oblique import LABEL_CUT
@@ -155,7 +155,7 @@ def train(folder: Path, arm: str, seed: int, steps: int, crop: int) -> dict[str,
     training, held_out = kidneys(folder, None)
     network_part, fit_part = ARMS[arm]
     steps = round(steps * MORE_STEPS.get(arm, 1.0))
-    candidate = Candidate(encoder="tu-resnet10t", **network_part)
+    candidate = UnetCandidate(encoder="tu-resnet10t", **network_part)
     fit = FitConfig(
         steps=steps,
         crop=crop,
@@ -182,12 +182,11 @@ def train(folder: Path, arm: str, seed: int, steps: int, crop: int) -> dict[str,
         accelerator,
     )
     assert result.second is not None
-    volumes = {f"surface_dice {v.volume}": v.surface_dice for v in result.volumes}
+    volumes = {f"surface_dice {v.volume}": v.values["surface_dice"] for v in result.volumes}
     return {
-        "surface_dice": result.surface_dice,
-        "second": result.second.surface_dice,
-        "voxel_dice": result.voxel_dice,
-        "best": result.best_surface_dice,
+        **result.values,
+        "second": result.second.values["surface_dice"],
+        "best": result.best,
         "threshold": result.threshold,
         "cpu_seconds": seconds,
         **volumes,

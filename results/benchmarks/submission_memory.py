@@ -29,7 +29,7 @@ from nas.commands.main import main as nas
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
 from results.bundles.reading import Reading
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.data.masks import mask_slices
 from trainers.data.rle import decode, read_rles
 from trainers.fit import FitConfig
@@ -120,7 +120,7 @@ def make_bundle(path: Path, axes: tuple[int, ...]) -> Path:
     network = tube_finder()
     architecture = Architecture(
         name="one convolution",
-        candidate=Candidate(encoder="tu-resnet10t", slices_in=1),
+        candidate=UnetCandidate(encoder="tu-resnet10t", slices_in=1),
         fit=FitConfig(crop=CROP, precision="float32"),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
         grey_scales={},

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.config.search_config import read_config
+from nas.config.read import read_config
 from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
@@ -25,8 +26,9 @@ from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.inference.reader import make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import predict_all
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig
 
 SHAPE = (1024, 1303, 912)
 ENCODERS = ("resnet50", "se_resnext50_32x4d", "efficientnet-b5", "tu-convnext_tiny")
@@ -82,7 +84,7 @@ def measure(volume: Volume, candidate: Candidate, fit: FitConfig, steps: int) ->
 def measure_scoring(volume: Volume, fit: FitConfig) -> str:
     """Seconds to predict and to score 64 slices of the volume along three axes."""
     config = read_config("sennet")
-    candidate = Candidate(encoder="resnet50", slices_in=3)
+    candidate = UnetCandidate(encoder="resnet50", slices_in=3)
     accelerator = make_accelerator(fit.precision)
     network = build_network(candidate, fit.crop, pretrained=False).to(accelerator.device)
     part = Volume(**{**vars(volume), "image": volume.image[:64], "label": volume.label[:64]})  # type: ignore[index]
@@ -112,7 +114,7 @@ def main() -> None:
     print("| encoder (Unet) | crop | batch | ms a step | waiting for data | peak GiB | samples/s |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for encoder in ENCODERS:
-        print(measure(volume, Candidate(encoder=encoder, slices_in=3), config.fit, arguments.steps), flush=True)
+        print(measure(volume, UnetCandidate(encoder=encoder, slices_in=3), config.fit, arguments.steps), flush=True)
     print(f"\n{measure_scoring(volume, config.fit)}")
 
 

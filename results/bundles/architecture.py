@@ -6,7 +6,7 @@ from pydantic import BaseModel, PositiveInt
 
 from results.bundles.reading import KeptReading, Reading
 from results.record import Record
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
@@ -47,7 +47,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
 
     format: Literal[2] = 2
     name: str
-    candidate: Candidate
+    candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
     voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from results.bundles.architecture import Architecture, Normalisation
 from results.bundles.model_card import model_card
 from search_spaces.errors import InputError
-from search_spaces.families.sam import folded
 from search_spaces.network import build_network
 from search_spaces.published.weights import check_numbers
 from trainers.checkpoint import save_tensors, sync_folder, write_atomically
@@ -85,7 +84,7 @@ def read_bundle(path: Path) -> Bundle:
     architecture = read_architecture(path)
     if architecture.normalisation != Normalisation():
         raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
-    network = build_network(folded(architecture.candidate), architecture.fit.crop, pretrained=False)
+    network = build_network(architecture.candidate.folded(), architecture.fit.crop, pretrained=False)
     try:
         weights = load_file(path / WEIGHTS)
         check_numbers(path / WEIGHTS, weights)

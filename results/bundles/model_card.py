@@ -7,7 +7,7 @@ from results.text import escape
 from search_spaces.candidate import Candidate
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
-from trainers.metrics.score import Score
+from trainers.metrics.table import protocol_of
 
 
 def model_card(architecture: Architecture) -> str:
@@ -16,11 +16,10 @@ def model_card(architecture: Architecture) -> str:
     score, inference = reading.score, reading.inference
     spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
     result = (
-        f"Surface dice {score.surface_dice:.4f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f}, tolerance 0, "
-        f"threshold cross-fitted over slabs), voxel dice {score.voxel_dice:.4f}, on "
-        f"{', '.join(map(escape, architecture.provenance.held_out_volumes))}{_second(score)}.\n\n"
-        "The interval says how the score depends on which part of that kidney was scored. It does not say how kidneys "
-        "differ: expect less on another one, above all at another voxel spacing."
+        f"On {', '.join(map(escape, architecture.provenance.held_out_volumes))}: {escape(score.text())}.\n\n"
+        f"Ranked by {escape(protocol_of(score.rank_by))}. The interval says how the score depends on which part of "
+        "that kidney was scored. It does not say how kidneys differ: expect less on another one, "
+        "above all at another voxel spacing."
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
@@ -44,12 +43,10 @@ kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Sym
 ## Network and training
 | | |
 |---|---|
-| encoder, decoder | {escape(architecture.candidate.encoder)}, {escape(architecture.candidate.decoder)} |
-| resolution path | {candidate.resolution}; decoder norms: {candidate.decoder_norm}; masks: {candidate.slices_out} |
+{_network(candidate)}
 | parameters | {architecture.parameters:,} |
 | encoder weights at the start | {escape(start_of(candidate))} |
 | augmentation | {escape(fit.augmentation)} |
-| trained of the encoder | {_trained(architecture.candidate)} |
 | loss | {escape(fit.loss)} |
 | training | {fit.steps} steps of {fit.batch_size} crops of {fit.crop} pixels, AdamW, peak rate {fit.learning_rate:g} |
 | trained on | {", ".join(map(escape, architecture.provenance.train_volumes))} |
@@ -61,7 +58,7 @@ def _patches(architecture: Architecture) -> str:
     slices, crop = architecture.candidate.slices_in, architecture.fit.crop
     shape = (
         f"boxes of {slices} x {crop} x {crop} voxels"
-        if architecture.candidate.family == "cells"
+        if architecture.candidate.boxes
         else f"planes with {slices} neighbouring slices at once"
     )
     return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.reading.inference.axes)}"
@@ -77,13 +74,9 @@ def _tuned(reading: Reading) -> str:
     return f"{where}, for each half of its slabs on the other, so the score above does not profit from the choice."
 
 
-def _second(score: Score) -> str:
-    return f"; {escape(score.second_text)}" if score.second_text else ""
-
-
-def _trained(candidate: Candidate) -> str:
-    factors = f"factors of rank {candidate.lora_rank} (LoRA), folded into the weights"
-    return {"full": "all", "frozen": "nothing", "lora": factors}[candidate.tuning]
+def _network(candidate: Candidate) -> str:
+    """What its family says of the network, as rows of a table."""
+    return "\n".join(f"| {what} | {escape(value)} |" for what, value in candidate.card().items())
 
 
 def _read_at(fit: FitConfig) -> str:

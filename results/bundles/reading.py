@@ -36,9 +36,9 @@ def _with_threshold(reading: Reading) -> Reading:
 KeptReading = Annotated[Reading, AfterValidator(_with_threshold)]
 
 
-def reading_of(record: Record, inference: InferenceConfig, score_config: ScoreConfig) -> Reading:
+def reading_of(record: Record, score_config: ScoreConfig) -> Reading:
     """How a trial was read and scored. Raises ValueError where it never was: no threshold is known then."""
-    score = record.outcome.score
+    job, score = record.job, record.outcome.score
     if score is None:
-        raise ValueError(f"trial {record.job.trial} was never scored, so no threshold is known")
-    return Reading(inference=inference, threshold=score.threshold, score_config=score_config, score=score)
+        raise ValueError(f"trial {job.trial} was never scored, so no threshold is known")
+    return Reading(inference=job.inference, threshold=score.threshold, score_config=score_config, score=score)

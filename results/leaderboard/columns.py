@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from results.leaderboard.leaderboard import Leaderboard, Row, reading
 from results.text import escape, millions, seconds
@@ -19,20 +20,16 @@ class Column:
 
 def columns(board: Leaderboard) -> list[Column]:
     """From left to right."""
-    second = (
-        [Column(f"at {board.second_um:.0f} µm", lambda row: _dice(row.second_surface_dice), 105)]
-        if board.second_um is not None
-        else []
-    )
+    ranking, *others = (_metric(board, name) for name in board.titles)
     return [
         Column("#", lambda row: "–" if row.rank is None else str(row.rank)),
         Column("trial", lambda row: str(row.trial)),
         Column("network", lambda row: row.name, right=False),
         Column("start", lambda row: row.start or "–", 100, right=False),
-        Column("surface dice", lambda row: _dice(row.surface_dice)),
+        ranking[0],
         Column("95 % interval", interval, 90),
-        *second,
-        Column("voxel dice", lambda row: _dice(row.voxel_dice), 130),
+        *ranking[1:],
+        *chain.from_iterable(others),
         Column("seeds", lambda row: str(row.seeds or "–"), 100),
         Column("size", lambda row: millions(row.parameters), 120),
         Column("training", lambda row: seconds(row.train_seconds), 110),
@@ -59,8 +56,20 @@ def to_markdown(board: Leaderboard) -> str:
     )
 
 
-def _dice(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _metric(board: Leaderboard, name: str) -> list[Column]:
+    """The column of one metric, and that of its second score where there is one; a wide terminal has all of them."""
+    title, before = board.titles[name], list(board.titles).index(name)  # columns of metrics further to the left
+    ranks = name == board.rank_by
+    shown = [Column(title, lambda row: _value(row.metrics, name), 0 if ranks else 120 + 10 * before)]
+    if board.second_um is not None:
+        at = f"at {board.second_um:.0f} µm"
+        heading, room = (at, 105) if ranks else (f"{title} {at}", 140 + 20 * before)
+        shown.append(Column(heading, lambda row: _value(row.second_metrics, name), room))
+    return shown
+
+
+def _value(values: dict[str, float], name: str) -> str:
+    return f"{values[name]:.4f}" if name in values else "–"
 
 
 def interval(row: Row) -> str:

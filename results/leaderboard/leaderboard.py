@@ -1,14 +1,20 @@
 """The leaderboard: what is known of every candidate, ranked, as scripts read it; made by ranking.py."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from search_spaces.errors import InputError
 
 State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]  # how a training ended
 SCRATCH = "scratch"  # the start of a network without pretrained weights
+
+
+def _one_of(field: str, name: str) -> Callable[[dict[str, Any]], float | None]:
+    """A metric's value as a key of its own."""
+    return lambda row: row[field].get(name)
 
 
 class Row(BaseModel, frozen=True, extra="forbid"):
@@ -18,11 +24,10 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     trial: int
     family: str
     name: str
-    surface_dice: float | None
-    ci_low: float | None
+    metrics: dict[str, float] = {}  # by name; means over the seeds
+    ci_low: float | None  # of the metric that ranks
     ci_high: float | None
     threshold: float | None
-    voxel_dice: float | None
     seeds: int
     parameters: int | None
     train_seconds: float | None
@@ -30,10 +35,14 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     tied_with_best: bool | None
     state: State
     baseline: bool
-    seed_scores: tuple[float, ...] = ()
+    seed_scores: tuple[float, ...] = ()  # in the metric that ranks
     reason: str | None = None
-    second_surface_dice: float | None = None  # on the same kidney at voxels of the leaderboard's second_um
+    second_metrics: dict[str, float] = {}  # on the same kidney at voxels of the leaderboard's second_um
     start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
+    # Of the two tables above once more, under the keys that scripts rely on.
+    surface_dice: float | None = Field(default_factory=_one_of("metrics", "surface_dice"))
+    voxel_dice: float | None = Field(default_factory=_one_of("metrics", "voxel_dice"))
+    second_surface_dice: float | None = Field(default_factory=_one_of("second_metrics", "surface_dice"))
 
 
 class Leaderboard(BaseModel, frozen=True, extra="forbid"):
@@ -41,11 +50,21 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
 
     study: str
     held_out: str
-    metric: str = "surface dice at tolerance 0, threshold cross-fitted over slabs"
+    metric: str  # that ranks and how it is measured, for people
+    rank_by: str  # its name
+    titles: dict[str, str]  # of all metrics by name, in the order of their columns: first the one that ranks
     best: int | None  # the leader's trial
     seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
     rows: tuple[Row, ...]
     second_um: float | None = None  # voxel size of the second score; None where no row has one
+
+    def value(self, row: Row) -> float | None:
+        """What a row is ranked by."""
+        return row.metrics.get(self.rank_by)
+
+    def by_title(self, row: Row) -> dict[str, float]:
+        """A row's metrics by what people call them."""
+        return {self.titles[name]: value for name, value in row.metrics.items()}
 
 
 def read_leaderboard(path: Path) -> Leaderboard:
@@ -78,8 +97,8 @@ def reading(board: Leaderboard) -> str:
     second = (
         ""
         if board.second_um is None
-        else f" The column at {board.second_um:.0f} µm (in a terminal where it has room) is the same kidney resampled, "
-        "at the same thresholds: how well a network stands another voxel size; it does not decide the order."
+        else f" What is said at {board.second_um:.0f} µm (in a terminal where it has room) is of the same kidney "
+        "resampled, at the same thresholds: how well a network stands another voxel size; it does not decide the order."
     )
     return (
         f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "

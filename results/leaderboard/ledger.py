@@ -9,6 +9,7 @@ from results.leaderboard.ranking import rank
 from results.record import Record, read_record
 from results.run_folder import RunFolder
 from trainers.checkpoint import write_atomically
+from trainers.metrics.score import ScoreConfig
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Ledger:
     folder: RunFolder
     study: str
     held_out: str
+    score: ScoreConfig
     _records: dict[int, Record] = field(default_factory=dict)
     _with_weights: set[int] = field(default_factory=set)  # trials whose weights lie on disk
     _board: Leaderboard | None = None  # as long as nothing was added
@@ -49,7 +51,7 @@ class Ledger:
         """The ranking of what is known; leaderboard.json and LEADERBOARD.md are written where it is new."""
         if self._board is None:
             records = [record for _, record in sorted(self._records.items())]
-            self._board = rank(records, self.study, self.held_out)
+            self._board = rank(records, self.study, self.held_out, self.score)
             write_atomically(self.folder.leaderboard_json, self._board.model_dump_json(indent=2) + "\n")
             write_atomically(self.folder.leaderboard_markdown, to_markdown(self._board))
         return self._board

@@ -1,4 +1,4 @@
-"""Ranking: records by surface dice on the held-out kidney, with intervals and ties."""
+"""Ranking: records by one metric on the held-out kidney, with intervals and ties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from results.leaderboard.leaderboard import Leaderboard, Row
 from results.record import Record, start_of
-from trainers.metrics.score import Score
+from trainers.metrics.score import Score, ScoreConfig
+from trainers.metrics.table import METRICS, protocol_of, title_of
 
 RESAMPLES = 2_000
 
@@ -26,15 +27,16 @@ class _Design:
 
     @property
     def mean(self) -> float:
-        return float(np.mean([s.surface_dice for s in self.scores]))
+        return float(np.mean([s.value for s in self.scores]))
 
 
-def rank(records: Sequence[Record], study: str, held_out: str) -> Leaderboard:
+def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConfig) -> Leaderboard:
     """Rank the records; those that are not complete follow unranked, in order of their trials.
 
-    A candidate trained with several seeds counts by its mean. Its interval is a bootstrap over the held-out
-    kidney's slabs and its seeds. A row is tied with the best where a paired bootstrap over the same slabs does not
-    tell them apart, or their difference is within two standard errors of the spread that seeds alone make.
+    config: how all of them were scored. A candidate trained with several seeds counts by its mean. Its interval is a
+    bootstrap over the held-out kidney's slabs and its seeds. A row is tied with the best where a paired bootstrap over
+    the same slabs does not tell them apart, or their difference is within two standard errors of the spread that seeds
+    alone make.
     """
     complete: dict[int, list[Record]] = {}
     for record in records:
@@ -42,11 +44,14 @@ def rank(records: Sequence[Record], study: str, held_out: str) -> Leaderboard:
             complete.setdefault(record.job.design, []).append(record)
     designs = sorted((_Design(group) for group in complete.values()), key=lambda d: (-d.mean, d.records[0].job.trial))
     deviation = seed_deviation([d.scores for d in designs])
-    rows = _rows(designs, deviation) if designs else []
+    rows = _rows(designs, deviation, config) if designs else []
     rest = [r for r in records if r.outcome.state != "complete"]
     return Leaderboard(
         study=study,
         held_out=held_out,
+        metric=protocol_of(config.rank_by),
+        rank_by=config.rank_by,
+        titles={name: title_of(name) for name in config.names},
         best=rows[0].trial if rows else None,
         seed_deviation=deviation,
         rows=(*rows, *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
@@ -58,37 +63,42 @@ def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
     """Pooled standard deviation between trainings that differ in the seed alone; None without any such pair."""
     squares, degrees = 0.0, 0
     for scores in designs:
-        values = np.array([s.surface_dice for s in scores])
+        values = np.array([s.value for s in scores])
         squares += float(((values - values.mean()) ** 2).sum())
         degrees += len(values) - 1
     return float(np.sqrt(squares / degrees)) if degrees else None
 
 
-def _rows(designs: Sequence[_Design], deviation: float | None) -> list[Row]:
+def _rows(designs: Sequence[_Design], deviation: float | None, config: ScoreConfig) -> list[Row]:
     """The rows of the designs, the best first."""
-    draws = np.stack([_draws(design.scores) for design in designs])
+    draws = np.stack([_draws(design.scores, config.rank_by) for design in designs])
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
     surely_behind = np.quantile(draws[0] - draws, 0.025, axis=1)  # of the best, by at least so much
     return [
-        _row(design, index + 1, (low[index], high[index]), _tied(designs[0], design, surely_behind[index], deviation))
+        _row(
+            design,
+            index + 1,
+            (low[index], high[index]),
+            _tied(designs[0], design, surely_behind[index], deviation),
+            config.names,
+        )
         for index, design in enumerate(designs)
     ]
 
 
-def _draws(scores: Sequence[Score]) -> NDArray[np.float64]:
-    """Bootstrap draws of the mean score over slabs and seeds, (RESAMPLES,).
+def _draws(scores: Sequence[Score], metric: str) -> NDArray[np.float64]:
+    """Bootstrap draws of a metric's mean over slabs and seeds, (RESAMPLES,).
 
     The same slabs are drawn for every design (one seed of the generator), so that differences are paired.
     """
-    overlap = np.array([[slab.overlap for slab in s.slabs] for s in scores])
-    total = np.array([[slab.total for slab in s.slabs] for s in scores])
-    times = _times_drawn(overlap.shape[1])
-    top, bottom = times @ overlap.T, times @ total.T
-    dice: NDArray[np.float64] = np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0)
+    parts = np.array([[slab.parts[metric] for slab in s.slabs] for s in scores])  # (scores, slabs, parts)
+    times = _times_drawn(parts.shape[1])
+    sums = [times @ np.ascontiguousarray(part).T for part in np.moveaxis(parts, 2, 0)]
+    values = METRICS[metric].combine(np.array(sums))
     if len(scores) == 1:
-        return dice[:, 0]
+        return values[:, 0]
     seeds = np.random.default_rng(1).integers(0, len(scores), (RESAMPLES, len(scores)))
-    mean: NDArray[np.float64] = np.take_along_axis(dice, seeds, axis=1).mean(axis=1)
+    mean: NDArray[np.float64] = np.take_along_axis(values, seeds, axis=1).mean(axis=1)
     return mean
 
 
@@ -110,7 +120,7 @@ def _tied(best: _Design, other: _Design, surely_behind: float, deviation: float 
     return bool(best.mean - other.mean <= 2.0 * standard_error)
 
 
-def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool) -> Row:
+def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool, metrics: Sequence[str]) -> Row:
     first, scores = design.records[0], design.scores
     seconds = [r.outcome.train_seconds for r in design.records if r.outcome.train_seconds is not None]
     return Row(
@@ -118,11 +128,10 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
         trial=first.job.design,
         family=first.job.candidate.family,
         name=first.job.name,
-        surface_dice=design.mean,
+        metrics=_means([s.values for s in scores], metrics),
         ci_low=float(bounds[0]),
         ci_high=float(bounds[1]),
         threshold=first.outcome.score.threshold if first.outcome.score else None,
-        voxel_dice=float(np.mean([s.voxel_dice for s in scores])),
         seeds=len(scores),
         parameters=first.outcome.parameters,
         train_seconds=float(np.mean(seconds)) if seconds else None,
@@ -130,15 +139,15 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
         tied_with_best=tied,
         state="complete",
         baseline=first.job.baseline,
-        seed_scores=tuple(s.surface_dice for s in scores),
-        second_surface_dice=_second(scores),
+        seed_scores=tuple(s.value for s in scores),
+        second_metrics=_means([s.second.values for s in scores if s.second], metrics),
         start=start_of(first.job.candidate),
     )
 
 
-def _second(scores: Sequence[Score]) -> float | None:
-    values = [s.second.surface_dice for s in scores if s.second is not None]
-    return float(np.mean(values)) if values else None
+def _means(values: Sequence[dict[str, float]], metrics: Sequence[str]) -> dict[str, float]:
+    """The mean of each metric; nothing where there are no values."""
+    return {name: float(np.mean([by_name[name] for by_name in values])) for name in metrics if values}
 
 
 def _unranked(record: Record) -> Row:
@@ -147,11 +156,9 @@ def _unranked(record: Record) -> Row:
         trial=record.job.trial,
         family=record.job.candidate.family,
         name=record.job.name,
-        surface_dice=None,
         ci_low=None,
         ci_high=None,
         threshold=None,
-        voxel_dice=None,
         seeds=0,
         parameters=record.outcome.parameters,
         train_seconds=record.outcome.train_seconds,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from results.pictures.figure import new_figure, save_figure
+from trainers.metrics.table import title_of
 
 POINTS = 100  # of the loss, whatever the number of steps
 
@@ -46,8 +47,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [found[step] for step in sorted(found)]
 
 
-def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
-    """Draw loss, and the scores before the end where there are any, over steps."""
+def draw_curve(path: Path, losses: Path, scores: Path, title: str, metric: str) -> None:
+    """Draw loss, and the values of a metric before the end where there are any, over steps."""
     figure = new_figure(7, 3.6)
     axis = figure.subplots()
     points = read_lines(losses)
@@ -58,7 +59,7 @@ def draw_curve(path: Path, losses: Path, scores: Path, title: str) -> None:
     rungs = read_lines(scores)
     if rungs:
         right = axis.twinx()
-        right.plot([p["step"] for p in rungs], [p["surface_dice"] for p in rungs], "o-", color="#ff9500")
-        right.set_ylabel("surface dice on a part of the held-out kidney", color="#ff9500", fontsize=8)
+        right.plot([p["step"] for p in rungs], [p[metric] for p in rungs], "o-", color="#ff9500")
+        right.set_ylabel(f"{title_of(metric)} on a part of the held-out kidney", color="#ff9500", fontsize=8)
         right.set_ylim(0, 1)
     save_figure(figure, path, dpi=110)

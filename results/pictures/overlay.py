@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from results.pictures.figure import new_figure, save_figure
 from trainers.data.volume import Volume
-from trainers.metrics.score import Score
+from trainers.metrics.score import Score, said
 
 LABEL_COLOUR, PREDICTION_COLOUR = "#00d4ff", "#ff9500"
 _SHOWN = 3  # volumes shown at most
@@ -37,7 +37,7 @@ def draw_overlay(
         left.imshow(grey, cmap="gray", vmin=-0.5, vmax=1.5, interpolation="nearest")
         _outline(left, label, LABEL_COLOUR)
         _outline(left, predicted, PREDICTION_COLOUR)
-        left.set_title(f"{volume.name}, slice {z}\nsurface dice {own.surface_dice:.3f}", fontsize=9, parse_math=False)
+        left.set_title(f"{volume.name}, slice {z}\n{said(own.values, digits=3)}", fontsize=9, parse_math=False)
         right.imshow(_differences(label, predicted), interpolation="nearest")
         right.set_title("white: both · blue: missed · orange: invented", fontsize=8)
         for axis in (left, right):

@@ -21,12 +21,23 @@ from search_spaces.cells.genotype import (
 from search_spaces.cells.operations import OPERATIONS, Resampling
 from search_spaces.errors import InputError, unknown_name
 
-CellFamily = Literal["cells", "hybrid"]
 Choice = Mapping[str, tuple[int, ...]]  # decision -> the options picked, by their places
 
-KINDS: dict[CellFamily, tuple[CellKind, ...]] = {
-    "cells": ("encoder_normal", "reduction", "decoder_normal", "expansion"),
-    "hybrid": ("decoder_normal", "expansion", "skip"),
+
+@dataclass(frozen=True)
+class Frame:
+    """What the cells of a family stand in."""
+
+    kinds: tuple[CellKind, ...]
+    dims: Literal[2, 3]
+    levels: int | None  # resolutions; None: as many as the space says
+    stem: bool  # whether it has a stem of its own in front
+
+
+FRAMES: dict[str, Frame] = {  # by family
+    "cells": Frame(("encoder_normal", "reduction", "decoder_normal", "expansion"), dims=3, levels=None, stem=True),
+    # Behind a published encoder, whose maps have strides 1, 2, 4, 8, 16 and 32.
+    "hybrid": Frame(("decoder_normal", "expansion", "skip"), dims=2, levels=6, stem=False),
 }
 # Which of a cell's edges change the resolution: those from its two inputs.
 RESAMPLING: dict[CellKind, Resampling] = {
@@ -36,7 +47,6 @@ RESAMPLING: dict[CellKind, Resampling] = {
     "expansion": "up",
     "skip": "same",
 }
-HYBRID_LEVELS = 6  # of a pretrained encoder: strides 1, 2, 4, 8, 16 and 32
 
 
 class CellSpace(BaseModel, frozen=True, extra="forbid"):
@@ -46,8 +56,8 @@ class CellSpace(BaseModel, frozen=True, extra="forbid"):
     """
 
     same: Annotated[tuple[str, ...], Field(min_length=1)]  # at the same resolution
-    down: Annotated[tuple[str, ...], Field(min_length=1)]
-    up: Annotated[tuple[str, ...], Field(min_length=1)]
+    down: Annotated[tuple[str, ...], Field(min_length=1)]  # to half the resolution
+    up: Annotated[tuple[str, ...], Field(min_length=1)]  # to twice the resolution
     nodes: PositiveInt = 3  # of a cell
     edges: PositiveInt = 2  # into each node, of all that could be
     shortcuts: Annotated[tuple[Shortcut, ...], Field(min_length=1)] = ("none",)  # around cells that keep the resolution
@@ -137,9 +147,9 @@ def check_cell_space(space: CellSpace) -> None:
         raise InputError("the list 'same' has only 'zero', which carries nothing; add conv3 or another operation")
 
 
-def levels_of(space: CellSpace, family: CellFamily) -> int:
+def levels_of(space: CellSpace, family: str) -> int:
     """Resolutions of the family's networks."""
-    return space.levels if family == "cells" else HYBRID_LEVELS
+    return FRAMES[family].levels or space.levels
 
 
 def levels_with(kind: CellKind, levels: int) -> range:
@@ -154,14 +164,14 @@ def groups_of(kind: CellKind, levels: int, groups: bool) -> tuple[Group | None, 
     return tuple(dict.fromkeys(group_of(level, levels) for level in levels_with(kind, levels)))
 
 
-def decisions(space: CellSpace, family: CellFamily) -> tuple[Decision, ...]:
+def decisions(space: CellSpace, family: str) -> tuple[Decision, ...]:
     """All that is to be decided, in a fixed order. A thing with one option is no decision."""
     return tuple(d for d in _decisions(space, family) if len(d.options) > d.picks)
 
 
-def _decisions(space: CellSpace, family: CellFamily) -> Iterator[Decision]:
+def _decisions(space: CellSpace, family: str) -> Iterator[Decision]:
     levels = levels_of(space, family)
-    for kind in KINDS[family]:
+    for kind in FRAMES[family].kinds:
         for group in groups_of(kind, levels, space.groups):
             key = cell_key(kind, group)
             for node in range(space.nodes):
@@ -176,7 +186,7 @@ def _decisions(space: CellSpace, family: CellFamily) -> Iterator[Decision]:
     for level in range(levels):
         yield Decision(f"depth/{level}", tuple(map(str, space.depths)))
         yield Decision(f"width/{level}", tuple(map(str, space.widths)))
-    if family == "cells":
+    if FRAMES[family].stem:
         yield Decision("stem", tuple(map(str, space.stem_strides)))
 
 
@@ -190,7 +200,7 @@ def shortcut_options(space: CellSpace, kind: CellKind) -> tuple[Shortcut, ...]:
     return space.shortcuts if RESAMPLING[kind] == "same" else ("none",)
 
 
-def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotype:
+def genotype_of(space: CellSpace, family: str, choice: Choice) -> Genotype:
     """The genotype of one choice for every decision.
 
     A node whose picked edges all carry `zero` keeps the first of them with the first operation that carries something.
@@ -204,7 +214,7 @@ def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotyp
         return tuple(decision.options[place] for place in places)
 
     cells = []
-    for kind in KINDS[family]:
+    for kind in FRAMES[family].kinds:
         for group in groups_of(kind, levels, space.groups):
             key = cell_key(kind, group)
             nodes = []
@@ -225,7 +235,7 @@ def genotype_of(space: CellSpace, family: CellFamily, choice: Choice) -> Genotyp
         levels=levels,
         depths=tuple(int(picked(f"depth/{level}")[0]) for level in range(levels)),
         widths=tuple(float(picked(f"width/{level}")[0]) for level in range(levels)),
-        stem_stride=2 if family == "cells" and picked("stem") == ("2",) else 1,
+        stem_stride=2 if FRAMES[family].stem and picked("stem") == ("2",) else 1,
         skips=_skips(levels, picked, space.skips[0]) if space.skips else None,
     )
 
@@ -250,11 +260,11 @@ def random_choice(decisions_: Sequence[Decision], rng: np.random.Generator) -> d
     }
 
 
-def check_genotype(genotype: Genotype, family: CellFamily) -> None:
+def check_genotype(genotype: Genotype, family: str) -> None:
     """Raise InputError, one line, where a genotype is none of this family's or names unknown operations."""
     keys = {cell.key for cell in genotype.cells}
     grouped = any(cell.group for cell in genotype.cells)
-    wanted = {cell_key(k, g) for k in KINDS[family] for g in groups_of(k, genotype.levels, grouped)}
+    wanted = {cell_key(k, g) for k in FRAMES[family].kinds for g in groups_of(k, genotype.levels, grouped)}
     if keys != wanted:
         more, less = ", ".join(sorted(keys - wanted)), ", ".join(sorted(wanted - keys))
         raise InputError(
@@ -262,8 +272,9 @@ def check_genotype(genotype: Genotype, family: CellFamily) -> None:
             + (f"; it lacks cells {less}" if less else "")
             + (f"; it has cells {more}, which the family does not know" if more else "")
         )
-    if family == "hybrid" and (genotype.levels != HYBRID_LEVELS or genotype.stem_stride != 1):
-        raise InputError(f"a hybrid network has {HYBRID_LEVELS} levels and no stem; genotype {genotype.hash} differs")
+    frame = FRAMES[family]
+    if frame.levels not in (None, genotype.levels) or (not frame.stem and genotype.stem_stride != 1):
+        raise InputError(f"a {family} network has {frame.levels} levels and no stem; genotype {genotype.hash} differs")
     for cell in genotype.cells:
         for edges in cell.nodes:
             for edge in edges:

@@ -21,9 +21,9 @@ class Edge(BaseModel, frozen=True, extra="forbid"):
 class CellGenotype(BaseModel, frozen=True, extra="forbid"):
     """The edges of one kind of cell; `group` where the levels of the network have cells of their own."""
 
-    kind: CellKind
-    group: Group | None = None
-    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)
+    kind: CellKind  # what the cell does to the resolution, and on which side of the U it stands
+    group: Group | None = None  # which levels it is of; None: all
+    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)  # of each node the edges that come in
     shortcut: Shortcut = "none"  # identity: the cell's second input is added to its output
 
     @property
@@ -54,20 +54,19 @@ class CellGenotype(BaseModel, frozen=True, extra="forbid"):
 class Skip(BaseModel, frozen=True, extra="forbid"):
     """One open connection from an encoder level to a decoder level; 0 is the full resolution."""
 
-    source: NonNegativeInt
-    target: NonNegativeInt
-    gate: Literal["identity", "attention"] = "identity"
+    source: NonNegativeInt  # level of the encoder
+    target: NonNegativeInt  # level of the decoder
+    gate: Literal["identity", "attention"] = "identity"  # what it passes through
 
 
 class Genotype(BaseModel, frozen=True, extra="forbid"):
     """Everything that cell search decides about a network; widths in channels are the candidate's matter.
 
-    levels: resolutions, the finest first. Equal genotypes have equal JSON and equal hashes, whatever order their
-    parts were given in.
+    Equal genotypes have equal JSON and equal hashes, whatever order their parts were given in.
     """
 
-    cells: tuple[CellGenotype, ...] = Field(min_length=1)
-    levels: PositiveInt
+    cells: tuple[CellGenotype, ...] = Field(min_length=1)  # one of each kind, and of each group where there are groups
+    levels: PositiveInt  # resolutions, the finest first
     depths: tuple[PositiveInt, ...]  # normal cells of each level, in the encoder and again in the decoder
     widths: tuple[PositiveFloat, ...]  # share of each level's channels that is used
     stem_stride: Literal[1, 2] = 1  # 2: the cells work at half the resolution

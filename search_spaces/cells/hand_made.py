@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.cells.cell_space import HYBRID_LEVELS, KINDS, RESAMPLING, CellFamily
+from search_spaces.cells.cell_space import FRAMES, RESAMPLING
 from search_spaces.cells.genotype import CellGenotype, CellKind, Edge, Genotype
 from search_spaces.errors import unknown_name
 
@@ -31,7 +31,7 @@ HAND_MADE: dict[str, tuple[dict[str, Nodes], int]] = {  # name -> cells, normal 
 }
 
 
-def hand_made(name: str, family: CellFamily, levels: int = 4) -> Genotype:
+def hand_made(name: str, family: str, levels: int = 4) -> Genotype:
     """A genotype of HAND_MADE for a family, as in `plain`, or with so many levels, as in `plain/3`.
 
     `levels` is how many the family cells has where the name does not say; hybrid networks have those of their encoder.
@@ -41,9 +41,9 @@ def hand_made(name: str, family: CellFamily, levels: int = 4) -> Genotype:
     if base not in HAND_MADE or (slash and not number.isdecimal()):
         raise unknown_name("genotype", name, HAND_MADE)
     cells, depth = HAND_MADE[base]
-    levels = HYBRID_LEVELS if family == "hybrid" else int(number) if slash else levels
+    levels = FRAMES[family].levels or (int(number) if slash else levels)
     return Genotype(
-        cells=tuple(CellGenotype(kind=kind, nodes=_nodes(cells, kind)) for kind in KINDS[family]),
+        cells=tuple(CellGenotype(kind=kind, nodes=_nodes(cells, kind)) for kind in FRAMES[family].kinds),
         levels=levels,
         depths=(depth,) * levels,
         widths=(1.0,) * levels,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.cells.cell_space import KINDS, CellFamily, CellSpace, groups_of, levels_of, shortcut_options
+from search_spaces.cells.cell_space import FRAMES, CellSpace, groups_of, levels_of, shortcut_options
 from search_spaces.cells.genotype import Genotype, Group, Shortcut, cell_key, group_of
 from search_spaces.errors import InputError
 
@@ -59,25 +59,26 @@ def narrowed(channels: int, share: float) -> int:
     return max(WIDTH_STEP, round(channels * share / WIDTH_STEP) * WIDTH_STEP) if share < 1 else channels
 
 
-def skeleton_of_space(space: CellSpace, family: CellFamily, width: int) -> Skeleton:
+def skeleton_of_space(space: CellSpace, family: str, width: int) -> Skeleton:
     """The skeleton of a supernet."""
     levels = levels_of(space, family)
     gates: tuple[Gate, ...] = ("closed", *space.skips)
-    kinds = {cell_key(kind, group): kind for kind in KINDS[family] for group in groups_of(kind, levels, space.groups)}
+    frame = FRAMES[family]
+    kinds = {cell_key(kind, group): kind for kind in frame.kinds for group in groups_of(kind, levels, space.groups)}
     return Skeleton(
-        dims=3 if family == "cells" else 2,
+        dims=frame.dims,
         nodes=dict.fromkeys(kinds, space.nodes),
         shortcuts={key: shortcut_options(space, kind) for key, kind in kinds.items()},
         channels=channels_of(width, levels),
         groups=space.groups,
         depths=(space.depths,) * levels,
         widths=(space.widths,) * levels,
-        stem_strides=space.stem_strides if family == "cells" else (1,),
+        stem_strides=space.stem_strides if frame.stem else (1,),
         skips=tuple(dict.fromkeys(range(levels), gates) for _ in range(levels - 1)) if space.skips else None,
     )
 
 
-def skeleton_of_genotype(genotype: Genotype, family: CellFamily, width: int) -> Skeleton:
+def skeleton_of_genotype(genotype: Genotype, family: str, width: int) -> Skeleton:
     """The skeleton of a decided network."""
     full = channels_of(width, genotype.levels)
     skips: tuple[dict[int, tuple[Gate, ...]], ...] | None = None
@@ -87,7 +88,7 @@ def skeleton_of_genotype(genotype: Genotype, family: CellFamily, width: int) -> 
             for target in range(genotype.levels - 1)
         )
     return Skeleton(
-        dims=3 if family == "cells" else 2,
+        dims=FRAMES[family].dims,
         nodes={cell.key: len(cell.nodes) for cell in genotype.cells},
         shortcuts={cell.key: (cell.shortcut,) for cell in genotype.cells},
         channels=tuple(narrowed(c, share) for c, share in zip(full, genotype.widths, strict=True)),

@@ -1,48 +1,84 @@
-"""Family `cells`: a 3D network of decided cells, and the supernet that its genotype is found in."""
+"""Family `cells`: a 3D network of cells, and the supernet that its genotype is found in."""
 
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, PositiveInt
 from torch import nn
 
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Options
+from search_spaces.cells.candidate import CellCandidate, genotype_named
 from search_spaces.cells.cell import decided_op, mixed_op
 from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.network import CellNetwork
 from search_spaces.cells.skeleton import check_width, skeleton_of_genotype, skeleton_of_space
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError
-from search_spaces.families.unet import refuse_crop
 
 
-def construct(candidate: Candidate, crop: int) -> nn.Module:
-    """The network of a candidate: float (B, D, H, W) -> logits of the same shape."""
-    genotype, width = genotype_and_width(candidate)
-    return CellNetwork(skeleton_of_genotype(genotype, "cells", width), decided_op(genotype))
+class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
+    """A 3D network of cells: float (B, D, H, W) -> logits of the same shape. It starts from scratch."""
+
+    family: Literal["cells"] = "cells"
+    genotype: Annotated[Genotype, BeforeValidator(genotype_named("cells"))]  # of its cells, or a name in HAND_MADE
+    slices_in: PositiveInt = 32  # depth of its boxes; all slices get a mask
+
+    boxes = True
+    priced = ("width", "slices_in")
+
+    def build(self, crop: int) -> nn.Module:
+        return CellNetwork(skeleton_of_genotype(self.genotype, "cells", self.width), decided_op(self.genotype))
+
+    def build_supernet(self, space: CellSpace, crop: int) -> CellNetwork:
+        return CellNetwork(skeleton_of_space(space, "cells", self.width), mixed_op(space))
+
+    def refuse(self, crop: int) -> None:
+        check_width(self.width)
+        check_genotype(self.genotype, "cells")
+        what, edge = f"a network of cells with {self.genotype.levels} levels", self.stride
+        refuse_crop(f"{what} at crop {crop}", crop, edge, smallest=2 * edge)  # a norm needs more than one voxel
+        if self.slices_in % edge:
+            raise InputError(
+                f"{what} cannot be built for boxes of {self.slices_in} slices: its maps need multiples of {edge}"
+            )
+
+    @property
+    def stride(self) -> int:
+        return int(2 ** (self.genotype.levels - 1) * self.genotype.stem_stride)
+
+    def title(self, origin: str | None = None) -> str:
+        return self.cells_title(origin)
+
+    def described(self) -> str:
+        return "a network of cells"
+
+    def card(self) -> dict[str, str]:
+        return {"cells": f"genotype {self.genotype.hash}, {self.width} channels at the finest resolution"}
+
+    @classmethod
+    def check_options(cls, options: Options, cells: CellSpace) -> None:
+        """Also: every box suits the levels of the networks that a cell search may find."""
+        super().check_options(options, cells)
+        for slices in options["slices_in"]:
+            for crop in options["crop"]:
+                check_boxes(crop, slices, cells)
+
+    @classmethod
+    def lightest(cls, options: Options) -> dict[str, Any]:
+        return {"genotype": "plain", **super().lightest(options)}
+
+    @classmethod
+    def dearest(cls, options: Options) -> dict[str, Any]:
+        return {"genotype": "plain", **super().dearest(options)}
 
 
-def construct_supernet(space: CellSpace, width: int) -> CellNetwork:
-    """The network that holds every network of a space; its forward pass takes a path."""
-    return CellNetwork(skeleton_of_space(space, "cells", width), mixed_op(space))
-
-
-def refuse(candidate: Candidate, crop: int) -> None:
-    """Raise InputError for everything that is known without building."""
-    genotype, width = genotype_and_width(candidate)
-    check_width(width)
-    check_genotype(genotype, "cells")
-    what, edge = f"a network of cells with {genotype.levels} levels", stride(candidate)
-    refuse_crop(f"{what} at crop {crop}", crop, edge, smallest=2 * edge)  # a norm needs more than one voxel
-    if candidate.slices_in % edge:
-        raise InputError(
-            f"{what} cannot be built for boxes of {candidate.slices_in} slices: its maps need multiples of {edge}"
-        )
-
-
-def stride(candidate: Candidate) -> int:
-    """What all edges of a box must divide by."""
-    genotype, _ = genotype_and_width(candidate)
-    return int(2 ** (genotype.levels - 1) * genotype.stem_stride)
-
-
-def genotype_and_width(candidate: Candidate) -> tuple[Genotype, int]:
-    """What a candidate with cells is made of."""
-    assert candidate.genotype is not None and candidate.width is not None  # Candidate has seen to it
-    return candidate.genotype, candidate.width
+def check_boxes(crop: int, slices: int, cells: CellSpace) -> None:
+    """Raise InputError, one line, where boxes do not suit the networks of a space of cells."""
+    stride = 2 ** (cells.levels - 1) * max(cells.stem_strides)
+    for name, edge, smallest in (("crop", crop, 2 * stride), ("slices_in", slices, stride)):
+        if edge % stride or edge < smallest:  # norms need more than one voxel
+            below, above = edge // stride * stride, max(smallest, (edge // stride + 1) * stride)
+            raise InputError(
+                f"{name} {edge} of family 'cells' is no multiple of {stride}, the stride of its networks, from "
+                f"{smallest} on; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
+            )

@@ -5,16 +5,20 @@ float (B, slices_in, crop, crop) -> logits (B, slices_out, crop, crop). The enco
 counts single voxels, so a few convolutions of the image itself join before the last one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as nnf
+from pydantic import AfterValidator, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from search_spaces.candidate import Candidate, describe
-from search_spaces.errors import InputError, unknown_name
-from search_spaces.families.unet import refuse_crop, refuse_slices
+from search_spaces.candidate import Options
+from search_spaces.cells.cell_space import CellSpace
+from search_spaces.crop import refuse_crop
+from search_spaces.errors import InputError, name_in
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS, STRIDES, build_sam_encoder
 
 _STRIDE = STRIDES[-1]
@@ -24,42 +28,119 @@ _STEM_CHANNELS = 24  # at full resolution, where a channel costs most
 _ADAPTED = r".*\.attn\.(qkv|proj)"
 
 
-def construct(candidate: Candidate, crop: int) -> nn.Module:
-    """The network, with nothing loaded. Frozen parameters want no gradient."""
-    encoder = build_sam_encoder(candidate.encoder, candidate.slices_in, crop)
-    if candidate.tuning != "full":
-        encoder.requires_grad_(False)
-    if candidate.lora_rank is not None:
-        _add_lora(encoder, candidate.lora_rank)
-    plain = SAM_ENCODERS[candidate.encoder].plain
-    channels = [info["num_chs"] for info in encoder.feature_info.get_dicts()]  # type: ignore[operator, union-attr]
-    return SamNetwork(encoder, channels, plain, candidate.slices_in, candidate.slices_out)
+class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
+    """The image encoder of SAM or SAM 2 with a light decoder; predicts on tiles of its crop alone."""
 
+    family: Literal["sam"] = "sam"
+    # A name in SAM_ENCODERS.
+    encoder: Annotated[str, AfterValidator(name_in("encoder of family sam", SAM_ENCODERS))] = "samvit_base_patch16"
+    tuning: Literal["full", "lora", "frozen"] = "full"  # how much of the encoder is trained; from scratch all of it
+    lora_rank: PositiveInt | None = None  # of the two factors that tuning lora adds to a layer; 8 if not given
 
-def refuse(candidate: Candidate, crop: int) -> None:
-    """Raise InputError for everything that is known without building."""
-    if candidate.encoder not in SAM_ENCODERS:
-        raise unknown_name("encoder of family sam", candidate.encoder, SAM_ENCODERS)
-    refuse_slices(candidate)
-    refuse_crop(f"{describe(candidate)} at crop {crop}", crop, _STRIDE, sized_to_crop=True)
-    if candidate.tuning == "lora":
-        require_peft()
+    decisive = ("encoder", "crop")
+    priced = ("tuning",)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_rank(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("tuning") == "lora" and values.get("lora_rank") is None:
+            return {**values, "lora_rank": 8}
+        return values
 
-def stride(candidate: Candidate) -> int:
-    """What the edge of a crop must divide by."""
-    return _STRIDE
+    @model_validator(mode="after")
+    def _tunes_what_it_can(self) -> "SamCandidate":
+        if (self.tuning == "lora") != (self.lora_rank is not None):
+            raise ValueError("lora_rank goes with tuning lora, and only with it")
+        if self.tuning != "full" and self.encoder_weights == "none":
+            raise ValueError(f"tuning {self.tuning} keeps the encoder's weights: set encoder_weights, or tuning full")
+        return self
 
+    def build(self, crop: int) -> nn.Module:
+        """The network, with nothing loaded. Frozen parameters want no gradient."""
+        encoder = build_sam_encoder(self.encoder, self.slices_in, crop)
+        if self.tuning != "full":
+            encoder.requires_grad_(False)
+        if self.lora_rank is not None:
+            _add_lora(encoder, self.lora_rank)
+        channels = [info["num_chs"] for info in encoder.feature_info.get_dicts()]  # type: ignore[operator, union-attr]
+        return SamNetwork(encoder, channels, SAM_ENCODERS[self.encoder].plain, self.slices_in, self.slices_out)
 
-def any_size(candidate: Candidate) -> bool:
-    """False: position tables belong to the crop, so it predicts on tiles of its crop alone."""
-    return False
+    def refuse(self, crop: int) -> None:
+        self.refuse_slices()
+        refuse_crop(f"{self.described()} at crop {crop}", crop, _STRIDE, sized_to_crop=True)
+        if self.tuning == "lora":
+            require_peft()
+
+    @property
+    def stride(self) -> int:
+        return _STRIDE
+
+    @property
+    def any_size(self) -> bool:
+        return False  # position tables belong to the crop
+
+    def from_scratch(self) -> "SamCandidate":
+        # Not checked: what is frozen without weights is no candidate, but its shapes are the same.
+        return self.model_copy(update={"encoder_weights": "none"})
+
+    def fold(self, network: nn.Module) -> None:
+        fold_lora(network)
+
+    def folded(self) -> "SamCandidate":
+        return self.model_copy(update={"tuning": "full", "lora_rank": None}) if self.lora_rank else self
+
+    def title(self, origin: str | None = None) -> str:
+        return f"{self.encoder_title} {f'LoRA {self.lora_rank}' if self.lora_rank else self.tuning}"
+
+    def described(self) -> str:
+        return f"family sam with encoder {self.encoder!r}"
+
+    def card(self) -> dict[str, str]:
+        factors = f"factors of rank {self.lora_rank} (LoRA), folded into the weights"
+        trained = {"full": "all", "frozen": "nothing", "lora": factors}[self.tuning]
+        return {
+            "encoder, decoder": f"{self.encoder}, a light decoder",
+            "trained of the encoder": trained,
+            "masks": str(self.slices_out),
+        }
+
+    @classmethod
+    def allows(cls, name: str, value: Any, given: Mapping[str, Any]) -> bool:
+        """Also: what is frozen has to be worth keeping, so an encoder that starts from scratch is trained in full."""
+        if name == "tuning":
+            return bool(value == "full" or given["encoder_weights"] != "none")
+        if name == "lora_rank":
+            return bool(given["tuning"] == "lora")
+        return super().allows(name, value, given)
+
+    @classmethod
+    def check_options(cls, options: Options, cells: CellSpace) -> None:
+        super().check_options(options, cells)
+        starts = {name for encoder in options["encoder"] for name in cls.weights_for(encoder, options)}
+        if "full" not in options["tuning"] and starts == {"none"}:
+            raise InputError(
+                f"tuning {', '.join(options['tuning'])} keeps an encoder's weights, and encoder_weights offers none to "
+                "keep; name weights of the encoder, or add full to tuning"
+            )
+        if "lora" in options["tuning"] and starts != {"none"}:
+            require_peft()
+
+    @classmethod
+    def lightest(cls, options: Options) -> dict[str, Any]:
+        rest = super().lightest(options)
+        return {**rest, "tuning": "full", "lora_rank": None, "encoder_weights": "none"}
+
+    @classmethod
+    def dearest(cls, options: Options) -> dict[str, Any]:
+        return {**super().dearest(options), "lora_rank": None}
 
 
 def require_peft() -> None:
     """Raise InputError where LoRA cannot be had."""
     if find_spec("peft") is None:
-        raise InputError("tuning lora needs the extra: pip install 'vessel-nas[lora]'; or take lora out of sam_tunings")
+        raise InputError(
+            "tuning lora needs the extra: pip install 'vessel-nas[lora]'; or take lora out of space.sam.tuning"
+        )
 
 
 def _add_lora(encoder: nn.Module, rank: int) -> None:
@@ -81,11 +162,6 @@ def fold_lora(network: nn.Module) -> nn.Module:
             module.merge()
             network.set_submodule(name, module.get_base_layer())
     return network
-
-
-def folded(candidate: Candidate) -> Candidate:
-    """The candidate whose network has the parameters of `fold_lora`."""
-    return candidate.model_copy(update={"tuning": "full", "lora_rank": None}) if candidate.lora_rank else candidate
 
 
 class SamNetwork(nn.Module):

@@ -4,7 +4,7 @@ Names are segmentation-models-pytorch's (`resnet18`), or timm's behind `tu-` (`t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,11 @@ ENCODERS: dict[str, Encoder] = {
     "tu-vit_small_patch16_224": Encoder(gives="tokens", sized_to_crop=True),
     "tu-vit_base_patch16_224": Encoder(gives="tokens", sized_to_crop=True),
 }
+
+
+def encoder_arguments(name: str, edge: int) -> dict[str, Any]:
+    """What timm has to be told of an encoder besides its name; edge: of the image that it sees."""
+    encoder = ENCODERS[name]
+    size = {"img_size": edge} if encoder.sized_to_crop else {}
+    # smp builds these with their classifier, of as many classes as the pretraining had.
+    return {**size, "num_classes": 0} if encoder.gives == "tokens" else size

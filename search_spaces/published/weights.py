@@ -23,7 +23,6 @@ from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from timm.models import adapt_input_conv, get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import Tensor, nn
 
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.published.sam_encoders import SAM_ENCODERS, encoder_state
 
@@ -74,26 +73,25 @@ def offered_weights(encoder: str) -> dict[str, HubFile]:
     }
 
 
-def find_weights(candidate: Candidate) -> Path | None:
-    """The file with the candidate's encoder weights, or None where it wants none.
+def find_weights(encoder: str, name: str) -> Path | None:
+    """The file with the encoder weights of a name, or None for "none".
 
     Looks at the named file, or into the local Hugging Face cache (HF_HOME), never into the network. Raises
     InputError, one line, for a name the encoder has no weights for, for a file that is missing or is a pickle, and
     for weights that are not on this machine; that line holds the command that fetches them.
     """
-    name = candidate.encoder_weights
     if name == "none":
         return None
     if is_file_name(name):
         return _weights_file(Path(name).expanduser())
-    offered = offered_weights(candidate.encoder)
+    offered = offered_weights(encoder)
     if name not in offered:
-        raise unknown_name(f"encoder_weights of {candidate.encoder}", name, ["none", *offered, "FILE.safetensors"])
+        raise unknown_name(f"encoder_weights of {encoder}", name, ["none", *offered, "FILE.safetensors"])
     found = cached_file(offered[name])
     if found is None:
         where = "damaged" if lies_in_cache(offered[name]) else "not on this machine"
         raise InputError(
-            f"weights {name!r} of encoder {candidate.encoder!r} are {where} and a search downloads "
+            f"weights {name!r} of encoder {encoder!r} are {where} and a search downloads "
             f"nothing; fetch all that a search needs with `nas weights fetch` and its configuration, or these with "
             f"`{offered[name].fetch_command}`, or set encoder_weights to none or to a .safetensors file"
         )
@@ -132,8 +130,8 @@ def check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
             raise InputError(f"weights file {path}: {name} holds values that are not numbers (NaN)")
 
 
-def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments: dict[str, Any]) -> None:
-    """Load a `.safetensors` file into the encoder of the candidate's network, every number of it.
+def load_weights(encoder: nn.Module, name: str, slices_in: int, path: Path, arguments: dict[str, Any]) -> None:
+    """Load a `.safetensors` file into an encoder of a name and of slices_in input channels, every number of it.
 
     The file holds what smp or timm publish for this encoder, with or without the classifier, or the `state_dict` of
     such an encoder. A first convolution of 3 colours becomes one of slices_in: the colours are repeated over
@@ -147,21 +145,21 @@ def load_weights(encoder: nn.Module, candidate: Candidate, path: Path, arguments
         raise InputError(f"weights file {path} cannot be read: {' '.join(str(error).split())}") from None
     check_numbers(path, state)
     try:
-        if candidate.encoder in SAM_ENCODERS:
-            state = encoder_state(candidate.encoder, state, encoder.state_dict())
-        elif candidate.encoder.startswith("tu-") and not all(key.startswith("model.") for key in state):
-            state = _timm_encoder_state(encoder, candidate, state, arguments)
-        _adapt_first_convolution(state, encoder, candidate.slices_in)
+        if name in SAM_ENCODERS:
+            state = encoder_state(name, state, encoder.state_dict())
+        elif name.startswith("tu-") and not all(key.startswith("model.") for key in state):
+            state = _timm_encoder_state(encoder, name.removeprefix("tu-"), slices_in, state, arguments)
+        _adapt_first_convolution(state, encoder, slices_in)
         encoder.load_state_dict(state)
     except RuntimeError as error:
         if not _share_names(state, encoder):
             raise InputError(
-                f"weights file {path} is not of encoder {candidate.encoder!r}, which has no tensors of such names "
+                f"weights file {path} is not of encoder {name!r}, which has no tensors of such names "
                 f"({next(iter(state), 'none')}, ...); in encoder_weights a file is for every encoder of the space"
             ) from None
         mismatch = " ".join(" ".join(str(error).split("\n")[1:] or [str(error)]).split())
         short = mismatch if len(mismatch) <= 300 else mismatch[:300] + " ..."
-        raise InputError(f"weights file {path} does not fit encoder {candidate.encoder!r}: {short}") from None
+        raise InputError(f"weights file {path} does not fit encoder {name!r}: {short}") from None
 
 
 def _share_names(state: dict[str, Tensor], encoder: nn.Module) -> bool:
@@ -190,14 +188,13 @@ def _weights_file(path: Path) -> Path:
 
 
 def _timm_encoder_state(
-    encoder: nn.Module, candidate: Candidate, state: dict[str, Tensor], arguments: dict[str, Any]
+    encoder: nn.Module, name: str, slices_in: int, state: dict[str, Tensor], arguments: dict[str, Any]
 ) -> dict[str, Tensor]:
     """A timm checkpoint under the names of the encoder; RuntimeError where it is of another architecture.
 
     timm loads the encoder of a pyramid leniently, so that a file of resnet34 would pass for resnet18. Its whole
     classifier is loaded strictly first, on the meta device, at the size the file was made for.
     """
-    name = candidate.encoder.removeprefix("tu-")
     head = state.get(f"{timm.models.get_pretrained_cfg_value(name, 'classifier')}.weight")
     classes = 0 if head is None else head.shape[0]
     with warnings.catch_warnings(), torch.device("meta"):
@@ -210,7 +207,7 @@ def _timm_encoder_state(
         # timm resamples position tables in a way that torch has since deprecated.
         warnings.filterwarnings("ignore", module=r"timm\.layers\.interpolate")
         # At least one class in the file and none in the encoder: timm drops the classifier then.
-        donor = _timm_model(name, state, max(classes, 1), in_chans=candidate.slices_in, **arguments)
+        donor = _timm_model(name, state, max(classes, 1), in_chans=slices_in, **arguments)
     return {f"model.{key}": value for key, value in donor.state_dict().items()}
 
 

@@ -3,15 +3,17 @@
 import pytest
 import torch
 
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network, check_buildable, parameters, stride
 from search_spaces.published.decoders import DECODERS
 
 
 def candidate_of(decoder: str, slices_out: int = 1) -> Candidate:
     encoder = "tu-vit_tiny_patch16_224" if DECODERS[decoder].takes == "tokens" else "resnet18"
-    return Candidate(encoder=encoder, decoder=decoder, slices_in=5, slices_out=slices_out)
+    return UnetCandidate(encoder=encoder, decoder=decoder, slices_in=5, slices_out=slices_out)
 
 
 def smallest_crop(decoder: str) -> int:
@@ -46,7 +48,7 @@ def test_a_network_turns_slices_into_logits_and_every_trained_number_gets_a_grad
 )
 def test_a_network_that_the_source_document_names_learns_from_a_batch(encoder: str, decoder: str) -> None:
     torch.manual_seed(0)
-    network = build_network(Candidate(encoder=encoder, decoder=decoder, slices_in=3), 64, pretrained=False).train()
+    network = build_network(UnetCandidate(encoder=encoder, decoder=decoder, slices_in=3), 64, pretrained=False).train()
     image = torch.randn(2, 3, 64, 64)
     target = (image[:, 1:2] > 1).float()
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=2e-4)
@@ -79,19 +81,19 @@ def test_a_crop_below_the_smallest_or_between_two_strides_is_refused(decoder: st
 @pytest.mark.parametrize("decoder", [name for name in DECODERS if DECODERS[name].takes == "pyramid"])
 def test_a_vision_transformer_goes_with_dpt_alone(decoder: str) -> None:
     with pytest.raises(InputError, match="use decoder DPT"):
-        check_buildable(Candidate(encoder="tu-vit_tiny_patch16_224", decoder=decoder), 128)
+        check_buildable(UnetCandidate(encoder="tu-vit_tiny_patch16_224", decoder=decoder), 128)
 
 
 def test_dpt_takes_no_pyramid() -> None:
     with pytest.raises(InputError, match="takes token maps of one stride and the encoder gives a pyramid of maps"):
-        check_buildable(Candidate(encoder="resnet18", decoder="DPT"), 128)
+        check_buildable(UnetCandidate(encoder="resnet18", decoder="DPT"), 128)
 
 
 @pytest.mark.parametrize("encoder", ["densenet121", "tu-maxvit_rmlp_pico_rw_256", "tu-edgenext_xx_small"])
 @pytest.mark.parametrize("decoder", ["PAN", "DeepLabV3Plus"])
 def test_an_encoder_that_cannot_be_dilated_is_refused_where_dilation_is_needed(encoder: str, decoder: str) -> None:
     with pytest.raises(InputError, match="the encoder cannot be dilated; use another decoder"):
-        check_buildable(Candidate(encoder=encoder, decoder=decoder), 128)
+        check_buildable(UnetCandidate(encoder=encoder, decoder=decoder), 128)
 
 
 @pytest.mark.parametrize("decoder", ["UnetPlusPlus", "Linknet"])
@@ -99,7 +101,7 @@ def test_what_the_library_refuses_is_refused_in_its_words(decoder: str) -> None:
     with pytest.raises(
         InputError, match=f"encoder 'mit_b0' with decoder '{decoder}' at crop 64 cannot be built: .*mit_b0"
     ):
-        check_buildable(Candidate(encoder="mit_b0", decoder=decoder), 64)
+        check_buildable(UnetCandidate(encoder="mit_b0", decoder=decoder), 64)
 
 
 def test_a_batch_of_one_is_refused_where_a_batch_norm_would_see_one_value() -> None:
@@ -111,18 +113,18 @@ def test_a_batch_of_one_is_refused_where_a_batch_norm_would_see_one_value() -> N
 
 def test_slices_out_is_one_or_all_of_those_that_come_in() -> None:
     with pytest.raises(InputError, match="slices_out is 3; set it to 1 or to slices_in, 5"):
-        build_network(Candidate(slices_in=5, slices_out=3), 64, pretrained=False)
+        build_network(UnetCandidate(slices_in=5, slices_out=3), 64, pretrained=False)
 
 
 def test_an_even_number_of_slices_has_no_middle_one() -> None:
     with pytest.raises(InputError, match="slices_in is 4, which has no middle slice"):
-        build_network(Candidate(slices_in=4), 64, pretrained=False)
+        build_network(UnetCandidate(slices_in=4), 64, pretrained=False)
 
 
 @pytest.mark.parametrize(
     ("field", "message"), [("encoder", "did you mean 'resnet"), ("decoder", "did you mean 'Unet'")]
 )
 def test_an_unknown_name_is_an_error_with_names_that_exist(field: str, message: str) -> None:
-    candidate = Candidate.model_validate({field: "resnet3"})
+    candidate = read_candidate({field: "resnet3"})
     with pytest.raises(InputError, match=f"unknown {field} 'resnet3'.*{message}"):
         check_buildable(candidate, 64)

@@ -5,6 +5,7 @@ import torch
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
 from search_spaces.published.encoders import ENCODERS
 from search_spaces.published.weights import offered_weights
@@ -30,7 +31,7 @@ SMALL = [
 
 def candidate_of(encoder: str, slices_in: int = 5, slices_out: int = 1) -> Candidate:
     decoder = "DPT" if ENCODERS[encoder].gives == "tokens" else "Unet"
-    return Candidate(encoder=encoder, decoder=decoder, slices_in=slices_in, slices_out=slices_out)
+    return UnetCandidate(encoder=encoder, decoder=decoder, slices_in=slices_in, slices_out=slices_out)
 
 
 def marked(name: str) -> object:
@@ -50,7 +51,7 @@ def test_an_encoder_made_for_its_crop_is_buildable_at_512(encoder: str) -> None:
 @pytest.mark.parametrize("encoder", SMALL)
 def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets_a_gradient(encoder: str) -> None:
     torch.manual_seed(0)
-    candidate = candidate_of(encoder, slices_in=3, slices_out=3)
+    candidate = candidate_of(encoder, slices_in=3, masks="all")
     network = build_network(candidate, 64, pretrained=False).train()
     logits = network(torch.randn(2, 3, 64, 64))
     logits.square().mean().backward()
@@ -108,7 +109,7 @@ def test_the_encoders_of_the_source_document_exist_with_its_weights(encoder: str
 def test_parameters_of_resnet18_are_counted_right() -> None:
     # torchvision's ResNet-18 has 11 689 512 parameters: 513 000 of them its classifier, and 5 instead of 3 input
     # channels add 2 x 64 x 7 x 7.
-    encoder = build_network(Candidate(), 64, pretrained=False).get_submodule("encoder")
+    encoder = build_network(UnetCandidate(), 64, pretrained=False).get_submodule("encoder")
     assert sum(p.numel() for p in encoder.parameters()) == 11_689_512 - 513_000 + 2 * 64 * 7 * 7
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
@@ -15,7 +16,7 @@ TUNINGS = ["full", "lora", "frozen"]
 
 def candidate_of(encoder: str, tuning: str = "full", **more: object) -> Candidate:
     values = {"family": "sam", "encoder": encoder, "tuning": tuning, "slices_in": 5, **more}
-    return Candidate.model_validate({"encoder_weights": "none" if tuning == "full" else "f.safetensors", **values})
+    return read_candidate({"encoder_weights": "none" if tuning == "full" else "f.safetensors", **values})
 
 
 @pytest.mark.parametrize("encoder", SAM_ENCODERS)
@@ -34,7 +35,7 @@ def test_a_multiple_of_32_is_a_crop(encoder: str, crop: int) -> None:
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_a_network_gives_finite_logits_and_every_trained_number_gets_a_gradient(encoder: str, tuning: str) -> None:
     torch.manual_seed(0)
-    candidate = candidate_of(encoder, tuning, slices_in=3, slices_out=3)
+    candidate = candidate_of(encoder, tuning, slices_in=3, masks="all")
     network = build_network(candidate, 64, pretrained=False).train()
     logits = network(torch.randn(2, 3, 64, 64))
     logits.square().mean().backward()

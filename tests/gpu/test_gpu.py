@@ -12,11 +12,11 @@ from kidneys import tube
 from safetensors.torch import load_file
 from torch import nn
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 DEVICE = "cuda"
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 CONFIG = FitConfig(
     steps=60,
     crop=32,
@@ -156,7 +156,7 @@ def test_a_whole_trial_completes(tmp_path: Path) -> None:
     assert scored == [4]
     assert outcome.device == torch.cuda.get_device_name()
     assert outcome.score is not None
-    assert 0.0 <= outcome.score.surface_dice <= 1.0
+    assert 0.0 <= outcome.score.value <= 1.0
     assert outcome.peak_memory_gib is not None
     assert 0.0 < outcome.peak_memory_gib < 2.0
     network = build_network(CANDIDATE, 32)

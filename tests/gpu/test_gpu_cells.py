@@ -8,11 +8,11 @@ import pytest
 import torch
 from kidneys import tube
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import read_candidate
 from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
 from trainers.cell_search.alphas import ESTIMATORS
 from trainers.cell_search.config import CellSearchConfig
@@ -39,7 +39,7 @@ def test_a_trial_with_cells_completes(tmp_path: Path, family: CellFamily) -> Non
         values |= {"slices_in": 3, "encoder": "tu-resnet10t"}
         crop = 64
     fit = FitConfig(steps=12, crop=crop, batch_size=2, loss="dice + bce", augmentation="flips", learning_rate=3e-3)
-    job = Job(trial=0, name="cells", candidate=Candidate.model_validate(values), fit=fit, seed=0)
+    job = Job(trial=0, name="cells", candidate=read_candidate(values), fit=fit, seed=0)
     config = parse_config({"score": {"slabs": 2, "resamples": 50}}, "test")
     (tmp_path / "trial").mkdir()
     talk = Talk(lambda *_: "go", lambda *_: "go")

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from kidneys import tube
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import genotypes_of, plan_for, plans, read_findings
 from nas.search.preflight import preflight
 from nas.search.shown_cells import SearchShown, Shown, describe_target
@@ -17,7 +18,7 @@ from nas.study.suggest import cells_wanted, known_parameters, suggest
 from results.pictures.cells import draw_alphas, draw_genotype, operation_shares
 from results.record import describe
 from results.run_folder import RunFolder, create
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import CANDIDATES, read_candidate
 from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.hand_made import hand_made
@@ -90,7 +91,7 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
         candidate, fit = suggest(trial, config, _genotypes)
         families.add(candidate.family)
         assert wanted == (None if candidate.family == "unet" else (candidate.family, fit.crop))
-        assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+        assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
         known = known_parameters(config, candidate, fit)
         assert known.items() <= trial.params.items()
         assert set(trial.params) - set(known) <= {"genotype"}
@@ -163,7 +164,8 @@ def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
 
 
 def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
-    from nas.config.search_config import read_config, write_config
+    from nas.config.read import read_config
+    from nas.config.write import write_config
 
     off = {"gradient_clip": "none", "alpha_clip": "none", "shrink_every": "none"}
     config = _config(cell_search=off)
@@ -176,7 +178,7 @@ def test_what_is_off_stays_off_in_the_file_of_a_run() -> None:
 
 
 def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_preset() -> None:
-    from nas.config.search_config import read_config
+    from nas.config.read import read_config
 
     config = read_config("sennet", ["cell_search.algorithm=darts", "cell_space.level=L3"])
     assert (config.cell_search.estimator, config.cell_search.warm_up) == ("mixture", 0.0)
@@ -206,12 +208,12 @@ def test_a_hybrid_takes_only_encoders_that_give_a_pyramid() -> None:
 
 def test_a_row_says_how_its_genotype_was_found() -> None:
     values = {"family": "cells", "genotype": "plain", "width": 8, "slices_in": 16}
-    candidate = Candidate.model_validate(values)
+    candidate = read_candidate(values)
     fit = _config().fit
     assert describe(candidate, fit, "sample-1") == "cells sample-1 c8 · dice · 16x32"
     assert candidate.genotype is not None
     assert candidate.genotype.hash in describe(candidate, fit)
-    hybrid = Candidate.model_validate({**values, "family": "hybrid", "slices_in": 3, "encoder": "tu-resnet10t"})
+    hybrid = read_candidate({**values, "family": "hybrid", "slices_in": 3, "encoder": "tu-resnet10t"})
     assert describe(hybrid, fit, "likeliest") == "resnet10t · cells likeliest c8 · dice · 3x32"
 
 
@@ -297,7 +299,7 @@ def _found(folder: RunFolder) -> CellFindings:
 
 
 def _run(tmp_path: Path) -> RunFolder:
-    from nas.config.search_config import write_config
+    from nas.config.write import write_config
 
     folder = create(tmp_path / "run")
     folder.config.write_text(write_config(_config(cell_search={"crops": [64]})))

@@ -7,28 +7,28 @@ from markdown_it import MarkdownIt
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.search.dashboard_notes import note, show_in_dashboard
 from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
 from results.run_folder import create
 from results.text import escape
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
 from trainers.metrics.score import Score, Slab, VolumeScore
 
 SCORE = Score(
-    surface_dice=0.81234,
+    rank_by="surface_dice",
+    values={"surface_dice": 0.81234, "voxel_dice": 0.75},
     ci_low=0.7,
     ci_high=0.9,
-    voxel_dice=0.75,
     threshold=0.5,
-    best_surface_dice=0.83,
+    best=0.83,
     mean_over_thresholds=0.6,
-    volumes=(VolumeScore(volume="kidney_3_dense", surface_dice=0.8, voxel_dice=0.7),),
-    slabs=(Slab(volume="kidney_3_dense", overlap=0.8, total=1.0, threshold=0.5),),
+    volumes=(VolumeScore(volume="kidney_3_dense", values={"surface_dice": 0.8, "voxel_dice": 0.7}),),
+    slabs=(Slab(volume="kidney_3_dense", threshold=0.5, parts={"surface_dice": (0.8, 1.0)}),),
 )
-JOB = Job(trial=4, name="resnet18 · Unet", candidate=Candidate(), fit=FitConfig(), seed=3)
+JOB = Job(trial=4, name="resnet18 · Unet", candidate=UnetCandidate(), fit=FitConfig(), seed=3)
 COMPLETE = Outcome(
     state="complete", score=SCORE, step=9, parameters=1_500_000, train_seconds=90.0, device="NVIDIA H100"
 )
@@ -51,8 +51,9 @@ def _shown(markdown: str) -> tuple[str, set[str]]:
 
 def test_a_complete_trial_has_its_score_interval_and_cost() -> None:
     text = _note()
-    assert "Surface dice **0.8123** (95 % interval 0.700 – 0.900), voxel dice 0.7500" in text
-    assert "best threshold 0.8300 (optimistic)" in text
+    assert "surface dice 0.8123 (95 % interval 0.700 – 0.900), voxel dice 0.7500" in text
+    assert "At the threshold that suits this kidney best: surface dice 0.8300 (optimistic)." in text
+    assert "| held-out volume | surface dice | voxel dice |" in text
     assert "90 s of training, seed 3, NVIDIA H100, version 0.1.0." in text
     words, kinds = _shown(text)
     assert "kidney_3_dense" in words
@@ -72,7 +73,7 @@ def test_a_trial_without_a_score_has_its_reason(state: str) -> None:
     outcome = Outcome.model_validate({"state": state, "reason": "out of luck"})
     text = _note(outcome=outcome)
     assert f"**{state}**: out of luck" in text
-    assert "Surface dice" not in text
+    assert "surface dice" not in text
     assert "– parameters, – of training, seed 3, no device" in text
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from nas.config.search_config import SearchConfig, parse_config, write_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
+from nas.config.write import write_config
 from nas.jobs.kidneys import open_fold
 from nas.workers.executor import Event, Executor
 from nas.workers.local import LocalLauncher, _why, devices
@@ -25,8 +27,8 @@ from nas.workers.protocol import (
 )
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, create
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
 
 FIT = FitConfig(steps=6, crop=32, batch_size=2, loss="dice", augmentation="flips", precision="float32")
@@ -37,7 +39,7 @@ def _job(trial: int, **fit: object) -> Job:
     return Job(
         trial=trial,
         name=f"job {trial}",
-        candidate=Candidate(encoder="tu-resnet10t", slices_in=3),
+        candidate=UnetCandidate(encoder="tu-resnet10t", slices_in=3),
         fit=FIT.model_copy(update=fit),
         seed=1,
         repeats=None if trial < 3 else 0,
@@ -63,7 +65,7 @@ def test_how_a_worker_died_is_said_in_words(code: int, words: str) -> None:
         Ready(device="cuda:1"),
         Progress(work=3, phase="train", done=1, total=9, loss=0.25),
         Progress(work=3, phase="score", done=1, total=9, loss=None),
-        Scored(trial=3, step=5, surface_dice=0.5),
+        Scored(trial=3, step=5, value=0.5),
         Finished(trial=3, outcome=Outcome(state="failed", reason="two\nlines · and µm")),
         Died(work=None, reason="gone"),
         Died(work=4, reason="gone"),

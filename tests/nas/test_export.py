@@ -10,14 +10,15 @@ from results.bundles.bundle import read_architecture, read_bundle, rewrite_descr
 from results.bundles.onnx import ONNX
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.cross_fit import score
+from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 HELD_OUT = tube("k")
 FOLD = Fold((tube("t"),), (HELD_OUT,))
 

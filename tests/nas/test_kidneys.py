@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.jobs.kidneys import data_root, fingerprint, open_fold
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError

@@ -14,13 +14,14 @@ from kidneys import tube
 from nas.bundles.export import describe_trial
 from nas.bundles.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
 from nas.bundles.predict import predict_paths
+from nas.bundles.requests import LabelRequest, PredictRequest
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
 from results.bundles.reading import Reading
 from results.record import Job, Outcome, Record
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.folds import DataConfig, Fold, choose
 from trainers.data.masks import read_mask
@@ -32,7 +33,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 from trainers.report import Report
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 READING = Reading(inference=InferenceConfig(axes=(0,)), threshold=0.25, score_config=ScoreConfig())
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})
 
@@ -72,8 +73,8 @@ def write_volume(root: Path, name: str = "kidney_2", seed: int = 0, first: int =
 
 def run(bundle: Path, volume: Path, **changes: object) -> tuple[Labelled, list[str]]:
     notes: list[str] = []
-    settings = {"name": "labels_pseudo", "threshold": None, "write": False, "device": "cpu", **changes}
-    done = label_path(bundle, volume, report=Report(notes.append), **settings)  # type: ignore[arg-type]
+    request = LabelRequest(bundle, volume, **{"device": "cpu", **changes})  # type: ignore[arg-type]
+    done = label_path(request, Report(notes.append))
     return done, notes
 
 
@@ -170,7 +171,7 @@ def test_labels_may_not_train_where_a_kidney_that_their_maker_knows_is_held_out(
 
 def test_without_write_dataset_toml_is_left_alone_and_its_lines_are_given(tmp_path: Path) -> None:
     folder = write_volume(tmp_path)
-    done, _ = run(make_bundle(tmp_path / "b"), folder, name="second")
+    done, _ = run(make_bundle(tmp_path / "b"), folder, out="second")
     assert not done.manifest.exists()
     assert tomllib.loads(done.manifest_lines)["volumes"]["kidney_2"] == {
         "labels": "second", "soft": True, "annotated": 1.0
@@ -194,11 +195,11 @@ def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "changes", "says"),
     [
-        (None, {"name": "labels"}, "--out 'labels' cannot name a new label set: it stands for something else"),
-        (None, {"name": "image"}, "--out 'image' cannot name a new label set"),
-        (None, {"name": ".hidden"}, "--out '.hidden' cannot name a new label set"),
-        (None, {"name": "soft.tif"}, "--out 'soft.tif' cannot name a new label set"),
-        (None, {"name": "a/b"}, "--out: 'a/b' cannot be the name"),
+        (None, {"out": "labels"}, "--out 'labels' cannot name a new label set: it stands for something else"),
+        (None, {"out": "image"}, "--out 'image' cannot name a new label set"),
+        (None, {"out": ".hidden"}, "--out '.hidden' cannot name a new label set"),
+        (None, {"out": "soft.tif"}, "--out 'soft.tif' cannot name a new label set"),
+        (None, {"out": "a/b"}, "--out: 'a/b' cannot be the name"),
         ("annotated = 1.0", {}, "annotated = 1, so there is no share to match; .* or give --threshold"),
         ("annotated = 0.0", {}, "annotated = 0, so there is no share to match"),
         ("labels = 'none'", {}, "no label set 'none'"),
@@ -268,8 +269,7 @@ def test_a_piece_of_a_kidney_is_seen_in_the_grey_scale_that_predict_has_for_it(t
     bundle = make_bundle(tmp_path / "b")
 
     def predicted(volumes: Path, out: str) -> Path:
-        predict_paths([bundle, volumes], out=tmp_path / out, threshold=0.5, submission=None, wants_score=False,
-                      only_held_out=False, device="cpu")  # fmt: skip
+        predict_paths(PredictRequest([bundle, volumes], out=tmp_path / out, threshold=0.5, device="cpu"))
         return tmp_path / out
 
     together = read_mask(predicted(tmp_path / "train", "both") / "left")

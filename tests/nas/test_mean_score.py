@@ -52,7 +52,7 @@ def test_the_mean_of_a_network_with_itself_is_scored_as_the_network_is(kidney: V
     _, alone = evaluate(one.reader, [kidney], own.inference, own.score_config, accelerator)
     assert result == alone
     assert (found.inference.smallest_component, found.threshold) == (None, alone.threshold)
-    assert result.second is not None and result.second.surface_dice > 0
+    assert result.second is not None and result.second.values["surface_dice"] > 0
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
@@ -68,12 +68,9 @@ def test_one_member_that_cannot_read_the_other_voxel_size_alike_leaves_no_second
 
 def test_the_smallest_component_of_a_mean_is_one_of_its_members(kidney: Volume, tmp_path: Path) -> None:
     both = ensemble_of(bundle(tmp_path / "a"), bundle(tmp_path / "b", seed=1), smallest_component=64)
-    tried = {
-        size: scored(_all_removing(both, size), kidney, tmp_path / str(size))[0].best_surface_dice
-        for size in (None, 64)
-    }
+    tried = {size: scored(_all_removing(both, size), kidney, tmp_path / str(size))[0].best for size in (None, 64)}
     result, found, _ = scored(both, kidney, tmp_path / "scratch")
-    assert tried[found.inference.smallest_component] == max(tried.values()) == result.best_surface_dice
+    assert tried[found.inference.smallest_component] == max(tried.values()) == result.best
     assert tried[None] != tried[64]
 
 

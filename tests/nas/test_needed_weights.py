@@ -17,12 +17,13 @@ import torch
 from kidneys import tube
 from safetensors.torch import save, save_file
 
-from nas.config.search_config import SearchConfig, parse_config, read_config
+from nas.config.read import parse_config, read_config
+from nas.config.search_config import SearchConfig
 from nas.search.needed_weights import list_weights, needed, starting_note
 from nas.search.preflight import preflight
 from nas.study.buildable import buildable
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.published.weights import find_weights
 from trainers.data.folds import Fold
 
@@ -206,4 +207,6 @@ def test_missing_weights_of_sam_are_one_line_with_both_commands() -> None:
         InputError,
         match=r"`nas weights fetch` and its configuration, or these with `hf download timm/samvit_base_patch16.sa1b",
     ):
-        find_weights(Candidate(family="sam", decoder="light", encoder="samvit_base_patch16", encoder_weights="sa1b"))
+        find_weights(
+            UnetCandidate(family="sam", decoder="light", encoder="samvit_base_patch16", encoder_weights="sa1b")
+        )

@@ -10,6 +10,7 @@ import tifffile
 from bundles import bundle, scan
 
 from nas.bundles.predict import Prediction, predict_paths
+from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.data import scratch
 from trainers.data.masks import mask_slices, read_mask
@@ -24,13 +25,8 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def predict(*paths: Path, out: Path, notes: list[str] | None = None, **options: object) -> Prediction:
-    settings = {"threshold": None, "submission": None, "wants_score": False, "only_held_out": False, "device": "cpu"}
-    return predict_paths(
-        paths,
-        out=out,
-        report=Report((notes if notes is not None else []).append),
-        **{**settings, **options},  # type: ignore[arg-type]
-    )
+    request = PredictRequest(list(paths), out=out, **{"device": "cpu", **options})  # type: ignore[arg-type]
+    return predict_paths(request, Report((notes if notes is not None else []).append))
 
 
 def _test_folder(tmp_path: Path) -> Path:
@@ -148,10 +144,10 @@ def test_masks_of_several_volumes_do_not_fit_into_a_file(tmp_path: Path) -> None
 def test_scores_of_masks_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = bundle(tmp_path / "b", inference=InferenceConfig(axes=(0,), smallest_component=20))
     test = _test_folder(tmp_path)
-    in_memory = predict(network, test, out=tmp_path / "m", wants_score=True)
+    in_memory = predict(network, test, out=tmp_path / "m", score=True)
     monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 1000)
-    in_files = predict(network, test, out=tmp_path / "n", wants_score=True)
-    assert in_files.score == in_memory.score and in_files.mask_surface_dice == in_memory.mask_surface_dice
+    in_files = predict(network, test, out=tmp_path / "n", score=True)
+    assert in_files.score == in_memory.score and in_files.mask_values == in_memory.mask_values
 
 
 def test_a_csv_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -206,15 +202,15 @@ def test_members_read_with_settings_of_their_own(tmp_path: Path) -> None:
 def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_path: Path) -> None:
     inference = InferenceConfig(axes=(0,), smallest_component=50)
     network, kidney = bundle(tmp_path / "b", threshold=0.5, inference=inference), scan(tmp_path, "kidney_5")
-    found = predict(network, kidney, out=tmp_path / "m.npy", wants_score=True)
+    found = predict(network, kidney, out=tmp_path / "m.npy", score=True)
     assert found.score is not None
     at_best = predict(
-        network, kidney, out=tmp_path / "best.npy", threshold=found.score.threshold, wants_score=True
-    ).mask_surface_dice
-    assert at_best == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+        network, kidney, out=tmp_path / "best.npy", threshold=found.score.threshold, score=True
+    ).mask_values["surface_dice"]
+    assert at_best == pytest.approx(found.score.best, abs=1e-12)
     from nas.bundles.score_masks import score_masks
 
-    for name, value in (("m.npy", found.mask_surface_dice), ("best.npy", at_best)):
+    for name, value in (("m.npy", found.mask_values["surface_dice"]), ("best.npy", at_best)):
         alone = score_masks(tmp_path / name, kidney / "labels", "50", 0.0)["surface_dice"]
         assert alone == pytest.approx(value, abs=1e-12)
 
@@ -222,7 +218,7 @@ def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_
 def test_the_held_out_volumes_of_members_must_agree(tmp_path: Path) -> None:
     first, second = bundle(tmp_path / "a", held_out={"k": "1"}), bundle(tmp_path / "b", held_out={"j": "1"})
     with pytest.raises(InputError, match="do not hold out the same volumes"):
-        predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m", only_held_out=True)
+        predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m", held_out=True)
 
 
 def test_a_member_that_was_trained_on_a_scored_volume_is_named(tmp_path: Path) -> None:
@@ -236,7 +232,7 @@ def test_a_member_that_was_trained_on_a_scored_volume_is_named(tmp_path: Path) -
     values["provenance"]["train_volumes"] = {"k": prepare(scan_one(kidney), default_cache()).content_hash}
     file.write_text(json.dumps(values))
     notes: list[str] = []
-    predict(clean, seen, kidney, out=tmp_path / "m", wants_score=True, notes=notes)
+    predict(clean, seen, kidney, out=tmp_path / "m", score=True, notes=notes)
     assert [note for note in notes if "trained on kidney_5" in note] == [
         f"{seen} was trained on kidney_5: the score says nothing about new kidneys"
     ]
@@ -275,7 +271,7 @@ def test_a_volume_that_cannot_be_read_is_told_before_any_is_predicted(tmp_path: 
 def test_a_volume_that_cannot_be_scored_is_told_before_it_is_predicted(tmp_path: Path) -> None:
     network, flat = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5", (1, 32, 32))
     with pytest.raises(InputError, match="kidney_5 has too few slices to choose a threshold on one half"):
-        predict(network, flat, out=tmp_path / "m", wants_score=True)
+        predict(network, flat, out=tmp_path / "m", score=True)
     assert not (tmp_path / "m").exists()
 
 
@@ -291,5 +287,5 @@ def test_a_score_without_a_labelled_vessel_is_explained(tmp_path: Path) -> None:
     for file in (kidney / "labels").iterdir():
         tifffile.imwrite(file, np.zeros((32, 40), np.uint8))
     notes: list[str] = []
-    predict(network, kidney, out=tmp_path / "m", wants_score=True, notes=notes)
+    predict(network, kidney, out=tmp_path / "m", score=True, notes=notes)
     assert any(note.startswith("no vessel is labelled: the score says no more than") for note in notes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kidneys import tube
 
-from nas.config.search_config import parse_config
+from nas.config.read import parse_config
 from nas.search.preflight import preflight
 from nas.study import buildable
 from search_spaces.errors import InputError

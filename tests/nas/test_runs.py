@@ -6,17 +6,20 @@ import optuna
 import pytest
 import torch
 
+from nas.config.presets import PRESETS
+from nas.config.read import parse_config, read_config
 from nas.config.runs import default_preset, open_run, read_run
-from nas.config.search_config import PRESETS, parse_config, read_config, write_config
 from nas.config.study_config import REPEATS
+from nas.config.write import write_config
 from nas.search.status import read_status
 from nas.study.storage import open_storage
 from results.leaderboard.ranking import rank
 from results.record import Job, Outcome, Record
 from results.run_folder import RUNS, RunFolder
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.metrics.score import ScoreConfig
 
 FIXED = """
 [[fixed]]
@@ -192,9 +195,9 @@ def test_a_repeated_training_that_failed_is_no_candidate_and_is_told_of(run: Pat
     study = optuna.create_study(study_name="mine", storage=open_storage(folder, None))
     study.enqueue_trial({}, user_attrs={REPEATS: 7})
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
-    job = Job(trial=0, name="n", candidate=Candidate(), fit=FitConfig(), seed=1, repeats=7)
+    job = Job(trial=0, name="n", candidate=UnetCandidate(), fit=FitConfig(), seed=1, repeats=7)
     ended = Record(job=job, outcome=Outcome(state="failed", reason="why\x1b[2J"), version="0")
-    folder.leaderboard_json.write_text(rank([ended], "mine", "k").model_dump_json())
+    folder.leaderboard_json.write_text(rank([ended], "mine", "k", ScoreConfig()).model_dump_json())
     status = read_status(run)
     assert (status.candidates, status.failed, status.repeats) == (0, 0, 1)
     assert "trial 0 failed: why\N{REPLACEMENT CHARACTER}[2J" in status.text()

@@ -13,7 +13,8 @@ from postgres import Postgres
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.study.storage import hide_password, open_storage
 from nas.study.study import open_study
 from results.run_folder import create

@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import Trial, TrialState
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.study.budget import seconds_used
 from nas.study.study import (
     ask,
@@ -53,15 +54,15 @@ def _trials(config: SearchConfig, count: int) -> SearchConfig:
 
 def _score(dice: float) -> Score:
     return Score(
-        surface_dice=dice,
+        rank_by="surface_dice",
+        values={"surface_dice": dice, "voxel_dice": dice / 2},
         ci_low=dice - 0.1,
         ci_high=dice + 0.1,
-        voxel_dice=dice / 2,
         threshold=0.5,
-        best_surface_dice=dice,
+        best=dice,
         mean_over_thresholds=dice,
-        volumes=(VolumeScore(volume="k", surface_dice=dice, voxel_dice=dice),),
-        slabs=(Slab(volume="k", overlap=dice, total=1.0, threshold=0.5),),
+        volumes=(VolumeScore(volume="k", values={"surface_dice": dice, "voxel_dice": dice}),),
+        slabs=(Slab(volume="k", threshold=0.5, parts={"surface_dice": (dice, 1.0)}),),
     )
 
 

@@ -6,10 +6,13 @@ import optuna
 import pytest
 from optuna.trial import Trial
 
-from nas.config.search_config import SearchConfig, parse_config
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig
 from nas.study.buildable import buildable
 from nas.study.suggest import known_parameters, register, suggest
+from search_spaces.any_candidate import CANDIDATES
 from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.space import SearchSpace
 from trainers.fit import FitConfig
 
@@ -99,7 +102,7 @@ def test_the_same_trial_asked_again_gives_the_same() -> None:
 
 def test_a_suggestion_survives_json() -> None:
     for candidate, fit in _drawn(CONFIG, 5):
-        assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+        assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
         assert FitConfig.model_validate_json(fit.model_dump_json()) == fit
 
 
@@ -169,16 +172,16 @@ RECIPE = {"slices_in": 3, "slices_out": "middle", "loss": "bce", "batch_size": 2
     ("candidate", "architecture"),
     [
         (
-            Candidate(encoder="tu-resnet10t", decoder="Unet", slices_in=3),
+            UnetCandidate(encoder="tu-resnet10t", decoder="Unet", slices_in=3),
             {"encoder": "tu-resnet10t", "decoder": "Unet", "crop": 128},
         ),
         (
-            Candidate(encoder="mit_b0", decoder="PAN", slices_in=3),
+            UnetCandidate(encoder="mit_b0", decoder="PAN", slices_in=3),
             {"encoder": "mit_b0", "decoder of Unet, PAN": "PAN", "crop of 128": 128},
         ),
         # Outside of the space: nothing is said of what the space could not have suggested.
-        (Candidate(encoder="resnet18", decoder="Unet", slices_in=3), {}),
-        (Candidate(encoder="tu-resnet10t", decoder="FPN", slices_in=3), {"encoder": "tu-resnet10t"}),
+        (UnetCandidate(encoder="resnet18", decoder="Unet", slices_in=3), {}),
+        (UnetCandidate(encoder="tu-resnet10t", decoder="FPN", slices_in=3), {"encoder": "tu-resnet10t"}),
     ],
 )
 def test_a_fixed_trial_is_known_by_what_the_space_could_have_suggested(
@@ -189,7 +192,7 @@ def test_a_fixed_trial_is_known_by_what_the_space_could_have_suggested(
 
 def test_what_lies_outside_of_a_range_is_not_registered() -> None:
     fit = FIT.model_copy(update={"learning_rate": 1.0, "vessel_share": 0.0, "loss": "dice + bce", "batch_size": 64})
-    known = known_parameters(CONFIG, Candidate(encoder="tu-resnet10t", slices_in=7, slices_out=7), fit)
+    known = known_parameters(CONFIG, UnetCandidate(encoder="tu-resnet10t", slices_in=7, masks="all"), fit)
     assert known == {
         "encoder": "tu-resnet10t",
         "decoder": "Unet",
@@ -204,7 +207,7 @@ def test_what_lies_outside_of_a_range_is_not_registered() -> None:
 
 @pytest.mark.parametrize("encoder", ["tu-resnet10t", "mit_b0", "resnet18"])
 def test_the_sampler_sees_the_known_parameters_of_a_fixed_trial(encoder: str) -> None:
-    candidate = Candidate(encoder=encoder, slices_in=3)
+    candidate = UnetCandidate(encoder=encoder, slices_in=3)
     known = known_parameters(CONFIG, candidate, FIT)
     study = _study()
     study.enqueue_trial(known)
@@ -251,5 +254,5 @@ def test_voxel_sizes_are_choices_of_the_space() -> None:
     space = CONFIG.space.model_copy(update={"voxel_sizes": (50.0, "scanned", 63.0)})
     config = CONFIG.model_copy(update={"space": space})
     assert {fit.voxel_size_um for _, fit in _drawn(config, 40)} == {50.0, None, 63.0}
-    known = known_parameters(config, Candidate(encoder="tu-resnet10t", slices_in=3), FIT)
+    known = known_parameters(config, UnetCandidate(encoder="tu-resnet10t", slices_in=3), FIT)
     assert known["voxel_size"] == "scanned"

@@ -11,8 +11,9 @@ import pytest
 from bundles import bundle, scan
 
 from nas.bundles.predict import predict_paths
+from nas.bundles.requests import PredictRequest, TuneRequest
 from nas.bundles.tune import Tuned, tune
-from nas.commands.bundle_cli import tune as tune_command
+from nas.commands.tune import tune as tune_command
 from results.bundles.bundle import read_architecture
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
@@ -33,7 +34,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuned]:
 
 
 def _tune(network: Path, *paths: Path, write: bool) -> Tuned:
-    return tune(network, paths, write=write, device="cpu")
+    return tune(TuneRequest(network, list(paths), write=write, device="cpu"))
 
 
 def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuned]) -> None:
@@ -62,18 +63,12 @@ def test_what_is_written_is_what_predict_then_does(
     assert written.tuned_on == read_architecture(network).provenance.held_out_volumes
     notes: list[str] = []
     again = predict_paths(
-        [copy, kidney],
-        out=tmp_path / "m",
-        threshold=None,
-        submission=None,
-        wants_score=True,
-        only_held_out=True,
-        device="cpu",
-        report=Report(notes.append),
+        PredictRequest([copy, kidney], out=tmp_path / "m", score=True, held_out=True, device="cpu"),
+        Report(notes.append),
     )
     assert again.score is not None
-    assert again.score.surface_dice == pytest.approx(found.chosen.surface_dice, abs=1e-12)
-    assert again.mask_surface_dice == pytest.approx(found.score.best_surface_dice, abs=1e-12)
+    assert again.score.value == pytest.approx(found.chosen.value, abs=1e-12)
+    assert again.mask_values["surface_dice"] == pytest.approx(found.score.best, abs=1e-12)
     assert any("were chosen on kidney_5" in note for note in notes)
 
 
@@ -106,6 +101,6 @@ def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeyp
 
     monkeypatch.setattr("nas.commands.progress.reporting", signalled)
     with pytest.raises(InputError, match="stopped before the end; the same command begins again"):
-        tune_command(network, [kidney], device="cpu", as_json=True)
+        tune_command(bundle=network, volumes=[kidney], device="cpu", as_json=True)
     assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

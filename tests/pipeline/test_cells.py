@@ -142,12 +142,12 @@ def test_a_winner_with_cells_is_retrained_exported_and_predicts_its_own_score(
     done = json.loads(nas("retrain", str(trial), "--run", run, "--onnx", "--json", cache=cache).stdout)
     bundle = Path(done["bundle"])
     assert (bundle / "model.onnx").is_file()
-    expected = done["record"]["outcome"]["score"]["surface_dice"]
+    expected = done["record"]["outcome"]["score"]["values"]["surface_dice"]
     scan = run / "phantoms" / "train" / "phantom_3"
     found = json.loads(
         nas("predict", bundle, scan, "--score", "--json", "--out", tmp_path / "m.npy", cache=cache).stdout
     )
-    assert found["score"]["surface_dice"] == pytest.approx(expected, abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(expected, abs=1e-6)
     shown = json.loads(nas("show", bundle, "--json", "--out", tmp_path / "g", cache=cache).stdout)
     assert shown["genotype"] == done["record"]["job"]["candidate"]["genotype"]
     assert (tmp_path / "g.svg").is_file()

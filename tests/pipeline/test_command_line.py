@@ -1,5 +1,6 @@
 """What the command line answers to mistakes: one line that names them, exit code 1, and nothing is lost."""
 
+import json
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
         (("predict", "no_bundle", "scan"), "no_bundle is not a bundle"),
         (("score", "a.npy", "b.npy"), "a.npy"),
         (("score", "a.npy", "b.npy", "--spacing-um", "1,2"), "--spacing-um takes one positive number or three"),
+        (("config", "demmo"), "unknown preset 'demmo'; did you mean 'demo'"),
+        (("config", "demo", "--set", "fit.stps=3"), "unknown key 'fit.stps'; did you mean 'fit.steps'"),
         (("data", "check", "no_scans"), "no_scans"),
         (("data", "phantom", "out", "--shape", "1,2"), "--shape takes three numbers"),
     ],
@@ -52,6 +55,15 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "search" in nas("--help", cwd=tmp_path).stdout
+
+
+def test_a_configuration_that_is_printed_can_be_searched_with(tmp_path: Path) -> None:
+    done = nas("config", "cpu", "--set", "fit.steps=77", cwd=tmp_path)
+    assert "steps = 77  # optimiser steps, not epochs" in done.stdout.splitlines()
+    (tmp_path / "mine.toml").write_text(done.stdout)
+    assert nas("config", "mine.toml", cwd=tmp_path).stdout == done.stdout
+    values = json.loads(nas("config", "mine.toml", "--json", cwd=tmp_path).stdout)
+    assert (values["study"]["name"], values["fit"]["steps"]) == ("cpu", 77)
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from command_line import nas
 
 from nas.bundles.predict import predict_paths
-from nas.bundles.retrain_top import retrain_top, top_count
+from nas.bundles.requests import PredictRequest, RetrainRequest, Side
+from nas.bundles.retrain_top import TopTrained, retrain_top, top_count
 from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, rewrite_description
 from results.bundles.ensemble import Ensemble, read_ensemble, write_ensemble
@@ -65,9 +66,10 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     ask = ("--score", "--json", "--out")
     found = json.loads(nas("predict", done["ensemble"], scan, *ask, tmp_path / "a.npy", cache=cache).stdout)
     reading = done["reading"]
+    dice = reading["score"]["values"]["surface_dice"]
     assert found["threshold"] == reading["threshold"]
-    assert found["score"]["surface_dice"] == pytest.approx(reading["score"]["surface_dice"], abs=1e-6)
-    assert found["mask_surface_dice"] == pytest.approx(reading["score"]["best_surface_dice"], abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(dice, abs=1e-6)
+    assert found["mask_values"]["surface_dice"] == pytest.approx(reading["score"]["best"], abs=1e-6)
     # The same bundles by name, in one line of the shell.
     loose = [member["bundle"] for member in done["members"]]
     cut = ("--threshold", str(reading["threshold"]))
@@ -78,9 +80,13 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     assert "top2 is there already" in answer.stderr
 
 
-def _refused(run: Path, count: int, on: Literal["train", "all"]) -> str:
+def _make(run: Path, count: int, on: Side) -> TopTrained:
+    return retrain_top(RetrainRequest(f"top{count}", on=on, run=run), count)
+
+
+def _refused(run: Path, count: int, on: Side) -> str:
     with pytest.raises(InputError) as caught:
-        retrain_top(run, count, on=on, steps=None, overrides=[])
+        _make(run, count, on)
     return str(caught.value)
 
 
@@ -94,9 +100,9 @@ def test_one_design_is_no_ensemble() -> None:
     assert (top_count("top12"), top_count("best"), top_count("7")) == (12, None, None)
 
 
-def _top2(run: Path, on: Literal["train", "all"]) -> tuple[Ensemble, list[Architecture]]:
+def _top2(run: Path, on: Side) -> tuple[Ensemble, list[Architecture]]:
     """The ensemble of the two best, made in this process, and its members."""
-    done = retrain_top(run, 2, on=on, steps=None, overrides=[])
+    done = _make(run, 2, on)
     return read_ensemble(done.ensemble), [read_architecture(member.bundle) for member in done.members]
 
 
@@ -108,16 +114,15 @@ def read_otherwise(described: D, **changes: object) -> D:
 def _best_dice(run: Path, ensemble: str) -> float:
     """Surface dice of an ensemble's masks on the held-out kidney, at its best threshold."""
     found = predict_paths(
-        [run / "retrained" / ensemble, run / "phantoms" / "train" / "phantom_3"],
-        out=run / f"{ensemble}.npy",
-        threshold=None,
-        submission=None,
-        wants_score=True,
-        only_held_out=False,
-        device="cpu",
+        PredictRequest(
+            [run / "retrained" / ensemble, run / "phantoms" / "train" / "phantom_3"],
+            out=run / f"{ensemble}.npy",
+            score=True,
+            device="cpu",
+        )
     )
     assert found.score is not None
-    return found.score.best_surface_dice
+    return found.score.best
 
 
 def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(

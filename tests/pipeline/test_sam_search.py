@@ -112,4 +112,6 @@ def test_lora_is_retrained_and_its_bundle_predicts_its_score_without_factors(
     found = json.loads(
         nas("predict", bundle, scan, "--score", "--json", "--out", tmp_path / "m.npy", cache=cache).stdout
     )
-    assert found["score"]["surface_dice"] == pytest.approx(done["record"]["outcome"]["score"]["surface_dice"], abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(
+        done["record"]["outcome"]["score"]["values"]["surface_dice"], abs=1e-6
+    )

@@ -85,12 +85,12 @@ def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
     found = json.loads(
         nas("predict", bundle, scan, "--score", "--json", "--out", tmp_path / "mask.npy", cache=cache).stdout
     )
-    assert found["score"]["surface_dice"] == pytest.approx(expected["surface_dice"], abs=1e-6)
-    assert found["mask_surface_dice"] == pytest.approx(expected["best_surface_dice"], abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(expected["values"]["surface_dice"], abs=1e-6)
+    assert found["mask_values"]["surface_dice"] == pytest.approx(expected["best"], abs=1e-6)
     again = nas("retrain", "best", "--run", run, cache=cache, expect=1)
     assert f"{bundle} is there already" in again.stderr
     alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
-    assert alone["surface_dice"] == pytest.approx(found["mask_surface_dice"], abs=1e-9)
+    assert alone["surface_dice"] == pytest.approx(found["mask_values"]["surface_dice"], abs=1e-9)
 
 
 def test_another_seed_trains_another_network_beside_the_first(run: Path, cache: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_best_bundle_gives_the_leaderboards_score_again(run: Path, cache: Pa
             cache=cache,
         ).stdout
     )  # fmt: skip
-    assert found["score"]["surface_dice"] == pytest.approx(best["seed_scores"][0], abs=1e-6)
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(best["seed_scores"][0], abs=1e-6)
 
 
 def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:

@@ -9,8 +9,8 @@ import tifffile
 from command_line import nas
 from typer.testing import CliRunner
 
-from nas.commands.main import app
-from nas.config.search_config import read_config
+from nas.commands.main import make_app
+from nas.config.read import read_config
 from nas.jobs.kidneys import open_fold
 from results.run_folder import create
 from search_spaces.errors import InputError
@@ -51,7 +51,7 @@ def labelled(scans: Path, config: Path, cache: Path, tmp_path_factory: pytest.Te
     nas("search", config, "--data", scans, "--run", run, *QUICK, cache=cache)
     arguments = ["label", str(run / "best"), str(scans / "train" / "phantom_2"), "--write", "--json"]
     # In this process: importing torch once more takes longer than all the rest.
-    done = CliRunner().invoke(app, arguments, env={"NAS_CACHE": str(cache)}, catch_exceptions=False)
+    done = CliRunner().invoke(make_app(), arguments, env={"NAS_CACHE": str(cache)}, catch_exceptions=False)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 

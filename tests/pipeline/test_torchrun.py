@@ -57,7 +57,7 @@ def test_two_processes_find_the_weights_of_one(run: Path, cache: Path) -> None:
     apart = sum(float((second[name] - weight).square().sum()) for name, weight in first.items())
     whole = sum(float(weight.square().sum()) for weight in first.values())
     assert (apart / whole) ** 0.5 < 1e-4
-    scores = [found["record"]["outcome"]["score"]["surface_dice"] for found in (one, two)]
+    scores = [found["record"]["outcome"]["score"]["values"]["surface_dice"] for found in (one, two)]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 

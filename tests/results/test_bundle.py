@@ -11,14 +11,15 @@ from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
 from results.bundles.onnx import to_onnx
 from results.bundles.reading import Reading
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import read_candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = Candidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
 
 
 def architecture() -> Architecture:
@@ -168,7 +169,7 @@ def test_the_card_of_a_bundle_without_a_score_claims_none_for_its_tuning(tmp_pat
 
 @pytest.mark.parametrize(("tuning", "text"), [("full", "all"), ("frozen", "nothing"), ("lora", "factors of rank 8")])
 def test_the_card_says_how_much_of_the_encoder_was_trained(tuning: str, text: str, tmp_path: Path) -> None:
-    candidate = Candidate.model_validate({"family": "sam", "tuning": tuning, "encoder_weights": "sa1b"})
+    candidate = read_candidate({"family": "sam", "tuning": tuning, "encoder_weights": "sa1b"})
     described = architecture().model_copy(update={"candidate": candidate})
     card = (write_bundle(tmp_path / "b", described, {}) / CARD).read_text()
     assert f"trained of the encoder | {text}" in card

@@ -77,11 +77,11 @@ def test_a_curve_is_a_picture_of_its_size(
     for name, key, points in (("losses", "loss", losses), ("scores", "surface_dice", scores)):
         lines = [json.dumps({"step": step, key: value}) + "\n" for step, value in points]
         (tmp_path / name).write_text("".join(lines))
-    draw_curve(tmp_path / "curve.png", tmp_path / "losses", tmp_path / "scores", "resnet18 · Unet")
+    draw_curve(tmp_path / "curve.png", tmp_path / "losses", tmp_path / "scores", "resnet18 · Unet", "surface_dice")
     assert _png_size(tmp_path / "curve.png") == (770, 396)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "losses", "scores"]
 
 
 def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
-    draw_curve(tmp_path / "curve.png", tmp_path / "none", tmp_path / "none", r"a $\nonsense$ name")
+    draw_curve(tmp_path / "curve.png", tmp_path / "none", tmp_path / "none", r"a $\nonsense$ name", "surface_dice")
     assert _png_size(tmp_path / "curve.png") == (770, 396)

@@ -4,31 +4,32 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nas.commands.tables import leaderboard_table
+from nas.commands.leaderboard_table import leaderboard_table
 from results.leaderboard.columns import interval, to_markdown
 from results.leaderboard.leaderboard import Leaderboard, State, reading
 from results.leaderboard.ranking import rank, seed_deviation
 from results.record import Job, Outcome, Record
 from results.text import seconds
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
-from trainers.metrics.score import Score, Slab, VolumeScore
+from trainers.metrics.score import Score, ScoreConfig, Slab, VolumeScore
 
 
 def score(dice: float, slabs: int = 8, spread: float = 0.0, seed: int = 0) -> Score:
     """A score whose slabs lie around `dice`; slabs of one seed move together, as on one kidney."""
     noise = np.random.default_rng(seed).normal(0, spread, slabs)
-    parts = tuple(Slab(volume="k", overlap=float(dice + n), total=1.0, threshold=0.5) for n in noise - noise.mean())
+    parts = (float(dice + n) for n in noise - noise.mean())
+    values = {"surface_dice": dice, "voxel_dice": dice}
     return Score(
-        surface_dice=dice,
+        rank_by="surface_dice",
+        values=values,
         ci_low=0.0,
         ci_high=1.0,
-        voxel_dice=dice,
         threshold=0.5,
-        best_surface_dice=dice,
+        best=dice,
         mean_over_thresholds=dice,
-        volumes=(VolumeScore(volume="k", surface_dice=dice, voxel_dice=dice),),
-        slabs=parts,
+        volumes=(VolumeScore(volume="k", values=values),),
+        slabs=tuple(Slab(volume="k", threshold=0.5, parts={"surface_dice": (part, 1.0)}) for part in parts),
     )
 
 
@@ -39,7 +40,7 @@ def record(
         job=Job(
             trial=trial,
             name=f"network {trial}",
-            candidate=Candidate(),
+            candidate=UnetCandidate(),
             fit=FitConfig(),
             seed=trial,
             repeats=repeats,
@@ -55,14 +56,18 @@ def record(
     )
 
 
+def ranked(records: list[Record]) -> Leaderboard:
+    return rank(records, "s", "k", ScoreConfig())
+
+
 def test_rows_are_ordered_by_surface_dice() -> None:
-    board = rank([record(0, 0.5), record(1, 0.7), record(2, 0.6)], "s", "k")
+    board = ranked([record(0, 0.5), record(1, 0.7), record(2, 0.6)])
     assert [(row.rank, row.trial) for row in board.rows] == [(1, 1), (2, 2), (3, 0)]
     assert board.best == 1
 
 
 def test_repeats_are_one_row_with_their_mean() -> None:
-    board = rank([record(0, 0.60), record(1, 0.64), record(2, 0.70, repeats=0)], "s", "k")
+    board = ranked([record(0, 0.60), record(1, 0.64), record(2, 0.70, repeats=0)])
     first = board.rows[0]
     assert (first.trial, first.seeds, first.seed_scores) == (0, 2, (0.60, 0.70))
     assert first.surface_dice == pytest.approx(0.65)
@@ -70,39 +75,39 @@ def test_repeats_are_one_row_with_their_mean() -> None:
 
 def test_one_lucky_seed_does_not_win_over_a_better_mean() -> None:
     lucky = [record(0, 0.80), record(2, 0.50, repeats=0)]
-    board = rank([*lucky, record(1, 0.70)], "s", "k")
+    board = ranked([*lucky, record(1, 0.70)])
     assert board.best == 1
 
 
 def test_what_slabs_tell_apart_is_not_tied() -> None:
-    board = rank([record(0, 0.70, spread=0.2), record(1, 0.60, spread=0.2)], "s", "k")
+    board = ranked([record(0, 0.70, spread=0.2), record(1, 0.60, spread=0.2)])
     # The same slabs are easy for both, so the difference is 0.1 in each of them, whatever the spread.
     assert [row.tied_with_best for row in board.rows] == [True, False]
 
 
 def test_what_slabs_do_not_tell_apart_is_tied() -> None:
-    board = rank([record(0, 0.70, spread=0.2), record(1, 0.69, spread=0.2, seed=1)], "s", "k")
+    board = ranked([record(0, 0.70, spread=0.2), record(1, 0.69, spread=0.2, seed=1)])
     assert [row.tied_with_best for row in board.rows] == [True, True]
 
 
 def test_a_difference_within_the_spread_of_seeds_is_tied() -> None:
-    board = rank([record(0, 0.70), record(1, 0.68), record(2, 0.62, repeats=1), record(3, 0.74, repeats=0)], "s", "k")
+    board = ranked([record(0, 0.70), record(1, 0.68), record(2, 0.62, repeats=1), record(3, 0.74, repeats=0)])
     # Seeds differ by 0.04 and 0.06 within a row: 0.07 more in the mean proves nothing, though all slabs agree.
     assert board.seed_deviation == pytest.approx(np.sqrt((2 * 0.02**2 + 2 * 0.03**2) / 2))
     assert [row.tied_with_best for row in board.rows] == [True, True]
 
 
 def test_the_interval_of_a_row_with_one_seed_comes_from_its_slabs() -> None:
-    same = rank([record(0, 0.5)], "s", "k").rows[0]
+    same = ranked([record(0, 0.5)]).rows[0]
     assert (same.ci_low, same.ci_high) == (0.5, 0.5)
-    spread = rank([record(0, 0.5, spread=0.2)], "s", "k").rows[0]
+    spread = ranked([record(0, 0.5, spread=0.2)]).rows[0]
     assert spread.ci_low is not None
     assert spread.ci_high is not None
     assert spread.ci_low < 0.45 < 0.55 < spread.ci_high
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
-    row = rank([record(0, 0.4), record(1, 0.6, repeats=0)], "s", "k").rows[0]
+    row = ranked([record(0, 0.4), record(1, 0.6, repeats=0)]).rows[0]
     assert (row.ci_low, row.ci_high) == (pytest.approx(0.4), pytest.approx(0.6))
 
 
@@ -112,20 +117,20 @@ def test_the_spread_of_seeds_is_unknown_without_repeats() -> None:
 
 @pytest.mark.parametrize("state", ["pruned", "failed", "interrupted"])
 def test_what_is_not_complete_follows_unranked_with_its_reason(state: State) -> None:
-    board = rank([record(0, None, state), record(1, 0.1)], "s", "k")
+    board = ranked([record(0, None, state), record(1, 0.1)])
     last = board.rows[1]
     assert (last.trial, last.rank, last.surface_dice, last.state, last.reason) == (0, None, None, state, "a reason")
 
 
 def test_without_any_record_there_is_no_best() -> None:
-    board = rank([], "s", "k")
+    board = ranked([])
     assert board.best is None
     assert board.rows == ()
     assert "# s: leaderboard" in to_markdown(board)
 
 
 def test_the_json_has_the_keys_that_scripts_rely_on() -> None:
-    board = rank([record(0, 0.5)], "s", "kidney_3")
+    board = ranked([record(0, 0.5)])
     assert Leaderboard.model_validate_json(board.model_dump_json()) == board
     values = board.model_dump(mode="json")
     assert {"study", "held_out", "metric", "best", "rows"} <= set(values)
@@ -137,13 +142,13 @@ def test_the_json_has_the_keys_that_scripts_rely_on() -> None:
 
 def _with_start(trial: int, weights: str) -> Record:
     before = record(trial, 0.5 + trial / 10)
-    candidate = Candidate(encoder_weights=weights)
+    candidate = UnetCandidate(encoder_weights=weights)
     return before.model_copy(update={"job": before.job.model_copy(update={"candidate": candidate})})
 
 
 def test_a_row_says_what_its_weights_were_at_the_start() -> None:
     records = [_with_start(0, "none"), _with_start(1, "imagenet"), _with_start(2, "/a/b/own.safetensors")]
-    board = rank(records, "s", "k")
+    board = ranked(records)
     assert [row.start for row in board.rows] == ["own", "imagenet", "scratch"]
     assert "| network 2 | own | 0.7000 |" in to_markdown(board)
     console = Console(file=StringIO(), width=160)
@@ -157,14 +162,14 @@ def test_a_row_says_what_its_weights_were_at_the_start() -> None:
 def test_two_kinds_of_start_among_the_ranked_rows_are_never_compared_silently(
     weights: tuple[str, ...], said: bool
 ) -> None:
-    board = rank([_with_start(trial, name) for trial, name in enumerate(weights)], "s", "k")
+    board = ranked([_with_start(trial, name) for trial, name in enumerate(weights)])
     assert ("1 of 2 ranked row(s) started from random weights" in reading(board)) is said
 
 
 def test_a_bar_in_a_reason_does_not_break_the_table() -> None:
     broken = record(0, None, "failed")
     broken = broken.model_copy(update={"outcome": broken.outcome.model_copy(update={"reason": "a | b"})})
-    row = next(line for line in to_markdown(rank([broken], "s", "k")).splitlines() if "network 0" in line)
+    row = next(line for line in to_markdown(ranked([broken])).splitlines() if "network 0" in line)
     assert row.count("|") - row.count("\\|") == 12
 
 
@@ -174,13 +179,13 @@ def test_durations_are_in_the_largest_fitting_unit(value: float | None, text: st
 
 
 def test_an_unknown_interval_is_a_dash() -> None:
-    assert interval(rank([record(0, None, "failed")], "s", "k").rows[0]) == "–"
+    assert interval(ranked([record(0, None, "failed")]).rows[0]) == "–"
 
 
 def test_a_name_is_no_markup_on_a_page_and_no_command_to_a_terminal() -> None:
     evil = record(0, 0.5)
     evil = evil.model_copy(update={"job": evil.job.model_copy(update={"name": "a|b <img src=x>\n# hi \x1b[31m"})})
-    board = rank([evil], "s", "k")
+    board = ranked([evil])
     page = to_markdown(board)
     assert "<img" not in page.replace("\\<img", "")
     assert "\n# hi" not in page

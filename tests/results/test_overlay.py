@@ -18,15 +18,15 @@ WIDTH = int(8.4 * DOTS)
 
 def _score(volumes: list[Volume]) -> Score:
     return Score(
-        surface_dice=0.5,
+        rank_by="surface_dice",
+        values={"surface_dice": 0.5},
         ci_low=0.4,
         ci_high=0.6,
-        voxel_dice=0.5,
         threshold=0.5,
-        best_surface_dice=0.5,
+        best=0.5,
         mean_over_thresholds=0.5,
-        volumes=tuple(VolumeScore(volume=v.name, surface_dice=0.5, voxel_dice=0.5) for v in volumes),
-        slabs=(Slab(volume="a", overlap=1.0, total=2.0, threshold=0.5),),
+        volumes=tuple(VolumeScore(volume=v.name, values={"surface_dice": 0.5}) for v in volumes),
+        slabs=(Slab(volume="a", threshold=0.5, parts={"surface_dice": (1.0, 2.0)}),),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from inherit import gradients, inherit, part_of
 
+from search_spaces.any_candidate import CANDIDATES, read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import (
     CELL_SPACES,
@@ -28,8 +29,8 @@ FULL = CELL_SPACES["L4"].model_copy(update={"levels": 3, "nodes": 2, "depths": (
 
 def _candidate(family: CellFamily, genotype: Genotype, width: int = 8) -> Candidate:
     if family == "cells":
-        return Candidate.model_validate({"family": "cells", "genotype": genotype, "width": width, "slices_in": 16})
-    return Candidate.model_validate(
+        return read_candidate({"family": "cells", "genotype": genotype, "width": width, "slices_in": 16})
+    return read_candidate(
         {"family": "hybrid", "genotype": genotype, "width": width, "encoder": "tu-resnet10t", "slices_in": 3}
     )
 
@@ -159,9 +160,9 @@ def test_a_network_built_from_json_is_the_network() -> None:
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
 def test_a_genotype_drawn_by_hand_makes_a_network_by_its_name(name: str, family: CellFamily) -> None:
     values = {"family": family, "genotype": name, "width": 8, "slices_in": 32 if family == "cells" else 3}
-    candidate = Candidate.model_validate({**values, "encoder": "tu-resnet10t"} if family == "hybrid" else values)
+    candidate = read_candidate({**values, "encoder": "tu-resnet10t"} if family == "hybrid" else values)
     check_buildable(candidate, 32 if family == "cells" else 64)
-    assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+    assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
 
 
 def test_zero_on_all_edges_of_a_node_still_leaves_it_something() -> None:
@@ -278,7 +279,7 @@ def test_boxes_and_crops_that_the_levels_do_not_divide_are_refused() -> None:
 )
 def test_a_candidate_that_contradicts_its_family_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Candidate.model_validate(values)
+        read_candidate(values)
 
 
 @pytest.mark.parametrize(
@@ -304,10 +305,10 @@ def test_a_level_of_space_can_be_named_and_changed_in_part() -> None:
 
 def test_an_encoder_without_a_map_at_some_level_makes_a_hybrid_too() -> None:
     values = {"family": "hybrid", "genotype": "plain", "width": 8, "encoder": "mit_b0", "slices_in": 3}
-    check_buildable(Candidate.model_validate(values), 64)
+    check_buildable(read_candidate(values), 64)
     tokens = {**values, "encoder": "tu-vit_tiny_patch16_224"}
     with pytest.raises(InputError, match="cells take a pyramid of maps and the encoder gives token maps"):
-        check_buildable(Candidate.model_validate(tokens), 64)
+        check_buildable(read_candidate(tokens), 64)
 
 
 @pytest.mark.parametrize("gates", [("identity",), ("attention",), ("identity", "attention")])

@@ -6,8 +6,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network, check_buildable, parameters, stride
 from search_spaces.published.decoders import DECODERS
 from search_spaces.published.resolution import RESOLUTIONS, Upscaled, keep_centres
@@ -17,7 +19,7 @@ CROP = {"PAN": 128, "DPT": 64}
 
 def candidate_of(decoder: str, **more: object) -> Candidate:
     encoder = "tu-vit_tiny_patch16_224" if DECODERS[decoder].takes == "tokens" else "tu-resnet10t"
-    return Candidate.model_validate({"encoder": encoder, "decoder": decoder, "slices_in": 3, **more})
+    return read_candidate({"encoder": encoder, "decoder": decoder, "slices_in": 3, **more})
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -84,7 +86,7 @@ def test_an_upscaled_network_takes_half_the_crop_and_a_stem_costs_little():
 
 
 def test_an_encoder_that_is_made_for_its_crop_sees_the_upscaled_one():
-    candidate = Candidate(encoder="tu-maxvit_rmlp_pico_rw_256", slices_in=1, resolution="upscaled")
+    candidate = UnetCandidate(encoder="tu-maxvit_rmlp_pico_rw_256", slices_in=1, resolution="upscaled")
     assert build_network(candidate, 32)(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
 
 
@@ -115,4 +117,4 @@ def test_upsampling_is_a_choice_where_the_decoder_has_one():
 
 def test_cells_have_no_resolution_path():
     with pytest.raises(ValueError, match="resolution, decoder_norm and upsampling are choices of family unet"):
-        Candidate.model_validate({"family": "hybrid", "genotype": "plain", "resolution": "stem"})
+        read_candidate({"family": "hybrid", "genotype": "plain", "resolution": "stem"})

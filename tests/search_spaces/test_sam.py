@@ -12,6 +12,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from search_spaces import sam
+from search_spaces.any_candidate import CANDIDATES, read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.families.sam import fold_lora, folded
@@ -51,7 +52,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def candidate_of(path: Path, tuning: str = "full", **more: object) -> Candidate:
     encoder = "sam2_hiera_tiny" if "hiera" in path.name else "samvit_base_patch16"
     values = {"family": "sam", "encoder": encoder, "tuning": tuning, "encoder_weights": str(path), "slices_in": 3}
-    return Candidate.model_validate({**values, **more})
+    return read_candidate({**values, **more})
 
 
 def frozen_values(network: nn.Module) -> State:
@@ -208,9 +209,9 @@ def test_a_training_with_lora_that_was_left_goes_on_as_if_it_were_not(hiera: Pat
 
 
 def test_a_candidate_of_family_sam_survives_json() -> None:
-    candidate = Candidate.model_validate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
+    candidate = read_candidate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
     assert (candidate.encoder, candidate.lora_rank) == ("samvit_base_patch16", 8)
-    assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+    assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
 
 
 @pytest.mark.parametrize(
@@ -226,17 +227,17 @@ def test_a_candidate_of_family_sam_survives_json() -> None:
 )
 def test_what_does_not_go_together_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Candidate.model_validate(values)
+        read_candidate(values)
 
 
 def test_an_unknown_encoder_is_an_error_with_names_that_exist() -> None:
     with pytest.raises(InputError, match="unknown encoder of family sam 'sam2_hiera_tin'; did you mean 'sam2_hiera_t"):
-        check_buildable(Candidate.model_validate({"family": "sam", "encoder": "sam2_hiera_tin"}), 64)
+        check_buildable(read_candidate({"family": "sam", "encoder": "sam2_hiera_tin"}), 64)
 
 
 def test_lora_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "find_spec", lambda name: None)
-    candidate = Candidate.model_validate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
+    candidate = read_candidate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
     with pytest.raises(
         InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or take lora out of sam_tunings"
     ):

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.candidate import Candidate
+from search_spaces.any_candidate import CANDIDATES
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.space import Pair, SearchSpace, check_space, pairs, weights_for
 
 
@@ -18,8 +19,8 @@ def test_a_space_survives_json() -> None:
 
 
 def test_a_candidate_survives_json() -> None:
-    candidate = Candidate(encoder="mit_b0", decoder="FPN", encoder_weights="imagenet", slices_in=7, slices_out=7)
-    assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
+    candidate = UnetCandidate(encoder="mit_b0", decoder="FPN", encoder_weights="imagenet", slices_in=7, masks="all")
+    assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
 
 
 @pytest.mark.parametrize(

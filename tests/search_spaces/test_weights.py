@@ -17,6 +17,7 @@ from torch import Tensor
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from search_spaces.published.weights import find_weights, offered_weights
 
@@ -67,13 +68,13 @@ def loaded(candidate: Candidate, crop: int = 64) -> State:
 
 
 def test_none_wants_no_file(hub: Path) -> None:
-    assert find_weights(Candidate(encoder_weights="none")) is None
+    assert find_weights(UnetCandidate(encoder_weights="none")) is None
 
 
 def test_weights_of_smp_are_found_in_the_cache_and_loaded_completely(hub: Path) -> None:
     published = smp_state("resnet18")
     path = put(hub, "resnet18", "imagenet", published)
-    candidate = Candidate(encoder="resnet18", encoder_weights="imagenet", slices_in=3)
+    candidate = UnetCandidate(encoder="resnet18", encoder_weights="imagenet", slices_in=3)
     state = loaded(candidate)
     assert find_weights(candidate) == path
     assert all(torch.equal(state[key], published[key]) for key in state)
@@ -83,14 +84,14 @@ def test_the_revision_that_smp_pins_is_the_only_one_taken(hub: Path) -> None:
     path = put(hub, "resnet18", "imagenet", {"x": torch.zeros(1)})
     path.parent.rename(path.parent.with_name("f" * 40))
     with pytest.raises(InputError, match="are not on this machine"):
-        find_weights(Candidate(encoder_weights="imagenet"))
+        find_weights(UnetCandidate(encoder_weights="imagenet"))
 
 
 @pytest.mark.parametrize("slices", [1, 5])
 def test_three_colours_become_slices_of_the_same_total_weight(hub: Path, slices: int) -> None:
     published = smp_state("resnet18")
     put(hub, "resnet18", "imagenet", published)
-    first = loaded(Candidate(encoder_weights="imagenet", slices_in=slices))["conv1.weight"]
+    first = loaded(UnetCandidate(encoder_weights="imagenet", slices_in=slices))["conv1.weight"]
     colours = published["conv1.weight"]
     if slices == 1:
         wanted = colours[:, 0] + colours[:, 1] + colours[:, 2]
@@ -111,7 +112,7 @@ def test_three_colours_become_slices_of_the_same_total_weight(hub: Path, slices:
 def test_weights_of_timm_are_found_in_the_cache_and_loaded(hub: Path, encoder: str, deep_key: str) -> None:
     published = timm_state(encoder.removeprefix("tu-"))
     put(hub, encoder, "imagenet", published)
-    state = loaded(Candidate(encoder=encoder, encoder_weights="imagenet"))
+    state = loaded(UnetCandidate(encoder=encoder, encoder_weights="imagenet"))
     deep = [value for key, value in state.items() if key.replace("_", ".").endswith(deep_key.replace("_", "."))]
     assert len(deep) == 1
     assert torch.equal(deep[0], published[deep_key])
@@ -120,7 +121,7 @@ def test_weights_of_timm_are_found_in_the_cache_and_loaded(hub: Path, encoder: s
 def test_every_number_of_a_timm_encoder_comes_from_the_file(hub: Path) -> None:
     published = timm_state("convnextv2_atto")
     put(hub, "tu-convnextv2_atto", "imagenet", published)
-    state = loaded(Candidate(encoder="tu-convnextv2_atto", encoder_weights="imagenet", slices_in=3))
+    state = loaded(UnetCandidate(encoder="tu-convnextv2_atto", encoder_weights="imagenet", slices_in=3))
     by_name = {key.replace(".", "_"): value for key, value in published.items()}
     assert state
     assert all(torch.equal(v, by_name[k.removeprefix("model.").replace(".", "_")]) for k, v in state.items())
@@ -129,14 +130,14 @@ def test_every_number_of_a_timm_encoder_comes_from_the_file(hub: Path) -> None:
 def test_a_tag_of_timm_names_weights_too(hub: Path) -> None:
     assert "fcmae" in offered_weights("tu-convnextv2_atto")
     path = put(hub, "tu-convnextv2_atto", "fcmae", {"x": torch.zeros(1)})
-    assert find_weights(Candidate(encoder="tu-convnextv2_atto", encoder_weights="fcmae")) == path
+    assert find_weights(UnetCandidate(encoder="tu-convnextv2_atto", encoder_weights="fcmae")) == path
 
 
 @pytest.mark.slow
 def test_position_tables_of_windows_are_resampled_to_the_crop(hub: Path) -> None:
     published = timm_state("maxvit_nano_rw_256")
     put(hub, "tu-maxvit_nano_rw_256", "imagenet", published)
-    candidate = Candidate(encoder="tu-maxvit_nano_rw_256", encoder_weights="imagenet")
+    candidate = UnetCandidate(encoder="tu-maxvit_nano_rw_256", encoder_weights="imagenet")
     table = "stages_0.blocks.0.attn_block.attn.rel_pos.relative_position_bias_table"
     trained_size, small = loaded(candidate, 256), loaded(candidate, 96)
     key = next(k for k in small if k.endswith(table))
@@ -148,7 +149,7 @@ def test_position_tables_of_windows_are_resampled_to_the_crop(hub: Path) -> None
 def test_a_vision_transformer_gets_its_position_table_resampled(hub: Path) -> None:
     published = timm_state("vit_tiny_patch16_224")
     put(hub, "tu-vit_tiny_patch16_224", "imagenet", published)
-    state = loaded(Candidate(encoder="tu-vit_tiny_patch16_224", decoder="DPT", encoder_weights="imagenet"), 64)
+    state = loaded(UnetCandidate(encoder="tu-vit_tiny_patch16_224", decoder="DPT", encoder_weights="imagenet"), 64)
     assert state["model.pos_embed"].shape == (1, 1 + 4 * 4, 192)
     assert torch.equal(state["model.blocks.7.mlp.fc1.weight"], published["blocks.7.mlp.fc1.weight"])
 
@@ -156,10 +157,10 @@ def test_a_vision_transformer_gets_its_position_table_resampled(hub: Path) -> No
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t", "mit_b0"])
 def test_a_file_of_an_encoder_of_ours_loads_again(tmp_path: Path, encoder: str) -> None:
     torch.manual_seed(1)
-    ours = build_network(Candidate(encoder=encoder), 64).get_submodule("encoder").state_dict()
+    ours = build_network(UnetCandidate(encoder=encoder), 64).get_submodule("encoder").state_dict()
     path = tmp_path / "encoder.safetensors"
     save_file(ours, path)
-    state = loaded(Candidate(encoder=encoder, encoder_weights=str(path)))
+    state = loaded(UnetCandidate(encoder=encoder, encoder_weights=str(path)))
     assert state.keys() == ours.keys()
     assert all(torch.equal(state[key], ours[key]) for key in ours)
 
@@ -169,7 +170,7 @@ def test_a_timm_file_may_have_any_classifier_or_none(tmp_path: Path, classes: in
     published = timm_state("resnet10t", classes)
     path = tmp_path / "fine-tuned.safetensors"
     save_file(published, path)
-    state = loaded(Candidate(encoder="tu-resnet10t", encoder_weights=str(path)))
+    state = loaded(UnetCandidate(encoder="tu-resnet10t", encoder_weights=str(path)))
     assert torch.equal(state["model.layer4.0.conv2.weight"], published["layer4.0.conv2.weight"])
 
 
@@ -184,7 +185,7 @@ def test_a_file_of_another_architecture_is_refused_with_the_first_keys(
     path = tmp_path / "other.safetensors"
     save_file(state, path)
     with pytest.raises(InputError) as caught:
-        build_network(Candidate(encoder=encoder, encoder_weights=str(path)), 64)
+        build_network(UnetCandidate(encoder=encoder, encoder_weights=str(path)), 64)
     message = str(caught.value)
     assert message.startswith(f"weights file {path} does not fit encoder '{encoder}': ")
     assert "layer" in message
@@ -194,14 +195,14 @@ def test_a_file_of_another_architecture_is_refused_with_the_first_keys(
 
 def test_a_first_convolution_of_another_number_of_slices_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "seven.safetensors"
-    save_file(build_network(Candidate(slices_in=7), 64).get_submodule("encoder").state_dict(), path)
+    save_file(build_network(UnetCandidate(slices_in=7), 64).get_submodule("encoder").state_dict(), path)
     with pytest.raises(InputError, match=r"does not fit encoder 'resnet18': size mismatch for conv1\.weight"):
-        build_network(Candidate(slices_in=5, encoder_weights=str(path)), 64)
+        build_network(UnetCandidate(slices_in=5, encoder_weights=str(path)), 64)
 
 
 def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Path) -> None:
     with pytest.raises(InputError) as caught:
-        find_weights(Candidate(encoder="resnext101_32x16d", encoder_weights="instagram"))
+        find_weights(UnetCandidate(encoder="resnext101_32x16d", encoder_weights="instagram"))
     revision = offered_weights("resnext101_32x16d")["instagram"].revision
     command = f"hf download smp-hub/resnext101_32x16d.instagram model.safetensors --revision {revision}"
     assert f"or these with `{command}`, or set encoder_weights to none" in str(caught.value)
@@ -210,18 +211,18 @@ def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Pa
 
 def test_missing_weights_stop_the_building_too(hub: Path) -> None:
     with pytest.raises(InputError, match=r"`hf download timm/resnet10t\.c3_in1k model\.safetensors`"):
-        build_network(Candidate(encoder="tu-resnet10t", encoder_weights="imagenet"), 64)
+        build_network(UnetCandidate(encoder="tu-resnet10t", encoder_weights="imagenet"), 64)
 
 
 def test_without_pretrained_nothing_is_looked_for(hub: Path) -> None:
-    build_network(Candidate(encoder_weights="imagenet"), 64, pretrained=False)
+    build_network(UnetCandidate(encoder_weights="imagenet"), 64, pretrained=False)
 
 
 def test_unknown_weights_name_those_that_exist() -> None:
     with pytest.raises(
         InputError, match=r"unknown encoder_weights of resnet18 'instagram'; .*imagenet.*none.*ssl.*swsl"
     ):
-        find_weights(Candidate(encoder="resnet18", encoder_weights="instagram"))
+        find_weights(UnetCandidate(encoder="resnet18", encoder_weights="instagram"))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt"])
@@ -229,13 +230,13 @@ def test_a_pickle_is_refused_and_the_conversion_named(tmp_path: Path, suffix: st
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"is a pickle, .*safetensors\.torch\.save_file"):
-        find_weights(Candidate(encoder_weights=str(path)))
+        find_weights(UnetCandidate(encoder_weights=str(path)))
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.safetensors"
     with pytest.raises(InputError, match=f"weights file {path} does not exist"):
-        find_weights(Candidate(encoder_weights=str(path)))
+        find_weights(UnetCandidate(encoder_weights=str(path)))
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     save_file(smp_state("resnet18"), path)
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(InputError, match=f"weights file {path} cannot be read: "):
-        build_network(Candidate(encoder_weights=str(path)), 64)
+        build_network(UnetCandidate(encoder_weights=str(path)), 64)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_file_that_torch_would_load_without_a_word_is_named(tmp_path: Path, ha
     state["conv1.weight"] = damaged.to(torch.int8) if harm == "int8" else damaged.fill_(float("nan"))
     save_file(state, tmp_path / "odd.safetensors")
     with pytest.raises(InputError, match=f"odd.safetensors: conv1.weight {message}"):
-        build_network(Candidate(encoder_weights=str(tmp_path / "odd.safetensors")), 64)
+        build_network(UnetCandidate(encoder_weights=str(tmp_path / "odd.safetensors")), 64)
 
 
 def test_a_damaged_file_in_the_cache_is_not_taken_for_weights(hub: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_damaged_file_in_the_cache_is_not_taken_for_weights(hub: Path) -> None
     with pytest.raises(
         InputError, match=r"weights 'imagenet' of encoder 'resnet18' are damaged .* `nas weights fetch`"
     ):
-        find_weights(Candidate(encoder_weights="imagenet"))
+        find_weights(UnetCandidate(encoder_weights="imagenet"))
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_the_cache_is_the_one_that_hf_home_names(tmp_path: Path, environment: di
     path = put(tmp_path / "hub", "resnet18", "imagenet", {"x": torch.zeros(1)})
     program = (
         "from search_spaces.candidate import Candidate; from search_spaces.published.weights import find_weights; "
-        "print(find_weights(Candidate(encoder_weights='imagenet')))"
+        "print(find_weights(UnetCandidate(encoder_weights='imagenet')))"
     )
     environment.pop("HF_HUB_CACHE", None)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

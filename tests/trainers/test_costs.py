@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from search_spaces.any_candidate import read_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import CELL_SPACES, CellFamily, decisions, genotype_of, random_choice
 from search_spaces.network import build_network, build_supernet
@@ -19,7 +20,7 @@ WIDTH = 8
 
 def _candidate(family: CellFamily, genotype: object) -> Candidate:
     common = {"family": family, "genotype": genotype, "width": WIDTH}
-    return Candidate.model_validate(
+    return read_candidate(
         {**common, "slices_in": 8} if family == "cells" else {**common, "encoder": "tu-resnet10t", "slices_in": 3}
     )
 

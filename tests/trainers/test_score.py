@@ -5,8 +5,10 @@ import pytest
 from kidneys import tube
 
 from search_spaces.errors import InputError
-from trainers.metrics.score import Score, ScoreConfig, Slab, bootstrap_interval, score, slab_starts
-from trainers.metrics.surface_dice import surface_dice
+from trainers.metrics.cross_fit import bootstrap_interval, score
+from trainers.metrics.score import Score, ScoreConfig
+from trainers.metrics.slabs import slab_starts
+from trainers.metrics.surface_dice import SURFACE_DICE, surface_dice
 
 CONFIG = ScoreConfig(slabs=4, resamples=200)
 
@@ -15,14 +17,14 @@ def test_a_certain_and_right_prediction_scores_one() -> None:
     volume = tube("a")
     assert volume.label is not None
     result = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG)
-    assert result.surface_dice == result.voxel_dice == result.ci_low == result.ci_high == 1.0
+    assert result.value == result.values["voxel_dice"] == result.ci_low == result.ci_high == 1.0
     assert result.mean_over_thresholds == 1.0
 
 
 def test_an_empty_prediction_scores_zero() -> None:
     volume = tube("a")
     result = score({"a": np.zeros(volume.shape, np.uint8)}, [volume], CONFIG)
-    assert result.surface_dice == result.voxel_dice == 0.0
+    assert result.values == {"surface_dice": 0.0, "voxel_dice": 0.0}
 
 
 def test_with_one_good_threshold_the_score_is_that_of_the_mask() -> None:
@@ -34,7 +36,7 @@ def test_with_one_good_threshold_the_score_is_that_of_the_mask() -> None:
     probabilities = np.where(predicted > 0, 200, 10).astype(np.uint8)
     result = score({"a": probabilities}, [volume], CONFIG)
     expected = surface_dice(predicted > 0, volume.label > 0, (50.0, 50.0, 50.0))
-    assert result.surface_dice == pytest.approx(expected, abs=1e-12)
+    assert result.value == pytest.approx(expected, abs=1e-12)
     assert 10 / 255 < result.threshold <= 200 / 255
 
 
@@ -50,7 +52,7 @@ def test_the_threshold_of_a_slab_is_chosen_on_the_other_half() -> None:
         right, wrong = (100, 0) if slab % 2 == 0 else (200, 100)
         probabilities[planes] = np.where(narrow[planes] > 0, right, np.where(wide[planes] > 0, wrong, 0))
     result = score({"a": probabilities}, [volume], CONFIG)
-    assert result.best_surface_dice > result.surface_dice + 0.2
+    assert result.best > result.value + 0.2
 
 
 def test_slabs_of_several_volumes_are_pooled_and_reported_apart() -> None:
@@ -58,10 +60,10 @@ def test_slabs_of_several_volumes_are_pooled_and_reported_apart() -> None:
     assert good.label is not None
     predictions = {"good": good.label * np.uint8(255), "bad": np.zeros(bad.shape, np.uint8)}
     result = score(predictions, [good, bad], CONFIG)
-    by_name = {v.volume: v.surface_dice for v in result.volumes}
+    by_name = {v.volume: v.values["surface_dice"] for v in result.volumes}
     assert by_name == {"good": 1.0, "bad": 0.0}
     # The bad volume adds its own surface to the denominator only once: 2a / (2a + a).
-    assert result.surface_dice == pytest.approx(2 / 3)
+    assert result.value == pytest.approx(2 / 3)
     assert [slab.volume for slab in result.slabs] == ["good"] * 4 + ["bad"] * 4
 
 
@@ -78,11 +80,11 @@ def test_slabs_are_about_equal_and_hold_at_least_two_slices() -> None:
 
 
 def test_the_interval_is_a_point_when_all_slabs_agree() -> None:
-    assert bootstrap_interval(np.full(6, 2.0), np.full(6, 4.0), 100) == (0.5, 0.5)
+    assert bootstrap_interval(np.array([[2.0] * 6, [4.0] * 6]), SURFACE_DICE.combine, 100) == (0.5, 0.5)
 
 
 def test_the_interval_covers_the_spread_of_the_slabs() -> None:
-    low, high = bootstrap_interval(np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), 2000)
+    low, high = bootstrap_interval(np.array([[0.0, 1.0, 0.0, 1.0], [1.0] * 4]), SURFACE_DICE.combine, 2000)
     # Means of four fair draws of 0 and 1: 2.5 % lies at 0, 97.5 % at 1.
     assert (low, high) == (0.0, 1.0)
 
@@ -92,8 +94,3 @@ def test_a_score_survives_json() -> None:
     assert volume.label is not None
     result = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG)
     assert Score.model_validate_json(result.model_dump_json()) == result
-
-
-def test_a_score_that_was_written_before_slabs_told_their_threshold_is_still_read() -> None:
-    before = {"volume": "a", "overlap": 1.0, "total": 2.0}
-    assert Slab.model_validate(before).threshold is None

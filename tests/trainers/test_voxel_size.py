@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
+from search_spaces.families.unet import UnetCandidate
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import resample_volume
 from trainers.data.volume import Volume
 from trainers.fit import FitConfig, make_accelerator
 from trainers.inference.predict import predict, usable_axes
 from trainers.inference.reader import InferenceConfig, Reader, make_reader
+from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import evaluate
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.score import ScoreConfig
 from trainers.metrics.second_score import second_score
 from trainers.report import Report
 
@@ -55,7 +56,7 @@ def make_part(shape: tuple[int, int, int]) -> Volume:
 
 def reader_at(voxel_size_um: float | None, crop: int = 16) -> Reader:
     fit = FitConfig(crop=crop, voxel_size_um=voxel_size_um)
-    return replace(make_reader(Bright(), Candidate(slices_in=1), fit), stride=1)
+    return replace(make_reader(Bright(), UnetCandidate(slices_in=1), fit), stride=1)
 
 
 ACCELERATOR = make_accelerator("float32", "cpu")
@@ -95,7 +96,8 @@ def test_the_second_score_is_that_of_the_resampled_kidney_at_the_first_ones_thre
     assert result == score(predictions, [volume], config).model_copy(update={"second": result.second})
     assert result.second is not None and result.second.voxel_size_um == 63.08
     # Grey values tell the tube's surface at any voxel size.
-    assert result.surface_dice > 0.9 and result.second.surface_dice > 0.8 and result.second.voxel_dice > 0.9
+    assert result.value > 0.9
+    assert result.second.values["surface_dice"] > 0.8 and result.second.values["voxel_dice"] > 0.9
 
 
 def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidney():
@@ -108,7 +110,7 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
     levels[half:] = np.where(label[half:] > 0, 90, 10)  # and one below 90 the second
     first = score({"t": levels}, [volume], ScoreConfig(slabs=2))
     # Each half is cut at the threshold that the other half chose, so each is wrong.
-    assert [round(255 * slab.threshold) for slab in first.slabs] == [51, 151] and first.surface_dice < 0.02
+    assert [round(255 * slab.threshold) for slab in first.slabs] == [51, 151] and first.value < 0.02
     swapped = first.model_copy(
         update={
             "slabs": tuple(s.model_copy(update={"threshold": t}) for s, t in zip(first.slabs, (0.6, 0.2), strict=True))
@@ -117,8 +119,8 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
     right = second_score({"t": levels}, [volume], swapped, ScoreConfig(slabs=2, second_um=50.0))
     wrong = second_score({"t": levels}, [volume], first, ScoreConfig(slabs=2, second_um=50.0))
     # Of surfaces the cubes between the two halves are wrong at either threshold, a whole plane of them.
-    assert right.voxel_dice == 1.0 and right.surface_dice > 0.4
-    assert wrong.voxel_dice < 0.05 and wrong.surface_dice < 0.02
+    assert right.values["voxel_dice"] == 1.0 and right.values["surface_dice"] > 0.4
+    assert wrong.values["voxel_dice"] < 0.05 and wrong.values["surface_dice"] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_a_second_score_that_cannot_be_says_why_and_costs_nothing_else(volume, c
     reader = reader_at(None, crop)
     _, result = evaluate(reader, [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)
     assert result.second is None and result.no_second == why
-    assert 0 <= result.surface_dice <= 1
+    assert 0 <= result.value <= 1
 
 
 def test_progress_of_both_scores_is_one_line():
@@ -203,7 +205,7 @@ def test_one_voxel_size_leaves_no_target():
     ):
         FitConfig(voxel_size_um=50.0, target_um=63.0)
     assert FitConfig(target_um=63.0).sampled_um == 63.0 and FitConfig(voxel_size_um=50.0).sampled_um == 50.0
-    assert make_reader(Bright(), Candidate(), FitConfig(target_um=63.0)).voxel_size_um is None
+    assert make_reader(Bright(), UnetCandidate(), FitConfig(target_um=63.0)).voxel_size_um is None
 
 
 def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
@@ -215,7 +217,7 @@ def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
     def trained(stops: tuple[int, ...]) -> Tensor:
         for number, stop in enumerate((*stops, 4)):
             torch.manual_seed(0)
-            candidate = Candidate(encoder="tu-resnet10t", slices_in=1)
+            candidate = UnetCandidate(encoder="tu-resnet10t", slices_in=1)
             sampler = PatchSampler([make_tube(50.0)], 1, 1, 32, 0.5, seed=0, spacing_um=config.sampled_um)
             fit = Fit(build_network(candidate, 32), sampler, config, 0, ACCELERATOR)
             if number:

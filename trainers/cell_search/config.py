@@ -3,15 +3,20 @@
 from typing import Any, Literal
 
 from pydantic import (
+    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
+from search_spaces.any_candidate import read_candidate
+from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_space import FRAMES
 from search_spaces.errors import unknown_name
 from trainers.losses.sparse import SparseWeights
 
@@ -40,6 +45,21 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 _CAN_BE_OFF = ("gradient_clip", "alpha_clip", "shrink_every")
 
 
+class Supernets(BaseModel, frozen=True, extra="forbid"):
+    """The supernets of one family: a class of crops each, and the network around their cells."""
+
+    crops: tuple[PositiveInt, ...] = Field(min_length=1)  # edges of the patches; a trial uses the nearest one's cells
+    batch_size: PositiveInt = 4  # patches a step
+    # What differs from the family's default candidate; half the width of what is trained afterwards is usual in DARTS.
+    candidate: dict[str, Any] = Field(default_factory=dict)
+
+
+_SUPERNETS = {
+    "cells": Supernets(crops=(64,), batch_size=2),
+    "hybrid": Supernets(crops=(128,), candidate={"slices_in": 3}),
+}
+
+
 class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     """How weights and alphas of a supernet are learned. `algorithm` sets what the file does not.
 
@@ -50,20 +70,12 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     steps: PositiveInt = 2_000  # optimiser steps of the weights, the warm-up included; ours
     warm_up: float = Field(default=0.4, ge=0, lt=1)  # share of the steps before alphas move; DiNTS uses 0.5
     alpha_every: PositiveInt = 1  # weight steps for each alpha step; DARTS: 1
-    crops: tuple[PositiveInt, ...] = (128,)  # of the supernets of `hybrid`; a trial uses the nearest one's cells
-    box_crops: tuple[PositiveInt, ...] = (64,)  # of the supernets of `cells`
-    box_slices: PositiveInt = 32  # depth of their boxes
-    width: PositiveInt = 16  # channels at the finest resolution; half of what is trained afterwards is usual in DARTS
-    encoder: str = "resnet18"  # of the supernets of `hybrid`
-    encoder_weights: str = "none"
-    slices_in: PositiveInt = 3  # of the supernets of `hybrid`
-    batch_size: PositiveInt = 4  # of `hybrid`
-    box_batch_size: PositiveInt = 2  # of `cells`
+    supernets: dict[str, Supernets] = Field(default_factory=lambda: dict(_SUPERNETS))  # by family with cells
     loss: str = "dice + bce"  # of weights and alphas alike
-    vessel_share: float = Field(default=0.75, ge=0, le=1)
+    vessel_share: float = Field(default=0.75, ge=0, le=1)  # share of samples placed around a vessel
     # Edge of the voxels that cells are searched on, or as scanned. None: what the recipe trains networks on.
     voxel_size_um: PositiveFloat | Literal["scanned"] | None = None
-    augmentation: str = "flips"
+    augmentation: str = "flips"  # a name in AUGMENTATIONS, perhaps without parts, as in the section fit
 
     # Weights.
     weight_paths: str = "sampled"  # how paths are drawn for weight steps: a name in ESTIMATORS; sampled: one path
@@ -73,7 +85,7 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     gradient_clip: PositiveFloat | None = 5.0  # DARTS: 5
 
     # Alphas.
-    estimator: str = "two-path"  # how their gradient is found: a name in ESTIMATORS
+    estimator: str = "two-path"  # how the gradient of alphas is found: a name in ESTIMATORS
     alpha_learning_rate: PositiveFloat = 0.02  # Adam, betas 0.5 and 0.999 (DARTS, which takes 3e-4 over 20,000 steps)
     alpha_weight_decay: NonNegativeFloat = 1e-3  # DARTS
     alpha_clip: PositiveFloat | None = 0.5  # DiNTS, as shipped with MONAI
@@ -93,6 +105,23 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     samples: NonNegativeInt = 1  # genotypes drawn from the alphas
     randoms: NonNegativeInt = 2  # random genotypes of equal cost, to compare with
 
+    @field_validator("supernets", mode="before")
+    @classmethod
+    def _usual_ones(cls, given: Any) -> Any:
+        """A family that is not named keeps its default."""
+        return {**_SUPERNETS, **given} if isinstance(given, dict) else given
+
+    @field_validator("supernets")
+    @classmethod
+    def _candidates_exist(cls, supernets: dict[str, Supernets]) -> dict[str, Supernets]:
+        for family, supernet in supernets.items():
+            _supernet_candidate(family, supernet)
+        return supernets
+
+    def supernet_candidate(self, family: str) -> CellCandidate:
+        """Slices, width and encoder of a family's supernets; its genotype is none of the search's."""
+        return _supernet_candidate(family, self.supernets[family])
+
     @model_validator(mode="before")
     @classmethod
     def _as_the_algorithm_says(cls, values: Any) -> Any:
@@ -108,3 +137,11 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     @field_serializer(*_CAN_BE_OFF, when_used="json")
     def _say_none(self, value: Any) -> Any:
         return "none" if value is None else value
+
+
+def _supernet_candidate(family: str, supernet: Supernets) -> CellCandidate:
+    if family not in FRAMES:
+        raise unknown_name("family with cells", family, FRAMES)
+    candidate = read_candidate({"family": family, "genotype": "plain", **supernet.candidate})
+    assert isinstance(candidate, CellCandidate)
+    return candidate

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.cells.cell_space import (
-    KINDS,
+    FRAMES,
     RESAMPLING,
-    CellFamily,
     CellSpace,
     Choice,
     decisions,
@@ -47,7 +46,7 @@ class ExpectedCost:
     def __init__(
         self,
         space: CellSpace,
-        family: CellFamily,
+        family: str,
         width: int,
         table: CostTable,
         encoder: EncoderCost | None = None,
@@ -109,7 +108,7 @@ class _Parts:
     """Enumerates the parts of a supernet, each with the options that it hangs on and what it costs."""
 
     space: CellSpace
-    family: CellFamily
+    family: str
     skeleton: Skeleton
     table: CostTable
     maps: Sequence[int]  # channels of the encoder's maps, by level
@@ -120,7 +119,7 @@ class _Parts:
         dims, top = self.table.dims, self.skeleton.channels[0]
         for stride, stem in self._each("stem", self.skeleton.stem_strides):
             halved = stride - 1
-            if self.family == "cells":
+            if FRAMES[self.family].stem:
                 build = partial(_stem, top, stride)
                 yield stem, partial(self.table.part, f"stem{stride}/{top}", 1, 0, build)
             yield stem, partial(self.table.part, "head", top, halved, partial(Head, dims, top, 1))
@@ -136,7 +135,7 @@ class _Parts:
 
     def _cells(self, halved: int) -> Iterator[tuple[Factors, Callable[[], Cost]]]:
         levels = levels_of(self.space, self.family)
-        for kind in KINDS[self.family]:
+        for kind in FRAMES[self.family].kinds:
             for level in range(levels if kind == "encoder_normal" else levels - 1):
                 at = level + 1 if kind == "reduction" else level  # the level whose channels it has
                 depths: list[tuple[int, Factors]] = [(1, ())]

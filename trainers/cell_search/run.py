@@ -15,9 +15,7 @@ from accelerate import Accelerator
 from pydantic import BaseModel, NonNegativeFloat, PositiveInt, ValidationError
 from torch import Tensor, nn
 
-from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import (
-    CellFamily,
     CellSpace,
     Choice,
     decisions,
@@ -27,9 +25,11 @@ from search_spaces.cells.cell_space import (
 )
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.path import plain_path
+from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError
+from search_spaces.families.cells import check_boxes
 from search_spaces.network import build_supernet
-from search_spaces.space import SCANNED
+from search_spaces.published.encoder_candidate import EncoderCandidate
 from trainers.cell_search.alphas import Alphas
 from trainers.cell_search.bilevel import bilevel_split
 from trainers.cell_search.config import CellSearchConfig
@@ -51,7 +51,7 @@ _CALIBRATED_ON = 3  # random networks
 class CellPlan(BaseModel, frozen=True, extra="forbid"):
     """Which supernet to search: one for each family and class of crops."""
 
-    family: CellFamily
+    family: str  # one with cells
     crop: PositiveInt
 
     @property
@@ -102,32 +102,14 @@ def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
     return (*found, *numbered("random", config.randoms))
 
 
-def supernet_candidate(plan: CellPlan, config: CellSearchConfig) -> Candidate:
-    """Slices, width and encoder of a supernet; its genotype is none of the search's."""
-    if plan.family == "cells":
-        return Candidate.model_validate(
-            {"family": "cells", "genotype": "plain", "width": config.width, "slices_in": config.box_slices}
-        )
-    return Candidate.model_validate(
-        {
-            "family": "hybrid",
-            "genotype": "plain",
-            "width": config.width,
-            "encoder": config.encoder,
-            "encoder_weights": config.encoder_weights,
-            "slices_in": config.slices_in,
-        }
-    )
-
-
 def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accelerator: Accelerator) -> str:
     """A file name for the measured costs of a supernet on this machine: equal where nothing that matters differs."""
     device = accelerator.device
     facts = (
         plan.model_dump_json(),
         space.model_dump_json(),
-        supernet_candidate(plan, config).model_dump_json(),
-        (config.batch_size, config.box_batch_size),
+        config.supernet_candidate(plan.family).model_dump_json(),
+        config.supernets[plan.family].batch_size,
         torch.__version__,
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_processor()}, {torch.get_num_threads()}",
         version("vessel-nas"),
@@ -147,36 +129,20 @@ def _processor() -> str:
 
 def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
     """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
-    if plan.family == "cells":
-        check_boxes(plan.crop, config.box_slices, space)
-    else:
-        _check_edge("crop", plan.crop, 2 ** (levels_of(space, "hybrid") - 1), "hybrid")
-
-
-def check_boxes(crop: int, slices: int, space: CellSpace) -> None:
-    """Raise InputError, one line, where the boxes of family cells do not suit its networks."""
-    stride = 2 ** (space.levels - 1) * max(space.stem_strides)
-    for name, edge in (("box_crop", crop), ("box_slices", slices)):
-        _check_edge(name, edge, stride, "cells")
-
-
-def _check_edge(name: str, edge: int, stride: int, family: CellFamily) -> None:
-    smallest = stride if name == "box_slices" else 2 * stride  # norms need more than one voxel
-    if edge % stride or edge < smallest:
-        below, above = edge // stride * stride, max(smallest, (edge // stride + 1) * stride)
-        raise InputError(
-            f"{name} {edge} of family {family!r} is no multiple of {stride}, the stride of its networks, from "
-            f"{smallest} on; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
-        )
+    candidate = config.supernet_candidate(plan.family)
+    if candidate.boxes:
+        check_boxes(plan.crop, candidate.slices_in, space)
+        return
+    stride = 2 ** (levels_of(space, plan.family) - 1)
+    refuse_crop(f"a supernet of family {plan.family!r} at crop {plan.crop}", plan.crop, stride, smallest=2 * stride)
 
 
 def split_for(
     plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, report: Report = SILENT
 ) -> tuple[PatchSampler, PatchSampler]:
     """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
-    boxes = plan.family == "cells"
-    gap = max(config.box_slices, plan.crop) if boxes else plan.crop
-    candidate = supernet_candidate(plan, config)
+    candidate = config.supernet_candidate(plan.family)
+    gap = max(candidate.slices_in, plan.crop) if candidate.boxes else plan.crop
     first, second = (
         PatchSampler(
             side,
@@ -185,8 +151,8 @@ def split_for(
             crop=plan.crop,
             vessel_share=config.vessel_share,
             seed=2 * seed + number,
-            boxes=boxes,
-            spacing_um=None if config.voxel_size_um == SCANNED else config.voxel_size_um,
+            boxes=candidate.boxes,
+            spacing_um=None if config.voxel_size_um == "scanned" else config.voxel_size_um,
         )
         for number, side in enumerate(bilevel_split(volumes, gap, report))
     )
@@ -216,7 +182,7 @@ def run_cells(
     began = time.monotonic()
     torch.manual_seed(seed)
     samplers = split_for(plan, volumes, config, seed, talk.report)
-    network = build_supernet(space, supernet_candidate(plan, config), plan.crop)
+    network = build_supernet(space, config.supernet_candidate(plan.family), plan.crop)
     costs = _Costs(plan, space, config, accelerator)
     network.to(accelerator.device)
     try:
@@ -255,7 +221,7 @@ def run_cells(
 
 
 def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> Stream:
-    size = config.box_batch_size if plan.family == "cells" else config.batch_size
+    size = config.supernets[plan.family].batch_size
     augmentation = Augmentation(config.augmentation)
 
     def batches(number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -332,19 +298,18 @@ class _Costs:
         self, network: nn.Module, seed: int, files: Sequence[Path], on_part: Callable[[int, int], bool]
     ) -> None:
         """Measure every part, scaled so that they add up to whole networks; or read all this from a file."""
-        config, boxes = self.config, self.plan.family == "cells"
-        plane = (self.plan.crop, self.plan.crop)
-        batch = config.box_batch_size if boxes else config.batch_size
-        shape = (batch, config.box_slices if boxes else config.slices_in, *plane)
+        candidate = self.config.supernet_candidate(self.plan.family)
+        batch, plane = self.config.supernets[self.plan.family].batch_size, (self.plan.crop, self.plan.crop)
+        shape = (batch, candidate.slices_in, *plane)
         known = next((_read_costs(file) for file in files if file.is_file()), None)
-        box = (config.box_slices, *plane) if boxes else plane
+        box = (candidate.slices_in, *plane) if candidate.boxes else plane
         table = CostTable(self.accelerator, batch, box, dict(known.entries) if known else {})
         encoder = None
-        if not boxes:
+        if isinstance(candidate, EncoderCandidate):
             whole: Any = network.encoder
             cost = (known and known.encoder) or measure(_Summed(whole), shape, self.accelerator)
             encoder = EncoderCost(cost, tuple(whole.out_channels))
-        self.expected = ExpectedCost(self.space, self.plan.family, config.width, table, encoder, on_part)
+        self.expected = ExpectedCost(self.space, self.plan.family, candidate.width, table, encoder, on_part)
         self.expected.factor = known.factor if known else self._calibrate(network, shape, seed)
         found = MeasuredCosts(
             entries=table.entries, factor=self.expected.factor, encoder=encoder.cost if encoder else None

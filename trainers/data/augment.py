@@ -86,6 +86,12 @@ class Move:
     bend: NDArray[np.float32] | None
 
 
+def check_augmentation(text: str) -> str:
+    """The text, where it names an augmentation. Raises InputError where Augmentation does."""
+    _parse(text)
+    return text
+
+
 class Augmentation:
     """The changes that a text like "strong" or "strong - tilt - cutmix" names.
 

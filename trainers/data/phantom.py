@@ -33,9 +33,9 @@ LUMEN, WALL = 0.25, 1.4
 class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
     """What phantom kidneys are made of."""
 
-    kidneys: PositiveInt = 3
+    kidneys: PositiveInt = 3  # how many; they are named phantom_1, phantom_2 and so on
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W), the same for all
-    spacing_um: PositiveFloat = 50.0
+    spacing_um: PositiveFloat = 50.0  # edge of a voxel, in micrometres
     vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # of all voxels, roughly
     smallest_radius: PositiveFloat = 0.7  # voxels; where the branching ends
     decoys: NonNegativeFloat = 1.2  # voxels of things that look like vessels, per vessel voxel

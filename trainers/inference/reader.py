@@ -10,8 +10,6 @@ from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 
 from search_spaces.candidate import Candidate
-from search_spaces.network import stride, takes_any_size
-from search_spaces.published.resolution import scale_of
 from trainers.fit import FitConfig
 from trainers.inference.symmetry import Symmetries
 
@@ -66,11 +64,11 @@ def make_reader(network: nn.Module, candidate: Candidate, fit: FitConfig) -> Rea
         candidate.slices_in,
         candidate.slices_out,
         fit.crop,
-        stride(candidate),
-        takes_any_size(candidate),
-        boxes=candidate.family == "cells",
+        candidate.stride,
+        candidate.any_size,
+        boxes=candidate.boxes,
         voxel_size_um=fit.voxel_size_um,
-        scale=scale_of(candidate.resolution),
+        scale=candidate.scale,
     )
 
 

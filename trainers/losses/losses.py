@@ -73,6 +73,17 @@ def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
 
     Raises InputError for a name in no table and for text of another form.
     """
+    return WeightedSum(_parse(spec), unsure_weight)
+
+
+def check_loss(spec: str) -> str:
+    """The text, where it is a loss. Raises InputError where `build_loss` does."""
+    _parse(spec)
+    return spec
+
+
+def _parse(spec: str) -> dict[str, float]:
+    """The weight of each loss in a sum, by name."""
     terms: dict[str, float] = {}
     for part in spec.split("+"):
         match = _TERM.fullmatch(part.strip())
@@ -84,7 +95,7 @@ def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
         if name in terms:
             raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights up")
         terms[name] = weight
-    return WeightedSum(terms, unsure_weight)
+    return terms
 
 
 def check_slices_out(spec: str, slices_out: int, what: str = "the network") -> None:

@@ -11,8 +11,10 @@ from trainers.data.resample import resample_volume
 from trainers.data.volume import Volume
 from trainers.inference.predict import predict
 from trainers.inference.reader import InferenceConfig, Reader
-from trainers.metrics.score import Predictions, Score, ScoreConfig, score
+from trainers.metrics.cross_fit import score
+from trainers.metrics.score import Score, ScoreConfig
 from trainers.metrics.second_score import second_score, why_no_second
+from trainers.metrics.slabs import Predictions
 from trainers.report import SILENT, Report
 
 # Probabilities of a volume in steps of 1/255; what does not fit into memory lies in the folder.

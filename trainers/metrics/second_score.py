@@ -10,17 +10,9 @@ from trainers.data.resample import shape_at, volume_steps
 from trainers.data.volume import Volume
 from trainers.inference.predict import LEVELS, usable_axes
 from trainers.inference.reader import InferenceConfig, Reader
-from trainers.metrics.score import (
-    Predictions,
-    Score,
-    ScoreConfig,
-    SecondScore,
-    dice_parts,
-    pooled_curve,
-    ratio,
-    slab_starts,
-    without_small,
-)
+from trainers.metrics.score import Score, ScoreConfig, SecondScore
+from trainers.metrics.slabs import Predictions, cut_into_slabs, slab_starts
+from trainers.metrics.table import METRICS
 
 
 def why_no_second(
@@ -69,15 +61,11 @@ def second_score(
     """
     assert config.second_um is not None
     owners = [slab.volume for slab in first.slabs]
-    as_many = {name: owners.count(name) for name in owners}
-    curve = pooled_curve(predictions, volumes, config, as_many)
-    thresholds = [slab.threshold for slab in first.slabs if slab.threshold is not None]
-    assert len(thresholds) == len(owners)  # a score that was made just now
-    chosen = np.rint(np.array(thresholds) * LEVELS).astype(np.int64) - 1
-    applied = without_small(curve, chosen.tolist(), predictions, volumes, config, smallest_component, as_many)
-    overlap, total, both, either = dice_parts(applied, chosen)
+    slabs = cut_into_slabs(predictions, volumes, {name: owners.count(name) for name in owners})
+    columns = np.rint(np.array([slab.threshold for slab in first.slabs]) * LEVELS).astype(np.int64) - 1
+    cut = slabs.cut(columns, smallest_component)
+    metrics = {name: METRICS[name] for name in config.names}
     return SecondScore(
         voxel_size_um=config.second_um,
-        surface_dice=float(ratio(overlap.sum(), total.sum())),
-        voxel_dice=float(ratio(both.sum(), either.sum())),
+        values={name: metric.value(metric.parts_of(cut)) for name, metric in metrics.items()},
     )

@@ -17,7 +17,7 @@ THRESHOLDS = np.arange(1, 256)  # the mask at threshold t is `probabilities >= t
 _LAYERS = 16  # cube layers counted at a time by one thread
 _CUBES = 2**28  # at most in those layers: kernels count in 32 bits, up to seven times a cube
 
-Slabs = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
+SlabIndex = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,14 @@ class SurfaceCurve:
             *(np.concatenate([getattr(c, field.name) for c in curves]) for field in fields(SurfaceCurve))
         )
 
-    def surface_dice(self, slabs: Slabs = slice(None)) -> NDArray[np.float64]:
+    def surface_dice(self, slabs: SlabIndex = slice(None)) -> NDArray[np.float64]:
         """Surface dice of the chosen slabs together at each threshold, (255,); 1.0 where neither mask has surface."""
         return _ratio(self.overlap[slabs].sum(axis=0), self.total[slabs].sum(axis=0))
 
-    def voxel_dice(self, slabs: Slabs = slice(None)) -> NDArray[np.float64]:
+    def voxel_dice(self, slabs: SlabIndex = slice(None)) -> NDArray[np.float64]:
         """Voxel dice of the chosen slabs together at each threshold, (255,); 1.0 where both masks are empty."""
         voxels = self.predicted_voxels[slabs].sum(axis=0) + self.target_voxels[slabs].sum()
         return _ratio(2 * self.true_positives[slabs].sum(axis=0), voxels)
-
-    def surface_dice_at(self, threshold: int, slabs: Slabs = slice(None)) -> float:
-        """Surface dice of the mask `probabilities >= threshold` in the chosen slabs."""
-        return float(self.surface_dice(slabs)[_column(threshold)])
-
-    def voxel_dice_at(self, threshold: int, slabs: Slabs = slice(None)) -> float:
-        """Voxel dice of the mask `probabilities >= threshold` in the chosen slabs."""
-        return float(self.voxel_dice(slabs)[_column(threshold)])
 
 
 def surface_curve(
@@ -76,8 +68,8 @@ def surface_curve(
     probabilities: uint8, (D, H, W). target: bool or uint8 (any value but 0 is vessel), same shape. Both may be memory
     maps; a few slices are looked at at a time. slab_starts: first slice of each slab, rising from 0; a slab has the
     layers of cubes whose upper slice is its own, the last slab also the layer above the volume.
-    The scores equal `surface_dice` and `voxel_dice` of each mask. Raises InputError for unequal shapes, and for types,
-    slabs and spacings that cannot be used.
+    The scores equal the surface dice and the voxel dice of each mask. Raises InputError for unequal shapes, and for
+    types, slabs and spacings that cannot be used.
     """
     cube_layers.check_same_shape(probabilities, target)
     cube_layers.check_spacing(spacing_um)
@@ -139,12 +131,6 @@ def _edges(slab_starts: Sequence[int], depth: int) -> list[int]:
     if edges[0] != 0 or any(a >= b for a, b in pairwise(edges)) or edges[-2] >= depth:
         raise InputError(f"slab_starts are {edges[:-1]}; rising numbers from 0 to {depth - 1} are needed")
     return edges
-
-
-def _column(threshold: int) -> int:
-    if threshold not in range(1, 256):
-        raise InputError(f"threshold is {threshold}; a whole number from 1 to 255 is needed")
-    return int(threshold) - 1
 
 
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Surface dice of two masks, exact, at any tolerance and voxel spacing."""
+"""Surface dice: the share of both surfaces that agrees, exact; between two masks at any tolerance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,28 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.metrics import cube_kernels, cube_layers
 from trainers.metrics.cube_layers import Block, Mask
+from trainers.metrics.metric import Metric, ratio
+from trainers.metrics.slabs import CutSlabs
 from trainers.metrics.surface_area import CODES, surface_areas
+from trainers.metrics.surface_curve import SurfaceCurve
 
 _LAYERS = 16  # cube layers of a block: enough blocks for all cores, few enough that starting one costs nothing
 # Memory for what the kernels keep of the layers around the one they count; fewer threads run where it would not do.
 _RING_BYTES = 512 * 2**20
+
+
+def _areas(cut: CutSlabs) -> list[NDArray[np.float64]]:
+    """Area in µm² of both surfaces where they meet, and of both surfaces, by slab."""
+    return [cut.at(cut.curve.overlap), cut.at(cut.curve.total)]
+
+
+SURFACE_DICE = Metric(
+    title="surface dice",
+    condition="at tolerance 0",
+    parts=_areas,
+    combine=lambda sums: ratio(sums[0], sums[1]),
+    at_thresholds=SurfaceCurve.surface_dice,
+)
 
 
 def surface_dice(

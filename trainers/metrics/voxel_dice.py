@@ -1,24 +1,21 @@
-"""Voxel dice: the overlap of two masks as volumes."""
+"""Voxel dice: twice the voxels in both masks over the voxels of each; all voxels count alike, whatever the spacing."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trainers.metrics import cube_layers
-from trainers.metrics.cube_layers import Mask
+from trainers.metrics.metric import Metric, ratio
+from trainers.metrics.slabs import CutSlabs
+from trainers.metrics.surface_curve import SurfaceCurve
 
 
-def voxel_dice(predicted: Mask, target: Mask, spacing_um: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> float:
-    """Twice the voxels in both masks over the voxels of each, 0.0 to 1.0.
+def _voxels(cut: CutSlabs) -> list[NDArray[np.int64]]:
+    """Twice the voxels in both masks, and the voxels of each, by slab."""
+    return [2 * cut.at(cut.curve.true_positives), cut.at(cut.curve.predicted_voxels) + cut.curve.target_voxels]
 
-    predicted, target: bool or uint8 (any value but 0 is vessel), (D, H, W), memory maps included; read slice by slice.
-    spacing_um changes nothing: all voxels are of one size. Two empty masks score 1.0, one empty mask 0.0.
-    Raises InputError (a ValueError) for unequal shapes and other types.
-    """
-    cube_layers.check_same_shape(predicted, target)
-    cube_layers.check_spacing(spacing_um)
-    both = voxels = 0
-    slices = cube_layers.as_voxels(predicted, "predicted"), cube_layers.as_voxels(target, "target")
-    for slice_p, slice_t in zip(*slices, strict=True):
-        in_p, in_t = slice_p != 0, slice_t != 0
-        both += int(np.count_nonzero(in_p & in_t))
-        voxels += int(np.count_nonzero(in_p) + np.count_nonzero(in_t))
-    return 2 * both / voxels if voxels else 1.0
+
+VOXEL_DICE = Metric(
+    title="voxel dice",
+    parts=_voxels,
+    combine=lambda sums: ratio(sums[0], sums[1]),
+    at_thresholds=SurfaceCurve.voxel_dice,
+)

@@ -19,7 +19,8 @@ from trainers.data.prepare import prepare, statistics_of
 from trainers.data.resample import resample_volume
 from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak
 from trainers.data.sources import VolumeSource, scan, scan_one
-from trainers.metrics.score import ScoreConfig, score
+from trainers.metrics.cross_fit import score
+from trainers.metrics.score import ScoreConfig
 from trainers.report import Report
 
 SEEN_1 = LabelSource(kidneys=("kidney_1",), volumes={"kidney_1_dense": "hash-1"})

@@ -1,4 +1,4 @@
-"""The commands `nas weights`: parse, call one function, print."""
+"""`nas weights`: the pretrained weights that a search needs."""
 
 import json
 import os
@@ -8,19 +8,15 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.console import AsJson, Set, make_console
+from nas.commands.console import make_console
+from nas.config.options import AsJson, ConfigFile, Preset, Set
 
-weights_app = typer.Typer(
-    help="Pretrained weights that a search needs: look at them, fetch them.", no_args_is_help=True
-)
-
-Config = Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)]
-Preset = Annotated[str | None, typer.Option(help="demo, cpu, sennet or source-table.", show_default=False)]
+weights = typer.Typer(help="Pretrained weights that a search needs: look at them, fetch them.", no_args_is_help=True)
 
 
-@weights_app.command("list")
-def weights_list(
-    config: Config = None,
+@weights.command("list")
+def list_(
+    config: ConfigFile = None,
     preset: Preset = None,
     set_: Set = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub for sizes and licences.")] = False,
@@ -43,8 +39,8 @@ def weights_list(
     console.print(summary(rows, _source(config, preset, set_), hub is None or hub.answers), soft_wrap=True)
 
 
-@weights_app.command("fetch")
-def weights_fetch(config: Config = None, preset: Preset = None, set_: Set = None) -> None:
+@weights.command()
+def fetch(config: ConfigFile = None, preset: Preset = None, set_: Set = None) -> None:
     """Download the missing ones into the local cache, where trials find them offline."""
     _may_ask_the_network()
     from nas.commands.weights_table import size_text, summary

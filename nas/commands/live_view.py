@@ -10,13 +10,14 @@ from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
+from nas.commands.leaderboard_table import leaderboard_table
 from nas.commands.progress import progress_bars
-from nas.commands.tables import leaderboard_table
 from nas.workers import protocol
 from results.leaderboard.leaderboard import Leaderboard
 from results.record import Job, Record
 from results.text import printable, seconds
 from trainers.cell_search.run import CellFindings, CellPlan
+from trainers.metrics.score import said
 
 SHOWN_ROWS = 8
 
@@ -76,12 +77,12 @@ class PlainView:
 
     def scored(self, event: protocol.Scored, answer: str) -> None:
         verdict = ", stopped: others are ahead" if answer == "stop" else ""
-        self._say(f"trial {event.trial}: surface dice {event.surface_dice:.3f} at step {event.step}{verdict}")
+        self._say(f"trial {event.trial}: score {event.value:.3f} at step {event.step}{verdict}")
 
     def ended(self, record: Record, board: Leaderboard) -> None:
         outcome = record.outcome
-        best = f"; best so far {board.rows[0].surface_dice:.4f}" if board.best is not None else ""
-        value = f"surface dice {outcome.score.surface_dice:.4f}" if outcome.score else outcome.reason or ""
+        best = f"; best so far {board.value(board.rows[0]):.4f}" if board.best is not None else ""
+        value = said(outcome.score.values) if outcome.score else outcome.reason or ""
         self._say(f"trial {record.job.trial}: {outcome.state}, {value}, {seconds(outcome.seconds)}{best}")
 
     def _say(self, text: str) -> None:
@@ -144,7 +145,7 @@ class LiveView:
 
     def scored(self, event: protocol.Scored, answer: str) -> None:
         if (run := self._running.get(event.trial)) is not None:
-            run.last_score = event.surface_dice
+            run.last_score = event.value
 
     def ended(self, record: Record, board: Leaderboard) -> None:
         self._running.pop(record.job.trial, None)

@@ -1,42 +1,22 @@
-"""The command `nas label`: parse, call one function, print."""
+"""`nas label`: soft labels for a volume whose own are incomplete."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from nas.commands.console import AsJson, Device, make_console
+from nas.bundles.requests import LabelRequest
+from nas.commands.console import make_console
+from nas.commands.spread import spread
+from nas.config.options import AsJson
 from nas.workers.signals import BEGINS_AGAIN, goes_on
 
 
+@spread
 @goes_on(BEGINS_AGAIN)
-def label(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    volume: Annotated[Path, typer.Argument(help="Folder of a volume whose labels are incomplete.")],
-    out: Annotated[str, typer.Option(help="Name of the new label set, beside images/.")] = "labels_pseudo",
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Instead of the one that matches the annotated share.", show_default=False),
-    ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Let dataset.toml use the new set.")] = False,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
+def label(request: LabelRequest, as_json: AsJson = False) -> None:
     """Make soft pseudo labels of a sparsely labelled volume."""
     from nas.bundles.label import label_path
     from nas.commands.progress import reporting
 
     console = make_console(as_json)
     with reporting(console) as report:
-        done = label_path(
-            bundle,
-            volume,
-            name=out,
-            threshold=threshold,
-            write=write,
-            device=device,
-            report=report,
-        )
+        done = label_path(request, report)
     if as_json:
         print(done.model_dump_json(indent=2))
         return

@@ -1,0 +1,19 @@
+"""`nas doctor`: what is wrong with machine, data and run folder."""
+
+import json
+import sys
+
+from nas.config.options import AsJson, Run
+
+
+def doctor(run: Run = None, as_json: AsJson = False) -> None:
+    """Check machine, data and run folder; repair what can be repaired."""
+    from nas.search.doctor import examine
+
+    findings = examine(run)
+    if as_json:
+        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+    else:
+        print("\n".join(finding.line() for finding in findings))
+    if any(finding.level == "problem" for finding in findings):
+        sys.exit(1)

@@ -1,0 +1,26 @@
+"""`nas score`: two masks, compared."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.config.options import AsJson
+
+
+def score(
+    predicted: Annotated[Path, typer.Argument(help="A mask.")],
+    target: Annotated[Path, typer.Argument(help="The mask it should be.")],
+    tolerance_um: Annotated[float, typer.Option(min=0, help="How far apart surfaces may lie.")] = 0.0,
+    spacing_um: Annotated[str, typer.Option(help="Voxel spacing: one number, or z,y,x.")] = "1",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two masks in every metric."""
+    from nas.bundles.score_masks import score_masks
+
+    values = score_masks(predicted, target, spacing_um, tolerance_um)
+    if as_json:
+        print(json.dumps(values))
+    else:
+        print("\n".join(f"{name.replace('_', ' ')}: {value:.6f}" for name, value in values.items()))

@@ -1,0 +1,90 @@
+"""`nas search`: everything from kidneys to an exported bundle."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.console import make_console
+from nas.commands.retrain import export_onnx
+from nas.config.options import AsJson, ConfigFile, Preset, Run, Set
+from nas.workers.signals import goes_on
+from search_spaces.errors import InputError
+
+SHOWN_ROWS = 20  # of the leaderboard at the end
+
+
+@goes_on()
+def search(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of scans; phantoms if not given.", show_default=False)
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Kidney to rank on; never trained on.", show_default=False)
+    ] = None,
+    run: Run = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
+    families: Annotated[
+        str | None, typer.Option(help="Of networks, with commas, as in unet,cells.", show_default=False)
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="If not one a GPU.", show_default=False)] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
+    set_: Set = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build every choice, print its cost, and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
+    from nas.workers.process import warm_up
+
+    if cluster is None and not dry_run:
+        warm_up()  # this process and that one take seconds to import torch
+    from nas.commands.leaderboard_table import leaderboard_table
+    from nas.commands.live_view import make_view
+    from nas.config.runs import open_run
+    from results.leaderboard.leaderboard import reading
+
+    flags = {
+        "data.root": data.absolute() if data else None,
+        "data.hold_out": hold_out,
+        "study.trials": trials,
+        "study.minutes": minutes,
+        "study.storage": storage,
+        "space.families": families.split(",") if families else None,
+    }
+    overrides = [f"{key}={json.dumps(v, default=str, ensure_ascii=False)}" for key, v in flags.items() if v is not None]
+    if onnx:
+        from results.bundles.onnx import require_onnx
+
+        require_onnx()
+    settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
+    console = make_console(as_json)
+    if dry_run:
+        from nas.search.dry_run import dry_run as describe
+
+        describe(settings, folder, console)
+        return
+    from nas.search.search import run_search
+
+    with make_view(console) as view:
+        view.note(f"run folder: {folder.path}")
+        ended = run_search(settings, folder, view, workers, cluster)
+    board = ended.board
+    if as_json:
+        print(folder.leaderboard_json.read_text(encoding="utf-8"))
+    else:
+        console.print(leaderboard_table(board, console.width, SHOWN_ROWS))
+        console.print(reading(board))
+    if ended.stopped:
+        raise InputError("stopped before the end; the same command goes on")
+    if board.best is None:
+        raise InputError(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each is")
+    if not as_json:
+        console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
+    if onnx:
+        export_onnx(folder.best)

@@ -1,0 +1,11 @@
+"""`nas status`: how far a run is."""
+
+from nas.config.options import AsJson, Run
+
+
+def status(run: Run = None, as_json: AsJson = False) -> None:
+    """Show how far a run is."""
+    from nas.search.status import read_status
+
+    found = read_status(run)
+    print(found.model_dump_json(indent=2) if as_json else found.text())

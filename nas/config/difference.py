@@ -1,0 +1,56 @@
+"""A base and what differs from it, as nested values: what a preset, a user's file and `--set` have in common."""
+
+from typing import Any, get_args, get_origin
+
+from nas.config.search_config import SearchConfig
+from search_spaces.cells.cell_space import CellSpace
+from trainers.cell_search.config import ALGORITHMS
+
+Values = dict[str, Any]  # as TOML has them
+Path = tuple[str, ...]  # the names that lead to a value
+
+# A name that stands for several numbers: where the difference gives the name, the base's numbers would win over it.
+_GOVERNS: dict[Path, frozenset[str]] = {
+    ("cell_search", "algorithm"): frozenset(key for settings in ALGORITHMS.values() for key in settings),
+    ("cell_space", "level"): frozenset(CellSpace.model_fields) - {"nodes", "edges", "levels"},
+}
+
+
+def merge(base: Values, difference: Values, path: Path = ()) -> Values:
+    """The base with what differs from it; `path` leads to both in the whole configuration.
+
+    Tables are merged key by key. Numbers, names, lists, rows and ranges (`{ low = 1, high = 2 }`) replace what the base
+    has as a whole. The name "none" takes a key out that can be off.
+    """
+    governed = {key for name in difference for key in _GOVERNS.get((*path, name), ())}
+    merged = {key: value for key, value in base.items() if key not in governed}
+    for key, value in difference.items():
+        if _is_none(value) and _can_be_off((*path, key)):
+            merged.pop(key, None)
+        elif _is_table(value):
+            before = merged.get(key, {})
+            merged[key] = merge(before if _is_table(before) else {}, value, (*path, key))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and not value.keys() & {"low", "high"}
+
+
+def _is_none(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() == "none"
+
+
+def _can_be_off(path: Path) -> bool:
+    """Whether the key takes None; elsewhere "none" is a name, as of a pruner or an augmentation."""
+    model: Any = SearchConfig
+    for part in path[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field and field.annotation
+    if get_origin(model) is dict or path[0] == "space":  # of keys that need not be there
+        return True
+    field = getattr(model, "model_fields", {}).get(path[-1])
+    # Where a number is the default, "none" has to be said.
+    return field is not None and field.default is None and type(None) in get_args(field.annotation)

@@ -1,0 +1,39 @@
+"""The one line that a mistake in a configuration gets."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.errors import unknown_name
+
+
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake of a validation, with its key, its value and what would do."""
+    first = error.errors()[0]
+    # Where one choice of several is wrong, pydantic also says that there are too few of them.
+    others = [other for other in error.errors()[1:] if first["loc"][: len(other["loc"])] != other["loc"]]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        return str(unknown_name("key", key, _keys(model, location[:-1])))
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    value, what = first["input"], first["msg"].removeprefix("Value error, ")
+    text = f"{key}: {what}" if isinstance(value, dict) else f"{key} = {value!r}: {what}"
+    return f"{text} (and {len(others)} more mistake(s))" if others else text
+
+
+def _keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """The keys that exist in the section at `location`, with their section in front."""
+    prefix = ""
+    for part in location:
+        prefix += f"{part}."
+        if part.isdecimal() or part not in model.model_fields:
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return [prefix + name for name in model.model_fields]

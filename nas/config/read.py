@@ -1,0 +1,86 @@
+"""A configuration from a preset or a file, with what it starts from and what `--set` changes."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas.config.difference import Values, merge
+from nas.config.mistakes import one_line
+from nas.config.presets import PRESETS, preset_text
+from nas.config.search_config import SearchConfig, design_of
+from search_spaces.errors import InputError, unknown_name
+
+BASE = "preset"  # the key that names the preset which a file starts from; without it these are the classes' defaults
+
+
+def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
+    """The configuration of a preset's name or a TOML file, with `key=value` overrides.
+
+    Raises InputError with one line that names the file and the key.
+    """
+    if str(source) in PRESETS and not Path(source).is_file():
+        name, values = f"preset {source}", _preset(str(source))
+    else:
+        name, values = str(source), _with_base(_toml(_text(Path(source)), str(source)), str(source))
+    for override in overrides:
+        values = merge(values, _override(override))
+    return parse_config(values, name)
+
+
+def parse_config(values: Values, name: str) -> SearchConfig:
+    """Validate nested values; every mistake becomes one line that starts with `name`."""
+    try:
+        config = SearchConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{name}: {one_line(error, SearchConfig)}") from error
+    for fixed in config.fixed:
+        design_of(config, fixed)
+    return config
+
+
+def _preset(name: str) -> Values:
+    return _with_base(_toml(preset_text(name), f"preset {name}"), f"preset {name}")
+
+
+def _with_base(values: Values, name: str) -> Values:
+    """The values with those of the preset that they start from, if they name one."""
+    difference = {key: value for key, value in values.items() if key != BASE}
+    if BASE not in values:
+        return merge({}, difference)
+    if values[BASE] not in PRESETS:
+        raise InputError(f"{name}: {unknown_name(BASE, str(values[BASE]), PRESETS)}")
+    return merge(_preset(values[BASE]), difference)
+
+
+def _text(path: Path) -> str:
+    if not path.suffix and not path.is_file():
+        raise unknown_name("preset", str(path), PRESETS)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a configuration: {error}") from error
+
+
+def _toml(text: str, name: str) -> Values:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name} is not valid TOML: {error}") from error
+
+
+def _override(override: str) -> Values:
+    """One `section.key=value` as a difference; the value is read as TOML, and as plain text where it is none."""
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise InputError(f"--set takes section.key=value, as in study.trials=20; got {override!r}")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(path):
+        value = {part: value}
+    return dict(value)

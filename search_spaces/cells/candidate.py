@@ -1,0 +1,51 @@
+"""CellCandidate: what families of networks with cells have in common."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import PositiveInt
+from torch import nn
+
+from search_spaces.candidate import Candidate, Options
+from search_spaces.cells.cell_space import CellSpace
+from search_spaces.cells.genotype import Genotype
+from search_spaces.cells.hand_made import hand_made
+from search_spaces.cells.skeleton import check_width
+
+
+class CellCandidate(Candidate, frozen=True, extra="forbid"):
+    """A network with cells: its wiring, and how wide it is. A study gets the wiring from a cell search of the family.
+
+    Where a candidate is read from a file, a name in HAND_MADE stands for the genotype of that name.
+    """
+
+    genotype: Genotype  # the wiring of the cells, or a name in HAND_MADE; the families say which names are read
+    width: PositiveInt = 16  # channels of the cells at the finest resolution
+
+    @abstractmethod
+    def build_supernet(self, space: CellSpace, crop: int) -> nn.Module:
+        """The network that holds every network of a space; its forward pass takes a path. The genotype is ignored."""
+
+    @property
+    def decided_cells(self) -> Genotype | None:
+        return self.genotype
+
+    def cells_title(self, origin: str | None) -> str:
+        """The cells, for a row: how they were found, else their hash; and their width."""
+        return f"cells {origin or self.genotype.hash} c{self.width}"
+
+    @classmethod
+    def check_options(cls, options: Options, cells: CellSpace) -> None:
+        super().check_options(options, cells)
+        for width in options["width"]:
+            check_width(width)
+
+
+def genotype_named(family: str) -> Callable[[Any], Any]:
+    """A validator that reads a name in HAND_MADE as the genotype of that name for a family."""
+
+    def read(value: Any) -> Any:
+        return hand_made(value, family) if isinstance(value, str) else value
+
+    return read
