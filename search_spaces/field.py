@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 OFF = "none"  # stands for None, which TOML does not have
 
@@ -13,17 +13,19 @@ def read_value(owner: type[BaseModel], field: str, value: Any) -> Any:
 
     Raises pydantic's ValidationError where the field does not take the value.
     """
-    adapter = _adapter(owner, field)
+    holder = _holder(owner, field)
     try:
-        return adapter.validate_python(value)
+        return holder(value=value).value
     except ValidationError:
         if value != OFF:
             raise
-        return adapter.validate_python(None)
+        return holder(value=None).value
 
 
 @cache
-def _adapter(owner: type[BaseModel], field: str) -> TypeAdapter[Any]:
+def _holder(owner: type[BaseModel], field: str) -> Any:
+    """A class with the field alone, named `value`."""
     info = owner.model_fields[field]
     kind: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=owner.model_config.get("allow_inf_nan", True)))
+    config = ConfigDict(allow_inf_nan=owner.model_config.get("allow_inf_nan", True))
+    return create_model(f"{owner.__name__}_{field}", __config__=config, value=(kind, ...))

@@ -93,6 +93,9 @@ class SearchSpace(BaseModel, frozen=True, extra="allow"):
             raise ValueError("families names the same family twice")
         for family, section in self.__pydantic_extra__.items():
             check_section(section.candidate, FAMILIES[family], family)
+        for row in (row for family in FAMILIES for row in rows(self, family)):
+            if row.field in FAMILIES[row.family].decisive and isinstance(row.choice, Range):
+                raise ValueError(f"{row.name} decides what can be built; give a list of its values instead of a range")
         return self
 
     def family(self, name: str) -> FamilySpace:
@@ -162,14 +165,15 @@ def rows(space: SearchSpace, family: str) -> tuple[Row, ...]:
 def options(space: SearchSpace, family: str, crop: int) -> dict[str, tuple[Any, ...]]:
     """The values of every field of a family's candidate, and of "crop", which is `crop` where the space says nothing.
 
-    Of a range its ends. A field without a default that the space does not name is left out.
+    Of a range its ends, or every whole number where the field holds such. A field without a default that the space does
+    not name is left out.
     """
     kind = FAMILIES[family]
     own = space.family(family).candidate
-    found = {}
+    found: dict[str, tuple[Any, ...]] = {}
     for field, info in kind.model_fields.items():
         if field in own:
-            found[field] = tuple(read_value(kind, field, value) for value in _ends(own[field]))
+            found[field] = _values(kind, field, own[field])
         elif field != "family" and not info.is_required():
             found[field] = (info.default,)
     named = space.choices(family, "fit").get("crop")
@@ -179,6 +183,13 @@ def options(space: SearchSpace, family: str, crop: int) -> dict[str, tuple[Any, 
 
 def _ends(choice: Choice) -> tuple[Any, ...]:
     return (choice.low, choice.high) if isinstance(choice, Range) else choice
+
+
+def _values(owner: type[BaseModel], field: str, choice: Choice) -> tuple[Any, ...]:
+    ends = tuple(read_value(owner, field, value) for value in _ends(choice))
+    if isinstance(choice, Range) and all(isinstance(end, int) for end in ends):
+        return tuple(range(ends[0], ends[1] + 1))
+    return ends
 
 
 @dataclass(frozen=True)

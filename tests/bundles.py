@@ -1,10 +1,12 @@
 """Small bundles and scans for tests, on disk: networks of one constant answer, and kidneys as TIFF slices."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import tifffile
 import torch
+from torch import Tensor
 
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
@@ -15,7 +17,7 @@ from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=1)
+CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=1)
 
 
 def bundle(
@@ -27,8 +29,7 @@ def bundle(
     held_out: dict[str, str] | None = None,
 ) -> Path:
     """A bundle whose network answers one probability everywhere, or with random weights for None."""
-    torch.manual_seed(seed)
-    weights = build_network(CANDIDATE, 32, pretrained=False).state_dict()
+    weights = {name: weight.clone() for name, weight in _random_weights(seed).items()}
     if probability is not None:
         head = [name for name in weights if name.startswith("segmentation_head")]
         for name in head:
@@ -56,6 +57,12 @@ def bundle(
         ),
     )
     return write_bundle(path, architecture, weights)
+
+
+@lru_cache
+def _random_weights(seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return build_network(CANDIDATE, 32, pretrained=False).state_dict()
 
 
 def scan(folder: Path, name: str, shape: tuple[int, int, int] = (8, 32, 40), first: int = 0, seed: int = 0) -> Path:

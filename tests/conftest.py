@@ -1,4 +1,4 @@
-"""What tests share: the folder of real kidneys, and a device with a GPU."""
+"""What tests share: a folder of the session, that of real kidneys, a GPU, and the cores of the machine."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,18 @@ import pytest
 from nas.config.environment import ENVIRONMENT
 
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})  # before torch
+
+
+def _keep_to_a_share_of_the_cores() -> None:
+    """Tests that run side by side, and what they start, do not wait for each other's threads."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if worker and workers and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        first = int(worker.removeprefix("gw")) % len(cores)
+        os.sched_setaffinity(0, cores[first :: int(workers)])
+
+
+_keep_to_a_share_of_the_cores()  # before torch and numba, which count them when they are imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if not has_data and item.get_closest_marker("data"):
             item.add_marker(pytest.mark.skip(reason="set NAS_REAL_DATA to a folder of real kidneys"))
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all processes of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

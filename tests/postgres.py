@@ -42,6 +42,13 @@ class Postgres:
         """At once, as a crash would."""
         self._call("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
 
+    def end(self, connection: int) -> None:
+        """One connection, by the process that serves it, and go on."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection,))
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder)

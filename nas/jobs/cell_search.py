@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -11,7 +10,7 @@ from nas.config.search_config import SearchConfig
 from nas.jobs.trial import Talk
 from results.pictures.cells import draw_alphas, draw_genotype
 from results.pictures.curve import append_line
-from results.record import Job
+from results.record import Job, Outcome
 from results.run_folder import CellsFolder, RunFolder, read_seconds
 from search_spaces.cells.candidate import CellCandidate
 from search_spaces.cells.genotype import Genotype
@@ -96,8 +95,11 @@ def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Pa
 
 def search_cells(
     plan: CellPlan, fold: Fold, config: SearchConfig, place: CellsFolder, device: str, talk: Talk
-) -> Literal["complete", "interrupted"]:
-    """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint."""
+) -> Outcome:
+    """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint.
+
+    Complete, or interrupted where it was told to leave. Whatever goes wrong is raised.
+    """
     place.path.mkdir(parents=True, exist_ok=True)
     before = read_seconds(place.seconds)
     began = time.monotonic()
@@ -130,7 +132,7 @@ def search_cells(
     )
     mark()
     if findings is None:
-        return "interrupted"
+        return Outcome(state="interrupted", reason="left before the end")
     draw_alphas(place.alphas_picture, place.history, plan.id)
     for name, found in findings.genotypes.items():
         file = place.genotype(name)
@@ -139,4 +141,4 @@ def search_cells(
         draw_genotype(file.with_suffix(".svg"), found.genotype, f"{plan.id}: {name}", findings)
     whole = findings.model_copy(update={"search_seconds": read_seconds(place.seconds)})
     write_atomically(place.findings, whole.model_dump_json(indent=1) + "\n")
-    return "complete"
+    return Outcome(state="complete")

@@ -36,9 +36,9 @@ Answer = Literal["go", "stop", "leave"]
 
 @dataclass(frozen=True)
 class Talk:
-    """What a trial says to whoever decides, and what it is told.
+    """Where a training or a cell search reports to. Each report is answered.
 
-    Both return the answer: go on, stop because others are ahead, or write a checkpoint and leave.
+    The answers: go on, stop because others are ahead, or write a checkpoint and leave.
     """
 
     progress: Callable[[str, int, int, float | None], Answer]  # phase, done, of, loss
@@ -164,7 +164,7 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
 def _decide(attempt: _Attempt, rung: int) -> None:
     """Score so far, and do what the answer says.
 
-    A score that an interrupted attempt had already found is said again: the answer may never have come.
+    A score that an interrupted attempt had already found is sent again: the answer may never have come.
     """
     config = attempt.config.score.ranking_alone()
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
@@ -217,7 +217,7 @@ def _reader(attempt: _Attempt) -> Reader:
 
 
 def _report(attempt: _Attempt) -> Report:
-    """Says how far a prediction is; leaves when told to."""
+    """Reports how far a prediction is; leaves when told to."""
 
     def progress(_: str, done: int, of: int) -> None:
         if attempt.talk.progress("score", done, of, None) == "leave":

@@ -28,7 +28,7 @@ from trainers.report import Report
 
 
 @dataclass(frozen=True)
-class Ended:
+class SearchResult:
     """What a search leaves: the leaderboard, and whether it was told to stop before its budget was used up."""
 
     board: Leaderboard
@@ -37,7 +37,7 @@ class Ended:
 
 def run_search(
     config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None, cluster: str | None = None
-) -> Ended:
+) -> SearchResult:
     """Search, or go on with a search, until its budget is used up or it is told to stop.
 
     workers: how many, if not one a GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError where
@@ -64,7 +64,9 @@ def run_search(
         lock.release()
 
 
-def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None) -> Ended:
+def _search(
+    config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None
+) -> SearchResult:
     for mended in mend(folder):
         view.note(mended)
     report = Report(view.note, view.working)
@@ -89,7 +91,7 @@ def _search(config: SearchConfig, folder: RunFolder, view: View, workers: int | 
     board = driver.board()
     if board.best is not None and not export_best(folder, board.best, config, fold):
         view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
-    return Ended(board, stopped=driver.stop.is_set())
+    return SearchResult(board, stopped=driver.stop.is_set())
 
 
 def _launcher(config: SearchConfig, folder: RunFolder, cluster: str | None) -> Launcher:

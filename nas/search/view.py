@@ -2,14 +2,14 @@
 
 from typing import Protocol
 
+from nas.jobs.task import Task
 from nas.workers.protocol import Progress, Scored
 from results.leaderboard.leaderboard import Leaderboard
-from results.record import Job, Record
-from trainers.cell_search.run import CellFindings, CellPlan
+from results.record import Outcome
 
 
 class View(Protocol):
-    """What a terminal, a log or a test is told."""
+    """What a terminal or a log shows. A search calls these as things happen."""
 
     def note(self, text: str) -> None:
         """Something the user should know."""
@@ -20,20 +20,14 @@ class View(Protocol):
     def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
         """How much there is to do."""
 
-    def started(self, job: Job, resumed: bool) -> None:
-        """A trial begins or goes on."""
-
-    def cells_started(self, plan: CellPlan, steps: int, resumed: bool) -> None:
-        """A cell search begins or goes on."""
-
-    def cells_ended(self, plan: CellPlan, findings: CellFindings | None) -> None:
-        """A cell search has found something, or has failed."""
+    def started(self, task: Task, description: str, resumed: bool) -> None:
+        """A task begins or goes on."""
 
     def progress(self, event: Progress) -> None:
-        """A trial or a cell search has come this far."""
+        """How much of a task's phase is done."""
 
-    def scored(self, event: Scored, answer: str) -> None:
+    def scored(self, task: Task, event: Scored, answer: str) -> None:
         """A trial was scored at a rung."""
 
-    def ended(self, record: Record, board: Leaderboard) -> None:
-        """A trial has ended."""
+    def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:
+        """A task has ended. board: the ranking that follows from it; None where it changes none."""

@@ -76,10 +76,24 @@ class PatientStorage(RDBStorage):
         return created
 
 
+def _server_is_away(error: BaseException | None) -> bool:
+    """Whether a lost connection is the error, or stands behind it.
+
+    Where one is lost inside `get_trials`, Optuna asks again in the broken session, which fails for a reason of its own.
+    """
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    while error is not None:
+        if isinstance(error, OperationalError | InterfaceError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
-        from sqlalchemy.exc import InterfaceError, OperationalError
+        from sqlalchemy.exc import SQLAlchemyError
 
         began, pause, asked_before = time.monotonic(), 0.2, False
         while True:
@@ -91,9 +105,8 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
                 if not asked_before:
                     raise
                 return True  # the answer that was lost said so
-            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
-                away = isinstance(error.__cause__ or error, OperationalError | InterfaceError)
-                if not away:
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                if not _server_is_away(error):
                     raise
                 if not asked_before:
                     print("nas: note: the storage does not answer; it is asked again for a while", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Worker processes: how they are started, kept, given work and heard."""
+"""Worker processes: how they are started, kept, given tasks, and what messages they exchange with the driver."""

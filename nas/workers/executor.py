@@ -1,4 +1,4 @@
-"""Executor: keeps workers alive, gives them work, and turns what they say into events, wherever they run."""
+"""Executor: keeps workers alive wherever they run, gives them tasks, and passes on their messages."""
 
 import queue
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from nas.workers.launcher import Heard, Launcher, Worker
-from nas.workers.protocol import Answer, Died, Event, Finished, Order, Ready, Searched, Start, StartCells, Work
-from results.record import Job
+from nas.jobs import trial
+from nas.jobs.task import Task
+from nas.workers.launcher import Launcher, Received, Worker
+from nas.workers.protocol import Answer, Died, Ended, Event, Ready, Start
 from search_spaces.errors import InputError
-from trainers.cell_search.run import CellPlan
 
-LATE_SECONDS = 180.0  # until a worker that has not begun is told of
+LATE_SECONDS = 180.0  # until the user is told of a worker that has not begun
 FAILED_STARTS = 3  # in a row, before a device is given up
 
 
@@ -25,7 +25,7 @@ class Executor:
 
     def __init__(self, launcher: Launcher, logs: Callable[[int], Path], workers: int | None = None) -> None:
         self._launcher = launcher
-        self._heard: queue.Queue[Heard] = queue.Queue()
+        self._inbox: queue.Queue[Received] = queue.Queue()
         names = launcher.devices()
         if workers is not None:
             names = [names[i % len(names)] for i in range(workers)]
@@ -33,11 +33,11 @@ class Executor:
         self._failed_starts: dict[Path, int] = {}
         self._busy = 0.0
         self._opened = False
-        self._told: list[Worker] = []  # late ones
+        self._late: list[Worker] = []  # those that the user was told of
         self._workers = [self._start(name, logs(i)) for i, name in enumerate(names)]
 
     def _start(self, device: str, log: Path) -> Worker:
-        worker = self._launcher.start(device, self._threads, log, self._heard)
+        worker = self._launcher.start(device, self._threads, log, self._inbox)
         if self._opened:
             worker.open()
         return worker
@@ -61,80 +61,73 @@ class Executor:
         self._launcher.close()
 
     def idle(self) -> int:
-        """How many workers could take a job now."""
-        return sum(worker.ready and worker.work is None for worker in self._workers)
+        """How many workers could take a task now."""
+        return sum(worker.ready and worker.task is None for worker in self._workers)
 
     def any_ready(self) -> bool:
         """Whether a worker has opened the volumes."""
         return any(worker.ready for worker in self._workers)
 
-    def running(self) -> list[Work]:
-        """What the workers are busy with."""
-        return [worker.work for worker in self._workers if worker.work is not None]
+    def running(self) -> list[str]:
+        """The tasks that workers are busy with, by id."""
+        return [worker.task for worker in self._workers if worker.task is not None]
 
-    def start(self, job: Job) -> None:
-        """Give a job to an idle worker."""
-        self._give(job.trial, Start(job=job))
-
-    def start_cells(self, plan: CellPlan) -> None:
-        """Give a cell search to an idle worker."""
-        self._give(plan.id, StartCells(plan=plan))
-
-    def _give(self, work: Work, order: Order) -> None:
-        worker = next(w for w in self._workers if w.ready and w.work is None)
-        worker.work, worker.since = work, time.monotonic()
-        worker.say(order)
+    def start(self, task: Task) -> None:
+        """Give a task to an idle worker."""
+        worker = next(w for w in self._workers if w.ready and w.task is None)
+        worker.task, worker.since = task.id, time.monotonic()
+        worker.send(Start(task=task))
 
     def busy_seconds(self) -> float:
         """How long the workers have worked so far, added up."""
         now = time.monotonic()
-        return self._busy + sum(now - worker.since for worker in self._workers if worker.work is not None)
+        return self._busy + sum(now - worker.since for worker in self._workers if worker.task is not None)
 
     def _done(self, worker: Worker) -> None:
-        if worker.work is not None:
+        if worker.task is not None:
             self._busy += time.monotonic() - worker.since
 
-    def answer(self, work: Work, answer: str) -> None:
-        """Tell the worker that is busy with this to go on, to stop or to leave."""
+    def answer(self, task: str, answer: trial.Answer) -> None:
+        """Let the worker that is busy with this task go on, stop or leave."""
         for worker in self._workers:
-            if worker.work == work:
-                worker.say(Answer.model_validate({"work": work, "answer": answer}))
+            if worker.task == task:
+                worker.send(Answer(task=task, answer=answer))
 
     def next_event(self, timeout: float) -> Event | None:
-        """What a worker said, or None if none spoke in `timeout` seconds. A worker that died is started again.
+        """The next message of a worker, or None if none came in `timeout` seconds. A worker that died is started again.
 
         Raises InputError when the last worker cannot be started.
         """
         try:
-            worker, event = self._heard.get(timeout=timeout)
+            worker, event = self._inbox.get(timeout=timeout)
         except queue.Empty:
-            return self._missed()
+            return self._late_worker()
         if isinstance(event, Ready):
             worker.ready = True
             self._failed_starts.pop(worker.log, None)
-        elif isinstance(event, Finished | Searched):
+        elif isinstance(event, Ended):
             self._done(worker)
-            worker.work = None
+            worker.task = None
             worker.ready = worker.ready and not event.last
         elif isinstance(event, Died):
-            # What it was busy with is known here alone: the order may have been given while it was dying.
-            event = event.model_copy(update={"work": worker.work})
+            # What it was busy with is known here alone: the task may have been given to it while it was dying.
+            event = event.model_copy(update={"task": worker.task})
             self._done(worker)
             event = event.model_copy(update={"given_up": self._replace(worker, event)})
         return event
 
-    def _missed(self) -> Died | None:
-        """What to tell the user of a worker that has not begun for minutes, as on a cluster without room for it."""
+    def _late_worker(self) -> Died | None:
+        """A note on a worker that has not begun for minutes, as on a cluster without room for it."""
         for worker in self._workers:
             late = self._opened and not worker.ready and time.monotonic() - worker.started > LATE_SECONDS
-            if late and worker not in self._told:
-                self._told.append(worker)
+            if late and worker not in self._late:
+                self._late.append(worker)
                 what = f"a worker on {worker.device} has not begun for {LATE_SECONDS / 60:g} minutes"
-                return Died(work=None, reason="", given_up=f"{what}: it waits for a free place, or see {worker.log}")
+                return Died(task=None, reason="", given_up=f"{what}: it waits for a free place, or see {worker.log}")
         return None
 
     def _replace(self, worker: Worker, death: Died) -> str | None:
-        """Start a worker again; give its device up, and say so, if it dies before it is ready for the third time."""
+        """Start a worker again; give its device up, with a note, if it dies before it is ready for the third time."""
         self._workers.remove(worker)
         if not worker.ready:
             self._failed_starts[worker.log] = self._failed_starts.get(worker.log, 0) + 1
@@ -142,8 +135,8 @@ class Executor:
             self._workers.append(self._start(worker.device, worker.log))
             return None
         printed = worker.log.read_text(errors="replace").strip().splitlines() if worker.log.is_file() else []
-        said = printed[-1] if printed else "it printed nothing"
-        lost = f"no worker can be started on {worker.device} ({death.reason}): {said}; see {worker.log}"
+        last = printed[-1] if printed else "it printed nothing"
+        lost = f"no worker can be started on {worker.device} ({death.reason}): {last}; see {worker.log}"
         if not self._workers:
             raise InputError(lost)
         return f"{lost}; the search goes on without it"

@@ -4,7 +4,7 @@ import queue
 from pathlib import Path
 from typing import Protocol
 
-from nas.workers.protocol import Event, Order, Work
+from nas.workers.protocol import Event, Order
 
 
 class Worker(Protocol):
@@ -12,25 +12,25 @@ class Worker(Protocol):
 
     device: str
     log: Path
-    work: Work | None
-    since: float
+    task: str | None  # the id of what it is busy with
+    since: float  # when it was given that
     started: float
     ready: bool
 
     def open(self) -> None:
         """Let it open the run: its configuration and volumes are as they will stay."""
 
-    def say(self, message: Order) -> None:
-        """Tell it something; one that has just died does not mind."""
+    def send(self, message: Order) -> None:
+        """Send it a message; does nothing where it has just died."""
 
     def close_input(self) -> None:
         """Ask it to end."""
 
     def end(self, at_once: bool) -> None:
-        """Wait for it to end, and make it after a while, or at once where it has begun nothing."""
+        """Wait for it to end, and kill it after a while, or at once where it has begun nothing."""
 
 
-Heard = tuple[Worker, Event]  # a worker, and what it said
+Received = tuple[Worker, Event]  # a message, and the worker it came from
 
 
 class Launcher(Protocol):
@@ -42,8 +42,8 @@ class Launcher(Protocol):
     def threads(self, workers: int) -> int:
         """CPU threads for each of so many workers."""
 
-    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
-        """Start a worker; what it says arrives in `heard`."""
+    def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> Worker:
+        """Start a worker; its messages arrive in `inbox`."""
 
     def close(self) -> None:
         """No more workers are wanted."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from nas.workers.launcher import Heard
+from nas.workers.launcher import Received
 from nas.workers.process import take
-from nas.workers.protocol import Died, Open, Order, Work, from_worker
+from nas.workers.protocol import Died, Open, Order, from_worker
 from results.run_folder import RunFolder
 
 
@@ -26,49 +26,50 @@ def devices(wanted: str) -> list[str]:
 
 
 class LocalWorker:
-    """One process. What it says arrives in `heard`, with this object beside it."""
+    """One process. Its messages arrive in `inbox`, with this object beside them."""
 
-    def __init__(self, order: Open, heard: "queue.Queue[Heard]") -> None:
+    def __init__(self, order: Open, inbox: "queue.Queue[Received]") -> None:
         self.device = order.device
         self.log = Path(order.log)
-        self.work: Work | None = None
-        self.since = 0.0  # when it was given its work
+        self.task: str | None = None
+        self.since = 0.0  # when it was given its task
         self.started = time.monotonic()
         self.ready = False
-        self._order, self._heard = order, heard
+        self._order, self._inbox = order, inbox
         started = take()
         self.process = started.process
-        self._thread = threading.Thread(target=self._read, args=(started.ears,), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(started.channel,), daemon=True)
         self._thread.start()
 
     def open(self) -> None:
         """Let it open the run."""
-        self.say(self._order)
+        self.send(self._order)
 
-    def _read(self, ears: int) -> None:
-        with os.fdopen(ears, encoding="utf-8") as said:
-            for line in said:
+    def _read(self, channel: int) -> None:
+        with os.fdopen(channel, encoding="utf-8") as lines:
+            for line in lines:
                 try:
-                    self._heard.put((self, from_worker.validate_json(line)))
-                except ValidationError:  # half a line: it was killed while it spoke
+                    self._inbox.put((self, from_worker.validate_json(line)))
+                except ValidationError:  # half a line: it was killed while it wrote
                     self.process.kill()
         code = self.process.wait()
         self.close_input()
-        self._heard.put((self, Died(work=None, reason=_why(code))))
+        self._inbox.put((self, Died(task=None, reason=_why(code))))
 
-    def say(self, message: Order) -> None:
+    def send(self, message: Order) -> None:
+        """Send it a message; does nothing where it has just died."""
         assert self.process.stdin is not None
-        with suppress(OSError, ValueError):  # it has just died; its reader says so
+        with suppress(OSError, ValueError):  # its reader reports the death
             self.process.stdin.write(message.model_dump_json() + "\n")
 
     def close_input(self) -> None:
         """Ask the process to end."""
         assert self.process.stdin is not None
-        with suppress(OSError):  # what it was told last did not reach it
+        with suppress(OSError):  # the last message did not reach it
             self.process.stdin.close()
 
     def end(self, at_once: bool) -> None:
-        """Wait for the process to end, and make it after a while, or at once where it has begun nothing."""
+        """Wait for the process to end, and kill it after a while, or at once where it has begun nothing."""
         try:
             self.process.wait(timeout=0 if at_once else 10)
         except subprocess.TimeoutExpired:
@@ -92,10 +93,10 @@ class LocalLauncher:
         """CPU threads for each of so many workers."""
         return max(1, len(os.sched_getaffinity(0)) // workers)
 
-    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> LocalWorker:
-        """Start a worker; what it says arrives in `heard`."""
+    def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> LocalWorker:
+        """Start a worker; its messages arrive in `inbox`."""
         order = Open(run=str(self.folder.path), device=device, threads=threads, log=str(log))
-        return LocalWorker(order, heard)
+        return LocalWorker(order, inbox)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -16,28 +16,28 @@ _warm: list["WorkerProcess"] = []  # started, and nobody's yet
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """A process that waits for an order, and where it is heard; it prints to our standard error until it has a log."""
+    """A process that waits for its first message; it prints to our standard error until it has a log."""
 
     process: "subprocess.Popen[str]"
-    ears: int  # file descriptor
+    channel: int  # file descriptor that its messages are read from
 
 
 def start_process() -> WorkerProcess:
     """Start one."""
-    ears, mouth = os.pipe()  # a channel of its own: libraries print to standard output as they like
+    channel, written = os.pipe()  # not its standard output: libraries print there as they like
     process = subprocess.Popen(
-        [sys.executable, "-m", "nas.workers.worker", str(mouth)],
+        [sys.executable, "-m", "nas.workers.worker", str(written)],
         stdin=subprocess.PIPE,
         stdout=_printed(),
         stderr=_printed(),
         env={**os.environ, **ENVIRONMENT},
-        pass_fds=(mouth,),
+        pass_fds=(written,),
         text=True,
         bufsize=1,
         start_new_session=True,  # Ctrl-C is the driver's to answer
     )
-    os.close(mouth)
-    return WorkerProcess(process, ears)
+    os.close(written)
+    return WorkerProcess(process, channel)
 
 
 def _printed() -> int:
@@ -64,6 +64,6 @@ def _dismiss() -> None:
     """End the processes that nobody took; they have begun nothing."""
     while _warm:
         left = _warm.pop()
-        left.process.kill()
-        left.process.wait()
-        os.close(left.ears)
+        with left.process:
+            left.process.kill()
+        os.close(left.channel)

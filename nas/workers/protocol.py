@@ -1,17 +1,19 @@
-"""What driver and worker say to each other: one JSON object a line, over the worker's standard input and output."""
+"""The messages between driver and worker: one JSON object a line, over the worker's standard input and its channel.
+
+Both call a task by its id.
+"""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PositiveInt, TypeAdapter
 
-from results.record import Job, Outcome
-from trainers.cell_search.run import CellPlan
-
-Work = int | str  # what a worker is busy with: the number of a trial, or the id of a cell search
+from nas.jobs import trial
+from nas.jobs.task import Task
+from results.record import Outcome
 
 
 class Open(BaseModel, frozen=True, extra="forbid"):
-    """Driver: everything is checked, open the volumes. What a worker imports, it has imported meanwhile."""
+    """Driver: the settings are checked, open the volumes."""
 
     kind: Literal["open"] = "open"
     run: str  # the run folder
@@ -21,17 +23,10 @@ class Open(BaseModel, frozen=True, extra="forbid"):
 
 
 class Start(BaseModel, frozen=True, extra="forbid"):
-    """Driver: train this candidate."""
+    """Driver: do this."""
 
     kind: Literal["start"] = "start"
-    job: Job
-
-
-class StartCells(BaseModel, frozen=True, extra="forbid"):
-    """Driver: search the cells of this supernet."""
-
-    kind: Literal["start_cells"] = "start_cells"
-    plan: CellPlan
+    task: Task
 
 
 class Answer(BaseModel, frozen=True, extra="forbid"):
@@ -41,66 +36,56 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["answer"] = "answer"
-    work: Work
-    answer: Literal["go", "stop", "leave"]
+    task: str
+    answer: trial.Answer
 
 
 class Ready(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the volumes are open, give me a job."""
+    """Worker: the volumes are open, send a task."""
 
     kind: Literal["ready"] = "ready"
     device: str
 
 
 class Progress(BaseModel, frozen=True, extra="forbid"):
-    """Worker: so far have I come."""
+    """Worker: this much of a phase is done."""
 
     kind: Literal["progress"] = "progress"
-    work: Work
-    phase: str  # train or score; search or decode
+    task: str
+    phase: str  # train or score; measure, search or decode
     done: int
     total: int
     loss: float | None
 
 
 class Scored(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the score at a rung; waits for an answer."""
+    """Worker: the score at a rung. It waits for an answer."""
 
     kind: Literal["scored"] = "scored"
-    trial: int
+    task: str
     step: int
     value: float  # of the metric that ranks
 
 
-class Finished(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the training has ended, this way."""
+class Ended(BaseModel, frozen=True, extra="forbid"):
+    """Worker: the task has ended, this way."""
 
-    kind: Literal["finished"] = "finished"
-    trial: int
+    kind: Literal["ended"] = "ended"
+    task: str
     outcome: Outcome
     last: bool = False  # the process ends now: an error may have left its GPU unusable
-
-
-class Searched(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the cell search has ended, this way."""
-
-    kind: Literal["searched"] = "searched"
-    cells: str
-    state: Literal["complete", "failed", "interrupted"]
-    reason: str | None = None
-    last: bool = False  # the process ends now
 
 
 class Died(BaseModel, frozen=True, extra="forbid"):
     """Driver to itself: a worker is gone, and with it what it was busy with."""
 
     kind: Literal["died"] = "died"
-    work: Work | None
+    task: str | None
     reason: str
-    given_up: str | None = None  # what to tell the user where it is not started again
+    given_up: str | None = None  # a note for the user where the worker is not started again
 
 
-Event = Ready | Progress | Scored | Finished | Searched | Died
-Order = Open | Start | StartCells | Answer
+Event = Ready | Progress | Scored | Ended | Died
+Order = Open | Start | Answer
 from_worker: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 from_driver: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

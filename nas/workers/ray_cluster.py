@@ -15,16 +15,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas.config.search_config import SearchConfig
-from nas.workers.launcher import Heard, Worker
+from nas.workers.launcher import Received, Worker
 from nas.workers.local import LocalWorker
-from nas.workers.protocol import Died, Open, Order, Work, from_driver, from_worker
+from nas.workers.protocol import Died, Open, Order, from_driver, from_worker
 from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 _START_SECONDS = 60.0  # for a node to answer
-_HEAR_SECONDS = 1.0
+_RECEIVE_SECONDS = 1.0
 _KNOCK_SECONDS = 5.0
 
 
@@ -32,21 +32,21 @@ class _Relay:
     """On a node: one worker process and its lines."""
 
     def __init__(self, order: str) -> None:
-        self._heard: queue.Queue[Heard] = queue.Queue()
-        self._worker = LocalWorker(Open.model_validate_json(order), self._heard)
+        self._inbox: queue.Queue[Received] = queue.Queue()
+        self._worker = LocalWorker(Open.model_validate_json(order), self._inbox)
 
-    def hear(self) -> list[str]:
-        """What the worker has said since the last call; waits a second for it."""
+    def receive(self) -> list[str]:
+        """The worker's messages since the last call; waits a second for one."""
         try:
-            events = [self._heard.get(timeout=_HEAR_SECONDS)[1]]
+            events = [self._inbox.get(timeout=_RECEIVE_SECONDS)[1]]
         except queue.Empty:
             return []
-        while not self._heard.empty():
-            events.append(self._heard.get()[1])
+        while not self._inbox.empty():
+            events.append(self._inbox.get()[1])
         return [event.model_dump_json() for event in events]
 
-    def say(self, line: str) -> None:
-        self._worker.say(from_driver.validate_json(line))
+    def send(self, line: str) -> None:
+        self._worker.send(from_driver.validate_json(line))
 
     def close(self) -> None:
         self._worker.close_input()
@@ -67,12 +67,12 @@ def _look(paths: list[str]) -> tuple[str, str, list[str]]:
 class RayWorker:
     """What the driver holds of a worker on a node."""
 
-    def __init__(self, actor: Any, order: Open, heard: "queue.Queue[Heard]") -> None:
+    def __init__(self, actor: Any, order: Open, inbox: "queue.Queue[Received]") -> None:
         self.device, self.log = order.device, Path(order.log)
         self._order = order
-        self.work: Work | None = None
+        self.task: str | None = None
         self.since, self.started, self.ready = 0.0, time.monotonic(), False
-        self._actor, self._heard = actor, heard
+        self._actor, self._inbox = actor, inbox
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -80,27 +80,27 @@ class RayWorker:
 
         try:
             while True:
-                for line in ray.get(self._actor.hear.options(concurrency_group="hear").remote()):
+                for line in ray.get(self._actor.receive.options(concurrency_group="receive").remote()):
                     event = from_worker.validate_json(line)
-                    self._heard.put((self, event))
+                    self._inbox.put((self, event))
                     if isinstance(event, Died):
                         return
         except (ray.exceptions.RayError, ValidationError) as error:
             ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
             reason = f"its node or its process is gone ({type(error).__name__})"
-            self._heard.put((self, Died(work=None, reason=reason)))
+            self._inbox.put((self, Died(task=None, reason=reason)))
 
     def open(self) -> None:
         """Let it open the run."""
-        self.say(self._order)
+        self.send(self._order)
 
-    def say(self, message: Order) -> None:
-        """Tell it something; one that has just died does not mind."""
-        self._actor.say.options(concurrency_group="say").remote(message.model_dump_json())
+    def send(self, message: Order) -> None:
+        """Send it a message; does nothing where it has just died."""
+        self._actor.send.options(concurrency_group="send").remote(message.model_dump_json())
 
     def close_input(self) -> None:
         """Ask it to end."""
-        self._actor.close.options(concurrency_group="say").remote()
+        self._actor.close.options(concurrency_group="send").remote()
 
     def end(self, at_once: bool) -> None:
         """End it."""
@@ -182,16 +182,16 @@ class RayLauncher:
         smallest = min(int(node["Resources"]["CPU"]) for node in self._nodes)
         return max(1, smallest // -(-workers // len(self._nodes)))  # on uneven nodes Ray places more on the larger
 
-    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> Worker:
+    def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> Worker:
         """Start a worker on the node with the most room; waits in Ray's queue where there is none."""
-        # Groups of one thread each: what is said arrives in order, while another thread listens.
-        relay = self._remote(concurrency_groups={"say": 1, "hear": 1})(_Relay)
+        # Groups of one thread each: messages arrive in order, while another thread waits for the worker's.
+        relay = self._remote(concurrency_groups={"send": 1, "receive": 1})(_Relay)
         resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
         order = Open(run=str(self._folder.path), device=device, threads=threads, log=str(log.absolute()))
         actor = relay.options(scheduling_strategy="SPREAD", **resources).remote(order.model_dump_json())
-        return RayWorker(actor, order, heard)
+        return RayWorker(actor, order, inbox)
 
     def close(self) -> None:
         """Let go of the cluster."""
-        time.sleep(0.1)  # workers that were asked to end say good-bye
+        time.sleep(0.1)  # for the last messages of workers that were asked to end
         self._ray.shutdown()

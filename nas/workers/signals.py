@@ -81,10 +81,10 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def goes_on(said: str = "stopped; the same command goes on") -> Iterator[None]:
+def goes_on(message: str = "stopped; the same command goes on") -> Iterator[None]:
     """Around a command that takes long: a signal ends it in one line, wherever it is, and what it made is cleared away.
 
-    While `stop_on_signal` is in force, that answers. Raises InputError, which says `said`, for the signal.
+    While `stop_on_signal` is in force, that answers. Raises InputError with `message` for the signal.
     """
     _noted.at = None
     if threading.current_thread() is threading.main_thread():
@@ -96,7 +96,7 @@ def goes_on(said: str = "stopped; the same command goes on") -> Iterator[None]:
     except KeyboardInterrupt as error:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of the same asking; the command is over
-        raise InputError(said) from error
+        raise InputError(message) from error
     finally:
         _noted.at = None  # whatever this process does next was not asked to stop
 

@@ -1,7 +1,7 @@
-"""The worker process: trains what the driver sends, one candidate after the other, in a warm interpreter.
+"""The worker process: does what the driver sends, one task after the other, in a warm interpreter.
 
-`python -m nas.workers.worker CHANNEL` reads JSON lines (nas/workers/protocol.py) from its standard input and writes
-them to the file descriptor CHANNEL. It knows nothing of Optuna. When the driver is gone, its input closes and it ends
+`python -m nas.workers.worker CHANNEL` reads messages (nas/workers/protocol.py) from its standard input and writes its
+own to the file descriptor CHANNEL. It knows nothing of Optuna. When the driver is gone, its input closes and it ends
 at once: the last checkpoint stands.
 """
 
@@ -12,166 +12,158 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from pydantic import BaseModel
 
 from nas.config.read import read_config
 from nas.config.search_config import SearchConfig
+from nas.jobs import trial
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold
-from nas.jobs.trial import Answer as Reply
-from nas.jobs.trial import Talk, run_job
+from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.study.samplers import rungs
-from nas.workers.protocol import (
-    Answer,
-    Finished,
-    Open,
-    Order,
-    Progress,
-    Ready,
-    Scored,
-    Searched,
-    Start,
-    StartCells,
-    Work,
-    from_driver,
-)
-from results.record import Job, Outcome
+from nas.workers.protocol import Answer, Ended, Open, Order, Progress, Ready, Scored, Start, from_driver
+from results.record import Outcome
 from results.run_folder import RunFolder
-from trainers.cell_search.run import CellPlan
 from trainers.data.folds import Fold
 
 PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class _Channel:
+    """Messages to the driver, and those that came from it."""
+
+    out: IO[str]
+    inbox: "queue.Queue[Order]"
+
+    def send(self, message: BaseModel) -> None:
+        self.out.write(message.model_dump_json() + "\n")
+
+
+@dataclass(frozen=True)
 class _Worker:
-    """What stays open between jobs."""
+    """What stays open between tasks."""
 
     folder: RunFolder
     device: str
     config: SearchConfig
     fold: Fold
-    speech: IO[str]
-    ears: "queue.Queue[Order]"
-
-    def say(self, message: BaseModel) -> None:
-        self.speech.write(message.model_dump_json() + "\n")
+    channel: _Channel
 
 
-def main(channel: int) -> None:
-    """Serve jobs until the driver closes our input."""
-    # A terminal or a batch system signals every process; it is the driver that says what to do.
+def main(descriptor: int) -> None:
+    """Do one task after the other until the driver closes our input."""
+    # A terminal or a batch system signals every process; it is the driver that decides what to do.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    speech = os.fdopen(channel, "w", encoding="utf-8", buffering=1)
-    ears = _listen(sys.stdin)
-    order = ears.get()
+    channel = _Channel(os.fdopen(descriptor, "w", encoding="utf-8", buffering=1), _receive(sys.stdin))
+    order = channel.inbox.get()
     assert isinstance(order, Open)
     _print_to(Path(order.log))
     torch.set_num_threads(order.threads)
-    folder, device = RunFolder(Path(order.run)), order.device
+    folder = RunFolder(Path(order.run))
     config = read_config(folder.config)
-    worker = _Worker(folder, device, config, open_fold(config, folder), speech, ears)
-    worker.say(Ready(device=device))
+    worker = _Worker(folder, order.device, config, open_fold(config, folder), channel)
+    channel.send(Ready(device=order.device))
     while True:
-        message = worker.ears.get()
-        healthy = True
-        if isinstance(message, Start):
-            with _log_to(folder.trial(message.job.trial).log):
-                outcome, healthy = _attempt(message.job, worker)
-            worker.say(Finished(trial=message.job.trial, outcome=outcome, last=not healthy))
-        elif isinstance(message, StartCells):
-            with _log_to(folder.cells(message.plan.id).log):
-                answer, healthy = _attempt_cells(message.plan, worker)
-            worker.say(answer.model_copy(update={"last": not healthy}))
-        if not healthy:
-            sys.exit(0)
+        message = channel.inbox.get()
+        if isinstance(message, Start):  # an answer that comes now is for a task that has ended
+            ended = _do(message.task, worker)
+            channel.send(ended)
+            if ended.last:
+                sys.exit(0)
 
 
-def _attempt(job: Job, worker: _Worker) -> tuple[Outcome, bool]:
-    """Run one job; an exception becomes a failed outcome, its traceback goes to the trial's log.
+def _do(task: Task, worker: _Worker) -> Ended:
+    """Do one task; an exception becomes an outcome, and its traceback goes to the task's log.
 
-    Also whether this process can be trusted with another job: an error on a GPU can leave it unusable.
+    It is this process's last where an error on a GPU may have left it unusable.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     healthy = True
-    try:
-        steps = rungs(worker.config.study, job.fit.steps)[:-1]
-        place = worker.folder.trial(job.trial)
-        outcome = run_job(job, worker.fold, worker.config, place, worker.device, _talk(job.trial, worker), steps)
-        if outcome.state == "complete":
-            draw_cells_of(job, worker.folder, worker.config, place.genotype)
-    except Exception as error:
-        traceback.print_exc()
-        outcome, healthy = outcome_of(error, worker.device)
-    return outcome.model_copy(update={"seconds": time.monotonic() - started}), healthy
+    reports = _Reports(task.id, worker.channel)
+    with _log_to(task.place(worker.folder).log):
+        try:
+            outcome = WORK[task.kind](task, worker, trial.Talk(reports.progress, reports.scored))
+        except Exception as error:
+            traceback.print_exc()
+            outcome, healthy = outcome_of(error, worker.device)
+    outcome = outcome.model_copy(update={"seconds": time.monotonic() - began})
+    return Ended(task=task.id, outcome=outcome, last=not healthy)
 
 
-def _attempt_cells(plan: CellPlan, worker: _Worker) -> tuple[Searched, bool]:
-    """The same for a cell search."""
-    place = worker.folder.cells(plan.id)
-    try:
-        state = search_cells(plan, worker.fold, worker.config, place, worker.device, _talk(plan.id, worker))
-    except Exception as error:
-        traceback.print_exc()
-        outcome, healthy = outcome_of(error, worker.device)
-        full = outcome.state == "interrupted"
-        return Searched(cells=plan.id, state="interrupted" if full else "failed", reason=outcome.reason), healthy
-    return Searched(cells=plan.id, state=state), True
+def _train(task: TrialTask, worker: _Worker, talk: trial.Talk) -> Outcome:
+    place, config = task.place(worker.folder), worker.config
+    steps = rungs(config.study, task.job.fit.steps)[:-1]
+    outcome = trial.run_job(task.job, worker.fold, config, place, worker.device, talk, steps)
+    if outcome.state == "complete":
+        draw_cells_of(task.job, worker.folder, config, place.genotype)
+    return outcome
 
 
-def _talk(work: Work, worker: _Worker) -> Talk:
-    last = 0.0
-    leaving = False
+def _search(task: CellSearchTask, worker: _Worker, talk: trial.Talk) -> Outcome:
+    return search_cells(task.plan, worker.fold, worker.config, task.place(worker.folder), worker.device, talk)
 
-    def progress(phase: str, done: int, total: int, loss: float | None) -> Reply:
-        nonlocal last, leaving
+
+WORK: dict[str, Callable[[Any, _Worker, trial.Talk], Outcome]] = {"trial": _train, "cell_search": _search}
+
+
+@dataclass
+class _Reports:
+    """Reports how far one task is, and takes the driver's answers."""
+
+    task: str
+    channel: _Channel
+    reported: float = 0.0  # when progress was last sent
+    leaving: bool = False
+
+    def progress(self, phase: str, done: int, total: int, loss: float | None) -> trial.Answer:
         now = time.monotonic()
-        if now - last > PROGRESS_SECONDS:
-            last = now
-            worker.say(Progress(work=work, phase=phase, done=done, total=total, loss=loss))
-        while not worker.ears.empty():
-            message = worker.ears.get()
-            leaving |= isinstance(message, Answer) and message.work == work and message.answer == "leave"
-        return "leave" if leaving else "go"
+        if now - self.reported > PROGRESS_SECONDS:
+            self.reported = now
+            self.channel.send(Progress(task=self.task, phase=phase, done=done, total=total, loss=loss))
+        while not self.channel.inbox.empty():
+            self._answer()
+        return "leave" if self.leaving else "go"
 
-    def scored(step: int, value: float) -> Reply:
-        nonlocal leaving
-        assert isinstance(work, int)  # a cell search has no score
-        worker.say(Scored(trial=work, step=step, value=value))
-        while True:  # to the answer to this score, whatever else comes before
-            message = worker.ears.get()
-            if not isinstance(message, Answer) or message.work != work:
-                continue
-            if message.answer == "leave":
-                leaving = True
-            elif message.answer == "stop":
+    def scored(self, step: int, value: float) -> trial.Answer:
+        """Waits for the answer to this score, whatever else comes before it."""
+        self.channel.send(Scored(task=self.task, step=step, value=value))
+        while True:
+            answer = self._answer()
+            if answer == "stop":
                 return "stop"
-            else:
-                return "leave" if leaving else "go"
+            if answer == "go":
+                return "leave" if self.leaving else "go"
 
-    return Talk(progress, scored)
+    def _answer(self) -> trial.Answer | None:
+        """Take the next message; None unless it is an answer to this task."""
+        message = self.channel.inbox.get()
+        if not isinstance(message, Answer) or message.task != self.task:
+            return None
+        self.leaving |= message.answer == "leave"
+        return message.answer
 
 
-def _listen(stream: IO[str]) -> "queue.Queue[Order]":
+def _receive(stream: IO[str]) -> "queue.Queue[Order]":
     """The driver's messages as they come; the end of the stream ends the process."""
-    heard: queue.Queue[Order] = queue.Queue()
+    inbox: queue.Queue[Order] = queue.Queue()
 
     def read() -> None:
         for line in stream:
-            heard.put(from_driver.validate_json(line))
+            inbox.put(from_driver.validate_json(line))
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    return heard
+    return inbox
 
 
 def _print_to(file: Path) -> None:

@@ -155,7 +155,7 @@ def where(lines: list[tuple[float, str]], folder: Path) -> str:
     if not last:
         return "starting workers"
     if last.startswith("cell search"):
-        return "searching cells" if "genotypes" not in last else "between trials"
+        return "searching cells" if ": complete" not in last else "between trials"
     return "between trials" if ", surface dice" in last or ": complete" in last else "training"
 
 

@@ -27,16 +27,16 @@ import psutil
 from nas.config.read import parse_config
 from nas.config.write import write_config
 from nas.jobs.kidneys import check_same_data, open_fold
+from nas.jobs.task import Task, TrialTask
 from nas.search.driver import Driver
 from nas.study.samplers import rungs
 from nas.study.study import open_study
 from nas.workers.executor import Executor
-from nas.workers.launcher import Heard
-from nas.workers.protocol import Answer, Finished, Order, Progress, Ready, Scored, Start, Work
+from nas.workers.launcher import Received
+from nas.workers.protocol import Answer, Ended, Order, Progress, Ready, Scored, Start
 from results.leaderboard.leaderboard import Leaderboard
-from results.record import Job, Outcome, Record
+from results.record import Job, Outcome
 from results.run_folder import RunFolder, create
-from trainers.cell_search.run import CellFindings, CellPlan
 from trainers.metrics.score import Score, Slab, VolumeScore
 
 SLABS = 16
@@ -85,11 +85,11 @@ def made_up(job: Job) -> Score:
 class StandIn:
     """Answers at once."""
 
-    heard: "queue.Queue[Heard]"
+    inbox: "queue.Queue[Received]"
     steps: list[int]
     log: Path
     device: str = "none"
-    work: Work | None = None
+    task: str | None = None
     since: float = 0.0
     started: float = 0.0
     ready: bool = False
@@ -97,18 +97,19 @@ class StandIn:
     left: list[int] = field(default_factory=list)
 
     def open(self) -> None:
-        self.heard.put((self, Ready(device=self.device)))
+        self.inbox.put((self, Ready(device=self.device)))
 
-    def say(self, message: Order) -> None:
+    def send(self, message: Order) -> None:
         if isinstance(message, Start):
-            self.job, self.left = message.job, list(self.steps)
+            assert isinstance(message.task, TrialTask)
+            self.job, self.left = message.task.job, list(self.steps)
         assert self.job is not None
         if isinstance(message, Answer) and message.answer == "stop":
             self.finish("pruned", None)
         elif self.left:
             step = self.left.pop(0)
             rising = made_up(self.job).value * step / 90
-            self.heard.put((self, Scored(trial=self.job.trial, step=step, value=rising)))
+            self.inbox.put((self, Scored(task=f"trial-{self.job.trial}", step=step, value=rising)))
         else:
             self.finish("complete", made_up(self.job))
 
@@ -117,7 +118,7 @@ class StandIn:
         outcome = Outcome.model_validate(
             {"state": state, "score": score, "step": 90, "parameters": 10**7, "train_seconds": 60.0, "seconds": 70.0}
         )
-        self.heard.put((self, Finished(trial=self.job.trial, outcome=outcome)))
+        self.inbox.put((self, Ended(task=f"trial-{self.job.trial}", outcome=outcome)))
 
     def close_input(self) -> None:
         return None
@@ -139,8 +140,8 @@ class StandIns:
     def threads(self, workers: int) -> int:
         return 1
 
-    def start(self, device: str, threads: int, log: Path, heard: "queue.Queue[Heard]") -> StandIn:
-        return StandIn(heard, self.steps, log)
+    def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> StandIn:
+        return StandIn(inbox, self.steps, log)
 
     def close(self) -> None:
         return None
@@ -153,7 +154,7 @@ class Clock:
     ends: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
 
-    def ended(self, record: Record, board: Leaderboard) -> None:
+    def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:
         self.ends.append(time.process_time())
         if len(self.ends) % 100 == 0:
             self.memory.append(psutil.Process().memory_info().rss)
@@ -162,11 +163,9 @@ class Clock:
     def note(self, text: str) -> None: ...
     def working(self, what: str, done: int, total: int) -> None: ...
     def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None: ...
-    def started(self, job: Job, resumed: bool) -> None: ...
-    def cells_started(self, plan: CellPlan, steps: int, resumed: bool) -> None: ...
-    def cells_ended(self, plan: CellPlan, findings: CellFindings | None) -> None: ...
+    def started(self, task: Task, description: str, resumed: bool) -> None: ...
     def progress(self, event: Progress) -> None: ...
-    def scored(self, event: Scored, answer: str) -> None: ...
+    def scored(self, task: Task, event: Scored, answer: str) -> None: ...
 
 
 def answered(arguments: list[str], until: str | None = None) -> float:

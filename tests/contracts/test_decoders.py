@@ -1,19 +1,20 @@
 """Every decoder of the table makes a network that trains, and what it cannot do is refused in one line."""
 
+from typing import Literal
+
 import pytest
 import torch
+from pydantic import ValidationError
 
-from search_spaces.any_candidate import read_candidate
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
-from search_spaces.network import build_network, check_buildable, parameters, stride
+from search_spaces.network import build_network, check_buildable, parameters
 from search_spaces.published.decoders import DECODERS
 
 
-def candidate_of(decoder: str, slices_out: int = 1) -> Candidate:
+def candidate_of(decoder: str, masks: Literal["middle", "all"] = "middle") -> UnetCandidate:
     encoder = "tu-vit_tiny_patch16_224" if DECODERS[decoder].takes == "tokens" else "resnet18"
-    return UnetCandidate(encoder=encoder, decoder=decoder, slices_in=5, slices_out=slices_out)
+    return UnetCandidate(encoder=encoder, decoder=decoder, slices_in=5, masks=masks)
 
 
 def smallest_crop(decoder: str) -> int:
@@ -24,7 +25,7 @@ def smallest_crop(decoder: str) -> int:
 def test_a_network_turns_slices_into_logits_and_every_trained_number_gets_a_gradient(decoder: str) -> None:
     torch.manual_seed(0)
     crop = max(64, smallest_crop(decoder))
-    candidate = candidate_of(decoder, slices_out=5)
+    candidate = candidate_of(decoder, masks="all")
     network = build_network(candidate, crop, pretrained=False).train()
     logits = network(torch.randn(2, 5, crop, crop))
     logits.square().mean().backward()
@@ -46,7 +47,7 @@ def test_a_network_turns_slices_into_logits_and_every_trained_number_gets_a_grad
         ("tu-maxvit_rmlp_pico_rw_256", "Unet"),
     ],
 )
-def test_a_network_that_the_source_document_names_learns_from_a_batch(encoder: str, decoder: str) -> None:
+def test_a_network_that_others_published_learns_from_a_batch(encoder: str, decoder: str) -> None:
     torch.manual_seed(0)
     network = build_network(UnetCandidate(encoder=encoder, decoder=decoder, slices_in=3), 64, pretrained=False).train()
     image = torch.randn(2, 3, 64, 64)
@@ -66,13 +67,13 @@ def test_a_network_that_the_source_document_names_learns_from_a_batch(encoder: s
 @pytest.mark.parametrize("multiple", [0, 1, 3])
 def test_every_multiple_of_the_stride_from_the_smallest_crop_on_is_buildable(decoder: str, multiple: int) -> None:
     candidate = candidate_of(decoder)
-    check_buildable(candidate, smallest_crop(decoder) + multiple * stride(candidate))
+    check_buildable(candidate, smallest_crop(decoder) + multiple * candidate.stride)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_crop_below_the_smallest_or_between_two_strides_is_refused(decoder: str) -> None:
     candidate = candidate_of(decoder)
-    for crop in (smallest_crop(decoder) - stride(candidate), smallest_crop(decoder) + stride(candidate) // 2):
+    for crop in (smallest_crop(decoder) - candidate.stride, smallest_crop(decoder) + candidate.stride // 2):
         with pytest.raises(InputError, match=rf"'{decoder}' at crop {crop} cannot be built: ") as caught:
             check_buildable(candidate, crop)
         assert "\n" not in str(caught.value)
@@ -111,20 +112,21 @@ def test_a_batch_of_one_is_refused_where_a_batch_norm_would_see_one_value() -> N
     check_buildable(candidate_of("Unet"), 32, batch=2)
 
 
-def test_slices_out_is_one_or_all_of_those_that_come_in() -> None:
-    with pytest.raises(InputError, match="slices_out is 3; set it to 1 or to slices_in, 5"):
-        build_network(UnetCandidate(slices_in=5, slices_out=3), 64, pretrained=False)
+def test_a_mask_is_of_the_middle_slice_or_of_all_that_come_in() -> None:
+    assert (UnetCandidate(slices_in=5).slices_out, UnetCandidate(slices_in=5, masks="all").slices_out) == (1, 5)
+    with pytest.raises(ValidationError, match="Input should be 'middle' or 'all'"):
+        UnetCandidate.model_validate({"masks": "first"})
 
 
 def test_an_even_number_of_slices_has_no_middle_one() -> None:
-    with pytest.raises(InputError, match="slices_in is 4, which has no middle slice"):
+    with pytest.raises(InputError, match="slices_in is 4, which has no middle slice; set it to an odd number"):
         build_network(UnetCandidate(slices_in=4), 64, pretrained=False)
+    check_buildable(UnetCandidate(slices_in=4, masks="all"), 64)
 
 
 @pytest.mark.parametrize(
     ("field", "message"), [("encoder", "did you mean 'resnet"), ("decoder", "did you mean 'Unet'")]
 )
 def test_an_unknown_name_is_an_error_with_names_that_exist(field: str, message: str) -> None:
-    candidate = read_candidate({field: "resnet3"})
-    with pytest.raises(InputError, match=f"unknown {field} 'resnet3'.*{message}"):
-        check_buildable(candidate, 64)
+    with pytest.raises(ValidationError, match=f"unknown {field} 'resnet3'.*{message}"):
+        UnetCandidate.model_validate({field: "resnet3"})

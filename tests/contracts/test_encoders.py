@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
-from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
+from search_spaces.network import build_network, check_buildable, parameters
 from search_spaces.published.encoders import ENCODERS
 from search_spaces.published.weights import offered_weights
 
@@ -29,9 +28,9 @@ SMALL = [
 ]
 
 
-def candidate_of(encoder: str, slices_in: int = 5, slices_out: int = 1) -> Candidate:
+def candidate_of(encoder: str, **more: object) -> UnetCandidate:
     decoder = "DPT" if ENCODERS[encoder].gives == "tokens" else "Unet"
-    return UnetCandidate(encoder=encoder, decoder=decoder, slices_in=slices_in, slices_out=slices_out)
+    return UnetCandidate.model_validate({"encoder": encoder, "decoder": decoder, "slices_in": 5, **more})
 
 
 def marked(name: str) -> object:
@@ -66,9 +65,9 @@ def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets
 def test_a_network_predicts_on_other_tiles_exactly_if_it_says_so(encoder: str) -> None:
     candidate = candidate_of(encoder)
     network = build_network(candidate, 64, pretrained=False).eval()
-    tile = torch.zeros(1, 5, 64, 64 + stride(candidate))
+    tile = torch.zeros(1, 5, 64, 64 + candidate.stride)
     with torch.inference_mode():
-        if takes_any_size(candidate):
+        if candidate.any_size:
             assert network(tile).shape == (1, 1, *tile.shape[2:])
         else:
             with pytest.raises((AssertionError, RuntimeError)):
@@ -101,7 +100,7 @@ def test_imagenet_or_other_published_weights_are_named_with_their_place(encoder:
         ("resnext101_32x16d", "instagram"),
     ],
 )
-def test_the_encoders_of_the_source_document_exist_with_its_weights(encoder: str, weights: str) -> None:
+def test_the_encoders_of_the_preset_source_table_exist_with_their_weights(encoder: str, weights: str) -> None:
     assert encoder in ENCODERS
     assert weights in offered_weights(encoder)
 

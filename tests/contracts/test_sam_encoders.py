@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from search_spaces.any_candidate import read_candidate
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
-from search_spaces.network import build_network, check_buildable, parameters, stride, takes_any_size
+from search_spaces.families.sam import SamCandidate
+from search_spaces.network import build_network, check_buildable, parameters
 from search_spaces.published.sam_encoders import SAM_ENCODERS, fitting_window
 from search_spaces.published.weights import offered_weights
 
@@ -14,9 +13,9 @@ SMALL = ["sam2_hiera_tiny", "samvit_base_patch16"]  # of each kind; the others a
 TUNINGS = ["full", "lora", "frozen"]
 
 
-def candidate_of(encoder: str, tuning: str = "full", **more: object) -> Candidate:
-    values = {"family": "sam", "encoder": encoder, "tuning": tuning, "slices_in": 5, **more}
-    return read_candidate({"encoder_weights": "none" if tuning == "full" else "f.safetensors", **values})
+def candidate_of(encoder: str, tuning: str = "full", **more: object) -> SamCandidate:
+    values = {"encoder": encoder, "tuning": tuning, "slices_in": 5, **more}
+    return SamCandidate.model_validate({"encoder_weights": "none" if tuning == "full" else "f.safetensors", **values})
 
 
 @pytest.mark.parametrize("encoder", SAM_ENCODERS)
@@ -70,8 +69,8 @@ def test_published_weights_are_named_with_their_licence_and_are_not_called_image
 
 @pytest.mark.parametrize("encoder", SAM_ENCODERS)
 def test_tiles_are_those_of_training(encoder: str) -> None:
-    assert stride(candidate_of(encoder)) == 32
-    assert not takes_any_size(candidate_of(encoder))
+    assert candidate_of(encoder).stride == 32
+    assert not candidate_of(encoder).any_size
 
 
 @pytest.mark.parametrize(

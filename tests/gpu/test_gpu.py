@@ -59,7 +59,7 @@ def _fit(network: nn.Module, config: FitConfig = CONFIG) -> Fit:
 
 def _job(crop: int = 32, **changes: Any) -> Job:
     fit = CONFIG.model_copy(update={"crop": crop, "steps": 12, "precision": "auto", **changes})
-    return Job(trial=0, name="tiny", candidate=CANDIDATE, fit=fit, seed=0)
+    return Job(trial=0, name="tiny", candidate=CANDIDATE, fit=fit, inference=InferenceConfig(), seed=0)
 
 
 def _folder(path: Path) -> TrialFolder:
@@ -129,9 +129,9 @@ def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path: Path) -> None:
     assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize("slices_out", [1, 3])
-def test_the_gpu_predicts_what_the_cpu_does(slices_out: int) -> None:
-    candidate = CANDIDATE.model_copy(update={"slices_out": slices_out})
+@pytest.mark.parametrize("masks", ["middle", "all"])
+def test_the_gpu_predicts_what_the_cpu_does(masks: str) -> None:
+    candidate = CANDIDATE.model_copy(update={"masks": masks})
     torch.manual_seed(0)
     network = build_network(candidate, 32)
     reader = make_reader(network, candidate, FitConfig(crop=32))

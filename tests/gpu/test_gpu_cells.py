@@ -13,15 +13,20 @@ from nas.jobs.trial import Talk, run_job
 from results.record import Job
 from results.run_folder import TrialFolder
 from search_spaces.any_candidate import read_candidate
-from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
+from search_spaces.cells.cell_space import CELL_SPACES
 from trainers.cell_search.alphas import ESTIMATORS
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellPlan, CellTalk, run_cells
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig, make_accelerator
+from trainers.inference.reader import InferenceConfig
 
 pytestmark = pytest.mark.gpu
 FOLD = Fold((tube("a"), tube("b", seed=1)), (tube("c", seed=2),))
+SUPERNETS = {
+    "cells": {"crops": [16], "batch_size": 2, "candidate": {"slices_in": 8, "width": 8}},
+    "hybrid": {"crops": [64], "batch_size": 2, "candidate": {"encoder": "tu-resnet10t", "slices_in": 3, "width": 8}},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +37,14 @@ def _leave_the_process_on_the_cpu() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
-def test_a_trial_with_cells_completes(tmp_path: Path, family: CellFamily) -> None:
+def test_a_trial_with_cells_completes(tmp_path: Path, family: str) -> None:
     values: dict[str, Any] = {"family": family, "genotype": "residual", "width": 8, "slices_in": 16}
     crop = 32
     if family == "hybrid":
         values |= {"slices_in": 3, "encoder": "tu-resnet10t"}
         crop = 64
     fit = FitConfig(steps=12, crop=crop, batch_size=2, loss="dice + bce", augmentation="flips", learning_rate=3e-3)
-    job = Job(trial=0, name="cells", candidate=read_candidate(values), fit=fit, seed=0)
+    job = Job(trial=0, name="cells", candidate=read_candidate(values), fit=fit, inference=InferenceConfig(), seed=0)
     config = parse_config({"score": {"slabs": 2, "resamples": 50}}, "test")
     (tmp_path / "trial").mkdir()
     talk = Talk(lambda *_: "go", lambda *_: "go")
@@ -50,17 +55,14 @@ def test_a_trial_with_cells_completes(tmp_path: Path, family: CellFamily) -> Non
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "sampled"])
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
-def test_cells_are_searched(tmp_path: Path, family: CellFamily, estimator: str, precision: Any) -> None:
+def test_cells_are_searched(tmp_path: Path, family: str, estimator: str, precision: Any) -> None:
     changes = {"levels": 3, "nodes": 1, "skips": ("identity", "attention"), "widths": (0.5, 1.0), "depths": (1, 2)}
     space = CELL_SPACES["L1"].model_copy(update=changes)
     config = CellSearchConfig.model_validate(
         {
             "steps": 8,
             "estimator": estimator,
-            "encoder": "tu-resnet10t",
-            "width": 8,
-            "box_slices": 8,
-            "batch_size": 2,
+            "supernets": SUPERNETS,
             "shrink_every": 2,
             "perturbations": 1,
             "perturbation_paths": 1,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import buildable as module
+from nas.study import buildable as module
 from nas.study.buildable import buildable
 from search_spaces.space import SearchSpace
 

@@ -15,6 +15,7 @@ from results.run_folder import create
 from results.text import escape
 from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score, Slab, VolumeScore
 
 SCORE = Score(
@@ -28,7 +29,9 @@ SCORE = Score(
     volumes=(VolumeScore(volume="kidney_3_dense", values={"surface_dice": 0.8, "voxel_dice": 0.7}),),
     slabs=(Slab(volume="kidney_3_dense", threshold=0.5, parts={"surface_dice": (0.8, 1.0)}),),
 )
-JOB = Job(trial=4, name="resnet18 · Unet", candidate=UnetCandidate(), fit=FitConfig(), seed=3)
+JOB = Job(
+    trial=4, name="resnet18 · Unet", candidate=UnetCandidate(), fit=FitConfig(), inference=InferenceConfig(), seed=3
+)
 COMPLETE = Outcome(
     state="complete", score=SCORE, step=9, parameters=1_500_000, train_seconds=90.0, device="NVIDIA H100"
 )

@@ -15,10 +15,11 @@ from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.cross_fit import score
 from trainers.metrics.score import ScoreConfig
 
-CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
 HELD_OUT = tube("k")
 FOLD = Fold((tube("t"),), (HELD_OUT,))
 
@@ -30,7 +31,15 @@ def folder(tmp_path: Path) -> RunFolder:
     assert HELD_OUT.label is not None
     result = score({"k": HELD_OUT.label * 255}, [HELD_OUT], ScoreConfig())
     for trial, repeats in ((0, None), (1, 0)):
-        job = Job(trial=trial, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), seed=trial, repeats=repeats)
+        job = Job(
+            trial=trial,
+            name="n",
+            candidate=CANDIDATE,
+            fit=FitConfig(crop=32),
+            inference=InferenceConfig(),
+            seed=trial,
+            repeats=repeats,
+        )
         outcome = Outcome(state="complete", score=result, parameters=1)
         folder.trial(trial).path.mkdir(parents=True)
         record = Record(job=job, outcome=outcome, version="0")

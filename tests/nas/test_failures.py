@@ -17,6 +17,7 @@ from results.record import Job, Outcome, Record
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.step import NonFiniteLoss
 
 
@@ -61,7 +62,14 @@ def test_the_sampler_avoids_what_does_not_fit_into_memory(tmp_path: Path) -> Non
     """Crops over 300 do not fit; the others score alike, and nothing but the constraint tells them apart."""
     config = StudyConfig(random_trials=10)
     study = optuna.create_study(direction="maximize")
-    job = Job(trial=0, name="j", candidate=UnetCandidate(encoder="resnet18"), fit=FitConfig(), seed=0)
+    job = Job(
+        trial=0,
+        name="j",
+        candidate=UnetCandidate(encoder="resnet18"),
+        fit=FitConfig(),
+        inference=InferenceConfig(),
+        seed=0,
+    )
     crops = []
     for number in range(60):
         study.sampler = make_sampler(config, number)

@@ -33,7 +33,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 from trainers.report import Report
 
-CANDIDATE = UnetCandidate(encoder="tu-resnet10t", slices_in=3)
+CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
 READING = Reading(inference=InferenceConfig(axes=(0,)), threshold=0.25, score_config=ScoreConfig())
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})
 
@@ -151,7 +151,7 @@ def test_the_source_says_who_made_the_labels(tmp_path: Path) -> None:
 
 def test_a_bundle_notes_the_kidneys_and_the_teachers_of_its_training() -> None:
     taught = replace(tube("t"), soft=SoftLabels("labels_pseudo", Path("SOURCE.json"), TEACHER))
-    job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), seed=0)
+    job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), inference=InferenceConfig(), seed=0)
     record = Record(job=job, outcome=Outcome(state="complete", score=None, parameters=1), version="0")
     found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), READING).provenance
     assert found.kidneys == {"t": "t", "k": "k"}

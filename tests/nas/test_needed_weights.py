@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from command_line import nas
 from kidneys import tube
 from safetensors.torch import save, save_file
 
@@ -81,7 +83,7 @@ class _Hub(BaseHTTPRequestHandler):
         return None
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     """The address of a hub on this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
@@ -91,39 +93,62 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def run_command(place: Path, endpoint: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """`nas weights` with a hub at an address, and a cache of its own."""
+def write_small_config(place: Path) -> Path:
     config = place / "config.toml"
     config.write_text('[space]\nencoders = ["tu-resnet10t"]\nencoder_weights = ["imagenet"]\n')
+    return config
+
+
+def run_command(place: Path, endpoint: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """`nas weights` with a hub at an address and a cache of its own, read when the client is imported."""
     environment = {**os.environ, "HF_HOME": str(place / "hf"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
     environment.pop("HF_HUB_CACHE", None)
-    command = [sys.executable, "-m", "nas", "weights", *arguments, str(config)]
+    command = [sys.executable, "-m", "nas", "weights", *arguments, str(write_small_config(place))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == expect, done.stdout + done.stderr
     return done
 
 
+def run_offline(place: Path, *arguments: str) -> str:
+    """What `nas weights` prints with the same cache in this process, which may not ask any hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place / "hf/hub"))
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+        return nas("weights", *arguments, write_small_config(place)).stdout
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory, hub: str) -> tuple[Path, dict[str, Any], str]:
+    """A folder with a cache that was empty, what was listed then, and what fetching printed."""
+    place = tmp_path_factory.mktemp("fetched")
+    (before,) = json.loads(run_command(place, hub, "list", "--json").stdout)
+    return place, before, run_command(place, hub, "fetch").stdout
+
+
 @pytest.mark.slow
-def test_missing_weights_are_listed_fetched_and_then_found_offline(tmp_path: Path, hub: str) -> None:
-    (before,) = json.loads(run_command(tmp_path, hub, "list", "--json").stdout)
+def test_missing_weights_are_listed_fetched_and_then_found_offline(
+    fetched: tuple[Path, dict[str, Any], str],
+) -> None:
+    place, before, printed = fetched
     assert (before["repository"], before["file"]) == (REPOSITORY, None)
     assert (before["size_bytes"], before["size_estimated"]) == (len(_Hub.content), False)
     assert before["licence"] == "apache-2.0"
-    fetched = run_command(tmp_path, hub, "fetch").stdout
-    assert f"1 of 1: {REPOSITORY}, 0 MB, licence: apache-2.0" in fetched
-    assert "all weights are on this machine" in fetched
-    assert list((tmp_path / "hf").rglob("snapshots/*/model.safetensors"))
-    again = run_command(tmp_path, "http://127.0.0.1:9", "fetch")  # nothing listens there, and nothing asks
-    assert "all weights are on this machine" in again.stdout
+    assert f"1 of 1: {REPOSITORY}, 0 MB, licence: apache-2.0" in printed
+    assert "all weights are on this machine" in printed
+    assert list((place / "hf").rglob("snapshots/*/model.safetensors"))
+    assert "all weights are on this machine" in run_offline(place, "fetch")
 
 
 @pytest.mark.slow
-def test_damaged_weights_are_missing_and_fetched_again(tmp_path: Path, hub: str) -> None:
-    run_command(tmp_path, hub, "fetch")
+def test_damaged_weights_are_missing_and_fetched_again(
+    fetched: tuple[Path, dict[str, Any], str], hub: str, tmp_path: Path
+) -> None:
+    shutil.copytree(fetched[0], tmp_path, symlinks=True, dirs_exist_ok=True)
     (file,) = (tmp_path / "hf").rglob("snapshots/*/model.safetensors")
     whole = file.read_bytes()
     file.resolve().write_bytes(whole[:-4])
-    (damaged,) = json.loads(run_command(tmp_path, hub, "list", "--offline", "--json").stdout)
+    (damaged,) = json.loads(run_offline(tmp_path, "list", "--offline", "--json"))
     assert damaged["file"] is None
     assert "all weights are on this machine" in run_command(tmp_path, hub, "fetch").stdout
     assert file.read_bytes() == whole

@@ -19,6 +19,7 @@ from results.run_folder import RUNS, RunFolder
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
 FIXED = """
@@ -195,7 +196,9 @@ def test_a_repeated_training_that_failed_is_no_candidate_and_is_told_of(run: Pat
     study = optuna.create_study(study_name="mine", storage=open_storage(folder, None))
     study.enqueue_trial({}, user_attrs={REPEATS: 7})
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
-    job = Job(trial=0, name="n", candidate=UnetCandidate(), fit=FitConfig(), seed=1, repeats=7)
+    job = Job(
+        trial=0, name="n", candidate=UnetCandidate(), fit=FitConfig(), inference=InferenceConfig(), seed=1, repeats=7
+    )
     ended = Record(job=job, outcome=Outcome(state="failed", reason="why\x1b[2J"), version="0")
     folder.leaderboard_json.write_text(rank([ended], "mine", "k", ScoreConfig()).model_dump_json())
     status = read_status(run)

@@ -1,16 +1,18 @@
-"""A cache of converted volumes, and one small finished search, for each module of tests."""
+"""One small finished search for all tests, and a cache of converted volumes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from command_line import nas
+from shared import made_once
 from tiny import TINY
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared by the searches of a module."""
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="session")
+def cache(session_folder: Path) -> Path:
+    """Shared by all searches."""
+    return session_folder / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, config: Path, cache: Path) -> Path:
-    """A finished search that nothing happened to."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    nas("search", config, "--run", folder, cache=cache)
-    return folder
+def run(tmp_path_factory: pytest.TempPathFactory, session_folder: Path, config: Path, cache: Path) -> Path:
+    """A finished search that nothing happened to, for the tests of one module to do with as they like."""
+    finished = made_once(
+        session_folder / "finished", lambda folder: nas("search", config, "--run", folder, cache=cache)
+    )
+    return shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "whole")

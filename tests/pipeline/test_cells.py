@@ -186,7 +186,7 @@ def test_a_cell_search_that_was_killed_finds_the_genotypes_of_an_unbroken_one(
     else:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        assert "steps, resumed" in nas("search", "--run", folder, cache=cache).stdout
+        assert "genotypes to train, resumed" in nas("search", "--run", folder, cache=cache).stdout
     assert _genotypes(folder) == _genotypes(run)
     broken, whole = _board(folder)["rows"], _board(run)["rows"]
     assert [(r["trial"], r["surface_dice"]) for r in broken] == [(r["trial"], r["surface_dice"]) for r in whole]
@@ -196,7 +196,7 @@ def test_a_cell_search_that_fails_fails_its_trials_with_the_reason(config: Path,
     folder = tmp_path / "failing"
     huge = ["--families", "cells", "--trials", "2", "--set", "cell_search.learning_rate=1e30"]
     done = nas("search", config, "--run", folder, *huge, cache=cache, expect=1)
-    assert "the cell search cells-16 failed: the loss became" in done.stdout
+    assert "cell search cells-16: failed, the loss became" in done.stdout
     assert "cell search cells-16: failed: the loss became" in nas("status", "--run", folder, cache=cache).stdout
     assert "the loss became" in (folder / "cells" / "cells-16" / "failure.txt").read_text()
     assert "no candidate was trained to its end" in done.stderr

@@ -7,11 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-
-def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+from command_line import nas, nas_process
 
 
 @pytest.mark.parametrize(
@@ -36,15 +32,21 @@ def nas(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = nas(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
+    done = nas(*arguments, cwd=tmp_path, expect=1)
     assert message in done.stderr
     assert done.stderr.startswith("nas: ")
     assert done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.slow
+def test_a_process_that_ends_with_a_mistake_says_nothing_else(tmp_path: Path) -> None:
+    done = nas_process("search", "--families", "cels", cwd=tmp_path, expect=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("nas: ") and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
-    assert nas("search", "--no-such-option", cwd=tmp_path).returncode == 2
+    nas("search", "--no-such-option", cwd=tmp_path, expect=2)
 
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     code = f"import sys, nas.commands.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert "search" in nas("--help", cwd=tmp_path).stdout
+    assert "search" in nas_process("--help", cwd=tmp_path).stdout
 
 
 def test_a_configuration_that_is_printed_can_be_searched_with(tmp_path: Path) -> None:
@@ -68,8 +70,7 @@ def test_a_configuration_that_is_printed_can_be_searched_with(tmp_path: Path) ->
 
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = nas("search", "--run", tmp_path / "file" / "run")
-    assert done.returncode == 1
+    done = nas("search", "--run", tmp_path / "file" / "run", expect=1)
     assert "cannot be written" in done.stderr
 
 
@@ -99,14 +100,13 @@ def test_the_dashboard_warns_when_others_can_reach_it(tmp_path: Path) -> None:
 
 
 def test_a_mistake_does_not_bind_the_run_folder_to_it(tmp_path: Path) -> None:
-    done = nas("search", "--run", tmp_path / "run", "--hold-out", "phantom_9", "--set", "phantom.shape=[16, 32, 32]")
-    assert done.returncode == 1
+    small = ("--set", "phantom.shape=[16, 32, 32]")
+    done = nas("search", "--run", tmp_path / "run", "--hold-out", "phantom_9", *small, cache=tmp_path, expect=1)
     assert "phantom_9" in done.stderr
     assert not (tmp_path / "run" / "config.toml").exists()
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     small = ["--set", "phantom.shape=[16, 64, 64]", "--set", "study.trials=1"]
-    done = nas("search", "--run", tmp_path / "run", *small, "--set", "device=cuda:99")
-    assert done.returncode == 1
+    done = nas("search", "--run", tmp_path / "run", *small, "--set", "device=cuda:99", cache=tmp_path, expect=1)
     assert "there is no device 'cuda:99' here; choose one of: auto, cpu" in done.stderr

@@ -159,9 +159,9 @@ def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
 
 def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: Path, tmp_path: Path) -> None:
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
-    assert "tu-mobilenetv3_small_100 · Unet · 32" in done.stdout
+    assert "tu-mobilenetv3_small_100 · PSPNet · 32" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
     # Of the resolutions that the space offers the dearest is what has to fit.
     large = ("--set", 'space.resolutions=["plain", "upscaled", "stem"]')
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, cache=cache)
-    assert "tu-mobilenetv3_small_100 · Unet upscaled · 32" in done.stdout
+    assert "tu-mobilenetv3_small_100 · PSPNet upscaled · 32" in done.stdout

@@ -12,6 +12,7 @@ from results.record import Job, Outcome, Record
 from results.text import seconds
 from search_spaces.families.unet import UnetCandidate
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score, ScoreConfig, Slab, VolumeScore
 
 
@@ -42,6 +43,7 @@ def record(
             name=f"network {trial}",
             candidate=UnetCandidate(),
             fit=FitConfig(),
+            inference=InferenceConfig(),
             seed=trial,
             repeats=repeats,
         ),

@@ -6,16 +6,14 @@ import pytest
 import timm
 import torch
 from kidneys import tube
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from search_spaces import sam
 from search_spaces.any_candidate import CANDIDATES, read_candidate
-from search_spaces.candidate import Candidate
 from search_spaces.errors import InputError
-from search_spaces.families.sam import fold_lora, folded
+from search_spaces.families import sam
+from search_spaces.families.sam import SamCandidate, fold_lora
 from search_spaces.network import build_network, check_buildable, check_weights
 from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS
 from trainers.data.patches import PatchSampler
@@ -49,17 +47,17 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def candidate_of(path: Path, tuning: str = "full", **more: object) -> Candidate:
+def candidate_of(path: Path, tuning: str = "full", **more: object) -> SamCandidate:
     encoder = "sam2_hiera_tiny" if "hiera" in path.name else "samvit_base_patch16"
-    values = {"family": "sam", "encoder": encoder, "tuning": tuning, "encoder_weights": str(path), "slices_in": 3}
-    return read_candidate({**values, **more})
+    values = {"encoder": encoder, "tuning": tuning, "encoder_weights": str(path), "slices_in": 3}
+    return SamCandidate.model_validate({**values, **more})
 
 
 def frozen_values(network: nn.Module) -> State:
     return {name: p.detach().clone() for name, p in network.named_parameters() if not p.requires_grad}
 
 
-def fit_of(candidate: Candidate, steps: int = 4) -> Fit:
+def fit_of(candidate: SamCandidate, steps: int = 4) -> Fit:
     torch.manual_seed(0)
     sampler = PatchSampler((tube("a"), tube("b")), 3, 1, 32, 0.5, seed=0)
     config = FitConfig(steps=steps, crop=32, batch_size=2, learning_rate=1e-2, weight_decay=0.1, augmentation="none")
@@ -189,7 +187,7 @@ def test_folded_factors_give_the_same_logits_in_a_network_that_has_none(hiera: P
         before = network(image)
         fold_lora(network)
         after = network(image)
-    plain = build_network(folded(candidate_of(hiera, "lora")), 32, pretrained=False).eval()
+    plain = build_network(candidate_of(hiera, "lora").folded(), 32, pretrained=False).eval()
     plain.load_state_dict(network.state_dict())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
@@ -209,7 +207,7 @@ def test_a_training_with_lora_that_was_left_goes_on_as_if_it_were_not(hiera: Pat
 
 
 def test_a_candidate_of_family_sam_survives_json() -> None:
-    candidate = read_candidate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
+    candidate = SamCandidate(tuning="lora", encoder_weights="sa1b")
     assert (candidate.encoder, candidate.lora_rank) == ("samvit_base_patch16", 8)
     assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
 
@@ -217,28 +215,24 @@ def test_a_candidate_of_family_sam_survives_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"family": "unet", "tuning": "frozen"}, "tuning frozen is of family sam"),
+        ({"family": "unet", "tuning": "frozen"}, "unknown key of family unet 'tuning'"),
         ({"family": "sam", "tuning": "frozen"}, "tuning frozen keeps the encoder's weights: set encoder_weights"),
         ({"family": "sam", "lora_rank": 4}, "lora_rank goes with tuning lora"),
-        ({"family": "sam", "decoder": "Unet"}, "with decoder 'Unet' is none of family sam"),
-        ({"family": "unet", "decoder": "light"}, "with decoder 'light' is none of family unet"),
-        ({"family": "sam", "width": 8}, "family sam has neither genotype nor width"),
+        ({"family": "sam", "tuning": "lora", "lora_rank": 0, "encoder_weights": "sa1b"}, "greater than 0"),
+        ({"family": "sam", "decoder": "Unet"}, "unknown key of family sam 'decoder'; did you mean 'encoder'"),
+        ({"family": "sam", "encoder": "sam2_hiera_tin"}, "unknown encoder of family sam 'sam2_hiera_tin'; did you"),
+        ({"family": "sam", "encoder": "resnet18"}, "unknown encoder of family sam 'resnet18'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValueError, match=message):
         read_candidate(values)
-
-
-def test_an_unknown_encoder_is_an_error_with_names_that_exist() -> None:
-    with pytest.raises(InputError, match="unknown encoder of family sam 'sam2_hiera_tin'; did you mean 'sam2_hiera_t"):
-        check_buildable(read_candidate({"family": "sam", "encoder": "sam2_hiera_tin"}), 64)
 
 
 def test_lora_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "find_spec", lambda name: None)
-    candidate = read_candidate({"family": "sam", "tuning": "lora", "encoder_weights": "sa1b"})
+    candidate = SamCandidate(tuning="lora", encoder_weights="sa1b")
     with pytest.raises(
-        InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or take lora out of sam_tunings"
+        InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or take lora out of space\.sam\.tuning"
     ):
         check_buildable(candidate, 64)

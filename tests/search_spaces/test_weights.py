@@ -68,7 +68,7 @@ def loaded(candidate: Candidate, crop: int = 64) -> State:
 
 
 def test_none_wants_no_file(hub: Path) -> None:
-    assert find_weights(UnetCandidate(encoder_weights="none")) is None
+    assert UnetCandidate(encoder_weights="none").find_weights() is None
 
 
 def test_weights_of_smp_are_found_in_the_cache_and_loaded_completely(hub: Path) -> None:
@@ -76,7 +76,7 @@ def test_weights_of_smp_are_found_in_the_cache_and_loaded_completely(hub: Path) 
     path = put(hub, "resnet18", "imagenet", published)
     candidate = UnetCandidate(encoder="resnet18", encoder_weights="imagenet", slices_in=3)
     state = loaded(candidate)
-    assert find_weights(candidate) == path
+    assert candidate.find_weights() == path
     assert all(torch.equal(state[key], published[key]) for key in state)
 
 
@@ -84,7 +84,7 @@ def test_the_revision_that_smp_pins_is_the_only_one_taken(hub: Path) -> None:
     path = put(hub, "resnet18", "imagenet", {"x": torch.zeros(1)})
     path.parent.rename(path.parent.with_name("f" * 40))
     with pytest.raises(InputError, match="are not on this machine"):
-        find_weights(UnetCandidate(encoder_weights="imagenet"))
+        find_weights("resnet18", "imagenet")
 
 
 @pytest.mark.parametrize("slices", [1, 5])
@@ -130,7 +130,7 @@ def test_every_number_of_a_timm_encoder_comes_from_the_file(hub: Path) -> None:
 def test_a_tag_of_timm_names_weights_too(hub: Path) -> None:
     assert "fcmae" in offered_weights("tu-convnextv2_atto")
     path = put(hub, "tu-convnextv2_atto", "fcmae", {"x": torch.zeros(1)})
-    assert find_weights(UnetCandidate(encoder="tu-convnextv2_atto", encoder_weights="fcmae")) == path
+    assert find_weights("tu-convnextv2_atto", "fcmae") == path
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_a_first_convolution_of_another_number_of_slices_is_refused(tmp_path: Pa
 
 def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Path) -> None:
     with pytest.raises(InputError) as caught:
-        find_weights(UnetCandidate(encoder="resnext101_32x16d", encoder_weights="instagram"))
+        find_weights("resnext101_32x16d", "instagram")
     revision = offered_weights("resnext101_32x16d")["instagram"].revision
     command = f"hf download smp-hub/resnext101_32x16d.instagram model.safetensors --revision {revision}"
     assert f"or these with `{command}`, or set encoder_weights to none" in str(caught.value)
@@ -222,7 +222,7 @@ def test_unknown_weights_name_those_that_exist() -> None:
     with pytest.raises(
         InputError, match=r"unknown encoder_weights of resnet18 'instagram'; .*imagenet.*none.*ssl.*swsl"
     ):
-        find_weights(UnetCandidate(encoder="resnet18", encoder_weights="instagram"))
+        find_weights("resnet18", "instagram")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt"])
@@ -230,13 +230,13 @@ def test_a_pickle_is_refused_and_the_conversion_named(tmp_path: Path, suffix: st
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"is a pickle, .*safetensors\.torch\.save_file"):
-        find_weights(UnetCandidate(encoder_weights=str(path)))
+        find_weights("resnet18", str(path))
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.safetensors"
     with pytest.raises(InputError, match=f"weights file {path} does not exist"):
-        find_weights(UnetCandidate(encoder_weights=str(path)))
+        find_weights("resnet18", str(path))
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_damaged_file_in_the_cache_is_not_taken_for_weights(hub: Path) -> None
     with pytest.raises(
         InputError, match=r"weights 'imagenet' of encoder 'resnet18' are damaged .* `nas weights fetch`"
     ):
-        find_weights(UnetCandidate(encoder_weights="imagenet"))
+        find_weights("resnet18", "imagenet")
 
 
 @pytest.fixture
@@ -276,10 +276,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 @pytest.mark.slow
 def test_the_cache_is_the_one_that_hf_home_names(tmp_path: Path, environment: dict[str, str]) -> None:
     path = put(tmp_path / "hub", "resnet18", "imagenet", {"x": torch.zeros(1)})
-    program = (
-        "from search_spaces.candidate import Candidate; from search_spaces.published.weights import find_weights; "
-        "print(find_weights(UnetCandidate(encoder_weights='imagenet')))"
-    )
+    program = "from search_spaces.published.weights import find_weights; print(find_weights('resnet18', 'imagenet'))"
     environment.pop("HF_HUB_CACHE", None)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(path)

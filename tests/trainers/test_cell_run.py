@@ -7,7 +7,7 @@ import pytest
 import torch
 from kidneys import tube
 
-from search_spaces.cells.cell_space import CELL_SPACES, CellFamily
+from search_spaces.cells.cell_space import CELL_SPACES
 from search_spaces.errors import InputError
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, genotype_names, run_cells, split_for
@@ -18,11 +18,14 @@ SPACE = CELL_SPACES["L1"].model_copy(update={"levels": 2, "nodes": 1, "same": ("
 CONFIG = CellSearchConfig.model_validate(
     {
         "steps": 8,
-        "encoder": "tu-resnet10t",
-        "width": 4,
-        "box_slices": 8,
-        "box_batch_size": 1,
-        "batch_size": 2,
+        "supernets": {
+            "cells": {"crops": [16], "batch_size": 1, "candidate": {"slices_in": 8, "width": 4}},
+            "hybrid": {
+                "crops": [64],
+                "batch_size": 2,
+                "candidate": {"encoder": "tu-resnet10t", "slices_in": 3, "width": 4},
+            },
+        },
         "shrink_every": 2,
         "samples": 1,
         "randoms": 1,
@@ -42,7 +45,7 @@ def _run(
 
 
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
-def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path, family: CellFamily) -> None:
+def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path, family: str) -> None:
     plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
     costs = tmp_path / "costs.json"
     whole = _run(plan, tmp_path / "whole", costs)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from search_spaces.cells.cell_space import CELL_SPACES, CellSpace, Decision, decisions
 from search_spaces.cells.operations import OPERATIONS, convolution
 from search_spaces.cells.path import Path, blend, plain_path
-from search_spaces.families.cells import construct_supernet
+from search_spaces.families.cells import CellsCandidate
 from trainers.cell_search.alphas import Decks
 from trainers.cell_search.config import ALGORITHMS, CellSearchConfig
 from trainers.cell_search.costs import measure
@@ -143,11 +143,16 @@ def _boxes(seed: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
     return batches
 
 
+def _supernet(space: CellSpace) -> nn.Module:
+    candidate = CellsCandidate.model_validate({"genotype": "plain", "width": 4, "slices_in": 8})
+    return candidate.build_supernet(space, crop=8)
+
+
 def _cells(space: CellSpace, steps: int = 12, **changes: object) -> CellSearch:
     torch.manual_seed(0)
     config = CellSearchConfig.model_validate({"steps": steps, "loss": "bce", "shrink_every": 3, **changes})
     sides = Sides(_boxes(1), _boxes(2))
-    network = construct_supernet(space, 4)
+    network = _supernet(space)
     return CellSearch(network, decisions(space, "cells"), sides, config, 0, make_accelerator("float32", "cpu"))
 
 
@@ -246,7 +251,7 @@ def test_cost_above_the_budget_pushes_the_alphas_to_what_is_cheap() -> None:
 
     sides = Sides(_boxes(1), _boxes(2))
     accelerator = make_accelerator("float32", "cpu")
-    search = CellSearch(construct_supernet(space, 4), decisions(space, "cells"), sides, config, 0, accelerator, cost)
+    search = CellSearch(_supernet(space), decisions(space, "cells"), sides, config, 0, accelerator, cost)
     before = float(cost(search.alphas).detach())
     _run(search, 40)
     assert float(cost(search.alphas).detach()) < 0.8 * before
@@ -274,7 +279,7 @@ class _On(nn.Module):
 
 def test_a_sampled_step_keeps_no_more_memory_than_the_largest_network() -> None:
     space = CELL_SPACES["L1"].model_copy(update={"levels": 3})
-    network = construct_supernet(space, 4)
+    network = _supernet(space)
     accelerator = make_accelerator("float32", "cpu")
     known = {d.key: d for d in decisions(space, "cells")}
     decks = Decks(known, 0)

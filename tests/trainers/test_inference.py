@@ -69,7 +69,7 @@ def test_probabilities_that_are_no_numbers_are_no_background(boxes: bool) -> Non
         def forward(self, images: Tensor) -> Tensor:
             return torch.full_like(images, torch.nan)
 
-    reader = Reader(Broken(), slices_in=8, masks="all", crop=16, stride=8, any_size=False, boxes=boxes)
+    reader = Reader(Broken(), slices_in=8, slices_out=8, crop=16, stride=8, any_size=False, boxes=boxes)
     with pytest.raises(InputError, match=r"lump: the network's probabilities are no numbers; its weights are damaged$"):
         predict(reader, tube("lump", (16, 40, 40)), InferenceConfig(), CPU)
 
@@ -135,7 +135,7 @@ def test_the_mean_over_axes_is_a_mean() -> None:
 @pytest.mark.parametrize("voxels", [1 << 20, 2_000])
 def test_boxes_give_every_voxel_the_networks_answer_for_it(shape: tuple[int, int, int], voxels: int) -> None:
     volume = tube("a", shape)
-    reader = Reader(Middle(8), slices_in=8, masks="all", crop=16, stride=4, any_size=True, boxes=True)
+    reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=16, stride=4, any_size=True, boxes=True)
     steps: list[tuple[str, int, int]] = []
     report = Report(progress=lambda *step: steps.append(step))
     found = predict(reader, volume, InferenceConfig(batch_voxels=voxels), CPU, report=report)
@@ -145,7 +145,7 @@ def test_boxes_give_every_voxel_the_networks_answer_for_it(shape: tuple[int, int
 
 def test_boxes_are_read_along_axes_that_are_half_a_box_deep() -> None:
     volume = tube("a", (3, 40, 40))
-    reader = Reader(Middle(8), slices_in=8, masks="all", crop=4, stride=4, any_size=True, boxes=True)
+    reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=4, stride=4, any_size=True, boxes=True)
     steps: list[tuple[str, int, int]] = []
     predict(reader, volume, InferenceConfig(), CPU, report=Report(progress=lambda *step: steps.append(step)))
     assert steps[-1] == ("predicting", 80, 80)  # across y and x, not across the three slices

@@ -30,8 +30,8 @@ class RightHalf(nn.Module):
         return logits
 
 
-PLANES = Reader(Pointwise(), slices_in=1, masks="all", crop=16, stride=8, any_size=True)
-BOXES = Reader(Pointwise(), slices_in=8, masks="all", crop=16, stride=4, any_size=True, boxes=True)
+PLANES = Reader(Pointwise(), slices_in=1, slices_out=1, crop=16, stride=8, any_size=True)
+BOXES = Reader(Pointwise(), slices_in=8, slices_out=8, crop=16, stride=4, any_size=True, boxes=True)
 
 
 @pytest.mark.parametrize("reader", [PLANES, BOXES, replace(PLANES, any_size=False)])

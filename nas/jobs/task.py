@@ -1,0 +1,90 @@
+"""Task: one piece of work for a worker, a trial or a cell search; what it is called and where its files lie."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from nas.config.search_config import SearchConfig
+from results.record import Job
+from results.run_folder import CellsFolder, RunFolder, TrialFolder
+from trainers.cell_search.run import CellPlan, genotype_names
+from trainers.checkpoint import write_atomically
+
+
+class TrialTask(BaseModel, frozen=True, extra="forbid"):
+    """Train and score one candidate."""
+
+    kind: Literal["trial"] = "trial"
+    job: Job
+
+    @property
+    def id(self) -> str:
+        """What messages call it."""
+        return f"trial-{self.job.trial}"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"trial {self.job.trial}"
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it counts towards study.trials: a leader trained again does not."""
+        return self.job.repeats is None
+
+    def describe(self, config: SearchConfig) -> str:
+        """What is done, in a few words."""
+        again = f" (trial {self.job.repeats} again, seed {self.job.seed})" if self.job.repeats is not None else ""
+        return f"{self.job.name}{again}"
+
+    def place(self, folder: RunFolder) -> TrialFolder:
+        """Where its files lie."""
+        return folder.trial(self.job.trial)
+
+    def prepare(self, folder: RunFolder) -> bool:
+        """Write down what is asked for; whether that was done before, so that a worker may go on from a checkpoint."""
+        place = self.place(folder)
+        place.path.mkdir(parents=True, exist_ok=True)
+        resumed = place.job.is_file()
+        write_atomically(place.job, self.job.model_dump_json(indent=2))
+        return resumed
+
+
+class CellSearchTask(BaseModel, frozen=True, extra="forbid"):
+    """Search the cells of one supernet."""
+
+    kind: Literal["cell_search"] = "cell_search"
+    plan: CellPlan
+
+    @property
+    def id(self) -> str:
+        """What messages call it."""
+        return self.plan.id
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"cell search {self.plan.id}"
+
+    @property
+    def is_candidate(self) -> bool:
+        """Its genotypes become candidates; it is none itself."""
+        return False
+
+    def describe(self, config: SearchConfig) -> str:
+        """What is done, in a few words."""
+        search = config.cell_search
+        return f"{search.steps} steps, then {len(genotype_names(search))} genotypes to train"
+
+    def place(self, folder: RunFolder) -> CellsFolder:
+        """Where its files lie."""
+        return folder.cells(self.plan.id)
+
+    def prepare(self, folder: RunFolder) -> bool:
+        """Make its folder; whether there is a checkpoint to go on from."""
+        place = self.place(folder)
+        place.path.mkdir(parents=True, exist_ok=True)
+        return place.checkpoints.is_dir()
+
+
+Task = Annotated[TrialTask | CellSearchTask, Field(discriminator="kind")]

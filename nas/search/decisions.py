@@ -1,0 +1,226 @@
+"""Decisions: what comes next, when a trial is stopped, what comes again, and when the search is over.
+
+They ask the study and look into the run folder. Whatever follows is carried out by the driver (driver.py), which
+writes records, starts workers and informs the user.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from nas.config.search_config import SearchConfig
+from nas.config.study_config import FIXED, REPEATS
+from nas.jobs.cell_search import genotypes_of, plan_for, plans
+from nas.jobs.task import CellSearchTask, Task, TrialTask
+from nas.search.diagnosis import LAST_ENDED, diagnose
+from nas.study.budget import Budget
+from nas.study.buildable import Buildable
+from nas.study.study import ask, cells_needed, count_candidates, enqueue_repeat, job_of, unfinished
+from nas.workers.protocol import Scored
+from results.leaderboard.leaderboard import Leaderboard, State
+from results.record import Outcome, Record, read_record
+from results.run_folder import RunFolder
+from search_spaces.cells.genotype import Genotype
+from trainers.cell_search.run import CellPlan
+
+MOST_HELD = 16  # trials that may wait for a cell search while workers try something else
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """A trial whose cells could not be found: it has no candidate, so it is closed without a record."""
+
+    trial: Trial
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A trial that has ended, but whose end an earlier driver did not tell the study."""
+
+    record: Record
+
+
+Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be begun, the others are to be closed
+
+
+@dataclass(frozen=True)
+class _RunningTrial:
+    task: TrialTask
+    trial: Trial
+
+
+@dataclass
+class Decisions:
+    """Of one search, from its start on. possible: what of the space can be built. board: the ranking as it is now. stop: set where the user wants an end.
+
+    Whatever the study says is running at the start belonged to a driver that is gone, and comes again.
+    """
+
+    study: optuna.Study
+    config: SearchConfig
+    possible: Buildable
+    folder: RunFolder
+    budget: Budget
+    board: Callable[[], Leaderboard]
+    stop: threading.Event = field(default_factory=threading.Event)
+    halted: str | None = None  # why the search cannot go on, whatever the budget says
+    leaving: bool = False  # the workers were asked to leave
+    _trials: dict[str, _RunningTrial] = field(default_factory=dict)  # that workers are busy with, by task
+    _searches: dict[str, CellSearchTask] = field(default_factory=dict)  # the same of cell searches
+    _held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
+    _again: list[Trial] = field(init=False)  # left by an earlier driver, or by a worker that died
+    _ended: deque[State] = field(default_factory=lambda: deque(maxlen=LAST_ENDED))  # states of the last trials
+
+    def __post_init__(self) -> None:
+        self._again = unfinished(self.study)
+
+    def finished(self) -> int:
+        """Candidates that were over before this driver began."""
+        return count_candidates(self.study) - len(self._again)
+
+    def has_work(self) -> bool:
+        """Whether there is anything to train within the budget."""
+        left = self._again or count_candidates(self.study) < self.config.study.trials
+        return self.budget.over() is None and bool(left or self._leader_to_repeat())
+
+    def over(self) -> bool:
+        """Whether nothing more is begun, and what runs is to leave."""
+        return self.stop.is_set() or self.halted is not None or self.budget.over() is not None
+
+    def task(self, identity: str) -> Task:
+        """What a worker is busy with."""
+        return self._trials[identity].task if identity in self._trials else self._searches[identity]
+
+    def trial(self, identity: str) -> Trial:
+        """The study's trial that a worker is busy with."""
+        return self._trials[identity].trial
+
+    def busy_trials(self) -> set[int]:
+        """Numbers of the trials that workers are busy with."""
+        return {running.task.job.trial for running in self._trials.values()}
+
+    def next_step(self) -> Step | None:
+        """What an idle worker is for; None where there is nothing for it now.
+
+        Cell searches come first, because trials wait for them. But one worker trains the baselines meanwhile, before
+        the cells if it is the only one: whenever the time is over, there is something to compare and to export.
+        """
+        while True:
+            plan = self._next_search()
+            if plan is not None and (self._trials or not self._baseline_waits()):
+                return self._begun(plan)
+            trial = self._next_trial()
+            if trial is None:
+                return None if plan is None else self._begun(plan)
+            if (step := self._step_of(trial)) is not None:
+                return step
+
+    def answer_to(self, score: Scored) -> Literal["go", "stop"]:
+        """Whether a trial goes on after a score, which the study learns, or is stopped because others are ahead."""
+        running = self._trials[score.task]
+        running.trial.report(score.value, score.step)
+        spared = running.task.job.baseline or not running.task.is_candidate
+        return "stop" if not spared and running.trial.should_prune() else "go"
+
+    def lost(self, task: Task, reason: str, deaths: int) -> Outcome | None:
+        """How a task ends whose worker died, the so-manieth over it; None where another worker takes it up."""
+        if self.stop.is_set():  # a signal may have reached the workers too; their checkpoints are good
+            return Outcome(state="interrupted", reason=reason)
+        if deaths >= self.config.study.attempts:
+            return Outcome(state="failed", reason=f"{reason}, {self.config.study.attempts} times")
+        self._searches.pop(task.id, None)  # which is then a search that has not begun
+        if (running := self._trials.pop(task.id, None)) is not None:
+            self._again.append(running.trial)
+        return None
+
+    def closed(self, task: Task, outcome: Outcome) -> None:
+        """A task is over, and on the board if it is a trial; halts the search where that makes it pointless."""
+        self._searches.pop(task.id, None)
+        trial = self._trials.pop(task.id, None)
+        if outcome.state == "interrupted":
+            if not self.leaving and not self.stop.is_set():  # a full disk: no other would fare better
+                self.halted = self.halted or outcome.reason
+        elif trial is not None:
+            self._ended.append(outcome.state)
+            share = self.config.study.failing_share
+            self.halted = self.halted or diagnose(self._ended, share, self.board(), self.folder)
+
+    def _begun(self, plan: CellPlan) -> CellSearchTask:
+        task = CellSearchTask(plan=plan)
+        self._searches[task.id] = task
+        return task
+
+    def _step_of(self, trial: Trial) -> Step | None:
+        """What a trial needs now; None where it is held until its cells are found."""
+        plan = cells_needed(trial, self.config, self.possible)
+        if plan is not None and self.folder.cells(plan.id).failure.is_file():
+            reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
+            return GiveUp(trial, f"the cell search {plan.id} failed: {reason}")
+        if plan is not None and not self.folder.cells(plan.id).findings.is_file():
+            self._held.append((trial, plan))
+            return None
+        task = TrialTask(job=job_of(trial, self.config, self.possible, self._genotypes))
+        self._trials[task.id] = _RunningTrial(task, trial)
+        known = read_record(task.place(self.folder).record)
+        return task if known is None or known.outcome.state == "interrupted" else Recorded(known)
+
+    def _genotypes(self, family: str, crop: int) -> Mapping[str, Genotype]:
+        return genotypes_of(self.folder, plan_for(self.config, family, crop))
+
+    def _next_search(self) -> CellPlan | None:
+        """A cell search that has neither ended nor begun."""
+        # Those that trials wait for may be none of the configuration's any more, when fewer trials are wanted now.
+        for plan in dict.fromkeys((*plans(self.config), *(plan for _, plan in self._held))):
+            if CellSearchTask(plan=plan).id not in self._searches and not self._searched(plan):
+                return plan
+        return None
+
+    def _searched(self, plan: CellPlan) -> bool:
+        place = self.folder.cells(plan.id)
+        return place.findings.is_file() or place.failure.is_file()
+
+    def _next_trial(self) -> Trial | None:
+        """Go on with what was left, try something new, or repeat a leader."""
+        for number, (trial, plan) in enumerate(self._held):
+            if self._searched(plan):
+                del self._held[number]
+                return trial
+        if self._again:
+            return self._again.pop(0)
+        if len(self._held) > MOST_HELD:
+            return None
+        if count_candidates(self.study) < self.config.study.trials:
+            return None if self._nothing_to_try() else ask(self.study, self.config)
+        if self._held or any(running.task.is_candidate for running in self._trials.values()):
+            return None  # who leads is known when all candidates are in
+        leader = self._leader_to_repeat()
+        if leader is None:
+            return None
+        enqueue_repeat(self.study, *leader)
+        return ask(self.study, self.config)
+
+    def _baseline_waits(self) -> bool:
+        """Whether a fixed trial has not begun yet."""
+        trials = self.study.get_trials(deepcopy=False)
+        return any(t.state == TrialState.WAITING and FIXED in t.user_attrs for t in trials)
+
+    def _nothing_to_try(self) -> bool:
+        """Whether every family's cells could not be found, so that no trial would have a candidate."""
+        failed: dict[str, bool] = {plan.family: True for plan in plans(self.config)}
+        for plan in plans(self.config):
+            failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
+        return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
+
+    def _leader_to_repeat(self) -> tuple[int, int] | None:
+        """Trial and seed index of the first leader with too few trainings; None when all have enough."""
+        for row in self.board().rows[: self.config.study.leaders]:
+            asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
+            if row.state == "complete" and asked < self.config.study.seeds - 1:
+                return row.trial, asked + 1
+        return None

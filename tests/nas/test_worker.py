@@ -1,0 +1,136 @@
+"""The worker process itself, spoken to over its pipe as a driver does."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from searches import phantom_run, trial_task
+
+from nas.jobs.task import CellSearchTask
+from nas.workers.process import WorkerProcess, start_process
+from nas.workers.protocol import Answer, Ended, Event, Open, Order, Progress, Ready, Scored, Start, from_worker
+from results.run_folder import RunFolder
+from trainers.cell_search.run import CellPlan
+
+pytestmark = pytest.mark.slow
+
+Kind = TypeVar("Kind", Ended, Progress, Ready, Scored)
+
+
+class Spoken:
+    """One worker, and everything it has said so far."""
+
+    def __init__(self, started: WorkerProcess) -> None:
+        self.process: subprocess.Popen[str] = started.process
+        self.said: list[Event] = []
+        self._lines = os.fdopen(started.channel, encoding="utf-8")
+
+    def send(self, message: Order) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(message.model_dump_json() + "\n")
+
+    def until(self, kind: type[Kind]) -> Kind:
+        """The next message of a kind."""
+        for line in self._lines:
+            self.said.append(from_worker.validate_json(line))
+            if isinstance(self.said[-1], kind):
+                return self.said[-1]
+            assert not isinstance(self.said[-1], Ended), self.said[-1]
+        raise AssertionError(f"the worker ended with {self.process.wait()} before any {kind.__name__}")
+
+    def close(self) -> int:
+        """Close its input; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.wait(timeout=60)
+        self._lines.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return phantom_run(tmp_path_factory.mktemp("worker"))
+
+
+@pytest.fixture(scope="module")
+def worker(folder: RunFolder) -> Iterator[Spoken]:
+    """A worker that has opened its run; it does one test's task after the other's, as in a search."""
+    worker = Spoken(start_process())
+    worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(folder.worker_log(0))))
+    assert worker.until(Ready) == Ready(device="cpu")
+    yield worker
+    if worker.process.poll() is None:
+        worker.process.kill()
+        worker.close()
+
+
+def test_it_trains_scores_waits_for_an_answer_and_reports_how_it_ended(worker: Spoken, folder: RunFolder) -> None:
+    task = trial_task(1)
+    worker.send(Start(task=task))
+    scored = worker.until(Scored)
+    assert (scored.task, scored.step) == ("trial-1", 2)  # 6 steps, a third of them before the rung
+    worker.send(Answer(task="trial-1", answer="go"))
+    ended = worker.until(Ended)
+    assert (ended.task, ended.last, ended.outcome.state, ended.outcome.step) == ("trial-1", False, "complete", 6)
+    assert ended.outcome.score is not None
+    assert ended.outcome.seconds is not None
+    assert {event.task for event in worker.said if isinstance(event, Progress)} == {"trial-1"}
+    assert task.place(folder).overlay.is_file()
+
+
+def test_a_task_that_fails_is_an_outcome_with_its_reason_and_its_log_has_the_traceback(
+    worker: Spoken, folder: RunFolder
+) -> None:
+    task = trial_task(2, loss="dise")
+    worker.send(Start(task=task))
+    outcome = worker.until(Ended).outcome
+    assert (outcome.state, outcome.reason) == ("failed", "unknown loss 'dise'; did you mean 'dice' or 'cldice'?")
+    assert "Traceback" in task.place(folder).log.read_text()
+
+
+def test_a_cell_search_that_fails_ends_the_same_way(worker: Spoken, folder: RunFolder) -> None:
+    task = CellSearchTask(plan=CellPlan(family="cells", crop=17))
+    worker.send(Start(task=task))
+    ended = worker.until(Ended)
+    assert (ended.task, ended.outcome.state) == ("cells-17", "failed")
+    assert str(ended.outcome.reason).startswith("box_crop 17 of family 'cells' is no multiple of")
+    assert "Traceback" in task.place(folder).log.read_text()
+
+
+def test_a_cell_search_leaves_when_told_to(worker: Spoken) -> None:
+    worker.send(Start(task=CellSearchTask(plan=CellPlan(family="cells", crop=16))))
+    assert worker.until(Progress).task == "cells-16"
+    worker.send(Answer(task="cells-16", answer="leave"))
+    assert worker.until(Ended).outcome.state == "interrupted"
+
+
+def test_a_recipe_of_another_precision_runs_in_the_same_worker_and_is_stopped_when_told_to(worker: Spoken) -> None:
+    worker.send(Start(task=trial_task(3, precision="bfloat16")))
+    worker.until(Scored)
+    worker.send(Answer(task="trial-3", answer="stop"))
+    outcome = worker.until(Ended).outcome
+    assert outcome.state == "pruned"
+    assert str(outcome.reason).startswith("behind the others at step 2")
+
+
+def test_a_trial_told_to_leave_writes_a_checkpoint(worker: Spoken, folder: RunFolder) -> None:
+    task = trial_task(4, steps=300)
+    worker.send(Start(task=task))
+    worker.until(Progress)
+    worker.send(Answer(task="trial-3", answer="leave"))  # of another task: no answer to this one
+    worker.until(Progress)
+    worker.send(Answer(task="trial-4", answer="leave"))
+    outcome = worker.until(Ended).outcome
+    assert outcome.state == "interrupted"
+    assert 0 < outcome.step < 300
+    assert len(list(task.place(folder).checkpoints.iterdir())) == 1
+
+
+def test_it_ends_when_its_input_is_closed_also_in_the_middle_of_a_task(worker: Spoken, folder: RunFolder) -> None:
+    worker.send(Start(task=trial_task(5, steps=100_000)))
+    worker.until(Progress)
+    assert worker.close() == 0
+    assert not Path(trial_task(5).place(folder).record).exists()
