@@ -153,8 +153,7 @@ def open_predictor(paths: Sequence[Path]) -> Predictor:
         return Predictor(name, members, readings[0])
     if len({reading.inference.smallest_component for reading in readings}) > 1:
         raise InputError(
-            f"{' and '.join(map(str, paths))} remove components of different sizes (inference.smallest_component), and "
-            "their mean is one mask"
+            f"{name} remove components of different sizes (inference.smallest_component), and their mean is one mask"
         )
     thresholds = [reading.threshold for reading in readings if reading.threshold is not None]
     agreed = thresholds[0] if len({threshold_level(t) for t in thresholds}) == 1 else None
@@ -164,7 +163,7 @@ def open_predictor(paths: Sequence[Path]) -> Predictor:
 def mean_of(
     name: str, members: tuple[Bundle, ...], threshold: float | None = None, smallest_component: int | None = None
 ) -> Predictor:
-    """Several bundles as one predictor, which was not scored."""
+    """Several bundles as one predictor; of its reading no more is known than what is given, for it was never scored."""
     readings = [bundle.architecture.reading for bundle in members]
     reading = Reading(
         inference=InferenceConfig(smallest_component=smallest_component),

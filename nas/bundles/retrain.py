@@ -96,12 +96,7 @@ def find_retraining(
 
 
 def retrain(
-    training: Retraining,
-    fold: Fold,
-    config: SearchConfig,
-    folder: RunFolder,
-    on: Side,
-    report: Report = SILENT,
+    training: Retraining, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report = SILENT
 ) -> tuple[Path, Record]:
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
@@ -210,10 +205,7 @@ def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
     return config, folder
 
 
-def retrain_in_run(
-    request: RetrainRequest,
-    report: Report = SILENT,
-) -> tuple[Path, Record, float | None]:
+def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Path, Record, float | None]:
     """What `nas retrain` does: the bundle's folder, the record, and the ranking value that the search had found.
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.

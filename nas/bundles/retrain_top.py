@@ -85,11 +85,7 @@ def top_count(target: str) -> int | None:
     return int(found[1])
 
 
-def retrain_top(
-    request: RetrainRequest,
-    count: int,
-    report: Report = SILENT,
-) -> TopTrained:
+def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) -> TopTrained:
     """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
 
     The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
@@ -179,13 +175,7 @@ def _is_kept(training: Retraining, folder: RunFolder, on: Side) -> bool:
 
 
 def _train(
-    training: Retraining,
-    kept: bool,
-    fold: Fold,
-    config: SearchConfig,
-    folder: RunFolder,
-    on: Side,
-    report: Report,
+    training: Retraining, kept: bool, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report
 ) -> Trained:
     """Train one member, or keep the bundle of the same training that is there."""
     path, trial = folder.retrained / bundle_name(training.name, on), training.job.trial
