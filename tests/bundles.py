@@ -10,6 +10,7 @@ from torch import Tensor
 
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
+from results.bundles.reading import Reading
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig
@@ -41,10 +42,9 @@ def bundle(
         fit=FitConfig(crop=32, precision="float32"),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
         grey_scales={},
-        threshold=threshold,
-        inference=inference or InferenceConfig(axes=(0,)),
-        score_config=ScoreConfig(slabs=4),
-        score=None,
+        reading=Reading(
+            inference=inference or InferenceConfig(axes=(0,)), threshold=threshold, score_config=ScoreConfig(slabs=4)
+        ),
         parameters=1,
         provenance=Provenance(
             study="s",

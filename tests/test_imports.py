@@ -152,6 +152,14 @@ def test_what_only_reads_a_run_answers_without_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def test_volumes_are_opened_through_one_door() -> None:
+    convert = "trainers.data.prepare.prepare"
+    assert {dotted(path) for path in modules() if convert in imported_modules(path)} == {
+        "trainers.data.open_volumes",
+        "trainers.data.check",  # looks at each volume by itself, and goes on where one is broken
+    }
+
+
 def test_every_package_of_the_flow_has_modules() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in modules()} == set(FLOW)
 

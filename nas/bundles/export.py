@@ -5,6 +5,7 @@ from safetensors.torch import load_file
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance, architecture_of, library_versions
 from results.bundles.bundle import read_architecture, write_bundle
+from results.bundles.reading import Reading, reading_of
 from results.record import Record, read_record
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -20,8 +21,8 @@ def trial_record(folder: RunFolder, trial: int) -> Record:
     return record
 
 
-def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: float | None = None) -> Architecture:
-    """The architecture of a trial's bundle; `threshold` stands in where the record has no score."""
+def describe_trial(record: Record, config: SearchConfig, fold: Fold, reading: Reading) -> Architecture:
+    """The architecture of a trial's bundle."""
     provenance = Provenance(
         study=config.study.name,
         trial=record.job.trial,
@@ -33,7 +34,7 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, threshold: 
         teachers=tuple(v.soft.source for v in fold.train if v.soft and v.soft.source),
         libraries=library_versions(),
     )
-    return architecture_of(record, config.score, fold, provenance, threshold)
+    return architecture_of(record, fold, provenance, reading)
 
 
 def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:
@@ -45,7 +46,7 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
         record = read_record(place.record)
         if record is None or record.job.design != design or not place.weights.is_file():
             continue
-        architecture = describe_trial(record, config, fold)
+        architecture = describe_trial(record, config, fold, reading_of(record, config.score))
         if not folder.best.is_dir() or not _holds(read_architecture(folder.best), architecture):
             write_bundle(folder.best, architecture, load_file(folder.trial(number).weights))
         return True
@@ -55,7 +56,5 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
 def _holds(found: Architecture, wanted: Architecture) -> bool:
     """Whether a bundle is what it should be, apart from what `nas tune` changed and the libraries of today."""
     provenance = wanted.provenance.model_copy(update={"libraries": found.provenance.libraries})
-    wanted = wanted.model_copy(update={"provenance": provenance})
-    if found.tuned_on:
-        wanted = wanted.read_as(found).model_copy(update={"score": found.score, "tuned_on": found.tuned_on})
-    return found == wanted
+    reading = found.reading if found.reading.tuned_on else wanted.reading
+    return found == wanted.model_copy(update={"provenance": provenance, "reading": reading})

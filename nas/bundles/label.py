@@ -7,7 +7,7 @@ voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the l
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,15 @@ from trainers.checkpoint import write_atomically
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.open_volumes import open_piece
+from trainers.data.prepare import default_cache
 from trainers.data.readers import suffix_of
 from trainers.data.scratch import scratch_folder
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
 from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
 from trainers.data.volume import Spacing, Volume
+from trainers.report import SILENT, Report
 
 FAR_SHARE = 0.02  # by which the share that was reached may differ from the annotated one without a word
 
@@ -50,20 +52,19 @@ class Labelled(BaseModel, frozen=True, extra="forbid"):
     written: bool  # whether they stand there now
 
 
-def label_path(
-    request: LabelRequest, *, on_progress: Callable[[int, int], None], on_note: Callable[[str], None]
-) -> Labelled:
+def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
     """Predict a volume and write its new label set.
 
     Raises InputError for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a
     threshold with.
     """
     bundle_path, name, threshold = request.bundle, request.out, request.threshold
-    source = scan_one(request.volume, on_note)
+    source = scan_one(request.volume, report)
     home = _home(source)
+    data_set = manifest_home(home.parent)
     target = home / _check_set_name(name)
     facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
-    manifest = manifest_home(home.parent) / MANIFEST_NAME
+    manifest = data_set / MANIFEST_NAME
     if target.exists() or find_stack(home, "image") == target:
         lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
         raise InputError(
@@ -80,12 +81,12 @@ def label_path(
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     if request.write:
         _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
-    volume = prepare(source, default_cache(), on_note=on_note)
+    volume = open_piece(source, data_set, default_cache(), report)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
     with scratch_folder(default_cache()) as scratch:
         for doubt in predictor.doubts(volume, is_scored=False):
-            on_note(doubt)
-        levels = predictor.predict(volume, request.device, scratch, on_progress)
+            report.note(doubt)
+        levels = predictor.predict(volume, request.device, scratch, report)
         outside, labelled = count_levels(levels, volume)
         if threshold is None and not labelled:
             raise InputError(
@@ -97,7 +98,7 @@ def label_path(
         origin = _origin(bundle, source, level / HIGHEST, labelled / vessels if labelled else None)
         write_label_set(target, soft_slices(levels, volume, level), source.image, volume.spacing_um, origin)
     if threshold is None and abs(labelled / vessels - volume.annotated) > FAR_SHARE:
-        on_note(
+        report.note(
             f"at the nearest threshold {labelled / vessels:.0%} of the vessels are labelled ones, not "
             f"{volume.annotated:.0%}: the network is too sure, or finds too little"
         )

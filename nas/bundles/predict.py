@@ -1,7 +1,7 @@
 """Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,9 @@ from nas.bundles.predictor import Predictor, known_threshold, open_predictor, sp
 from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.contrast import share_contrast
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.open_volumes import open_volumes
+from trainers.data.prepare import default_cache
 from trainers.data.rle import encode, write_submission
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
@@ -26,6 +26,7 @@ from trainers.inference.components import large_components
 from trainers.metrics.cross_fit import mask_values, score_slabs
 from trainers.metrics.score import Score
 from trainers.metrics.slabs import Predictions, check_slabs, cut_into_slabs
+from trainers.report import SILENT, Report
 
 
 class Prediction(BaseModel, frozen=True, extra="forbid"):
@@ -69,8 +70,7 @@ class _Run:
     keeps_masks: bool  # finished by an earlier call
     whole: set[Path]  # masks of such a call, by the same bundles
     wants_rows: bool
-    on_progress: Callable[[int, int], None]
-    on_note: Callable[[str], None]
+    report: Report
     identity: str  # of the predictor
     volumes: list[Volume] = field(default_factory=list)  # those that are to be scored
     predictions: Predictions = field(default_factory=dict)
@@ -80,7 +80,7 @@ class _Run:
         return MaskNote(
             members=self.identity,
             threshold=self.threshold,
-            smallest_component=self.predictor.smallest_component,
+            smallest_component=self.predictor.reading.inference.smallest_component,
             volume=volume.content_hash,
             grey_scale=(volume.grey_low, volume.grey_high),
             spacing_um=volume.spacing_um,
@@ -88,9 +88,7 @@ class _Run:
         )
 
 
-def predict_paths(
-    request: PredictRequest, *, on_progress: Callable[[int, int], None], on_note: Callable[[str], None]
-) -> Prediction:
+def predict_paths(request: PredictRequest, report: Report = SILENT) -> Prediction:
     """Predict the volumes among the paths with the bundles among them, write masks and whatever else is asked for.
 
     Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
@@ -100,8 +98,8 @@ def predict_paths(
     out, submission = request.out, request.submission
     bundles, places = split_paths(request.paths)
     predictor = open_predictor(bundles)
-    cut = known_threshold(predictor, request.threshold)
-    sources = find_sources(places, on_note)
+    cut, smallest = known_threshold(predictor, request.threshold), predictor.reading.inference.smallest_component
+    sources = find_sources(places, report)
     if request.held_out:
         sources = held_out_sources(predictor, sources)
     if request.score:
@@ -116,7 +114,7 @@ def predict_paths(
     whole = set()
     for source, path in zip(sources, masks, strict=True):
         note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
-        alike = note is not None and note.makers == (identity, cut, predictor.smallest_component)
+        alike = note is not None and note.makers == (identity, cut, smallest)
         if alike and is_whole(path, source.image.shape, source.image.numbers):
             whole.add(path)
         else:
@@ -130,8 +128,8 @@ def predict_paths(
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         run = _Run(
-            predictor, cut, request.device, scratch, request.score, keeps_masks, whole, submission is not None,
-            on_progress, on_note, identity,
+            predictor, cut, request.device, scratch, request.score, keeps_masks, whole, submission is not None, report,
+            identity,
         )  # fmt: skip
         rows = _predict_each(run, sources, masks)
         count = _write_rows(rows, submission)
@@ -167,37 +165,33 @@ def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int
 
 def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
-    for index, (volume, source, path) in enumerate(zip(open_each(sources, run.on_note), sources, masks, strict=True)):
-
-        def report(done: int, total: int, index: int = index) -> None:
-            run.on_progress(index * 1000 + done * 1000 // total, len(sources) * 1000)
-
+    volumes = open_volumes(sources, default_cache(), run.report)
+    for index, (volume, source, path) in enumerate(zip(volumes, sources, masks, strict=True)):
+        report = run.report.part(index, len(sources))
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
         if _is_finished(run, volume, source, path):
-            run.on_note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
+            run.report.note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
         else:
             check_mask_path(path)  # before the work, and before the note of what lies there is replaced
             codes = iter(_predict_one(run, volume, source, path, report))
-        report(1, 1)
+        report.progress("predicting", 1, 1)
         if run.wants_rows:
             yield from zip(ids, codes, strict=True)
 
 
-def _predict_one(
-    run: _Run, volume: Volume, source: VolumeSource, path: Path, on_progress: Callable[[int, int], None]
-) -> list[str]:
+def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, report: Report) -> list[str]:
     """Predict a volume, write its mask, and let its probabilities go; the run lengths of its slices if wanted."""
     for doubt in run.predictor.doubts(volume, run.keeps_probabilities):
-        run.on_note(doubt)
+        run.report.note(doubt)
     place = run.scratch / volume.name
-    probabilities = run.predictor.predict(volume, run.device, place, on_progress)
+    probabilities = run.predictor.predict(volume, run.device, place, report)
     codes: list[str] = []
 
     def slices() -> Iterator[NDArray[np.bool_]]:
         level = threshold_level(run.threshold)
-        for one in large_components(probabilities, level, run.predictor.smallest_component):
+        for one in large_components(probabilities, level, run.predictor.reading.inference.smallest_component):
             if run.wants_rows:
                 codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
             yield one
@@ -215,17 +209,6 @@ def _predict_one(
         run.predictions[volume.name] = np.load(file, mmap_mode="r", allow_pickle=False)
     shutil.rmtree(place, ignore_errors=True)
     return codes
-
-
-def open_each(sources: Sequence[VolumeSource], on_note: Callable[[str], None]) -> Iterator[Volume]:
-    """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale."""
-    ready: dict[str, Volume] = {}
-    for source in sources:
-        if source.name not in ready:
-            together = [s for s in sources if (s.kidney, s.spacing_um) == (source.kidney, source.spacing_um)]
-            opened = [prepare(one, default_cache(), on_note=on_note) for one in together]
-            ready.update({volume.name: volume for volume in share_contrast(opened)})
-        yield ready.pop(source.name)
 
 
 def _note_path(mask: Path) -> Path:
@@ -251,9 +234,9 @@ def _mask_paths(names: Sequence[str], out: Path) -> list[Path]:
 
 def _score(run: _Run) -> tuple[Score, dict[str, float]]:
     """The score by the protocol of the leaderboard, and the metrics of the masks that were written."""
-    config, smallest = run.predictor.score_config, run.predictor.smallest_component
+    config, smallest = run.predictor.reading.score_config, run.predictor.reading.inference.smallest_component
     if not any(volume.vessel_voxels.size for volume in run.volumes):
-        run.on_note("no vessel is labelled: the score says no more than whether some threshold finds none")
+        run.report.note("no vessel is labelled: the score says no more than whether some threshold finds none")
     slabs = cut_into_slabs(run.predictions, run.volumes, config.slabs)
     written = mask_values(slabs, config, threshold_level(run.threshold), smallest)
     return score_slabs(slabs, config, smallest), written
@@ -265,7 +248,8 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
     for source in sources:
         refuse_as_target(source.name, source.soft)
-    check_slabs(sources, predictor.score_config.slabs)
+    predictor.check_scored_alike()
+    check_slabs(sources, predictor.reading.score_config.slabs)
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
@@ -277,23 +261,23 @@ def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> l
     return found
 
 
-def find_sources(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[VolumeSource]:
+def find_sources(paths: Sequence[Path], report: Report) -> list[VolumeSource]:
     """All volumes at the paths, each a volume or a folder of them, in the order of their names, as a search has them.
 
     Slabs are numbered through all volumes, so scores depend on it. InputError where two have one name.
     """
-    sources = sorted((s for path in paths for s in _sources(path, on_note)), key=lambda source: source.name)
+    sources = sorted((s for path in paths for s in _sources(path, report)), key=lambda source: source.name)
     for first, second in pairwise(sources):
         if first.name == second.name:
             raise InputError(f"two of the volumes are named {first.name}; predict them one after the other")
     return sources
 
 
-def _sources(path: Path, on_note: Callable[[str], None]) -> list[VolumeSource]:
+def _sources(path: Path, report: Report) -> list[VolumeSource]:
     """The one volume that a path is, or all volumes of a folder of them."""
     try:
-        return [scan_one(path, on_note)]
+        return [scan_one(path, report)]
     except InputError:
         if not path.is_dir():
             raise
-    return scan(path, on_note)
+    return scan(path, report)

@@ -1,7 +1,7 @@
 """One bundle or several as one predictor: how their probabilities become one, and what they must share."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle
 from results.bundles.ensemble import ENSEMBLE, content_hash, read_ensemble, read_members
+from results.bundles.reading import Reading
 from search_spaces.errors import InputError
 from trainers.data.volume import Scanned, Volume, spacing_text
 from trainers.fit import make_accelerator
 from trainers.inference.mean_levels import mean_levels
 from trainers.inference.predict import LEVELS, predict, usable_axes
-from trainers.metrics.score import ScoreConfig
+from trainers.inference.reader import InferenceConfig
+from trainers.report import SILENT, Report
 
 FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
 
@@ -26,15 +28,15 @@ class Predictor:
 
     name: str  # for messages
     members: tuple[Bundle, ...]
-    threshold: float | None  # None: the members have thresholds of their own, and none was found for their mean
-    smallest_component: int | None
+    # Of the mean. Of several members' mean the inference says no more than which components are removed.
+    reading: Reading
 
     def predict(
         self,
         volume: Volume,
         device: str,
         scratch: Path | None,
-        on_progress: Callable[[int, int], None] | None = None,
+        report: Report = SILENT,
     ) -> NDArray[np.uint8]:
         """Mean probability of every voxel in steps of 1/255, (D, H, W); each member reads with its own settings.
 
@@ -44,23 +46,8 @@ class Predictor:
 
         def levels() -> Iterator[NDArray[np.uint8]]:
             for index, bundle in enumerate(self.members):
-
-                def report(done: int, total: int, index: int = index) -> None:
-                    if on_progress:
-                        on_progress(index * 1000 + done * 1000 // total, shares * 1000)
-
-                architecture, place = bundle.architecture, scratch / f"member-{index}" if scratch else None
-                accelerator = make_accelerator(architecture.fit.precision, device)
-                bundle.network.to(accelerator.device)
-                yield predict(
-                    bundle.reader,
-                    _with_known_greys(bundle, volume),
-                    architecture.inference,
-                    accelerator,
-                    scratch=place,
-                    on_progress=report,
-                )
-                bundle.network.to("cpu")  # the next one may need the whole GPU
+                inference, place = bundle.architecture.reading.inference, scratch and scratch / f"member-{index}"
+                yield read_volume(bundle, inference, volume, device, place, report.part(index, shares))
                 if shares > 1 and place:
                     shutil.rmtree(place, ignore_errors=True)
 
@@ -71,17 +58,15 @@ class Predictor:
         """What the members are, by their content and in their order."""
         return " ".join(content_hash(bundle.path) for bundle in self.members)
 
-    @property
-    def score_config(self) -> ScoreConfig:
-        """How the members are scored. Raises InputError where they are not scored alike."""
-        first = self.members[0].architecture.score_config
-        for other in self.members[1:]:
-            if other.architecture.score_config != first:
+    def check_scored_alike(self) -> None:
+        """Raise InputError where members are scored in different ways: their mean has no score then."""
+        first, *others = self.members
+        for other in others:
+            if other.architecture.reading.score_config != first.architecture.reading.score_config:
                 raise InputError(
-                    f"{self.members[0].path} and {other.path} are scored in different ways (their score "
-                    "configurations differ), so their mean has no score: leave out --score"
+                    f"{first.path} and {other.path} are scored in different ways (their score configurations differ), "
+                    "so their mean has no score: leave out --score"
                 )
-        return first
 
     @property
     def held_out_volumes(self) -> dict[str, str]:
@@ -100,7 +85,7 @@ class Predictor:
     def check_readable(self, volume: Scanned) -> None:
         """Raise InputError where a volume is too small for a member, or has none of the spacing that it needs."""
         for bundle in self.members:
-            reader, axes = bundle.reader, bundle.architecture.inference.axes
+            reader, axes = bundle.reader, bundle.architecture.reading.inference.axes
             usable_axes(volume, axes, reader.crop, reader.depth, reader.voxel_size_um)
 
     def doubts(self, volume: Volume, is_scored: bool) -> Iterator[str]:
@@ -120,7 +105,8 @@ class Predictor:
         for bundle in self.members if is_scored else ():
             if volume.content_hash in bundle.architecture.provenance.known_volumes.values():
                 yield f"{bundle.path} was trained on {volume.name}: the score says nothing about new kidneys"
-            if volume.content_hash in bundle.architecture.tuned_on.values():
+            reading = bundle.architecture.reading
+            if reading.score and volume.content_hash in reading.tuned_on.values():
                 yield (
                     f"symmetries and smallest component of {bundle.path} were chosen on {volume.name}: this score "
                     "knows the choice; the one that does not is in its MODEL_CARD.md"
@@ -155,41 +141,72 @@ def open_predictor(paths: Sequence[Path]) -> Predictor:
     """
     if len(paths) == 1 and is_ensemble(paths[0]):
         ensemble = read_ensemble(paths[0])
-        members = read_members(paths[0], ensemble)
-        return Predictor(str(paths[0]), members, ensemble.threshold, ensemble.smallest_component)
+        return Predictor(str(paths[0]), read_members(paths[0], ensemble), ensemble.reading)
     for path in paths:
         if is_ensemble(path):
             raise InputError(f"{path} is an ensemble already; give it alone, or its members one by one")
         if paths.count(path) > 1:
             raise InputError(f"{path} is given twice; each bundle counts once")
-    members = tuple(read_bundle(path) for path in paths)
-    smallest = {bundle.architecture.inference.smallest_component for bundle in members}
-    if len(smallest) > 1:
+    name, members = " and ".join(map(str, paths)), tuple(read_bundle(path) for path in paths)
+    readings = [bundle.architecture.reading for bundle in members]
+    if len(members) == 1:
+        return Predictor(name, members, readings[0])
+    if len({reading.inference.smallest_component for reading in readings}) > 1:
         raise InputError(
-            f"{' and '.join(map(str, paths))} remove components of different sizes (inference.smallest_component), and "
-            "their mean is one mask"
+            f"{name} remove components of different sizes (inference.smallest_component), and their mean is one mask"
         )
-    thresholds = [bundle.architecture.threshold for bundle in members]
+    thresholds = [reading.threshold for reading in readings if reading.threshold is not None]
     agreed = thresholds[0] if len({threshold_level(t) for t in thresholds}) == 1 else None
-    return Predictor(" and ".join(map(str, paths)), members, agreed, smallest.pop())
+    return mean_of(name, members, agreed, readings[0].inference.smallest_component)
+
+
+def mean_of(
+    name: str, members: tuple[Bundle, ...], threshold: float | None = None, smallest_component: int | None = None
+) -> Predictor:
+    """Several bundles as one predictor; of its reading no more is known than what is given, for it was never scored."""
+    readings = [bundle.architecture.reading for bundle in members]
+    reading = Reading(
+        inference=InferenceConfig(smallest_component=smallest_component),
+        threshold=threshold,
+        score_config=readings[0].score_config,
+        tuned_on={volume: content for one in readings for volume, content in one.tuned_on.items()},
+    )
+    return Predictor(name, members, reading)
 
 
 def known_threshold(predictor: Predictor, asked: float | None) -> float:
     """The threshold that was asked for, else the predictor's. Raises InputError where there is none."""
     if asked is not None:
         return asked
-    if predictor.threshold is None:
-        own = ", ".join(f"{bundle.architecture.threshold:.3f}" for bundle in predictor.members)
+    if predictor.reading.threshold is None:
+        own = ", ".join(f"{bundle.architecture.reading.threshold:.3f}" for bundle in predictor.members)
         raise InputError(
             f"the bundles have thresholds of their own ({own}), and none is known for the mean of their probabilities: "
             "give --threshold, or let `nas retrain topN` make an ensemble, which finds it on the held-out kidney"
         )
-    return predictor.threshold
+    return predictor.reading.threshold
 
 
 def threshold_level(threshold: float) -> int:
     """A threshold in steps of 1/255, as scoring has them; never 0, which would make every voxel vessel."""
     return max(1, round(threshold * LEVELS))
+
+
+def read_volume(
+    bundle: Bundle,
+    inference: InferenceConfig,
+    volume: Volume,
+    device: str,
+    scratch: Path | None,
+    report: Report = SILENT,
+) -> NDArray[np.uint8]:
+    """Probability of every voxel by one network, as `trainers.inference.predict.predict` gives it."""
+    accelerator = make_accelerator(bundle.architecture.fit.precision, device)
+    bundle.network.to(accelerator.device)
+    seen = _with_known_greys(bundle, volume)
+    levels = predict(bundle.reader, seen, inference, accelerator, scratch=scratch, report=report)
+    bundle.network.to("cpu")  # the next one may need the whole GPU
+    return levels
 
 
 def _with_known_greys(bundle: Bundle, volume: Volume) -> Volume:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from nas.jobs.trial import Answer, Talk, run_job
 from nas.workers.signals import stop_on_signal
 from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, write_bundle
+from results.bundles.reading import Reading, reading_of
 from results.leaderboard.leaderboard import read_leaderboard
 from results.record import Job, Record
 from results.run_folder import RunFolder, TrialFolder
@@ -29,29 +30,34 @@ from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
-from trainers.metrics.score import Score
+from trainers.report import SILENT, Report
 
 
 @dataclass(frozen=True)
-class Task:
+class Retraining:
     """What is to be trained in full."""
 
     name: str  # of the bundle's folder
     job: Job
-    known: Score | None  # what the search, or the bundle, had reached
-    # A bundle whose threshold and reading a training on all kidneys takes over, having no kidney left to find them on:
-    # of the same training with one held out, or the target itself.
+    known: Reading | None  # that of the search, or of the bundle, with what it had reached
+    # A bundle whose reading a training on all kidneys takes over, having no kidney left to find a threshold on: of the
+    # same training with one held out, or the target itself.
     twin: Path | None
 
+    @property
+    def before(self) -> float | None:
+        """The ranking value that was known before this training."""
+        return self.known.score.value if self.known and self.known.score else None
 
-def find_task(
+
+def find_retraining(
     folder: RunFolder,
     config: SearchConfig,
     target: str,
     best: int | None,
     steps: int | None,
     seed: int | None = None,
-) -> Task:
+) -> Retraining:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
     seed: another one than the target's own gives a bundle of its own, beside that of the target's. Raises InputError
@@ -62,16 +68,17 @@ def find_task(
     if target == "best" or target.isdecimal():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
-        name, job, known, given = f"trial-{number:04d}", record.job, record.outcome.score, None
+        name, job, given = f"trial-{number:04d}", record.job, None
+        known = reading_of(record, config.score) if record.outcome.score else None
     elif Path(target).is_dir():
         given, architecture = Path(target), read_architecture(Path(target))
-        name, known = given.resolve().name, architecture.score
+        name, known = given.resolve().name, architecture.reading
         job = Job(
             trial=architecture.provenance.trial,
             name=architecture.name,
             candidate=architecture.candidate,
             fit=architecture.fit,
-            inference=architecture.inference,
+            inference=architecture.reading.inference,
             seed=architecture.provenance.seed,
         )
     else:
@@ -85,46 +92,36 @@ def find_task(
     job = job.model_copy(update={"fit": fit, "repeats": None})
     other = folder.retrained / name
     twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
-    return Task(name, job, known, twin)
+    return Retraining(name, job, known, twin)
 
 
 def retrain(
-    task: Task,
-    fold: Fold,
-    config: SearchConfig,
-    folder: RunFolder,
-    on: Side,
-    on_progress: Callable[[str, int, int, float | None], None],
+    training: Retraining, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report = SILENT
 ) -> tuple[Path, Record]:
     """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
 
     on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on: it is read as `task.twin` is, else at the threshold that the search found. Raises InputError if
-    the loss becomes non-finite, when it was stopped by Ctrl-C, where the bundle is there already or another process
-    trains it, and where no threshold would be known.
+    left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, when it was stopped by
+    Ctrl-C, where the bundle is there already or another process trains it, and where no threshold would be known.
     """
-    with _alone(folder, bundle_name(task.name, on)):
+    with _alone(folder, bundle_name(training.name, on)):
         if on == "all":
             fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-        name, job = bundle_name(task.name, on), task.job
+        name, job = bundle_name(training.name, on), training.job
         path, work = folder.retrained / name, folder.retraining(name)
         if path.exists():
             raise InputError(f"{path} is there already; move or delete it to train again")
         refuse_other_work(work, job)
-        twin = read_architecture(task.twin) if on == "all" and task.twin else None
-        threshold = twin.threshold if twin else task.known.threshold if task.known else None
-        if on == "all" and threshold is None:
-            raise InputError(
-                f"trained on all kidneys, {task.name} has none left to find a threshold on, and none is known: first "
-                "train it with --on train"
-            )
+        taken = reading_for_all(training) if on == "all" else None
         if is_first_process():
             work.path.mkdir(parents=True, exist_ok=True)
             write_atomically(work.job, job.model_dump_json(indent=2))
         stop = threading.Event()
 
         def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
-            on_progress(phase, done, total, loss)
+            report.progress(phase, done, total)
+            if loss is not None:
+                report.remark(f"loss {loss:.3f}")
             return "leave" if stop.is_set() else "go"
 
         with stop_on_signal(stop):
@@ -138,16 +135,25 @@ def retrain(
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
             return path, record
-        architecture = describe_trial(record, config, fold, threshold)
-        if twin is not None:
-            architecture = architecture.read_as(twin)
-        write_bundle(path, architecture, load_file(work.weights))
+        reading = taken or reading_of(record, config.score)
+        write_bundle(path, describe_trial(record, config, fold, reading), load_file(work.weights))
         for picture in (work.overlay, work.curve):
             if picture.is_file():
                 shutil.move(picture, path / picture.name)
         draw_cells_of(job, folder, config, path / work.genotype.name)
         shutil.rmtree(work.path)
         return path, record
+
+
+def reading_for_all(training: Retraining) -> Reading:
+    """How a training on all kidneys is read: as its twin by now, else as the search did; InputError without both."""
+    known = read_architecture(training.twin).reading if training.twin else training.known
+    if known is None:
+        raise InputError(
+            f"trained on all kidneys, {training.name} has none left to find a threshold on, and none is known: first "
+            "train it with --on train"
+        )
+    return known.unscored()
 
 
 @contextmanager
@@ -199,28 +205,23 @@ def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
     return config, folder
 
 
-def retrain_in_run(
-    request: RetrainRequest,
-    *,
-    on_progress: Callable[[str, int, int, float | None], None],
-    on_note: Callable[[str], None],
-) -> tuple[Path, Record, float | None]:
+def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Path, Record, float | None]:
     """What `nas retrain` does: the bundle's folder, the record, and the ranking value that the search had found.
 
     The run folder gives kidneys and settings, also for a bundle from elsewhere.
     """
     config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    task = find_task(folder, config, request.target, best, request.steps, request.seed)
-    fold = open_fold(config, folder, on_note)
+    training = find_retraining(folder, config, request.target, best, request.steps, request.seed)
+    fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    on_note(f"{task.job.name}: {task.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    report.note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
     if request.on == "all":
-        on_note(
-            f"to be read as {task.twin} is"
-            if task.twin
-            else f"to be read at the threshold that the search found: {folder.retrained / task.name}, the same "
+        report.note(
+            f"to be read as {training.twin} is"
+            if training.twin
+            else f"to be read at the threshold that the search found: {folder.retrained / training.name}, the same "
             "training with a kidney held out, is not there"
         )
-    path, record = retrain(task, fold, config, folder, request.on, on_progress)
-    return path, record, task.known.value if task.known else None
+    path, record = retrain(training, fold, config, folder, request.on, report)
+    return path, record, training.before

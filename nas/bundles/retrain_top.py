@@ -3,27 +3,36 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from nas.bundles.mean_score import score_mean
-from nas.bundles.predictor import Predictor
+from nas.bundles.predictor import Predictor, mean_of
 from nas.bundles.requests import RetrainRequest, Side
-from nas.bundles.retrain import Task, bundle_name, find_task, is_of, read_retraining, refuse_other_work, retrain
+from nas.bundles.retrain import (
+    Retraining,
+    bundle_name,
+    find_retraining,
+    is_of,
+    read_retraining,
+    reading_for_all,
+    refuse_other_work,
+    retrain,
+)
 from nas.config.search_config import SearchConfig
 from nas.jobs.kidneys import check_same_data, open_fold
 from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
 from results.bundles.ensemble import Ensemble, check_members, member_of, read_ensemble, write_ensemble
+from results.bundles.reading import KeptReading, Reading
 from results.leaderboard.leaderboard import read_leaderboard
 from results.run_folder import RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.metrics.score import Score
-
-OnTraining = Callable[[str, int, int, float | None], None]  # phase, done, of, loss
+from trainers.report import SILENT, Report
 
 
 class Trained(BaseModel, frozen=True, extra="forbid"):
@@ -41,23 +50,23 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
 
     ensemble: Path
     members: tuple[Trained, ...]
-    threshold: float
-    score: Score | None  # of the mean of probabilities
+    reading: KeptReading  # of the mean of probabilities
 
     def text(self) -> str:
         """For people: each member, and their mean."""
+        score = self.reading.score
         lines = [f"trial {m.trial}, {_reached(m.score)}: {m.bundle}" for m in self.members]
-        taken = "" if self.score else " (of the same designs trained without the held-out kidney)"
-        ensemble = f"mean of {len(self.members)}, {_reached(self.score)}, threshold {self.threshold:.3f}{taken}"
+        taken = "" if score else " (of the same designs trained without the held-out kidney)"
+        ensemble = f"mean of {len(self.members)}, {_reached(score)}, threshold {self.reading.threshold:.3f}{taken}"
         return "\n".join([*lines, f"{ensemble}: {self.ensemble}", *self._better_alone()])
 
     def _better_alone(self) -> list[str]:
         """A line where the mean is behind one of its members."""
         scored = [m for m in self.members if m.score is not None]
-        if self.score is None or not scored:
+        if self.reading.score is None or not scored:
             return []
         best = max(scored, key=lambda m: m.score.value if m.score else 0.0)
-        if best.score is None or best.score.value <= self.score.value:
+        if best.score is None or best.score.value <= self.reading.score.value:
             return []
         return [f"trial {best.trial} alone is better than the mean on this kidney"]
 
@@ -76,17 +85,11 @@ def top_count(target: str) -> int | None:
     return int(found[1])
 
 
-def retrain_top(
-    request: RetrainRequest,
-    count: int,
-    *,
-    on_progress: OnTraining,
-    on_note: Callable[[str], None],
-) -> TopTrained:
+def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) -> TopTrained:
     """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
 
     The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
-    kidney for that, so it takes the threshold of the same designs trained on="train". Called again after a stop it
+    kidney for that, so it takes the reading of the same designs trained on="train". Called again after a stop it
     keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
     something else lies in the way, in several processes, and for a seed.
     """
@@ -103,41 +106,37 @@ def retrain_top(
     if path.exists():
         raise InputError(f"{path} is there already; move or delete it to make it again")
     known = _known_ensemble(folder, count, trials) if on == "all" else None
-    fold = open_fold(config, folder, on_note)
+    fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    tasks = [find_task(folder, config, str(trial), None, request.steps) for trial in trials]
-    kept = [_is_kept(task, folder, on) for task in tasks]  # what lies in the way of the last is told before the first
+    trainings = [find_retraining(folder, config, str(trial), None, request.steps) for trial in trials]
+    # What lies in the way of the last is told before the first begins.
+    kept = [_is_kept(training, folder, on) for training in trainings]
     members = []
-    for index, task in enumerate(tasks):
-        on_note(f"{index + 1} of {count}: trial {task.job.trial}, {task.job.name}, {task.job.fit.steps} steps")
-        members.append(_train(task, kept[index], fold, config, folder, on, on_progress, on_note))
-    bundles = tuple(read_bundle(member.bundle) for member in members)
-    predictor = Predictor(f"the {count} best", bundles, None, known.smallest_component if known else None)
-    result: Score | None = None
+    for index, training in enumerate(trainings):
+        job = training.job
+        report.note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {job.fit.steps} steps")
+        members.append(_train(training, kept[index], fold, config, folder, on, report))
     if known:
-        threshold, smallest = known.threshold, known.smallest_component
+        reading = known.reading.unscored()
     else:
-        result, smallest = _score(predictor, fold, config, folder.retraining(path.name), on_progress)
-        threshold = result.threshold
-    tuned = {k: v for member in predictor.members for k, v in member.architecture.tuned_on.items()}
-    if tuned and result:
-        on_note(
-            f"symmetries and components of members were chosen on {', '.join(tuned)}: the ensemble's score knows that"
+        bundles = tuple(read_bundle(member.bundle) for member in members)
+        mean = mean_of(f"the {count} best", bundles)
+        reading = _find_reading(mean, fold, config, folder.retraining(path.name), report.of("ensemble"))
+    if reading.tuned_on and reading.score:
+        report.note(
+            f"symmetries and components of members were chosen on {', '.join(reading.tuned_on)}: the ensemble's score "
+            "knows that"
         )
     ensemble = Ensemble(
         name=f"the {count} best of {config.study.name}",
         members=tuple(member_of(path, member.bundle, member.trial) for member in members),
-        threshold=threshold,
-        smallest_component=smallest,
-        score_config=predictor.score_config,
-        score=result,
+        reading=reading,
         study=config.study.name,
         version=program_version(),
-        tuned_on=tuned,
         held_out_volumes={} if known else {v.name: v.content_hash for v in fold.held_out},
     )
     write_ensemble(path, ensemble)
-    return TopTrained(ensemble=path, members=tuple(members), threshold=threshold, score=result)
+    return TopTrained(ensemble=path, members=tuple(members), reading=reading)
 
 
 def _best_trials(folder: RunFolder, count: int) -> list[int]:
@@ -149,7 +148,7 @@ def _best_trials(folder: RunFolder, count: int) -> list[int]:
 
 
 def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ensemble:
-    """The ensemble of the same designs that left the held-out kidney out, for its threshold."""
+    """The ensemble of the same designs that left the held-out kidney out, for its reading."""
     path = folder.retrained / f"top{count}"
     if not path.is_dir():
         raise InputError(
@@ -163,57 +162,38 @@ def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ens
     return ensemble
 
 
-def _is_kept(task: Task, folder: RunFolder, on: Side) -> bool:
+def _is_kept(training: Retraining, folder: RunFolder, on: Side) -> bool:
     """Whether the bundle of this training is there already; InputError where something else is."""
-    name = bundle_name(task.name, on)
+    name = bundle_name(training.name, on)
     path = folder.retrained / name
     if not path.is_dir():
-        refuse_other_work(folder.retraining(name), task.job)
+        refuse_other_work(folder.retraining(name), training.job)
         return False
-    if not is_of(read_architecture(path), task.job):
+    if not is_of(read_architecture(path), training.job):
         raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
     return True
 
 
 def _train(
-    task: Task,
-    kept: bool,
-    fold: Fold,
-    config: SearchConfig,
-    folder: RunFolder,
-    on: Side,
-    on_progress: OnTraining,
-    on_note: Callable[[str], None],
+    training: Retraining, kept: bool, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report
 ) -> Trained:
     """Train one member, or keep the bundle of the same training that is there."""
-    path, trial = folder.retrained / bundle_name(task.name, on), task.job.trial
+    path, trial = folder.retrained / bundle_name(training.name, on), training.job.trial
     if kept:
-        on_note(f"{path} is there already, of the same training; kept")
+        report.note(f"{path} is there already, of the same training; kept")
         found = read_architecture(path)
-        if on == "all" and task.twin and (read := found.read_as(read_architecture(task.twin))) != found:
-            rewrite_description(path, read)
-            on_note(f"{path} is read as {task.twin} is by now")
+        if on == "all" and training.twin and (reading := reading_for_all(training)) != found.reading:
+            rewrite_description(path, found.model_copy(update={"reading": reading}))
+            report.note(f"{path} is read as {training.twin} is by now")
     else:
-
-        def report(phase: str, done: int, total: int, loss: float | None) -> None:
-            on_progress(f"trial {trial}: {phase}", done, total, loss)
-
-        path, _ = retrain(task, fold, config, folder, on, report)
-    before = task.known.value if task.known else None
-    return Trained(bundle=path, trial=trial, kept=kept, score=read_architecture(path).score, before=before)
+        path, _ = retrain(training, fold, config, folder, on, report.of(f"trial {trial}"))
+    result = read_architecture(path).reading.score
+    return Trained(bundle=path, trial=trial, kept=kept, score=result, before=training.before)
 
 
-def _score(
-    predictor: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, on_progress: OnTraining
-) -> tuple[Score, int | None]:
+def _find_reading(mean: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, report: Report) -> Reading:
     """What `score_mean` finds on the held-out kidney; nothing of its work is left."""
     try:
-        return score_mean(
-            predictor,
-            fold.held_out,
-            config.device,
-            work.scratch,
-            lambda done, of: on_progress("ensemble: score", done, of, None),
-        )
+        return score_mean(mean, fold.held_out, config.device, work.scratch, report)
     finally:
         shutil.rmtree(work.path, ignore_errors=True)

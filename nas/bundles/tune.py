@@ -1,17 +1,19 @@
 """How a bundle reads best: symmetries and the smallest component, chosen on its held-out volumes by cross-fitting."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.bundles.predict import find_sources, held_out_sources, open_each
-from nas.bundles.predictor import Predictor, is_ensemble, open_predictor
+from nas.bundles.predict import find_sources, held_out_sources
+from nas.bundles.predictor import is_ensemble, open_predictor, read_volume
 from nas.bundles.requests import TuneRequest
-from results.bundles.bundle import rewrite_description
+from results.bundles.bundle import Bundle, rewrite_description
+from results.bundles.reading import Reading
 from search_spaces.errors import InputError
+from trainers.data.open_volumes import open_volumes
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
@@ -22,6 +24,7 @@ from trainers.metrics.cross_fit import Tried, choose, try_reading
 from trainers.metrics.score import Score
 from trainers.metrics.slabs import cut_into_slabs
 from trainers.metrics.table import title_of
+from trainers.report import SILENT, Report
 
 SYMMETRIES: tuple[Symmetries, ...] = ("none", "flips", "d4")  # the cheapest first
 SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
@@ -80,10 +83,10 @@ class _Held:
     volumes: list[Volume]
     scratch: Path
     device: str
-    on_progress: Callable[[int, int], None]
+    report: Report
 
 
-def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_note: Callable[[str], None]) -> Tuned:
+def tune(request: TuneRequest, report: Report = SILENT) -> Tuned:
     """Read the bundle's held-out volumes, found by name where the request says, in every way, and choose.
 
     write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
@@ -94,9 +97,9 @@ def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_no
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])
-    architecture = predictor.members[0].architecture
-    sources = held_out_sources(predictor, find_sources(request.volumes, on_note))
-    volumes = list(open_each(sources, on_note))
+    member, reading = predictor.members[0], predictor.reading
+    sources = held_out_sources(predictor, find_sources(request.volumes, report))
+    volumes = list(open_volumes(sources, default_cache(), report))
     known = predictor.held_out_volumes
     for volume in volumes:
         if volume.label is None:
@@ -104,16 +107,16 @@ def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_no
         refuse_as_target(volume.name, volume.soft)
         if volume.content_hash != known[volume.name]:
             raise InputError(f"{volume.name} is not the volume of that name that {bundle} was scored on")
-    own = architecture.inference
+    own = reading.inference
     settings = [
         own.model_copy(update={"symmetries": symmetries, "smallest_component": smallest})
         for symmetries in SYMMETRIES
         for smallest in sorted({*SMALLEST_COMPONENTS, own.smallest_component}, key=lambda size: size or 0)
     ]
     with scratch_folder(default_cache()) as scratch:
-        held = _Held(volumes, scratch, request.device, on_progress)
-        tried = list(_try_all(predictor, settings, held))
-    best, result = choose(tried, architecture.score_config)
+        held = _Held(volumes, scratch, request.device, report)
+        tried = list(_try_all(member, settings, held))
+    best, result = choose(tried, reading.score_config)
     ways = tuple(
         Way(symmetries=s.symmetries, smallest_component=s.smallest_component, value=t.value)
         for s, t in zip(settings, tried, strict=True)
@@ -121,10 +124,16 @@ def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_no
     before = ways[settings.index(own)]
     pays = result.value > before.value
     if request.write and pays:
-        asked = architecture.score_config.second_um is not None
+        asked = reading.score_config.second_um is not None
         result = result.model_copy(update={"no_second": "nas tune does not measure it"} if asked else {})
-        update = {"inference": settings[best], "threshold": result.threshold, "score": result, "tuned_on": known}
-        rewrite_description(bundle, architecture.model_copy(update=update))
+        reading = Reading(
+            inference=settings[best],
+            threshold=result.threshold,
+            score_config=reading.score_config,
+            score=result,
+            tuned_on=known,
+        )
+        rewrite_description(bundle, member.architecture.model_copy(update={"reading": reading}))
     return Tuned(
         bundle=bundle,
         before=before,
@@ -136,27 +145,20 @@ def tune(request: TuneRequest, *, on_progress: Callable[[int, int], None], on_no
     )
 
 
-def _try_all(predictor: Predictor, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
+def _try_all(member: Bundle, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
     """What each setting reaches; those that differ in components alone, which follow each other, share a prediction."""
-    member = predictor.members[0]
-    config = member.architecture.score_config
+    config = member.architecture.reading.score_config
     work = sum(count(symmetries) for symmetries in SYMMETRIES) * len(held.volumes)
     done, symmetries = 0, None
     for setting in settings:
         if setting.symmetries != symmetries:
             symmetries = setting.symmetries
-            architecture = member.architecture.model_copy(update={"inference": setting})
-            reading = replace(predictor, members=(replace(member, architecture=architecture),))
-            predictions = {}
+            predictions, share = {}, count(symmetries)
             for volume in held.volumes:
-                share = count(symmetries)
-
-                def report(now: int, total: int, done: int = done, share: int = share) -> None:
-                    held.on_progress(done * 1000 + share * now * 1000 // total, work * 1000)
-
+                report = held.report.part(done, work, share)
                 place = held.scratch / volume.name
                 shutil.rmtree(place, ignore_errors=True)
-                predictions[volume.name] = reading.predict(volume, held.device, place, report)
+                predictions[volume.name] = read_volume(member, setting, volume, held.device, place, report)
                 done += share
             slabs = cut_into_slabs(predictions, held.volumes, config.slabs)
         yield try_reading(slabs, config, setting.smallest_component)

@@ -1,17 +1,11 @@
 """Where commands print."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 160  # columns
-
-
-def note_on(console: "Console") -> Callable[[str], None]:
-    """Tells what the user should know."""
-    return lambda text: console.print(f"note: {text}", soft_wrap=True)
 
 
 def make_console(on_stderr: bool = False) -> "Console":

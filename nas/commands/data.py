@@ -3,16 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nas.commands.console import make_console, note_on
+from nas.commands.console import make_console
 from nas.config.options import AsJson
 from search_spaces.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 Folder = Annotated[Path, typer.Argument(help="Folder of volumes.")]
 Cache = Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)]
@@ -30,16 +27,13 @@ def check(
     """Print a table of the volumes in a folder, and draw a picture of each."""
     from dataclasses import asdict
 
-    from nas.commands.progress import progress_bars
+    from nas.commands.progress import reporting
     from nas.commands.volumes_table import volume_remarks, volumes_table
     from trainers.data.check import check as check_folder
 
     console = make_console(as_json)
-    with progress_bars(console) as bars:
-        task = bars.add_task("reading")
-        rows = check_folder(
-            folder, out, cache, lambda done, of: bars.update(task, completed=done, total=of), note_on(console)
-        )
+    with reporting(console) as report:
+        rows = check_folder(folder, out, cache, report)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2, default=str))
     else:
@@ -54,23 +48,16 @@ def check(
 @data.command()
 def prepare(folder: Folder, cache: Cache = None) -> None:
     """Convert all volumes of a folder now, so that a search starts at once."""
-    from nas.commands.progress import progress_bars
+    from nas.commands.progress import reporting
+    from trainers.data.open_volumes import open_volumes
     from trainers.data.prepare import default_cache
-    from trainers.data.prepare import prepare as convert
     from trainers.data.sources import scan
 
     console, place = make_console(), cache or default_cache()
-    note = note_on(console)
-    sources = scan(folder, note)
-    with progress_bars(console) as bars:
-        for source in sources:
-            task = bars.add_task(source.name, total=source.shape[0])
-
-            def advance(done: int, of: int, task: "TaskID" = task) -> None:
-                bars.update(task, completed=done, total=of)
-
-            convert(source, place, advance, note)
-            advance(1, 1)
+    with reporting(console) as report:
+        sources = scan(folder, report)
+        for volume in open_volumes(sources, place, report):
+            report.progress(f"converting {volume.name}", 1, 1)
     console.print(f"{len(sources)} volumes ready in {place}", soft_wrap=True)
 
 
@@ -82,7 +69,7 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Equal seeds make equal kidneys.")] = 0,
 ) -> None:
     """Make synthetic kidneys in the competition's layout."""
-    from nas.commands.progress import progress_bars
+    from nas.commands.progress import reporting
     from trainers.data.phantom import PhantomConfig, write_phantoms
 
     try:
@@ -92,7 +79,6 @@ def phantom(
     if folder.exists():
         raise InputError(f"{folder} exists; name a folder that does not")
     settings, console = PhantomConfig(kidneys=kidneys, shape=(depth, height, width)), make_console()
-    with progress_bars(console) as bars:
-        task = bars.add_task("phantom kidneys")
-        write_phantoms(folder, settings, seed, lambda done, of: bars.update(task, completed=done, total=of))
+    with reporting(console) as report:
+        write_phantoms(folder, settings, seed, report)
     console.print(f"{kidneys} phantom kidneys in {folder}", soft_wrap=True)

@@ -1,7 +1,7 @@
 """`nas label`: soft labels for a volume whose own are incomplete."""
 
 from nas.bundles.requests import LabelRequest
-from nas.commands.console import make_console, note_on
+from nas.commands.console import make_console
 from nas.commands.spread import spread
 from nas.config.options import AsJson
 from nas.workers.signals import BEGINS_AGAIN, goes_on
@@ -12,11 +12,11 @@ from nas.workers.signals import BEGINS_AGAIN, goes_on
 def label(request: LabelRequest, as_json: AsJson = False) -> None:
     """Make soft pseudo labels of a sparsely labelled volume."""
     from nas.bundles.label import label_path
-    from nas.commands.progress import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
-        done = label_path(request, on_progress=on_progress, on_note=note_on(console))
+    with reporting(console) as report:
+        done = label_path(request, report)
     if as_json:
         print(done.model_dump_json(indent=2))
         return

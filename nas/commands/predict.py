@@ -1,7 +1,7 @@
 """`nas predict`: masks of volumes."""
 
 from nas.bundles.requests import PredictRequest
-from nas.commands.console import make_console, note_on
+from nas.commands.console import make_console
 from nas.commands.spread import spread
 from nas.config.options import AsJson
 from nas.workers.signals import goes_on
@@ -12,11 +12,11 @@ from nas.workers.signals import goes_on
 def predict(request: PredictRequest, as_json: AsJson = False) -> None:
     """Segment volumes with a bundle, or the mean of several. Of a folder of volumes, finished masks are kept."""
     from nas.bundles.predict import predict_paths
-    from nas.commands.progress import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
-        result = predict_paths(request, on_progress=on_progress, on_note=note_on(console))
+    with reporting(console) as report:
+        result = predict_paths(request, report)
     if as_json:
         print(result.model_dump_json(indent=2))
         return

@@ -1,39 +1,40 @@
-"""Progress bars of commands that take long."""
+"""Notes and progress bars of commands that take long."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-
-@contextmanager
-def step_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for one long piece of work; the callback takes (done, total)."""
-    with retrain_progress(console) as report:
-        yield lambda done, total: report("predicting", done, total, None)
+from trainers.report import Report
 
 
 @contextmanager
-def retrain_progress(console: Console) -> Iterator[Callable[[str, int, int, float | None], None]]:
-    """Progress of a retraining; the callback takes (phase, done, total, loss)."""
-    bar = progress_bars(console)
+def reporting(console: Console) -> Iterator[Report]:
+    """A report whose notes are lines, and whose progress is a bar for every name of work."""
+    bars = progress_bars(console)
     tasks: dict[str, TaskID] = {}
+    latest = ""
 
-    def report(phase: str, done: int, total: int, loss: float | None) -> None:
-        if phase not in tasks:
-            tasks[phase] = bar.add_task(phase)
-        words = phase if loss is None else f"{phase} (loss {loss:.3f})"
-        bar.update(tasks[phase], completed=done, total=total, description=words)
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal latest
+        latest = what
+        if what not in tasks:
+            tasks[what] = bars.add_task(what)
+        bars.update(tasks[what], completed=done, total=total)
 
-    with bar:
-        yield report
+    def remark(text: str) -> None:
+        if latest in tasks:
+            bars.update(tasks[latest], description=f"{latest} ({text})")
+
+    with bars:
+        yield Report(lambda text: console.print(f"note: {text}", soft_wrap=True), progress, remark)
 
 
 def progress_bars(console: Console) -> Progress:
     """Bars with their share done and the time left."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),

@@ -52,12 +52,10 @@ def export_onnx(path: Path) -> None:
 def _one(request: RetrainRequest, console: "Console", as_json: bool) -> Path:
     """Train one network, and say what it reached; its bundle."""
     from nas.bundles.retrain import is_first_process, retrain_in_run
-    from nas.commands.progress import retrain_progress
+    from nas.commands.progress import reporting
 
-    with retrain_progress(console) as on_progress:
-        path, record, before = retrain_in_run(
-            request, on_progress=on_progress, on_note=lambda text: console.print(text, soft_wrap=True)
-        )
+    with reporting(console) as report:
+        path, record, before = retrain_in_run(request, report)
     score = record.outcome.score
     if as_json and is_first_process():
         print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))
@@ -71,15 +69,12 @@ def _one(request: RetrainRequest, console: "Console", as_json: bool) -> Path:
 def _several(request: RetrainRequest, count: int, console: "Console", as_json: bool) -> list[Path]:
     """Train the members of an ensemble, and say what they and their mean reached; their bundles."""
     from nas.bundles.retrain_top import retrain_top
-    from nas.commands.progress import retrain_progress
+    from nas.commands.progress import reporting
 
-    def note(text: str) -> None:
-        console.print(text, soft_wrap=True)
-
-    with retrain_progress(console) as on_progress:
-        top = retrain_top(request, count, on_progress=on_progress, on_note=note)
+    with reporting(console) as report:
+        top = retrain_top(request, count, report)
     if as_json:
         print(top.model_dump_json())
     else:
-        note(top.text())
+        console.print(top.text(), soft_wrap=True)
     return [member.bundle for member in top.members]

@@ -1,7 +1,7 @@
 """`nas tune`: how a bundle reads best."""
 
 from nas.bundles.requests import TuneRequest
-from nas.commands.console import make_console, note_on
+from nas.commands.console import make_console
 from nas.commands.spread import spread
 from nas.config.options import AsJson
 from nas.workers.signals import BEGINS_AGAIN, goes_on
@@ -12,11 +12,11 @@ from nas.workers.signals import BEGINS_AGAIN, goes_on
 def tune(request: TuneRequest, as_json: AsJson = False) -> None:
     """Choose the symmetries a bundle averages and the components it removes, on its held-out volumes."""
     from nas.bundles.tune import tune as run_tuning
-    from nas.commands.progress import step_progress
+    from nas.commands.progress import reporting
 
     console = make_console(as_json)
-    with step_progress(console) as on_progress:
-        found = run_tuning(request, on_progress=on_progress, on_note=note_on(console))
+    with reporting(console) as report:
+        found = run_tuning(request, report)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:

@@ -17,11 +17,12 @@ from search_spaces.cells.genotype import Genotype
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES
 from trainers.cell_search.config import CellSearchConfig
-from trainers.cell_search.run import CellFindings, CellPlan, Report, costs_name, run_cells
+from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, costs_name, run_cells
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.data.prepare import default_cache
 from trainers.fit import make_accelerator
+from trainers.report import Report
 
 
 def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
@@ -107,10 +108,10 @@ def search_cells(
         """Note the time this search has taken so far, also for the case that it is killed."""
         write_atomically(place.seconds, f"{before + time.monotonic() - began:.3f}\n")
 
-    report = Report(
+    to_driver = CellTalk(
         on_step=lambda phase, done, of, loss: talk.progress(phase, done, of, loss) == "go",
         on_history=lambda values: append_line(place.history, values),
-        on_note=print,
+        report=Report(print),
     )
     accelerator = make_accelerator(config.fit.precision, device)
     space, search = config.cell_space, search_settings(config)
@@ -124,7 +125,7 @@ def search_cells(
         config.study.seed,
         accelerator,
         place.checkpoints,
-        report,
+        to_driver,
         cost_files=(place.costs, remembered),
         save_every=config.study.checkpoint_seconds,
         on_saved=mark,

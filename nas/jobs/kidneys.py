@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +13,26 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.contrast import share_contrast
 from trainers.data.folds import Fold, choose, guard
+from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import write_phantoms
-from trainers.data.prepare import default_cache, prepare
-from trainers.data.sources import VolumeSource, scan
+from trainers.data.prepare import default_cache
+from trainers.data.sources import scan
 from trainers.data.volume import Volume
-
-OnNote = Callable[[str], None]
-OnProgress = Callable[[str, int, int], None]  # what, done, of
+from trainers.report import SILENT, Report
 
 
-def _ignore(_: str) -> None:
-    return None
-
-
-def open_fold(
-    config: SearchConfig, folder: RunFolder, on_note: OnNote = _ignore, on_progress: OnProgress | None = None
-) -> Fold:
+def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Fold:
     """The training and held-out volumes of a search, memory-mapped.
 
     Without data.root phantom kidneys are made in the run folder. The first call converts, later ones open.
     Raises InputError for whatever is wrong with the data.
     """
     cache = config.data.cache or default_cache()
-    train, held_out = choose(scan(data_root(config, folder, on_progress), on_note), config.data, on_note)
-
-    def convert(source: VolumeSource) -> Volume:
-        def report(done: int, total: int) -> None:
-            if on_progress:
-                on_progress(f"converting {source.name}", done, total)
-
-        return prepare(source, cache, on_progress=report, on_note=on_note)
-
-    volumes = share_contrast([convert(source) for source in (*train, *held_out)])
+    train, held_out = choose(scan(data_root(config, folder, report), report), config.data, report)
+    volumes = tuple(open_volumes((*train, *held_out), cache, report))
     if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
-        on_note(
+        report.note(
             f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is stated nowhere"
         )
     fold = Fold(volumes[: len(train)], volumes[len(train) :])
@@ -56,19 +40,14 @@ def open_fold(
     return fold
 
 
-def data_root(config: SearchConfig, folder: RunFolder, on_progress: OnProgress | None = None) -> Path:
+def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Path:
     """Where the scans lie; the phantoms are made when they are not there yet."""
     if config.data.root is not None:
         return config.data.root
     if folder.phantoms.is_dir() and not folder.config.is_file():
         shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
     if not folder.phantoms.is_dir():
-
-        def report(done: int, total: int) -> None:
-            if on_progress:
-                on_progress("making phantom kidneys", done, total)
-
-        write_phantoms(folder.phantoms, config.phantom, config.study.seed, on_progress=report)
+        write_phantoms(folder.phantoms, config.phantom, config.study.seed, report)
     return folder.phantoms
 
 

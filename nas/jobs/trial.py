@@ -28,6 +28,7 @@ from trainers.inference.reader import Reader, make_reader
 from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import evaluate, predict_all
 from trainers.metrics.score import Score, said
+from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
@@ -176,7 +177,7 @@ def _decide(attempt: _Attempt, rung: int) -> None:
             inference,
             attempt.accelerator,
             scratch=attempt.folder.scratch,
-            on_progress=_reporter(attempt),
+            report=_report(attempt),
         )
         known[rung] = score(predictions, parts, config).value
         append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
@@ -205,7 +206,7 @@ def _finish(attempt: _Attempt) -> Score | None:
         attempt.config.score,
         attempt.accelerator,
         scratch=folder.scratch,
-        on_progress=_reporter(attempt),
+        report=_report(attempt),
     )
     draw_overlay(folder.overlay, held_out, predictions, result, job.name)
     return result
@@ -215,14 +216,14 @@ def _reader(attempt: _Attempt) -> Reader:
     return make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit)
 
 
-def _reporter(attempt: _Attempt) -> Callable[[int, int], None]:
+def _report(attempt: _Attempt) -> Report:
     """Reports how far a prediction is; leaves when told to."""
 
-    def report(done: int, of: int) -> None:
+    def progress(_: str, done: int, of: int) -> None:
         if attempt.talk.progress("score", done, of, None) == "leave":
             raise attempt.left()  # the checkpoint is from before the prediction, which is done again
 
-    return report
+    return Report(progress=progress)
 
 
 def middle_part(volume: Volume, slices: int | None) -> Volume:

@@ -20,12 +20,13 @@ from search_spaces.families import FAMILIES
 from search_spaces.space import Combination, options
 from trainers.estimate import Estimate, estimate, operations_per_second
 from trainers.fit import FitConfig
+from trainers.report import Report
 
 
 def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     """Check the data, build every encoder, decoder and crop of the space, and print a table of their costs."""
-    fold = open_fold(config, folder, lambda text: console.print(Text(f"note: {text}")))
-    possible = preflight(config, fold, lambda what, done, of: None)
+    fold = open_fold(config, folder, Report(lambda text: console.print(Text(f"note: {text}"))))
+    possible = preflight(config, fold)
     for side, volumes in (("train", fold.train), ("held out", fold.held_out)):
         names = ", ".join(f"{v.name} {'x'.join(map(str, v.shape))}" for v in volumes)
         console.print(Text(f"{side}: {names}"), soft_wrap=True)

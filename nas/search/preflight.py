@@ -1,6 +1,6 @@
 """What is checked before the first trial, so that no trial finds it out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -31,11 +31,10 @@ from trainers.fit import check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
 from trainers.metrics.slabs import check_slabs
+from trainers.report import SILENT, Report
 
 
-def preflight(
-    config: SearchConfig, fold: Fold, on_progress: Callable[[str, int, int], None], remembered: Path | None = None
-) -> Buildable:
+def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
     """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
 
     Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
@@ -48,7 +47,7 @@ def preflight(
     _check_something_is_searched(config)
     check_options(config)
     _check_losses(config)
-    possible = find_buildable(config, lambda done, of: on_progress("building every choice", done, of), remembered)
+    possible = find_buildable(config, report, remembered)
     for family in config.space.families:
         if not possible.of(family):
             refused = possible.tried[family][0].refusal
@@ -162,7 +161,7 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
         candidate = search.supernet_candidate(plan.family)
         check_width(candidate.width)
         check_plan(plan, config.cell_space, search)
-        split_for(plan, fold.train, search, config.study.seed, lambda _: None)
+        split_for(plan, fold.train, search, config.study.seed)
         if not candidate.boxes:
             check_slices_out(search.loss, candidate.slices_out)
             check_buildable(candidate, plan.crop)

@@ -24,6 +24,7 @@ from results.leaderboard.leaderboard import Leaderboard
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
+from trainers.report import Report
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,11 @@ def _search(
 ) -> SearchResult:
     for mended in mend(folder):
         view.note(mended)
-    fold = open_fold(config, folder, view.note, view.working)
+    report = Report(view.note, view.working)
+    fold = open_fold(config, folder, report)
     # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
-        possible = preflight(config, fold, view.working, folder.buildable)
+        possible = preflight(config, fold, report, folder.buildable)
         if (starts := starting_note(config, possible)) is not None:
             view.note(starts)
         check_same_data(folder, fold)

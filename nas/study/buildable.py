@@ -1,7 +1,7 @@
 """What of a space can be built: found by building all of it once, and remembered in the run folder."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,7 @@ from search_spaces.network import check_buildable
 from search_spaces.space import Combination, combinations, options
 from trainers.checkpoint import write_atomically
 from trainers.fit import FitConfig
-
-OnBuilt = Callable[[int, int], None]  # done, of
+from trainers.report import SILENT, Report
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,7 @@ class _Remembered(BaseModel, frozen=True, extra="forbid"):
     tried: dict[str, tuple[Combination, ...]]
 
 
-def find_buildable(
-    config: SearchConfig, on_built: OnBuilt = lambda done, of: None, remembered: Path | None = None
-) -> Buildable:
+def find_buildable(config: SearchConfig, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
     """What of the configuration's space can be built, a fraction of a second a combination.
 
     remembered: the file in which a process before this one left what it found, or this one leaves it. Raises InputError
@@ -67,7 +64,7 @@ def find_buildable(
         remembered = None  # whoever edits the program would be told what its last edit built
     found = None if remembered is None else _recall(remembered, config)
     if found is None:
-        found = _build(config, on_built)
+        found = _build(config, report)
         if remembered is not None:
             known = _Remembered(of=_key(config), tried=found.tried)
             write_atomically(remembered, known.model_dump_json(indent=1) + "\n")
@@ -80,16 +77,16 @@ def check_options(config: SearchConfig) -> None:
         FAMILIES[family].check_options(options(config.space, family, config.fit.crop), config.cell_space)
 
 
-def _build(config: SearchConfig, on_built: OnBuilt) -> Buildable:
+def _build(config: SearchConfig, report: Report) -> Buildable:
     every = {family: combinations(config.space, family, config.fit.crop) for family in config.space.families}
-    done, total = 0, sum(map(len, every.values()))
+    what, done, total = "building every choice", 0, sum(map(len, every.values()))
     found: dict[str, tuple[Combination, ...]] = {}
     for family, untried in every.items():
         for combination in untried:
-            on_built(done, total)
+            report.progress(what, done, total)
             found[family] = (*found.get(family, ()), replace(combination, refusal=_refusal(config, combination)))
             done += 1
-    on_built(total, total)
+    report.progress(what, total, total)
     return Buildable(found)
 
 

@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,18 @@ from search_spaces.cells.hand_made import hand_made
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.cell_search.config import CellSearchConfig
-from trainers.cell_search.run import CellFindings, CellPlan, Report, run_cells
-from trainers.data.contrast import share_contrast
+from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, run_cells
+from trainers.data.open_volumes import open_volumes
 from trainers.data.patches import PatchSampler
 from trainers.data.phantom import write_phantoms
-from trainers.data.prepare import default_cache, prepare
+from trainers.data.prepare import default_cache
 from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.inference.reader import make_reader
 from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import predict_all
+from trainers.report import Report
 
 CONFIG = read_config("demo")
 SLICES, CROP = 16, 32
@@ -50,8 +52,8 @@ def kidneys(folder: Path) -> tuple[tuple[Volume, ...], Volume]:
     root = folder / "phantoms"
     if not root.exists():
         write_phantoms(root, CONFIG.phantom, 0)
-    sources = sorted(scan(root, lambda _: None), key=lambda source: source.name)
-    volumes = share_contrast([prepare(source, default_cache(), on_note=lambda _: None) for source in sources])
+    sources = sorted(scan(root), key=lambda source: source.name)
+    volumes = tuple(open_volumes(sources, default_cache()))
     return volumes[:2], volumes[2]
 
 
@@ -104,7 +106,8 @@ def search(steps: int, seed: int, folder: Path) -> tuple[CellFindings, float]:
             }
         )
         began = time.process_time()
-        report = Report(lambda *_: True, lambda values: append_line(folder / f"history-{seed}.jsonl", values), print)
+        history = folder / f"history-{seed}.jsonl"
+        talk = CellTalk(lambda *_: True, partial(append_line, history), Report(print))
         findings = run_cells(
             CellPlan(family="cells", crop=CROP),
             kidneys(folder)[0],
@@ -113,7 +116,7 @@ def search(steps: int, seed: int, folder: Path) -> tuple[CellFindings, float]:
             seed,
             make_accelerator("float32", "cpu"),
             folder / f"checkpoint-{seed}",
-            report,
+            talk,
         )
         assert findings is not None
         clock.write_text(str(time.process_time() - began))

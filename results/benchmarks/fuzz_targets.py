@@ -150,6 +150,7 @@ def config(root: Path) -> Target:
 def _bundle(root: Path) -> Bundle:
     from results.bundles.architecture import Architecture
     from results.bundles.bundle import write_bundle
+    from results.bundles.reading import Reading
     from search_spaces.any_candidate import read_candidate
     from search_spaces.network import build_network
     from trainers.fit import FitConfig
@@ -165,10 +166,7 @@ def _bundle(root: Path) -> Bundle:
         fit=FitConfig(crop=16),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
         grey_scales={"b": (0.0, 1.0)},
-        threshold=0.5,
-        inference=InferenceConfig(),
-        score_config=ScoreConfig(),
-        score=None,
+        reading=Reading(inference=InferenceConfig(), threshold=0.5, score_config=ScoreConfig()),
         parameters=1,
         provenance={**provenance, "held_out_volumes": {}, "libraries": {}},  # type: ignore[arg-type]
     )

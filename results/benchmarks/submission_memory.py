@@ -28,6 +28,7 @@ import results.bundles.bundle
 from nas.commands.main import main as nas
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
+from results.bundles.reading import Reading
 from search_spaces.families.unet import UnetCandidate
 from trainers.data.masks import mask_slices
 from trainers.data.rle import decode, read_rles
@@ -123,10 +124,11 @@ def make_bundle(path: Path, axes: tuple[int, ...]) -> Path:
         fit=FitConfig(crop=CROP, precision="float32"),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
         grey_scales={},
-        threshold=THRESHOLD,
-        inference=InferenceConfig(axes=axes, smallest_component=SMALLEST_COMPONENT),
-        score_config=ScoreConfig(),
-        score=None,
+        reading=Reading(
+            inference=InferenceConfig(axes=axes, smallest_component=SMALLEST_COMPONENT),
+            threshold=THRESHOLD,
+            score_config=ScoreConfig(),
+        ),
         parameters=sum(p.numel() for p in network.parameters()),
         provenance=Provenance(
             study="none", trial=0, seed=0, version="0", train_volumes={}, held_out_volumes={}, libraries={}

@@ -4,14 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, PositiveInt
 
+from results.bundles.reading import KeptReading, Reading
 from results.record import Record
 from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
 from trainers.fit import FitConfig
-from trainers.inference.reader import InferenceConfig
-from trainers.metrics.score import Score, ScoreConfig
 
 
 class Normalisation(BaseModel, frozen=True, extra="forbid"):
@@ -46,54 +45,31 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
 class Architecture(BaseModel, frozen=True, extra="forbid"):
     """Everything that rebuilds the network and its prediction, weights apart."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
     voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes
     grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
-    threshold: float  # probability from which a voxel is vessel
-    inference: InferenceConfig
-    score_config: ScoreConfig
-    score: Score | None  # on the held-out kidney; None if it was trained on
+    reading: KeptReading
     parameters: PositiveInt
     provenance: Provenance
-    tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash
-
-    def read_as(self, other: "Architecture") -> "Architecture":
-        """The same network, read as another one is: a threshold belongs to the reading that it was found with."""
-        return self.model_copy(update={"inference": other.inference, "threshold": other.threshold})
 
 
-def architecture_of(
-    record: Record,
-    score_config: ScoreConfig,
-    fold: Fold,
-    provenance: Provenance,
-    threshold: float | None = None,
-) -> Architecture:
-    """The description of a trial's network. `threshold` stands in where it was not scored.
-
-    ValueError if the trial has no parameters on record, or no threshold is known.
-    """
-    outcome, job = record.outcome, record.job
-    if outcome.parameters is None:
+def architecture_of(record: Record, fold: Fold, provenance: Provenance, reading: Reading) -> Architecture:
+    """The description of a trial's network. Raises ValueError where the trial has no parameters on record."""
+    job = record.job
+    if record.outcome.parameters is None:
         raise ValueError(f"trial {job.trial} was not trained")
-    threshold = outcome.score.threshold if outcome.score else threshold
-    if threshold is None:
-        raise ValueError(f"trial {job.trial} was never scored, so no threshold is known")
     return Architecture(
         name=job.name,
         candidate=job.candidate,
         fit=job.fit,
         voxel_spacing_um=tuple(sorted({volume.spacing_um for volume in fold.train})),
         grey_scales={v.content_hash: (v.grey_low, v.grey_high) for v in (*fold.train, *fold.held_out)},
-        threshold=threshold,
-        inference=job.inference,
-        score_config=score_config,
-        score=outcome.score,
-        parameters=outcome.parameters,
+        reading=reading,
+        parameters=record.outcome.parameters,
         provenance=provenance,
     )
 

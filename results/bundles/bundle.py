@@ -57,7 +57,7 @@ def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tens
 
 
 def rewrite_description(path: Path, architecture: Architecture) -> None:
-    """Give a bundle another description of the same network: how it reads, its threshold, its score."""
+    """Give a bundle another description of the same network: another reading of it."""
     write_atomically(path / CARD, model_card(architecture))
     write_atomically(path / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
 

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field
 
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle, read_description
+from results.bundles.reading import KeptReading
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.metrics.score import Score, ScoreConfig
 
 ENSEMBLE = "ensemble.json"
 
@@ -26,17 +26,15 @@ class Member(BaseModel, frozen=True, extra="forbid"):
 class Ensemble(BaseModel, frozen=True, extra="forbid"):
     """Which bundles are averaged, and what was found with all of them together."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     members: tuple[Member, ...] = Field(min_length=2)
-    threshold: float  # of the mean of their probabilities
-    smallest_component: PositiveInt | None  # removed from the mean's mask; what the members say of theirs is not used
-    score_config: ScoreConfig
-    score: Score | None  # of the mean on the held-out kidney; None if the members were trained on it
+    # Of the mean of their probabilities. Of its inference the smallest component alone counts, which is removed from
+    # the mean's mask; all else each member reads with its own. The score knows what members were tuned on.
+    reading: KeptReading
     study: str
     version: str
     held_out_volumes: dict[str, str]  # name -> content hash
-    tuned_on: dict[str, str] = Field(default_factory=dict)  # where a member's reading was chosen; the score knows that
 
 
 def content_hash(bundle: Path) -> str:

@@ -1,6 +1,7 @@
 """The model card: a bundle described for people."""
 
 from results.bundles.architecture import Architecture
+from results.bundles.reading import Reading
 from results.record import start_of
 from results.text import escape
 from search_spaces.candidate import Candidate
@@ -11,7 +12,8 @@ from trainers.metrics.table import protocol_of
 
 def model_card(architecture: Architecture) -> str:
     """The bundle described for people."""
-    score, fit, candidate = architecture.score, architecture.fit, architecture.candidate
+    reading, fit, candidate = architecture.reading, architecture.fit, architecture.candidate
+    score, inference = reading.score, reading.inference
     spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
     result = (
         f"On {', '.join(map(escape, architecture.provenance.held_out_volumes))}: {escape(score.text())}.\n\n"
@@ -21,15 +23,8 @@ def model_card(architecture: Architecture) -> str:
         if score
         else "Trained on all kidneys: there is no held-out score."
     )
-    inference = architecture.inference
     smallest = inference.smallest_component
     removed = "none are removed" if smallest is None else f"those below {smallest} voxels are removed"
-    tuned = (
-        f" Symmetries and components were chosen on {', '.join(map(escape, architecture.tuned_on))}, for each half of "
-        "its slabs on the other, so the score above does not profit from the choice."
-        if architecture.tuned_on
-        else ""
-    )
     return f"""# {escape(architecture.name)}
 
 Segments vessels in 3D kidney scans, in {_patches(architecture)}.
@@ -40,10 +35,10 @@ trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 {result}
 
 ## Use
-`nas predict {{this folder}} VOLUME` writes a mask at threshold {architecture.threshold:.3f}. Grey values are stretched
+`nas predict {{this folder}} VOLUME` writes a mask at threshold {reading.threshold:.3f}. Grey values are stretched
 for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
 kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Symmetries averaged:
-{inference.symmetries}. Connected components: {removed}.{tuned}
+{inference.symmetries}. Connected components: {removed}.{_tuned(reading)}
 
 ## Network and training
 | | |
@@ -66,7 +61,17 @@ def _patches(architecture: Architecture) -> str:
         if architecture.candidate.boxes
         else f"planes with {slices} neighbouring slices at once"
     )
-    return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.inference.axes)}"
+    return f"{shape} along {', '.join('zyx'[axis] for axis in architecture.reading.inference.axes)}"
+
+
+def _tuned(reading: Reading) -> str:
+    """Where the reading was chosen, to go on after a sentence."""
+    if not reading.tuned_on:
+        return ""
+    where = f" Symmetries and components were chosen on {', '.join(map(escape, reading.tuned_on))}"
+    if reading.score is None:
+        return f"{where}."
+    return f"{where}, for each half of its slabs on the other, so the score above does not profit from the choice."
 
 
 def _network(candidate: Candidate) -> str:

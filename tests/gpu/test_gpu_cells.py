@@ -16,7 +16,7 @@ from search_spaces.any_candidate import read_candidate
 from search_spaces.cells.cell_space import CELL_SPACES
 from trainers.cell_search.alphas import ESTIMATORS
 from trainers.cell_search.config import CellSearchConfig
-from trainers.cell_search.run import CellPlan, Report, run_cells
+from trainers.cell_search.run import CellPlan, CellTalk, run_cells
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig, make_accelerator
 from trainers.inference.reader import InferenceConfig
@@ -71,8 +71,8 @@ def test_cells_are_searched(tmp_path: Path, family: str, estimator: str, precisi
     lines: list[dict[str, Any]] = []
     plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
     accelerator = make_accelerator(precision, "cuda")
-    report = Report(lambda *_: True, lines.append, lambda _: None)
-    findings = run_cells(plan, FOLD.train, space, config, 0, accelerator, tmp_path, report)
+    talk = CellTalk(lambda *_: True, lines.append)
+    findings = run_cells(plan, FOLD.train, space, config, 0, accelerator, tmp_path, talk)
     assert findings is not None
     assert findings.device == torch.cuda.get_device_name()
     assert all(0.0 <= p <= 1.0 for row in findings.probabilities.values() for p in row)

@@ -225,7 +225,7 @@ def test_a_row_says_how_its_genotype_was_found() -> None:
 
 
 def test_a_configuration_with_cells_passes() -> None:
-    preflight(_config(), FOLD, lambda what, done, of: None)
+    preflight(_config(), FOLD)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_configuration_with_cells_passes() -> None:
 )
 def test_a_mistake_about_cells_is_one_line_that_names_it(sections: dict[str, dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        preflight(_config(**sections), FOLD, lambda what, done, of: None)
+        preflight(_config(**sections), FOLD)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -278,7 +278,7 @@ def test_a_mistake_about_cells_is_one_line_that_names_it(sections: dict[str, dic
 def test_too_few_kidneys_for_both_sides_of_a_cell_search_are_named() -> None:
     one = Fold((tube("a", (12, 48, 48)),), FOLD.held_out)
     with pytest.raises(InputError, match=r"cells cannot be searched on a: .* add a kidney, or use smaller boxes"):
-        preflight(_config(), one, lambda what, done, of: None)
+        preflight(_config(), one)
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,28 @@ from kidneys import tube
 
 from nas.bundles.export import describe_trial
 from nas.bundles.label import Labelled, count_levels, label_path, level_map, match_level, soft_slices
-from nas.bundles.requests import LabelRequest
+from nas.bundles.predict import predict_paths
+from nas.bundles.requests import LabelRequest, PredictRequest
 from nas.config.search_config import SearchConfig
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import write_bundle
+from results.bundles.reading import Reading
 from results.record import Job, Outcome, Record
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.folds import DataConfig, Fold, choose
+from trainers.data.masks import read_mask
 from trainers.data.prepare import prepare
 from trainers.data.soft_labels import LabelSource, SoftLabels
 from trainers.data.sources import scan, scan_one
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
+from trainers.report import Report
 
 CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
+READING = Reading(inference=InferenceConfig(axes=(0,)), threshold=0.25, score_config=ScoreConfig())
 TEACHER = LabelSource(kidneys=("kidney_7",), volumes={"kidney_7_x": "hash-7"})
 
 
@@ -45,8 +50,7 @@ def make_bundle(path: Path, **provenance: object) -> Path:
     torch.manual_seed(0)
     architecture = Architecture(
         name="small", candidate=CANDIDATE, fit=FitConfig(crop=32, precision="float32"),
-        voxel_spacing_um=((50.0, 50.0, 50.0),), grey_scales={}, threshold=0.25, inference=InferenceConfig(axes=(0,)),
-        score_config=ScoreConfig(), score=None, parameters=1,
+        voxel_spacing_um=((50.0, 50.0, 50.0),), grey_scales={}, reading=READING, parameters=1,
         provenance=Provenance.model_validate(
             {"study": "s", "trial": 3, "seed": 0, "version": "0", "libraries": {}, **past, **provenance}
         ),
@@ -70,7 +74,7 @@ def write_volume(root: Path, name: str = "kidney_2", seed: int = 0, first: int =
 def run(bundle: Path, volume: Path, **changes: object) -> tuple[Labelled, list[str]]:
     notes: list[str] = []
     request = LabelRequest(bundle, volume, **{"device": "cpu", **changes})  # type: ignore[arg-type]
-    done = label_path(request, on_progress=lambda *_: None, on_note=notes.append)
+    done = label_path(request, Report(notes.append))
     return done, notes
 
 
@@ -149,7 +153,7 @@ def test_a_bundle_notes_the_kidneys_and_the_teachers_of_its_training() -> None:
     taught = replace(tube("t"), soft=SoftLabels("labels_pseudo", Path("SOURCE.json"), TEACHER))
     job = Job(trial=0, name="n", candidate=CANDIDATE, fit=FitConfig(crop=32), inference=InferenceConfig(), seed=0)
     record = Record(job=job, outcome=Outcome(state="complete", score=None, parameters=1), version="0")
-    found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), 0.5).provenance
+    found = describe_trial(record, SearchConfig(), Fold((taught,), (tube("k"),)), READING).provenance
     assert found.kidneys == {"t": "t", "k": "k"}
     assert found.teachers == (TEACHER,)
 
@@ -161,8 +165,8 @@ def test_labels_may_not_train_where_a_kidney_that_their_maker_knows_is_held_out(
     sources = scan(tmp_path)
     assert len(sources) == 3  # a new dataset.toml lists the others too
     with pytest.raises(InputError, match="network that has seen kidney_1, which is held out"):
-        choose(sources, DataConfig(hold_out="kidney_1"), print)
-    assert len(choose(sources, DataConfig(hold_out="kidney_3"), print)[0]) == 2
+        choose(sources, DataConfig(hold_out="kidney_1"))
+    assert len(choose(sources, DataConfig(hold_out="kidney_3"))[0]) == 2
 
 
 def test_without_write_dataset_toml_is_left_alone_and_its_lines_are_given(tmp_path: Path) -> None:
@@ -254,6 +258,26 @@ def test_a_ranked_on_volume_is_known_by_its_voxels_under_another_name(tmp_path: 
     with pytest.raises(InputError, match=r"kidney_2 is of kidney_2, which .* was ranked on"):
         run(bundle, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
+
+
+def test_a_piece_of_a_kidney_is_seen_in_the_grey_scale_that_predict_has_for_it(tmp_path: Path) -> None:
+    scans = {name: write_volume(tmp_path, name, seed, labels=False) for seed, name in enumerate(("left", "right"))}
+    for file in (scans["right"] / "images").iterdir():  # the darker piece of the two
+        tifffile.imwrite(file, tifffile.imread(file) // 2)
+    facts = 'kidney = "kidney_2"\nvoxel_spacing_um = 50.0\n'
+    (tmp_path / "dataset.toml").write_text("".join(f"[volumes.{name}]\n{facts}" for name in scans))
+    bundle = make_bundle(tmp_path / "b")
+
+    def predicted(volumes: Path, out: str) -> Path:
+        predict_paths(PredictRequest([bundle, volumes], out=tmp_path / out, threshold=0.5, device="cpu"))
+        return tmp_path / out
+
+    together = read_mask(predicted(tmp_path / "train", "both") / "left")
+    alone = read_mask(predicted(scans["left"], "alone.npy"))
+    assert (together != alone).any()  # else nothing is tested: give the network another seed
+    done, _ = run(bundle, scans["left"], threshold=0.5)
+    labels = np.stack([tifffile.imread(file) for file in sorted(done.labels.glob("*.tif"))])
+    np.testing.assert_array_equal(labels >= 128, together)
 
 
 def test_dataset_toml_may_be_a_link(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from io import StringIO
 
 import pytest
-from nas.commands.live import LiveView
 from rich.console import Console
 from searches import complete, trial_task
 
+from nas.commands.live_view import LiveView
 from nas.jobs.task import CellSearchTask
 from nas.workers.protocol import Progress, Scored
 from results.leaderboard.ranking import rank

@@ -221,10 +221,10 @@ def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_pat
     save_file(timm.create_model("sam2_hiera_tiny", num_classes=0).state_dict(), path)
     fold = Fold((tube("a"), tube("b")), (tube("c"),))
     own = {"encoder_weights": [str(path)]}
-    preflight(config_of("sam", sam=own), fold, lambda what, done, of: None)
+    preflight(config_of("sam", sam=own), fold)
     wrong = config_of("sam", sam={**own, "encoder": ["sam2_hiera_small"]})
     with pytest.raises(InputError, match=f"weights file {path} does not fit encoder 'sam2_hiera_small': ") as caught:
-        preflight(wrong, fold, lambda what, done, of: None)
+        preflight(wrong, fold)
     assert "\n" not in str(caught.value)
 
 

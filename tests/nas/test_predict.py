@@ -16,6 +16,7 @@ from trainers.data import scratch
 from trainers.data.masks import mask_slices, read_mask
 from trainers.data.rle import decode, read_rles
 from trainers.inference.reader import InferenceConfig
+from trainers.report import Report
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def predict(*paths: Path, out: Path, notes: list[str] | None = None, **options: object) -> Prediction:
     request = PredictRequest(list(paths), out=out, **{"device": "cpu", **options})  # type: ignore[arg-type]
-    on_note = (notes if notes is not None else []).append
-    return predict_paths(request, on_progress=lambda _done, _total: None, on_note=on_note)
+    return predict_paths(request, Report((notes if notes is not None else []).append))
 
 
 def _test_folder(tmp_path: Path) -> Path:

@@ -16,6 +16,7 @@ from nas.search.preflight import preflight
 from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.data.volume import Volume
+from trainers.report import Report
 
 VALUES: dict[str, dict[str, Any]] = {
     "study": {"trials": 4},
@@ -30,7 +31,7 @@ FOLD = Fold((tube("a"), tube("b")), (tube("c"),))
 
 def _check(section: str = "", changes: dict[str, Any] | None = None, fold: Fold = FOLD, fixed: Any = ()) -> None:
     values = merge(VALUES, {"fixed": list(fixed), **({section: changes or {}} if section else {})})
-    preflight(parse_config(values, "test"), fold, lambda what, done, of: None)
+    preflight(parse_config(values, "test"), fold)
 
 
 def _fixed(candidate: dict[str, Any] | None = None, **fit: Any) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ def test_a_search_without_mistakes_passes() -> None:
 
 def test_every_choice_is_reported_while_it_is_built() -> None:
     seen: list[tuple[str, int, int]] = []
-    possible = preflight(parse_config(VALUES, "test"), FOLD, lambda *step: seen.append(step))
+    possible = preflight(parse_config(VALUES, "test"), FOLD, Report(progress=lambda *step: seen.append(step)))
     assert seen == [("building every choice", 0, 1), ("building every choice", 1, 1)]
     assert [combination.values for combination in possible.of("unet")] == [("tu-resnet10t", "Unet", 32)]
 

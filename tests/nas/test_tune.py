@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from results.bundles.bundle import read_architecture
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan_one
+from trainers.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuned]:
 
 
 def _tune(network: Path, *paths: Path, write: bool) -> Tuned:
-    request = TuneRequest(network, list(paths), write=write, device="cpu")
-    return tune(request, on_progress=lambda _done, _total: None, on_note=lambda _text: None)
+    return tune(TuneRequest(network, list(paths), write=write, device="cpu"))
 
 
 def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Path, Tuned]) -> None:
@@ -42,7 +42,7 @@ def test_every_way_is_tried_and_the_bundle_stays_as_it_is(tuned: tuple[Path, Pat
     ways = [(way.symmetries, way.smallest_component) for way in found.ways]
     assert ways == [(s, c) for s in ("none", "flips", "d4") for c in (None, 16, 64, 256)]
     assert (found.before, found.written) == (found.ways[0], False)
-    assert read_architecture(network).tuned_on == {}
+    assert read_architecture(network).reading.tuned_on == {}
 
 
 def test_what_is_written_is_what_predict_then_does(
@@ -54,17 +54,17 @@ def test_what_is_written_is_what_predict_then_does(
     found = _tune(copy, kidney, write=True)
     assert found.model_dump(exclude={"bundle", "written"}) == dry.model_dump(exclude={"bundle", "written"})
     assert found.pays and found.written  # else nothing below is tested: give the network another seed
-    written = read_architecture(copy)
+    written = read_architecture(copy).reading
     assert (written.inference.symmetries, written.inference.smallest_component) == (
         found.chosen.symmetries,
         found.chosen.smallest_component,
     )
     assert (written.threshold, written.score) == (found.score.threshold, found.score)
+    assert written.tuned_on == read_architecture(network).provenance.held_out_volumes
     notes: list[str] = []
     again = predict_paths(
         PredictRequest([copy, kidney], out=tmp_path / "m", score=True, held_out=True, device="cpu"),
-        on_progress=lambda _done, _total: None,
-        on_note=notes.append,
+        Report(notes.append),
     )
     assert again.score is not None
     assert again.score.value == pytest.approx(found.chosen.value, abs=1e-12)
@@ -92,14 +92,14 @@ def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeyp
     seen: list[list[Path]] = []
 
     @contextmanager
-    def signalled(_console: object) -> Iterator[Callable[[int, int], None]]:
-        def stop(_done: int, _of: int) -> None:
+    def signalled(_console: object) -> Iterator[Report]:
+        def stop(_what: str, _done: int, _of: int) -> None:
             seen.append(list(cache.glob(".scratch-*")))
             os.kill(os.getpid(), signal.SIGTERM)
 
-        yield stop
+        yield Report(progress=stop)
 
-    monkeypatch.setattr("nas.commands.progress.step_progress", signalled)
+    monkeypatch.setattr("nas.commands.progress.reporting", signalled)
     with pytest.raises(InputError, match="stopped before the end; the same command begins again"):
         tune_command(bundle=network, volumes=[kidney], device="cpu", as_json=True)
     assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from command_line import nas
@@ -22,6 +22,8 @@ from results.bundles.ensemble import Ensemble, read_ensemble, write_ensemble
 from search_spaces.errors import InputError
 
 pytestmark = pytest.mark.slow
+
+D = TypeVar("D", Architecture, Ensemble)
 
 
 def _stopped_in_the_second(run: Path, cache: Path) -> str:
@@ -63,12 +65,14 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     scan = run / "phantoms" / "train" / "phantom_3"
     ask = ("--score", "--json", "--out")
     found = json.loads(nas("predict", done["ensemble"], scan, *ask, tmp_path / "a.npy", cache=cache).stdout)
-    assert found["threshold"] == done["threshold"]
-    assert found["score"]["values"]["surface_dice"] == pytest.approx(done["score"]["values"]["surface_dice"], abs=1e-6)
-    assert found["mask_values"]["surface_dice"] == pytest.approx(done["score"]["best"], abs=1e-6)
+    reading = done["reading"]
+    dice = reading["score"]["values"]["surface_dice"]
+    assert found["threshold"] == reading["threshold"]
+    assert found["score"]["values"]["surface_dice"] == pytest.approx(dice, abs=1e-6)
+    assert found["mask_values"]["surface_dice"] == pytest.approx(reading["score"]["best"], abs=1e-6)
     # The same bundles by name, in one line of the shell.
     loose = [member["bundle"] for member in done["members"]]
-    cut = ("--threshold", str(done["threshold"]))
+    cut = ("--threshold", str(reading["threshold"]))
     again = json.loads(nas("predict", *loose, scan, *cut, *ask, tmp_path / "b.npy", cache=cache).stdout)
     assert again["score"] == found["score"]
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
@@ -77,8 +81,7 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
 
 
 def _make(run: Path, count: int, on: Side) -> TopTrained:
-    request = RetrainRequest(f"top{count}", on=on, run=run)
-    return retrain_top(request, count, on_progress=lambda *_: None, on_note=lambda _: None)
+    return retrain_top(RetrainRequest(f"top{count}", on=on, run=run), count)
 
 
 def _refused(run: Path, count: int, on: Side) -> str:
@@ -103,6 +106,11 @@ def _top2(run: Path, on: Side) -> tuple[Ensemble, list[Architecture]]:
     return read_ensemble(done.ensemble), [read_architecture(member.bundle) for member in done.members]
 
 
+def read_otherwise(described: D, **changes: object) -> D:
+    """A bundle or an ensemble, read in another way."""
+    return described.model_copy(update={"reading": described.reading.model_copy(update=changes)})
+
+
 def _best_dice(run: Path, ensemble: str) -> float:
     """Surface dice of an ensemble's masks on the held-out kidney, at its best threshold."""
     found = predict_paths(
@@ -111,9 +119,7 @@ def _best_dice(run: Path, ensemble: str) -> float:
             out=run / f"{ensemble}.npy",
             score=True,
             device="cpu",
-        ),
-        on_progress=lambda _done, _of: None,
-        on_note=lambda _: None,
+        )
     )
     assert found.score is not None
     return found.score.best
@@ -127,25 +133,27 @@ def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
     # As `nas tune` leaves a bundle: read otherwise, at another threshold.
     first = Path(top2["members"][0]["bundle"])
     before = read_architecture(first)
-    reading = before.inference.model_copy(update={"symmetries": "flips", "smallest_component": 16})
-    change = {"inference": reading, "threshold": 0.125, "tuned_on": before.provenance.held_out_volumes}
-    rewrite_description(first, before.model_copy(update=change))
+    inference = before.reading.inference.model_copy(update={"symmetries": "flips", "smallest_component": 16})
+    tuned = {"inference": inference, "threshold": 0.125, "tuned_on": before.provenance.held_out_volumes}
+    rewrite_description(first, read_otherwise(before, **tuned))
     assert f"{first} is not as it was when" in _refused(run, 2, "all")
     shutil.rmtree(top2["ensemble"])
     known, ways = _top2(run, "train")
-    other = known.model_copy(update={"smallest_component": 16 if known.smallest_component is None else None})
+    removing = {"smallest_component": 16 if known.reading.inference.smallest_component is None else None}
+    other = read_otherwise(known, inference=known.reading.inference.model_copy(update=removing))
     write_ensemble(run / "retrained" / "other", other)
     reached = [_best_dice(run, name) for name in ("top2", "other")]
     assert reached[0] == max(reached)
-    assert [way.inference.smallest_component for way in ways] == [16, None]
+    assert [way.reading.inference.smallest_component for way in ways] == [16, None]
+    assert known.reading.tuned_on == before.provenance.held_out_volumes
     whole, members = _top2(run, "all")
-    assert (whole.threshold, whole.smallest_component, whole.score) == (known.threshold, known.smallest_component, None)
-    assert [(m.inference, m.threshold) for m in members] == [(w.inference, w.threshold) for w in ways]
-    assert members[0].threshold == 0.125 and members[0].score is None
+    assert whole.reading == known.reading.unscored()
+    assert [member.reading for member in members] == [way.reading.unscored() for way in ways]
+    assert members[0].reading.threshold == 0.125
     # Tuned again since: what was trained on all is not trained again, and is read as its twin is by now.
-    rewrite_description(first, read_architecture(first).model_copy(update={"threshold": 0.25}))
+    rewrite_description(first, read_otherwise(read_architecture(first), threshold=0.25))
     for ensemble in ("top2", "top2-all"):
         shutil.rmtree(run / "retrained" / ensemble)
     _top2(run, "train")
     _, members = _top2(run, "all")
-    assert [member.threshold for member in members] == [0.25, ways[1].threshold]
+    assert [member.reading.threshold for member in members] == [0.25, ways[1].reading.threshold]

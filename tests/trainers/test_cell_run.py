@@ -10,7 +10,7 @@ from kidneys import tube
 from search_spaces.cells.cell_space import CELL_SPACES
 from search_spaces.errors import InputError
 from trainers.cell_search.config import CellSearchConfig
-from trainers.cell_search.run import CellFindings, CellPlan, Report, genotype_names, run_cells, split_for
+from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, genotype_names, run_cells, split_for
 from trainers.fit import make_accelerator
 
 VOLUMES = (tube("a"), tube("b", seed=1))
@@ -39,9 +39,9 @@ def _run(
     plan: CellPlan, folder: Path, costs: Path, stop: tuple[str, int] | None = None, seed: int = 3
 ) -> CellFindings | None:
     lines: list[dict[str, Any]] = []
-    report = Report(lambda phase, done, of, loss: (phase, done) != stop, lines.append, lambda _: None)
+    talk = CellTalk(lambda phase, done, of, loss: (phase, done) != stop, lines.append)
     accelerator = make_accelerator("float32", "cpu")
-    return run_cells(plan, VOLUMES, SPACE, CONFIG, seed, accelerator, folder, report, [costs], save_every=0.0)
+    return run_cells(plan, VOLUMES, SPACE, CONFIG, seed, accelerator, folder, talk, [costs], save_every=0.0)
 
 
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
@@ -79,7 +79,7 @@ def test_a_damaged_file_of_costs_is_named(tmp_path: Path) -> None:
 
 def test_another_seed_sees_other_patches() -> None:
     plan = CellPlan(family="cells", crop=16)
-    first, second = (split_for(plan, VOLUMES, CONFIG, seed, lambda _: None) for seed in (0, 1))
+    first, second = (split_for(plan, VOLUMES, CONFIG, seed) for seed in (0, 1))
     places = [sampler.location(0) for sampler in (*first, *second)]
     assert len({place.start for place in places}) == 4
     assert {volume.name for volume in first[0].volumes} != {volume.name for volume in first[1].volumes}

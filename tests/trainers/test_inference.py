@@ -9,12 +9,12 @@ from kidneys import tube
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
-from trainers import inference
 from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
 from trainers.inference.predict import predict
-from trainers.inference.reader import InferenceConfig, Reader
+from trainers.inference.reader import InferenceConfig, Reader, starts
+from trainers.report import Report
 
 CPU = make_accelerator("float32", "cpu")
 
@@ -53,9 +53,9 @@ def test_every_voxel_gets_the_networks_answer_for_it(shape: tuple[int, int, int]
 
 def test_axes_with_planes_shorter_than_half_a_crop_are_left_out() -> None:
     volume = tube("a", (6, 40, 40))
-    calls: list[tuple[int, int]] = []
-    predict(_reader(crop=16), volume, InferenceConfig(), CPU, on_progress=lambda done, of: calls.append((done, of)))
-    assert calls[-1] == (6, 6)
+    calls: list[tuple[str, int, int]] = []
+    predict(_reader(crop=16), volume, InferenceConfig(), CPU, report=Report(progress=lambda *step: calls.append(step)))
+    assert calls[-1] == ("predicting", 6, 6)
 
 
 def test_a_volume_too_small_for_the_crop_is_named() -> None:
@@ -84,7 +84,7 @@ def test_one_slice_is_enough() -> None:
 def test_reading_in_small_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
     volume = tube("a", (20, 32, 32))
     whole = predict(_reader(outputs), volume, InferenceConfig(), CPU)
-    monkeypatch.setattr(inference, "_CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
+    monkeypatch.setattr("trainers.inference.predict._CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
     in_chunks = predict(_reader(outputs), volume, InferenceConfig(batch_voxels=32 * 32 * 2), CPU)
     np.testing.assert_array_equal(whole, in_chunks)
 
@@ -99,10 +99,10 @@ def test_large_volumes_keep_their_sums_in_files(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_tiles_cover_a_plane_with_the_overlap_asked_for() -> None:
-    starts = inference.starts(1303, 512, 0.25)
-    assert starts[0] == 0
-    assert starts[-1] == 1303 - 512
-    assert all(b - a <= 512 * 0.75 for a, b in pairwise(starts))
+    found = starts(1303, 512, 0.25)
+    assert found[0] == 0
+    assert found[-1] == 1303 - 512
+    assert all(b - a <= 512 * 0.75 for a, b in pairwise(found))
 
 
 def test_networks_of_a_fixed_size_only_see_that_size() -> None:
@@ -136,17 +136,16 @@ def test_the_mean_over_axes_is_a_mean() -> None:
 def test_boxes_give_every_voxel_the_networks_answer_for_it(shape: tuple[int, int, int], voxels: int) -> None:
     volume = tube("a", shape)
     reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=16, stride=4, any_size=True, boxes=True)
-    steps: list[tuple[int, int]] = []
-    found = predict(
-        reader, volume, InferenceConfig(batch_voxels=voxels), CPU, on_progress=lambda *step: steps.append(step)
-    )
+    steps: list[tuple[str, int, int]] = []
+    report = Report(progress=lambda *step: steps.append(step))
+    found = predict(reader, volume, InferenceConfig(batch_voxels=voxels), CPU, report=report)
     assert np.abs(found - _expected(volume)).max() <= 0.55
-    assert steps[-1][0] == steps[-1][1]
+    assert steps[-1][1] == steps[-1][2]
 
 
 def test_boxes_are_read_along_axes_that_are_half_a_box_deep() -> None:
     volume = tube("a", (3, 40, 40))
     reader = Reader(Middle(8), slices_in=8, slices_out=8, crop=4, stride=4, any_size=True, boxes=True)
-    steps: list[tuple[int, int]] = []
-    predict(reader, volume, InferenceConfig(), CPU, on_progress=lambda *step: steps.append(step))
-    assert steps[-1] == (80, 80)  # across y and x, not across the three slices
+    steps: list[tuple[str, int, int]] = []
+    predict(reader, volume, InferenceConfig(), CPU, report=Report(progress=lambda *step: steps.append(step)))
+    assert steps[-1] == ("predicting", 80, 80)  # across y and x, not across the three slices

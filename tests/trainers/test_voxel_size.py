@@ -19,6 +19,7 @@ from trainers.metrics.cross_fit import score
 from trainers.metrics.evaluate import evaluate
 from trainers.metrics.score import ScoreConfig
 from trainers.metrics.second_score import second_score
+from trainers.report import Report
 
 
 class Bright(nn.Module):
@@ -140,17 +141,18 @@ def test_a_second_score_that_cannot_be_says_why_and_costs_nothing_else(volume, c
 
 
 def test_progress_of_both_scores_is_one_line():
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     evaluate(
         reader_at(None),
         [make_tube(50.0)],
         INFERENCE,
         ScoreConfig(second_um=63.08),
         ACCELERATOR,
-        on_progress=lambda done, of: seen.append((done, of)),
+        report=Report(progress=lambda *step: seen.append(step)),
     )
-    assert {of for _, of in seen} == {1000} and [d for d, _ in seen] == sorted(d for d, _ in seen)
-    assert seen[-1][0] == 1000
+    (what,), (total,) = ({step[index] for step in seen} for index in (0, 2))
+    assert (what, [done for _, done, _ in seen]) == ("predicting", sorted(done for _, done, _ in seen))
+    assert seen[-1] == (what, total, total)
 
 
 def test_a_voxel_size_needs_to_know_that_of_the_scan():

@@ -6,12 +6,13 @@ from dataclasses import replace
 from search_spaces.errors import InputError
 from trainers.data.manifest import INSIDE
 from trainers.data.volume import Volume
+from trainers.report import SILENT, Report
 
 _LEAST_SHARE = 0.15  # of the vessel voxels, for a side to be worth learning from
 
 
 def bilevel_split(
-    volumes: Sequence[Volume], gap: int, on_note: Callable[[str], None]
+    volumes: Sequence[Volume], gap: int, report: Report = SILENT
 ) -> tuple[tuple[Volume, ...], tuple[Volume, ...]]:
     """Training volumes for the weights and for the alphas, which share no voxel.
 
@@ -24,13 +25,13 @@ def bilevel_split(
         sides = _halves(volumes, key)
         if sides is not None:
             if name == "volume":
-                on_note(
+                report.note(
                     "one kidney alone has most of the vessels: weights and alphas learn from different volumes of it"
                 )
             return sides
     cut = [max(group, key=lambda v: len(v.vessel_voxels)) for group in _groups(volumes, _place).values()]
     names = ", ".join(volume.name for volume in cut)
-    on_note(f"weights and alphas learn from slabs of the same volume, {gap} slices apart: of {names}")
+    report.note(f"weights and alphas learn from slabs of the same volume, {gap} slices apart: of {names}")
     pairs = [_slabs(volume, gap) for volume in cut]
     sides = tuple(p[0] for p in pairs if p), tuple(p[1] for p in pairs if p)
     if not all(_vessels(side) for side in sides):

@@ -43,6 +43,7 @@ from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume
 from trainers.losses.losses import build_loss
+from trainers.report import SILENT, Report
 
 _CALIBRATED_ON = 3  # random networks
 
@@ -80,12 +81,12 @@ class CellFindings(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(frozen=True)
-class Report:
-    """Where a cell search tells what it does. on_step answers whether to go on."""
+class CellTalk:
+    """Where a cell search says what it does. on_step answers whether to go on."""
 
     on_step: Callable[[str, int, int, float | None], bool]  # phase, done, of, loss
     on_history: Callable[[dict[str, Any]], None]
-    on_note: Callable[[str], None]
+    report: Report = SILENT
 
 
 def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> No
 
 
 def split_for(
-    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, on_note: Callable[[str], None]
+    plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, report: Report = SILENT
 ) -> tuple[PatchSampler, PatchSampler]:
     """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
     candidate = config.supernet_candidate(plan.family)
@@ -153,7 +154,7 @@ def split_for(
             boxes=candidate.boxes,
             spacing_um=None if config.voxel_size_um == "scanned" else config.voxel_size_um,
         )
-        for number, side in enumerate(bilevel_split(volumes, gap, on_note))
+        for number, side in enumerate(bilevel_split(volumes, gap, report))
     )
     return first, second
 
@@ -166,7 +167,7 @@ def run_cells(
     seed: int,
     accelerator: Accelerator,
     checkpoints: Path,
-    report: Report,
+    talk: CellTalk,
     cost_files: Sequence[Path] = (),
     save_every: float = 60.0,
     on_saved: Callable[[], None] = lambda: None,
@@ -180,12 +181,12 @@ def run_cells(
     check_plan(plan, space, config)
     began = time.monotonic()
     torch.manual_seed(seed)
-    samplers = split_for(plan, volumes, config, seed, report.on_note)
+    samplers = split_for(plan, volumes, config, seed, talk.report)
     network = build_supernet(space, config.supernet_candidate(plan.family), plan.crop)
     costs = _Costs(plan, space, config, accelerator)
     network.to(accelerator.device)
     try:
-        costs.prepare(network, seed, cost_files, lambda done, of: report.on_step("measure", done, of, None))
+        costs.prepare(network, seed, cost_files, lambda done, of: talk.on_step("measure", done, of, None))
     except Stopped:
         return None
     sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
@@ -199,13 +200,13 @@ def run_cells(
             search.save(checkpoints)
             on_saved()
             saved = time.monotonic()
-        return report.on_step("search", step, config.steps, loss)
+        return talk.on_step("search", step, config.steps, loss)
 
-    finished = search.run(config.steps, on_step, report.on_history)
+    finished = search.run(config.steps, on_step, talk.on_history)
     search.save(checkpoints)
     if not finished:
         return None
-    chosen = _decode(search, costs, sides, report)
+    chosen = _decode(search, costs, sides, talk)
     if chosen is None:
         return None
     return CellFindings(
@@ -229,7 +230,7 @@ def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> 
     return batches
 
 
-def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -> dict[str, Choice] | None:
+def _decode(search: CellSearch, costs: "_Costs", sides: Sides, talk: CellTalk) -> dict[str, Choice] | None:
     """All genotypes that become trials, by name; None if it was asked to leave."""
     config, alphas, seed = search.config, search.alphas, search.seed
     chosen: dict[str, Choice] = {"likeliest": likeliest(alphas)}
@@ -239,7 +240,7 @@ def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -
             _judge(search, sides, number),
             config.perturbation_paths,
             seed + 1000 * number,
-            lambda done, of, before=number: report.on_step(  # type: ignore[misc]
+            lambda done, of, before=number: talk.on_step(  # type: ignore[misc]
                 "decode", before * of + done, config.perturbations * of, None
             ),
         )
@@ -260,7 +261,7 @@ def _decode(search: CellSearch, costs: "_Costs", sides: Sides, report: Report) -
     drawn = random_of_cost(known, seconds, seconds(chosen["likeliest"]), config.randoms, seed)
     for number, choice in enumerate(drawn):
         chosen[f"random-{number + 1}"] = choice
-    report.on_step("decode", 1, 1, None)
+    talk.on_step("decode", 1, 1, None)
     return {name: chosen[name] for name in genotype_names(config)}
 
 

@@ -1,18 +1,17 @@
 """Look at every volume of a folder: what it is, what is wrong with it, and a picture of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainers.data.convert import OnProgress
 from trainers.data.pictures import draw_volume
 from trainers.data.prepare import default_cache, prepare, statistics_of
 from trainers.data.soft_labels import SOURCE_NAME
 from trainers.data.sources import Place, VolumeSource, find
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
+from trainers.report import SILENT, Report
 
 
 @dataclass(frozen=True)
@@ -45,50 +44,33 @@ class CheckRow:
     picture: Path | None = None
 
 
-def check(
-    root: Path,
-    out: Path | None = None,
-    cache: Path | None = None,
-    on_progress: OnProgress | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> list[CheckRow]:
+def check(root: Path, out: Path | None = None, cache: Path | None = None, report: Report = SILENT) -> list[CheckRow]:
     """One row for each volume under a folder, and its picture as `<out>/<name>.png` where `out` is given.
 
     Volumes are converted into the cache on the way. A broken one gets a row with its error and stops nothing.
-    on_progress counts slices of all volumes; on_note gets what was left out. Raises InputError where no volume is.
+    What was left out is reported, and how many volumes are done. Raises InputError where no volume is.
     """
-    opened = [(place, *_open(place)) for place in find(root, on_note)]
-    total = sum(source.shape[0] for _, source, _, _ in opened if source is not None)
-    rows, before = [], 0
+    opened = [(place, *_open(place)) for place in find(root, report)]
+    rows = []
     for place, source, error, notes in opened:
         if source is None:
             rows.append(CheckRow(place.name, error=error, notes=notes))
-            continue
-        depth = source.shape[0]
-
-        def advance(done: int, all_: int, before: int = before, depth: int = depth) -> None:
-            if on_progress:
-                on_progress(before + done * depth // all_, total)
-
-        rows.append(_row(source, notes, out, cache or default_cache(), advance))
-        before += depth
-        if on_progress:
-            on_progress(before, total)
+        else:
+            rows.append(_row(source, notes, out, cache or default_cache(), report))
+        report.progress("looking at volumes", len(rows), len(opened))
     return rows
 
 
 def _open(place: Place) -> tuple[VolumeSource | None, str | None, tuple[str, ...]]:
     notes: list[str] = []
     try:
-        source = place.open(notes.append)
+        source = place.open(Report(notes.append))
     except InputError as error:
         return None, str(error), ()
     return source, None, tuple(note.removeprefix(f"{place.name}: ") for note in notes)
 
 
-def _row(
-    source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: Path, on_progress: OnProgress
-) -> CheckRow:
+def _row(source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: Path, report: Report) -> CheckRow:
     labelled = source.label is not None
     known = CheckRow(
         name=source.name,
@@ -105,7 +87,7 @@ def _row(
         notes=notes,
     )
     try:
-        volume = prepare(source, cache, on_progress)
+        volume = prepare(source, cache, Report(progress=report.progress))  # its notes come with the statistics
     except InputError as error:
         return CheckRow(**{**vars(known), "error": str(error)})
     statistics = statistics_of(source, cache)

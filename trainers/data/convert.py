@@ -22,8 +22,7 @@ from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_wit
 from trainers.data.soft_labels import is_vessel
 from trainers.data.sources import VolumeSource
 from trainers.data.statistics import BlockMeasures, RunningMeasures, measure
-
-OnProgress = Callable[[int, int], None]
+from trainers.report import SILENT, Report
 
 IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"
 _PROGRESS = "progress.json"
@@ -41,7 +40,7 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
     scaling: Scaling | None = None
 
 
-def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note: Callable[[str], None]) -> None:
+def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None:
     """Write image.npy, label.npy, vessels.npy and statistics.json of a volume into a folder, all synced to disk.
 
     The folder may hold what a killed conversion of the same source left. Raises InputError for voxels that cannot
@@ -52,12 +51,16 @@ def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note
     progress = read_progress(source, folder)
     scaled = needs_scaling(source.image)
     passes = 2 if scaled else 1
+
+    def advance(done: int) -> None:
+        report.progress(f"converting {source.name}", done, passes * depth)
+
     if scaled and progress.scaling is None:
-        progress = Progress(scaling=_scan_range(source, lambda done: on_progress(done, passes * depth)))
+        progress = Progress(scaling=_scan_range(source, advance))
         _record(folder, progress, [])
     notes = what_is_changed(source.image, progress.scaling)
     for note in notes:
-        on_note(f"{source.name}: {note}")
+        report.note(f"{source.name}: {note}")
     running = RunningMeasures(source.shape)
     before = (passes - 1) * depth
     with ExitStack() as open_files:
@@ -76,7 +79,7 @@ def convert(source: VolumeSource, folder: Path, on_progress: OnProgress, on_note
                 # Beside the conversion, which goes on while the disk writes.
                 recording = recorder.submit(_record, folder, progress.model_copy(update={"slices": done}), files)
                 recorded = time.monotonic()
-            on_progress(before + done, passes * depth)
+            advance(before + done)
         if recording is not None:
             recording.result()
         _record(folder, progress.model_copy(update={"slices": depth}), files)

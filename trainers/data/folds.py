@@ -1,6 +1,6 @@
 """Folds: which kidney is held out, which ones train, and the guard against the same tissue on both sides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ from trainers.data.manifest import INSIDE
 from trainers.data.soft_labels import origin_leak, refuse_as_target
 from trainers.data.sources import VolumeSource
 from trainers.data.volume import Spacing, Volume
+from trainers.report import SILENT, Report
 
 # Volumes whose voxels differ by more than this factor show vessels at another scale, and are left out unless named:
 # kidney_1_voi is a zoom of 5.2 µm among kidneys of 50 µm.
@@ -38,20 +39,20 @@ class Fold:
 
 
 def choose(
-    sources: Sequence[VolumeSource], config: DataConfig, on_note: Callable[[str], None]
+    sources: Sequence[VolumeSource], config: DataConfig, report: Report = SILENT
 ) -> tuple[list[VolumeSource], list[VolumeSource]]:
     """Sources to train on and sources to score on, which share no kidney.
 
-    What is left out, and how to take it in, is said through on_note. Raises InputError where the configuration names
+    What is left out, and how to take it in, is reported. Raises InputError where the configuration names
     what is not there, where a volume in use has no labels, and where one of the two sides would be empty.
     """
     _check_names(sources, config)
     excluded = {source.name for source in sources if _matches(source, config.exclude)}
     kept = [source for source in sources if source.name not in excluded]
     kidney = _held_out_kidney(kept, config)
-    held_out = _scored(kept, kidney, config, on_note)
+    held_out = _scored(kept, kidney, config, report)
     if config.train is None:
-        train = _similar(kept, kidney, held_out[0].spacing_um, on_note)
+        train = _similar(kept, kidney, held_out[0].spacing_um, report)
     else:
         train = [source for source in kept if _matches(source, config.train)]
         both = [source.name for source in train if source.kidney == kidney]
@@ -152,9 +153,7 @@ def _held_out_kidney(sources: Sequence[VolumeSource], config: DataConfig) -> str
     return matching.pop()
 
 
-def _scored(
-    sources: Sequence[VolumeSource], kidney: str, config: DataConfig, on_note: Callable[[str], None]
-) -> list[VolumeSource]:
+def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, report: Report) -> list[VolumeSource]:
     """The held-out kidney's volumes that are scored: the named one, or all with complete labels."""
     of_kidney = [source for source in sources if source.kidney == kidney]
     if config.hold_out != kidney:
@@ -165,13 +164,13 @@ def _scored(
     complete = []
     for source in of_kidney:
         if not _labelled(source):
-            on_note(f"{source.name} of the held-out {kidney} has no labels and is not scored")
+            report.note(f"{source.name} of the held-out {kidney} has no labels and is not scored")
         elif source.soft is not None:
-            on_note(
+            report.note(
                 f"{source.name} of the held-out {kidney} is not scored: a network made its labels {source.label_set!r}"
             )
         elif source.annotated < 1:
-            on_note(
+            report.note(
                 f"{source.name} of the held-out {kidney} is not scored: only {source.annotated:.0%} of its vessels are "
                 f"labelled (hold_out = {source.name!r} would score it)"
             )
@@ -184,9 +183,7 @@ def _scored(
     return complete
 
 
-def _similar(
-    sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, on_note: Callable[[str], None]
-) -> list[VolumeSource]:
+def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, report: Report) -> list[VolumeSource]:
     """Volumes of all other kidneys with a voxel spacing near that of the held-out one."""
     train = []
     for source in sources:
@@ -194,12 +191,12 @@ def _similar(
             continue
         ratios = [a / b for a, b in zip(source.spacing_um, spacing_um, strict=True)]
         if max(*ratios, *(1 / ratio for ratio in ratios)) > WIDEST_SPACING_RATIO:
-            on_note(
+            report.note(
                 f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} is more than "
                 f"{WIDEST_SPACING_RATIO:g} times off the held-out {_spacing(spacing_um)} (name it in train to take it)"
             )
         elif source.split == "test" and not _labelled(source):
-            on_note(f"{source.name} is not trained on: it lies under test/ and has no labels")
+            report.note(f"{source.name} is not trained on: it lies under test/ and has no labels")
         else:
             train.append(source)
     return train

@@ -7,7 +7,6 @@ Each kidney has a grey scale of its own, as real ones have.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from trainers.data import phantom_tree as tree
 from trainers.data.phantom_decoys import Decoy
 from trainers.data.phantom_organ import Organ, Rings, SmoothNoise
 from trainers.data.rle import encode
+from trainers.report import SILENT, Report
 
 Floats = NDArray[np.float32]
 
@@ -67,13 +67,10 @@ def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
     return Phantom(image, (lumen < 0).astype(np.uint8))
 
 
-def write_phantoms(
-    root: Path, config: PhantomConfig, seed: int, on_progress: Callable[[int, int], None] | None = None
-) -> None:
+def write_phantoms(root: Path, config: PhantomConfig, seed: int, report: Report = SILENT) -> None:
     """Write `config.kidneys` phantoms under `root` in the Kaggle layout, with dataset.toml and train_rles.csv.
 
     The folder appears only when it is complete. Raises InputError if `root` already holds something.
-    on_progress: slices done, slices in all.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -93,8 +90,7 @@ def write_phantoms(
             tifffile.imwrite(part / "train" / name / "images" / f"{z:04d}.tif", phantom.image[z])
             tifffile.imwrite(part / "train" / name / "labels" / f"{z:04d}.tif", phantom.label[z] * np.uint8(255))
             rows.append(f"{name}_{z:04d},{encode(phantom.label[z])}")
-            if on_progress:
-                on_progress(number * config.shape[0] + z + 1, total)
+            report.progress("making phantom kidneys", number * config.shape[0] + z + 1, total)
     (part / "train_rles.csv").write_text("\n".join(rows) + "\n")
     (part / "dataset.toml").write_text(_manifest(names, config, seed))
     if root.exists():

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from search_spaces.errors import InputError
-from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, OnProgress, convert, needed_bytes
+from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, convert, needed_bytes
 from trainers.data.sources import VolumeSource
 from trainers.data.statistics import VolumeStatistics
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
+from trainers.report import SILENT, Report
 
 CACHE_VARIABLE = "NAS_CACHE"
 
@@ -30,19 +31,13 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vessel-nas"
 
 
-def prepare(
-    source: VolumeSource,
-    cache: Path,
-    on_progress: OnProgress | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> Volume:
+def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volume:
     """The volume as memory maps in `<cache>/<key>/`, converted now if it is not there yet.
 
     A conversion appears under its name only when it is complete and on the disk; one that was killed goes on where
-    it was; a second process waits for the first. on_progress gets slices done and in all, on_note what was changed.
+    it was; a second process waits for the first. The slices that are done are reported, and what was changed.
     Raises InputError for voxels that cannot be taken, a full disk and a cache that cannot be written.
     """
-    note = on_note or (lambda _: None)
     try:
         folder = cache / source.key
     except OSError as error:
@@ -53,14 +48,14 @@ def prepare(
         if volume is not None:
             return volume
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache / f"{source.key}.lock", source.name, note):
+        with _alone(cache / f"{source.key}.lock", source.name, report):
             volume = _open(source, folder)
             if volume is None:
                 if folder.exists():
-                    note(f"{source.name}: its converted files are damaged, they are made again")
+                    report.note(f"{source.name}: its converted files are damaged, they are made again")
                     shutil.rmtree(folder)
                 _check_room(source, cache, part)
-                convert(source, part, on_progress or (lambda _done, _total: None), note)
+                convert(source, part, report)
                 part.replace(folder)
                 _sync_folder(cache)
                 volume = _open(source, folder)
@@ -103,13 +98,13 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
 
 
 @contextmanager
-def _alone(path: Path, name: str, note: Callable[[str], None]) -> Iterator[None]:
+def _alone(path: Path, name: str, report: Report) -> Iterator[None]:
     """Only one process converts a volume; the operating system frees the lock of one that was killed."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        note(f"{name}: another process is converting it, waiting for that")
+        report.note(f"{name}: another process is converting it, waiting for that")
         lock.acquire()
     try:
         yield

@@ -13,7 +13,7 @@ several label sets in it, of which dataset.toml names one by `labels`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,8 @@ from trainers.data.slices import Slices
 from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
 from trainers.data.tiff import TIFF_SUFFIXES, TiffFolder, count_pages
 from trainers.data.volume import Spacing
+from trainers.report import SILENT, Report
 
-OnNote = Callable[[str], None]
 Split = Literal["train", "test"]
 
 RLES_NAME = "train_rles.csv"
@@ -52,7 +52,7 @@ _SAMPLE_BYTES = 64 * 2**10
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """A volume as it lies on disk; label is None where there is none. `prepare` makes a Volume of it."""
+    """A volume as it lies on disk; label is None where there is none. `open_volumes` makes a Volume of it."""
 
     name: str
     kidney: str
@@ -119,7 +119,12 @@ class Place:
     rles: tuple[Path, dict[int, RleRow]] | None  # where label is None
     manifest: Manifest | None
 
-    def open(self, on_note: OnNote | None = None) -> VolumeSource:
+    @property
+    def kidney(self) -> str:
+        """The kidney that the volume shows."""
+        return facts_of(self.name, self.manifest).kidney or self.name
+
+    def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume described from its headers. Raises InputError for what cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
         image = open_slices(self.image)
@@ -137,31 +142,30 @@ class Place:
                 f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
             )
         spacing = facts.spacing_um or image.spacing_um
-        if spacing is None and on_note:
-            on_note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
+        if spacing is None:
+            report.note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
         return VolumeSource(
-            self.name, facts.kidney or self.name, self.split or ("test" if label is None else "train"), image, label,
+            self.name, self.kidney, self.split or ("test" if label is None else "train"), image, label,
             spacing or UNKNOWN_SPACING, spacing is not None, 0.0 if label is None else annotated,
             facts.labels or DEFAULT_SET, read_source(place) if facts.soft and place else None,
         )  # fmt: skip
 
 
-def scan(root: Path, on_note: OnNote | None = None) -> list[VolumeSource]:
+def scan(root: Path, report: Report = SILENT) -> list[VolumeSource]:
     """All volumes of a folder, by name; raises InputError for the first that is broken, or where there is none."""
-    return [place.open(on_note) for place in find(root, on_note)]
+    return [place.open(report) for place in find(root, report)]
 
 
-def scan_one(path: Path, on_note: OnNote | None = None) -> VolumeSource:
+def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
     """The one volume that a path is: a volume's folder, a folder of slices, a file or a store."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    return _place_of(path.absolute()).open(on_note)
+    return _place_of(path.absolute()).open(report)
 
 
-def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
-    """Where the volumes of a folder are, by name; what is left out is said through on_note."""
-    note = on_note or (lambda _: None)
+def find(root: Path, report: Report = SILENT) -> list[Place]:
+    """Where the volumes of a folder are, by name; what is left out is reported."""
     if not root.exists():
         raise InputError(f"{root}: there is no such file or folder")
     root = root.absolute()
@@ -173,7 +177,7 @@ def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
     places: dict[str, Place] = {}
     labels_only: dict[str, Path] = {}
     for folder, split in parts:
-        for name, image, label in _volumes_in(folder, note):
+        for name, image, label in _volumes_in(folder, report):
             check_name(name, str(folder))
             if name in places or name in labels_only:
                 raise InputError(f"{folder}: a volume {name!r} is there twice; give one of them another name")
@@ -181,10 +185,10 @@ def find(root: Path, on_note: OnNote | None = None) -> list[Place]:
                 labels_only[name] = label or folder
             else:
                 places[name] = Place(name, split, image, label, None, manifest)
-    _lend_images(places, labels_only, note)
+    _lend_images(places, labels_only, report)
     # What is to be predicted need not be listed: the dataset.toml beside test/ says what it knows, no more.
     listing = None if root.name == "test" and home != root else manifest
-    listed = _with_rles(_listed(places, listing, home, note), listing, home, note)
+    listed = _with_rles(_listed(places, listing, home, report), listing, home, report)
     if places and not listed:
         raise InputError(
             f"{home / MANIFEST_NAME}: lists none of the volumes that are there: {', '.join(sorted(places))}"
@@ -244,7 +248,7 @@ def _holds_slices(folder: Path) -> bool:
     return first is not None and stem_of(first).isdecimal() and count_pages(first) == 1
 
 
-def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, Path | None]]:
+def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, Path | None]]:
     """(name, images, labels) of each volume directly inside a folder."""
     entries = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
     for path in entries.values():
@@ -259,7 +263,7 @@ def _volumes_in(folder: Path, note: OnNote) -> Iterator[tuple[str, Path | None, 
             elif _holds_slices(path):
                 yield path.name, path, None
             else:
-                note(f"{path.name}: left out, no images in it")
+                report.note(f"{path.name}: left out, no images in it")
 
 
 def _labels_beside(path: Path) -> Path | None:
@@ -284,18 +288,18 @@ def _place_of(path: Path) -> Place:
     return Place(check_name(name, str(path)), split, image, label, None, manifest)
 
 
-def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], note: OnNote) -> None:
+def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], report: Report) -> None:
     """Give the volumes of the competition that have labels only the images they belong to."""
     for name, label in labels_only.items():
         lender = places.get(IMAGES_OF.get(name, ""))
         if lender is None:
             wanted = f"; its images are slices of {IMAGES_OF[name]}, which is not here" if name in IMAGES_OF else ""
-            note(f"{name}: left out, it has labels but no images{wanted}")
+            report.note(f"{name}: left out, it has labels but no images{wanted}")
         else:
             places[name] = replace(lender, name=name, label=label)
 
 
-def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, note: OnNote) -> dict[str, Place]:
+def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, report: Report) -> dict[str, Place]:
     """The places, with labels from train_rles.csv where there are no label files."""
     bare = [name for name, place in places.items() if place.label is None and place.split != "test"]
     lent = [name for name, lender in IMAGES_OF.items() if name not in places and lender in places]
@@ -309,20 +313,20 @@ def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, 
         if name in rles:
             filled[name] = replace(places[name], rles=(csv, rles[name]))
         else:
-            note(f"{name}: no labels, neither a folder nor rows in {csv.name}")
+            report.note(f"{name}: no labels, neither a folder nor rows in {csv.name}")
     for name in lent:
         if name in rles:
             filled[name] = replace(places[IMAGES_OF[name]], name=name, label=None, rles=(csv, rles[name]))
     return filled
 
 
-def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, note: OnNote) -> dict[str, Place]:
+def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, report: Report) -> dict[str, Place]:
     if manifest is None:
         return places
     for name in sorted(set(places) - set(manifest.volumes)):
-        note(f"{name}: left out, {MANIFEST_NAME} does not list it")
+        report.note(f"{name}: left out, {MANIFEST_NAME} does not list it")
     for name in sorted(set(manifest.volumes) - set(places)):
-        note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
+        report.note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
     return {name: place for name, place in places.items() if name in manifest.volumes}
 
 

@@ -1,6 +1,6 @@
 """Whole-volume prediction: every axis, overlapping tiles, in bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from trainers.data.volume import Scanned, Volume
 from trainers.inference.boxes import read_boxes
 from trainers.inference.reader import InferenceConfig, Reader, reflect, starts, tile_weight
 from trainers.inference.symmetry import mean_probabilities
+from trainers.report import SILENT, Report
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
 _CHUNK_BYTES = (256 << 20, 4 << 30)  # grey values held at once as float32: at least, at most
@@ -32,7 +33,7 @@ def predict(
     accelerator: Accelerator,
     *,
     scratch: Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    report: Report = SILENT,
 ) -> NDArray[np.uint8]:
     """Vessel probability of every voxel in steps of 1/255, (D, H, W), on the volume's own grid.
 
@@ -42,7 +43,7 @@ def predict(
     Raises InputError where no axis is left.
     """
     seen = resample_volume(replace(volume, label=None), reader.voxel_size_um, scratch)
-    levels = _predict_as_seen(reader, seen, config, accelerator, scratch, on_progress)
+    levels = _predict_as_seen(reader, seen, config, accelerator, scratch, report)
     if seen.image is volume.image:
         return levels
     back = zeros(volume.shape, np.uint8, scratch, "levels-back")
@@ -58,7 +59,7 @@ def _predict_as_seen(
     config: InferenceConfig,
     accelerator: Accelerator,
     scratch: Path | None,
-    on_progress: Callable[[int, int], None] | None,
+    report: Report,
 ) -> NDArray[np.uint8]:
     """`predict` on the voxels that the network reads."""
     axes = usable_axes(volume, config.axes, reader.crop, reader.depth)
@@ -78,8 +79,7 @@ def _predict_as_seen(
                     f"{volume.name}: the network's probabilities are no numbers; its weights are damaged{short}"
                 )
             target[first:last] += mean.mul_(share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
-            if on_progress:
-                on_progress(done + last, total)
+            report.progress("predicting", done + last, total)
         done += along.shape[0]
     levels = zeros(volume.shape, np.uint8, scratch, "levels")
     full = share * len(axes)

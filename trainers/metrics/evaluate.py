@@ -15,26 +15,22 @@ from trainers.metrics.cross_fit import score
 from trainers.metrics.score import Score, ScoreConfig
 from trainers.metrics.second_score import second_score, why_no_second
 from trainers.metrics.slabs import Predictions
+from trainers.report import SILENT, Report
 
-OnProgress = Callable[[int, int], None]
 # Probabilities of a volume in steps of 1/255; what does not fit into memory lies in the folder.
-Read = Callable[[Volume, Path | None, OnProgress], NDArray[np.uint8]]
+Read = Callable[[Volume, Path | None, Report], NDArray[np.uint8]]
 # The score, and the size in voxels below which components were removed for it (None: none were).
 Judge = Callable[[Predictions], tuple[Score, int | None]]
 
 
 def read_all(
-    read: Read, volumes: Sequence[Volume], scratch: Path | None = None, on_progress: OnProgress | None = None
+    read: Read, volumes: Sequence[Volume], scratch: Path | None = None, report: Report = SILENT
 ) -> Predictions:
     """Probabilities of every volume, each with a folder of its own in `scratch`."""
     predictions = {}
     for index, volume in enumerate(volumes):
-
-        def report(done: int, total: int, index: int = index) -> None:
-            if on_progress:
-                on_progress(index * 1000 + done * 1000 // total, len(volumes) * 1000)
-
-        predictions[volume.name] = read(volume, scratch / volume.name if scratch else None, report)
+        place = scratch / volume.name if scratch else None
+        predictions[volume.name] = read(volume, place, report.part(index, len(volumes)))
     return predictions
 
 
@@ -45,10 +41,10 @@ def predict_all(
     accelerator: Accelerator,
     *,
     scratch: Path | None = None,
-    on_progress: OnProgress | None = None,
+    report: Report = SILENT,
 ) -> Predictions:
     """Probabilities of every volume by one network; see `predict`."""
-    return read_all(_by_network(reader, config, accelerator), volumes, scratch, on_progress)
+    return read_all(_by_network(reader, config, accelerator), volumes, scratch, report)
 
 
 def evaluate(
@@ -59,7 +55,7 @@ def evaluate(
     accelerator: Accelerator,
     *,
     scratch: Path | None = None,
-    on_progress: OnProgress | None = None,
+    report: Report = SILENT,
 ) -> tuple[Predictions, Score]:
     """Predict and score all held-out volumes, at their own voxel spacing and at the second one.
 
@@ -73,7 +69,7 @@ def evaluate(
         config,
         why_no_second(reader, volumes, inference, config),
         scratch=scratch,
-        on_progress=on_progress,
+        report=report,
     )
     return predictions, result
 
@@ -86,7 +82,7 @@ def score_twice(
     no_second: str | None,
     *,
     scratch: Path | None = None,
-    on_progress: OnProgress | None = None,
+    report: Report = SILENT,
 ) -> tuple[Predictions, Score, int | None]:
     """Read the volumes and judge them; where a second score is asked for, read them again at its voxel size.
 
@@ -94,23 +90,16 @@ def score_twice(
     them with the second score in it.
     """
     twice = config.second_um is not None and no_second is None
-    share = 0.5 if twice else 1.0
-
-    def report(begin: float, part: float) -> OnProgress:
-        return lambda done, of: on_progress(round(1000 * (begin + part * done / of)), 1000) if on_progress else None
-
-    predictions = read_all(read, volumes, scratch, report(0.0, share))
+    predictions = read_all(read, volumes, scratch, report.part(0, 2) if twice else report)
     result, smallest = judge(predictions)
     if not twice:
         return predictions, result.model_copy(update={"no_second": no_second}), smallest
     place = scratch / "second" if scratch else None
     again = [resample_volume(v, config.second_um, place / f"{v.name}-scan" if place else None) for v in volumes]
-    seconds = read_all(read, again, place, report(share, 1 - share))
+    seconds = read_all(read, again, place, report.part(1, 2))
     second = second_score(seconds, again, result, config, smallest)
     return predictions, result.model_copy(update={"second": second}), smallest
 
 
 def _by_network(reader: Reader, config: InferenceConfig, accelerator: Accelerator) -> Read:
-    return lambda volume, scratch, report: predict(
-        reader, volume, config, accelerator, scratch=scratch, on_progress=report
-    )
+    return lambda volume, scratch, report: predict(reader, volume, config, accelerator, scratch=scratch, report=report)

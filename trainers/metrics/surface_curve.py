@@ -1,6 +1,6 @@
 """Surface dice and voxel dice at all thresholds, from one pass over the probabilities, slab by slab."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -62,14 +62,12 @@ def surface_curve(
     target: Mask,
     slab_starts: Sequence[int] = (0,),
     spacing_um: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> SurfaceCurve:
     """Count surface and voxels of the masks `probabilities >= t`, t = 1..255, against the target, by slab.
 
     probabilities: uint8, (D, H, W). target: bool or uint8 (any value but 0 is vessel), same shape. Both may be memory
     maps; a few slices are looked at at a time. slab_starts: first slice of each slab, rising from 0; a slab has the
     layers of cubes whose upper slice is its own, the last slab also the layer above the volume.
-    on_progress: called with the layers of cubes that are done, and all.
     The scores equal the surface dice and the voxel dice of each mask. Raises InputError for unequal shapes, and for
     types, slabs and spacings that cannot be used.
     """
@@ -97,11 +95,9 @@ def surface_curve(
         for block in cube_layers.blocks(len(values), first, last, layers)
     ]
     sums = [[np.zeros(shape, np.int64) for shape in shapes] for _ in slab_starts]
-    for (slab, block), counts in zip(work, cube_layers.run(count, [block for _, block in work]), strict=True):
+    for (slab, _), counts in zip(work, cube_layers.run(count, [block for _, block in work]), strict=True):
         for slab_sum, part in zip(sums[slab], counts, strict=True):
             slab_sum += part
-        if on_progress:
-            on_progress(block.last, edges[-1])
     return SurfaceCurve.pool([_curve_of_slab(class_areas, *slab_sums) for slab_sums in sums])
 
 

@@ -6,6 +6,7 @@ from stacks import a_volume, write_kaggle, write_slices
 
 from search_spaces.errors import InputError
 from trainers.data.check import check
+from trainers.report import Report
 
 
 def has_orange(path) -> bool:
@@ -22,8 +23,9 @@ def has_the_nearest_colour(path) -> bool:
 
 def test_a_row_says_what_a_volume_is(tmp_path) -> None:
     image, label = write_kaggle(tmp_path / "data", "kidney_2")
-    seen: list[tuple[int, int]] = []
-    (row,) = check(tmp_path / "data", tmp_path / "out", tmp_path / "cache", lambda *done: seen.append(done))
+    seen: list[tuple[str, int, int]] = []
+    report = Report(progress=lambda *step: seen.append(step))
+    (row,) = check(tmp_path / "data", tmp_path / "out", tmp_path / "cache", report)
     assert (row.name, row.kidney, row.split, row.shape, row.dtype) == (
         "kidney_2",
         "kidney_2",
@@ -36,7 +38,7 @@ def test_a_row_says_what_a_volume_is(tmp_path) -> None:
     assert (row.grey_low, row.grey_high) == pytest.approx(np.percentile(image, [2, 98]))
     assert (row.error, row.notes, row.spacing_known) == (None, (), True)
     assert row.picture == tmp_path / "out" / "kidney_2.png"
-    assert seen[-1] == (6, 6)
+    assert seen[-2:] == [("converting kidney_2", 6, 6), ("looking at volumes", 1, 1)]
 
 
 def test_one_broken_volume_does_not_stop_the_table(tmp_path) -> None:

@@ -10,6 +10,7 @@ from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, Fold, choose, guard, leaks
 from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
+from trainers.report import Report
 
 
 def make_sources(root: Path, **volumes: dict) -> list[VolumeSource]:
@@ -35,7 +36,7 @@ def make_sources(root: Path, **volumes: dict) -> list[VolumeSource]:
 def chosen(sources: list[VolumeSource], **config: object) -> tuple[list[str], list[str], list[str]]:
     """Names to train on, names to score on, and the notes."""
     notes: list[str] = []
-    train, held_out = choose(sources, DataConfig(**config), notes.append)
+    train, held_out = choose(sources, DataConfig(**config), Report(notes.append))
     return [source.name for source in train], [source.name for source in held_out], notes
 
 

@@ -16,6 +16,7 @@ from trainers.data.phantom_organ import Organ, SmoothNoise
 from trainers.data.rle import decode
 from trainers.data.sources import scan
 from trainers.metrics.surface_dice import surface_dice
+from trainers.report import Report
 
 SMALL = PhantomConfig(shape=(32, 64, 64))
 
@@ -191,16 +192,16 @@ def test_smooth_noise_has_mean_0_deviation_1_and_the_asked_wavelength():
 
 def test_written_phantoms_are_a_dataset_in_the_competitions_layout(tmp_path):
     config = PhantomConfig(kidneys=2, shape=(16, 24, 32), spacing_um=63.0)
-    calls: list[tuple[int, int]] = []
-    write_phantoms(tmp_path / "set", config, 7, lambda done, total: calls.append((done, total)))
-    assert calls == [(slices, 32) for slices in range(1, 33)]
+    calls: list[tuple[str, int, int]] = []
+    write_phantoms(tmp_path / "set", config, 7, Report(progress=lambda *step: calls.append(step)))
+    assert calls == [("making phantom kidneys", slices, 32) for slices in range(1, 33)]
     sources = scan(tmp_path / "set")
     assert [(s.name, s.kidney, s.split, s.shape, s.labels) for s in sources] == [
         ("phantom_1", "phantom_1", "train", (16, 24, 32), "files"),
         ("phantom_2", "phantom_2", "train", (16, 24, 32), "files"),
     ]
     assert sources[0].spacing_um == (63.0, 63.0, 63.0) and sources[0].annotated == 1.0
-    train, held_out = choose(sources, DataConfig(hold_out="phantom_2"), pytest.fail)
+    train, held_out = choose(sources, DataConfig(hold_out="phantom_2"), Report(pytest.fail))
     assert [s.name for s in train] == ["phantom_1"] and [s.name for s in held_out] == ["phantom_2"]
 
 
@@ -228,12 +229,12 @@ def test_phantoms_do_not_overwrite_a_folder(tmp_path):
 def test_interrupted_writing_leaves_no_half_dataset_and_can_be_repeated(tmp_path):
     config = PhantomConfig(kidneys=1, shape=(16, 16, 16))
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(_what: str, done: int, _total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_phantoms(tmp_path / "set", config, 0, interrupt)
+        write_phantoms(tmp_path / "set", config, 0, Report(progress=interrupt))
     assert not (tmp_path / "set").exists()
     write_phantoms(tmp_path / "set", config, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -14,6 +14,7 @@ from trainers.data.convert import needed_bytes
 from trainers.data.prepare import default_cache, prepare, statistics_of
 from trainers.data.rle import decode, read_rles
 from trainers.data.sources import scan, scan_one
+from trainers.report import Report
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_second_time_nothing_is_read_again(tmp_path, cache) -> None:
     shutil.rmtree(tmp_path / "train")
     progress = []
     started = time.perf_counter()
-    second = prepare(source, cache, lambda *done: progress.append(done))
+    second = prepare(source, cache, Report(progress=lambda *done: progress.append(done)))
     assert time.perf_counter() - started < 0.1
     assert not progress
     assert np.array_equal(first.image, second.image)
@@ -134,7 +135,7 @@ def test_other_grey_values_are_accepted_and_said(tmp_path, cache, case: str) -> 
     image, _ = a_volume()
     notes: list[str] = []
     source = one_source(tmp_path, store(image))
-    volume = prepare(source, cache, on_note=notes.append)
+    volume = prepare(source, cache, Report(notes.append))
     assert np.array_equal(volume.image, expected(image))
     assert len(notes) == 1
     assert says in notes[0]
@@ -147,7 +148,7 @@ def test_wide_values_are_stretched_over_16_bits(tmp_path, cache, dtype: type) ->
     stack[0, 0, :3] = 100, 150, 200
     stack[stack == 0] = 100
     notes: list[str] = []
-    volume = prepare(one_source(tmp_path, stack), cache, on_note=notes.append)
+    volume = prepare(one_source(tmp_path, stack), cache, Report(notes.append))
     assert volume.image[0, 0].tolist() == [0, 32768, 65535, 0]
     assert "scaled from 100..200 to 0..65535" in notes[0]
 
@@ -156,7 +157,7 @@ def test_nan_becomes_the_lowest_value_and_is_counted(tmp_path, cache) -> None:
     stack = np.full((3, 4, 4), 2.0, np.float32)
     stack[0, 0, 0], stack[1, 1, 1], stack[2, 2, 2], stack[2, 2, 3] = 1.0, np.nan, np.inf, 3.0
     notes: list[str] = []
-    volume = prepare(one_source(tmp_path, stack), cache, on_note=notes.append)
+    volume = prepare(one_source(tmp_path, stack), cache, Report(notes.append))
     assert (volume.image[1, 1, 1], volume.image[2, 2, 2], volume.image[0, 0, 0], volume.image[2, 2, 3]) == (
         0,
         0,
@@ -279,7 +280,7 @@ def test_a_damaged_cache_is_made_again_and_said(tmp_path, cache) -> None:
     file = cache / source.key / "image.npy"
     file.write_bytes(file.read_bytes()[:-10])
     notes: list[str] = []
-    assert np.array_equal(prepare(source, cache, on_note=notes.append).image, image)
+    assert np.array_equal(prepare(source, cache, Report(notes.append)).image, image)
     assert "damaged" in notes[0]
 
 
@@ -291,9 +292,9 @@ def test_nothing_is_written_beside_the_source(tmp_path, cache) -> None:
 
 
 def test_progress_counts_slices_up_to_all(tmp_path, cache) -> None:
-    seen: list[tuple[int, int]] = []
-    prepare(one_source(tmp_path, *a_volume()), cache, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (6, 6)
+    seen: list[tuple[str, int, int]] = []
+    prepare(one_source(tmp_path, *a_volume()), cache, Report(progress=lambda *done: seen.append(done)))
+    assert seen[-1] == ("converting a", 6, 6)
     assert seen == sorted(seen)
 
 

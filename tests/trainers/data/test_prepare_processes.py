@@ -13,6 +13,7 @@ from stacks import a_volume, one_source, write_slices
 
 from trainers.data import slices
 from trainers.data.prepare import prepare, statistics_of
+from trainers.report import Report
 
 
 @pytest.fixture
@@ -28,12 +29,14 @@ SLOWLY = textwrap.dedent(
     from trainers.data import convert, slices
     from trainers.data.prepare import prepare
     from trainers.data.sources import scan_one
+    from trainers.report import Report
     slices.BLOCK_BYTES = 1
     convert.CHECKPOINT_SECONDS = 0
-    def advance(done, total):
+    def advance(_what, done, _total):
         print(done, flush=True)
         time.sleep(0.02)
-    volume = prepare(scan_one(Path(sys.argv[1])), Path(sys.argv[2]), advance, lambda note: print(note, flush=True))
+    report = Report(lambda text: print(text, flush=True), advance)
+    volume = prepare(scan_one(Path(sys.argv[1])), Path(sys.argv[2]), report)
     print("hash", volume.content_hash, flush=True)
     """
 )
@@ -63,7 +66,7 @@ def test_a_killed_conversion_goes_on_where_it_was(tmp_path, cache, monkeypatch, 
     assert not (cache / source.key).exists()
     monkeypatch.setattr(slices, "BLOCK_BYTES", 1)
     seen: list[int] = []
-    volume = prepare(source, cache, lambda done, _: seen.append(done))
+    volume = prepare(source, cache, Report(progress=lambda _what, done, _total: seen.append(done)))
     assert seen[0] > 40 * (passes - 1) + 20
     unbroken = prepare(source, tmp_path / "other")
     assert volume.content_hash == unbroken.content_hash
@@ -94,7 +97,7 @@ def test_two_processes_convert_one_volume_once(tmp_path, cache) -> None:
     drained = threading.Thread(target=first.stdout.read)
     drained.start()
     progress: list[int] = []
-    volume = prepare(source, cache, lambda done, _: progress.append(done), notes.append)
+    volume = prepare(source, cache, Report(notes.append, lambda _what, done, _total: progress.append(done)))
     assert first.wait() == 0
     drained.join()
     first.stdout.close()

@@ -21,6 +21,7 @@ from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.metrics.cross_fit import score
 from trainers.metrics.score import ScoreConfig
+from trainers.report import Report
 
 SEEN_1 = LabelSource(kidneys=("kidney_1",), volumes={"kidney_1_dense": "hash-1"})
 
@@ -228,22 +229,22 @@ def test_labels_of_a_network_that_has_seen_the_held_out_kidney_are_refused_befor
     with pytest.raises(
         InputError, match=r"kidney_2's soft labels .* network that has seen kidney_1, which is held out"
     ):
-        choose(sources, DataConfig(hold_out="kidney_1"), print)
-    train, _ = choose(sources, DataConfig(hold_out="kidney_3"), print)
+        choose(sources, DataConfig(hold_out="kidney_1"))
+    train, _ = choose(sources, DataConfig(hold_out="kidney_3"))
     assert [source.name for source in train] == ["kidney_1_dense", "kidney_2"]
     excluded = DataConfig(hold_out="kidney_1", exclude=("kidney_2",))
-    assert [source.name for source in choose(sources, excluded, print)[0]] == ["kidney_3_sparse"]
+    assert [source.name for source in choose(sources, excluded)[0]] == ["kidney_3_sparse"]
 
 
 def test_soft_labels_of_unknown_origin_do_not_train(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'have no SOURCE.json.*write \{"kidneys": \[...\]\} into .*SOURCE.json'):
-        choose(three_kidneys(tmp_path, None), DataConfig(hold_out="kidney_3"), print)
+        choose(three_kidneys(tmp_path, None), DataConfig(hold_out="kidney_3"))
 
 
 def test_the_least_source_that_the_message_asks_for_is_enough(tmp_path: Path) -> None:
     three_kidneys(tmp_path, None)
     (tmp_path / "train" / "kidney_2" / "labels_pseudo" / "SOURCE.json").write_text('{"kidneys": ["kidney_1"]}')
-    choose(scan(tmp_path), DataConfig(hold_out="kidney_3"), print)
+    choose(scan(tmp_path), DataConfig(hold_out="kidney_3"))
 
 
 def test_the_held_out_kidney_is_never_scored_on_soft_labels(tmp_path: Path) -> None:
@@ -251,17 +252,17 @@ def test_the_held_out_kidney_is_never_scored_on_soft_labels(tmp_path: Path) -> N
     with pytest.raises(
         InputError, match=r"kidney_2 has no volume with complete labels that people made to score on; hold out another"
     ):
-        choose(sources, DataConfig(hold_out="kidney_2"), lambda _: None)
+        choose(sources, DataConfig(hold_out="kidney_2"))
     named = [replace(sources[1], kidney="k"), *sources[::2]]
     with pytest.raises(InputError, match=r"kidney_2 has soft labels .* cannot be scored on"):
-        choose(named, DataConfig(hold_out="kidney_2"), print)
+        choose(named, DataConfig(hold_out="kidney_2"))
 
 
 def test_a_soft_volume_of_a_held_out_kidney_is_passed_over_with_a_note(tmp_path: Path) -> None:
     sources = three_kidneys(tmp_path, SEEN_1)
     notes: list[str] = []
     sources[2] = replace(sources[2], kidney="kidney_2")
-    _, held_out = choose(sources, DataConfig(hold_out="kidney_2"), notes.append)
+    _, held_out = choose(sources, DataConfig(hold_out="kidney_2"), Report(notes.append))
     assert [source.name for source in held_out] == ["kidney_3_sparse"]
     assert notes == ["kidney_2 of the held-out kidney_2 is not scored: a network made its labels 'labels_pseudo'"]
 

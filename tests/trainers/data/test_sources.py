@@ -11,6 +11,7 @@ from trainers.data.manifest import read_manifest
 from trainers.data.prepare import prepare
 from trainers.data.rle import encode
 from trainers.data.sources import scan, scan_one
+from trainers.report import Report
 
 
 def test_the_layout_of_the_competition_is_understood(tmp_path) -> None:
@@ -144,7 +145,7 @@ def test_one_volume_is_found_from_its_folder_its_slices_or_its_file(tmp_path) ->
 def test_an_unknown_spacing_is_said(tmp_path) -> None:
     np.save(tmp_path / "a.npy", a_volume()[0])
     notes: list[str] = []
-    (source,) = scan(tmp_path, notes.append)
+    (source,) = scan(tmp_path, Report(notes.append))
     assert source.spacing_um == (1.0, 1.0, 1.0)
     assert ["spacing" in note and note.startswith("a: ") for note in notes] == [True]
 
@@ -155,7 +156,7 @@ def test_a_volume_that_the_manifest_does_not_list_is_left_out_and_said(tmp_path)
     text = "[volumes.a]\nkidney = 'left'\nvoxel_spacing_um = [2, 1, 1]\nannotated = 0.5\n[volumes.c]\nkidney = 'left'\n"
     (tmp_path / "dataset.toml").write_text(text)
     notes: list[str] = []
-    (source,) = scan(tmp_path, notes.append)
+    (source,) = scan(tmp_path, Report(notes.append))
     assert (source.name, source.kidney, source.spacing_um, source.annotated) == ("a", "left", (2.0, 1.0, 1.0), 0.5)
     assert [note.split(":")[0] for note in notes] == ["b", "c"]
 

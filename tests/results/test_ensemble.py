@@ -6,7 +6,9 @@ import pytest
 from bundles import bundle
 
 from results.bundles.ensemble import ENSEMBLE, Ensemble, member_of, read_ensemble, read_members, write_ensemble
+from results.bundles.reading import Reading
 from search_spaces.errors import InputError
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
 
@@ -17,10 +19,7 @@ def _ensemble(folder: Path) -> Path:
     ensemble = Ensemble(
         name="both",
         members=tuple(members),
-        threshold=0.25,
-        smallest_component=None,
-        score_config=ScoreConfig(),
-        score=None,
+        reading=Reading(inference=InferenceConfig(), threshold=0.25, score_config=ScoreConfig()),
         study="s",
         version="0",
         held_out_volumes={},
@@ -52,7 +51,7 @@ def test_a_member_that_is_gone_is_named(tmp_path: Path) -> None:
         read_members(path, read_ensemble(path))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
 def test_a_damaged_description_is_one_line(tmp_path: Path, content: str) -> None:
     path = _ensemble(tmp_path)
     (path / ENSEMBLE).write_text(content)

@@ -12,6 +12,7 @@ from nas.jobs.kidneys import data_root, fingerprint, open_fold
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.data.phantom import PhantomConfig, write_phantoms
+from trainers.report import Report
 
 PHANTOM = PhantomConfig(kidneys=3, shape=(16, 32, 32))
 
@@ -37,13 +38,13 @@ def scans(tmp_path: Path) -> Path:
 def test_phantoms_are_made_once(folder: RunFolder, tmp_path: Path) -> None:
     config = _config(tmp_path / "cache")
     seen: list[str] = []
-    first = open_fold(config, folder, on_progress=lambda what, done, of: seen.append(what))
+    first = open_fold(config, folder, Report(progress=lambda what, done, of: seen.append(what)))
     assert "making phantom kidneys" in seen
     assert "converting phantom_3" in seen
     made = {p: p.stat().st_mtime_ns for p in folder.phantoms.rglob("*.tif")}
     seen.clear()
     folder.config.write_text("")  # as a search that has begun leaves one
-    again = open_fold(config, folder, on_progress=lambda what, done, of: seen.append(what))
+    again = open_fold(config, folder, Report(progress=lambda what, done, of: seen.append(what)))
     assert "making phantom kidneys" not in seen
     assert {p: p.stat().st_mtime_ns for p in folder.phantoms.rglob("*.tif")} == made
     assert fingerprint(again) == fingerprint(first)

@@ -10,6 +10,7 @@ from torch import nn
 from results.bundles.architecture import Architecture, Provenance
 from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
 from results.bundles.onnx import to_onnx
+from results.bundles.reading import Reading
 from search_spaces.any_candidate import read_candidate
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
@@ -28,10 +29,7 @@ def architecture() -> Architecture:
         fit=FitConfig(crop=32),
         voxel_spacing_um=((50.0, 50.0, 50.0),),
         grey_scales={},
-        threshold=0.25,
-        inference=InferenceConfig(),
-        score_config=ScoreConfig(),
-        score=None,
+        reading=Reading(inference=InferenceConfig(), threshold=0.25, score_config=ScoreConfig()),
         parameters=1,
         provenance=Provenance(
             study="s", trial=3, seed=0, version="0", train_volumes={"a": "1"}, held_out_volumes={}, libraries={}
@@ -83,7 +81,7 @@ def _copy(bundle: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
 def test_a_damaged_description_is_one_line(bundle: Path, tmp_path: Path, content: str) -> None:
     path = _copy(bundle, tmp_path)
     (path / ARCHITECTURE).write_text(content)
@@ -111,6 +109,15 @@ def test_weights_that_torch_would_load_without_a_word_are_one_line(
     weights[name] = weights[name].to(torch.int8) if harm == "int8" else weights[name] * float("nan")
     save_file(weights, path / WEIGHTS)
     with pytest.raises(InputError, match=f"{name} {message}"):
+        read_bundle(path)
+
+
+def test_a_bundle_whose_threshold_is_not_known_is_refused(bundle: Path, tmp_path: Path) -> None:
+    path = _copy(bundle, tmp_path)
+    values = json.loads((path / ARCHITECTURE).read_text())
+    values["reading"]["threshold"] = None
+    (path / ARCHITECTURE).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"does not describe a bundle: reading: .*threshold is missing"):
         read_bundle(path)
 
 
@@ -151,6 +158,13 @@ def test_attention_in_three_dimensions_is_written_to_onnx_and_left_as_it_was(tmp
     _, difference = to_onnx(Bundle(tmp_path, architecture(), network))
     assert difference < 1e-4
     assert all(block.attn.fused_attn for block in sam.blocks)
+
+
+def test_the_card_of_a_bundle_without_a_score_claims_none_for_its_tuning(tmp_path: Path) -> None:
+    tuned = architecture().reading.model_copy(update={"tuned_on": {"k3": "3"}})
+    card = (write_bundle(tmp_path / "b", architecture().model_copy(update={"reading": tuned}), {}) / CARD).read_text()
+    assert "Symmetries and components were chosen on k3.\n" in card
+    assert "score above" not in card
 
 
 @pytest.mark.parametrize(("tuning", "text"), [("full", "all"), ("frozen", "nothing"), ("lora", "factors of rank 8")])

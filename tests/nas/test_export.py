@@ -66,11 +66,10 @@ def test_exporting_again_leaves_what_lies_beside_the_weights(folder: RunFolder) 
 def test_exporting_again_leaves_what_tuning_chose(folder: RunFolder) -> None:
     export_best(folder, 0, SearchConfig(), FOLD)
     found = read_architecture(folder.best)
-    reading = found.inference.model_copy(update={"symmetries": "d4", "smallest_component": 64})
+    inference = found.reading.inference.model_copy(update={"symmetries": "d4", "smallest_component": 64})
+    reading = found.reading.model_copy(update={"inference": inference, "threshold": 0.11, "tuned_on": {"k": "k"}})
     older = found.provenance.model_copy(update={"libraries": {"timm": "0"}})
-    tuned = found.model_copy(
-        update={"inference": reading, "threshold": 0.11, "tuned_on": {"k": "k"}, "provenance": older}
-    )
+    tuned = found.model_copy(update={"reading": reading, "provenance": older})
     rewrite_description(folder.best, tuned)
     export_best(folder, 0, SearchConfig(), FOLD)
     assert read_architecture(folder.best) == tuned
@@ -80,7 +79,8 @@ def test_another_training_takes_the_place_of_a_tuned_one(folder: RunFolder) -> N
     export_best(folder, 0, SearchConfig(), FOLD)
     found = read_architecture(folder.best)
     other = found.provenance.model_copy(update={"seed": 7})
-    rewrite_description(folder.best, found.model_copy(update={"tuned_on": {"k": "k"}, "provenance": other}))
+    tuned = found.reading.model_copy(update={"tuned_on": {"k": "k"}})
+    rewrite_description(folder.best, found.model_copy(update={"reading": tuned, "provenance": other}))
     export_best(folder, 0, SearchConfig(), FOLD)
     assert read_architecture(folder.best) == found
 
