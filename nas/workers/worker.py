@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from nas.config.read import read_config
 from nas.config.search_config import SearchConfig
@@ -154,13 +154,20 @@ class _Reports:
 
 
 def _receive(stream: IO[str]) -> "queue.Queue[Order]":
-    """The driver's messages as they come; the end of the stream ends the process."""
+    """The driver's messages as they come; the end of the stream ends the process, and so does a damaged message."""
     inbox: queue.Queue[Order] = queue.Queue()
 
     def read() -> None:
-        for line in stream:
-            inbox.put(from_driver.validate_json(line))
-        os._exit(0)
+        code = 1
+        try:
+            for line in stream:
+                inbox.put(from_driver.validate_json(line))
+            code = 0
+        except ValidationError:
+            traceback.print_exc()  # a worker that waits for ever would let the driver wait, too
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
 
     threading.Thread(target=read, daemon=True).start()
     return inbox

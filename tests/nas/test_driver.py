@@ -154,7 +154,7 @@ def test_a_score_is_answered_and_the_study_learns_it(folder: RunFolder) -> None:
     executor = search.run(play)
     assert executor.answers == [("trial-0", "go"), ("trial-1", "go")]
     assert search.study.trials[0].intermediate_values[3] == 0.25
-    assert "trial 0: surface dice 0.250 at step 3\n" in search.printed
+    assert "trial 0: score 0.250 at step 3\n" in search.printed
 
 
 def test_a_dead_worker_costs_an_attempt_and_the_trial_goes_on(folder: RunFolder) -> None:

@@ -23,6 +23,7 @@ from results.leaderboard.ranking import rank
 from results.record import Outcome, Record
 from results.run_folder import RunFolder, create
 from trainers.cell_search.run import CellPlan
+from trainers.metrics.score import ScoreConfig
 
 BOTH: dict[str, dict[str, Any]] = {**CELLS, "space": {**CELLS["space"], "families": ["unet", "cells"]}}
 NO_BASELINE: dict[str, dict[str, Any]] = {"fixed": {}}
@@ -282,7 +283,7 @@ def test_failures_halt_a_search_and_so_do_20_trials_that_do_not_fit(
         Record(job=trial_task(number).job, outcome=Outcome(state=state, reason=state), version="0")
         for number, state in enumerate(ended)
     ]
-    assert (diagnose(ended, 0.5, rank(records, "tiny", "k"), folder) is not None) == halts
+    assert (diagnose(ended, 0.5, rank(records, "tiny", "k", ScoreConfig()), folder) is not None) == halts
 
 
 def test_the_time_of_all_drivers_is_a_limit(folder: RunFolder) -> None:

@@ -153,7 +153,7 @@ def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
 
 @pytest.mark.slow
 def test_a_worker_is_busy_until_its_task_has_ended(executor: Executor) -> None:
-    executor.start(trial_task(0, loss="dise"))
+    executor.start(trial_task(0, crop=33))
     assert (executor.running(), executor.idle()) == (["trial-0"], 0)
     ended = _until(executor, Ended)
     assert isinstance(ended, Ended)

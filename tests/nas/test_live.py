@@ -12,6 +12,7 @@ from nas.workers.protocol import Progress, Scored
 from results.leaderboard.ranking import rank
 from results.record import Outcome, Record
 from trainers.cell_search.run import CellPlan
+from trainers.metrics.score import ScoreConfig
 
 SEARCH = CellSearchTask(plan=CellPlan(family="cells", crop=16))
 
@@ -52,7 +53,7 @@ def test_tasks_that_have_ended_leave_the_live_table_and_candidates_are_counted(v
         (again, Outcome(state="failed", reason="the loss became nan")),
     ):
         view.started(task, "network", resumed=False)
-        board = rank([Record(job=task.job, outcome=outcome, version="0")], "tiny", "k")
+        board = rank([Record(job=task.job, outcome=outcome, version="0")], "tiny", "k", ScoreConfig())
         view.ended(task, outcome, board)
     view.started(SEARCH, "12 steps", resumed=False)
     view.ended(SEARCH, Outcome(state="complete", seconds=3.0), None)

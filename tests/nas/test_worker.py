@@ -84,10 +84,10 @@ def test_it_trains_scores_waits_for_an_answer_and_reports_how_it_ended(worker: S
 def test_a_task_that_fails_is_an_outcome_with_its_reason_and_its_log_has_the_traceback(
     worker: Spoken, folder: RunFolder
 ) -> None:
-    task = trial_task(2, loss="dise")
+    task = trial_task(2, crop=33)
     worker.send(Start(task=task))
     outcome = worker.until(Ended).outcome
-    assert (outcome.state, outcome.reason) == ("failed", "unknown loss 'dise'; did you mean 'dice' or 'cldice'?")
+    assert outcome.state == "failed" and str(outcome.reason).endswith("set the crop to 32 or 64")
     assert "Traceback" in task.place(folder).log.read_text()
 
 
@@ -96,7 +96,7 @@ def test_a_cell_search_that_fails_ends_the_same_way(worker: Spoken, folder: RunF
     worker.send(Start(task=task))
     ended = worker.until(Ended)
     assert (ended.task, ended.outcome.state) == ("cells-17", "failed")
-    assert str(ended.outcome.reason).startswith("box_crop 17 of family 'cells' is no multiple of")
+    assert str(ended.outcome.reason).startswith("crop 17 of family 'cells' is no multiple of")
     assert "Traceback" in task.place(folder).log.read_text()
 
 
