@@ -19,7 +19,7 @@ def read_candidate(values: Any) -> Candidate:
     if not isinstance(values, dict):
         raise ValueError("a candidate is a table, as in { family = 'unet', encoder = 'resnet18' }")
     name = values.get("family", next(iter(FAMILIES)))
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise unknown_name("family", str(name), FAMILIES)
     family = FAMILIES[name]
     for key in values:

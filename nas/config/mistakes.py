@@ -20,7 +20,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     value, what = first["input"], first["msg"].removeprefix("Value error, ")
-    text = f"{key}: {what}" if isinstance(value, dict) else f"{key} = {value!r}: {what}"
+    named = f"{key} = {value!r}: " if not isinstance(value, dict) else f"{key}: " if key else ""
+    text = f"{named}{what}"
     return f"{text} (and {len(others)} more mistake(s))" if others else text
 
 

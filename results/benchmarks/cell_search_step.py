@@ -35,16 +35,16 @@ LEVELS = 4
 PATHS = 5  # of the sampled steps, whose costs differ
 
 
-def supernet(space: CellSpace, width: int) -> nn.Module:
-    """Our supernet of 3D networks."""
+def supernet_of(space: CellSpace, width: int) -> nn.Module:
+    """The supernet of family cells; the genotype and the slices of its candidate do not matter."""
     candidate = CellsCandidate.model_validate({"genotype": "plain", "width": width})
-    return candidate.build_supernet(space, 0)
+    return candidate.build_supernet(space, candidate.slices_in)
 
 
 def steps_of(space: CellSpace, width: int, image: Tensor, label: Tensor) -> dict[str, Step]:
     """The steps of our supernet by name."""
     torch.manual_seed(0)
-    network = supernet(space, width).to(image.device)
+    network = supernet_of(space, width).to(image.device)
     alphas = Alphas(decisions(space, "cells"), 0)
     loss = build_loss("dice + bce")
 
@@ -178,7 +178,7 @@ def predict_costs(arguments: argparse.Namespace, accelerator: Any) -> None:
     """Predicted against measured cost of 20 random networks; the scale comes from three others."""
     edge, width = arguments.edge, arguments.width
     space = CELL_SPACES[arguments.level].model_copy(update={"levels": LEVELS})
-    network = supernet(space, width).to(accelerator.device)
+    network = supernet_of(space, width).to(accelerator.device)
     costs = ExpectedCost(space, "cells", width, CostTable(accelerator, 1, (edge, edge, edge)))
     rng = np.random.default_rng(0)
     ratios, errors, memory_errors = [], [], []

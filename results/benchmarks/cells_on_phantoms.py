@@ -61,14 +61,13 @@ def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int
     """Train for so much CPU time and score the held-out kidney."""
     volumes, held_out = kidneys(folder)
     accelerator = make_accelerator("float32", "cpu")
-    boxes = candidate.family == "cells"
 
     def fit_of(steps: int) -> Fit:
         torch.manual_seed(seed)
         config = CONFIG.fit.model_copy(
             update={"steps": steps, "crop": crop, "batch_size": batch, "loss": "dice + bce", "average_decay": 0.98}
         )
-        sampler = PatchSampler(volumes, candidate.slices_in, candidate.slices_out, crop, 0.75, seed, boxes=boxes)
+        sampler = PatchSampler(volumes, candidate.slices_in, candidate.slices_out, crop, 0.75, seed, candidate.boxes)
         return Fit(build_network(candidate, crop), sampler, FitConfig.model_validate(config), seed, accelerator)
 
     trial = fit_of(20)
@@ -129,7 +128,8 @@ def arms(findings: CellFindings, extra: int) -> Iterator[tuple[str, str, Candida
     names = list(findings.genotypes)
     searched = [name for name in names if not name.startswith("random")]
     randoms = [name for name in names if name.startswith("random")]
-    cells = {"family": "cells", "width": CONFIG.cell_search.width, "slices_in": SLICES}
+    width = CONFIG.cell_search.supernet_candidate("cells").width
+    cells = {"family": "cells", "width": width, "slices_in": SLICES}
     for name in (*searched, *islice(randoms, len(searched) + extra)):
         candidate = read_candidate({**cells, "genotype": findings.genotypes[name].genotype})
         yield ("random" if name in randoms else "searched"), name, candidate, CROP, 2

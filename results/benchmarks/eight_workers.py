@@ -34,14 +34,16 @@ hold_out = "phantom_3"
 kidneys = 3
 shape = [32, 64, 64]
 
-[space]
-encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
-decoders = ["Unet", "FPN"]
+[space.unet]
+encoder = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
+decoder = ["Unet", "FPN"]
 slices_in = [1, 3, 5]
-losses = ["dice", "dice + bce", "dice + focal"]
-crops = [32]
-batch_sizes = [4, 8]
-vessel_share = [0.3, 1.0]
+
+[space.fit]
+loss = ["dice", "dice + bce", "dice + focal"]
+batch_size = [4, 8]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+vessel_share = { low = 0.3, high = 1.0 }
 
 [fit]
 steps = 30

@@ -47,16 +47,24 @@ shape = [32, 64, 64]
 
 [space]
 families = ["unet", "cells"]
-encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
-decoders = ["Unet"]
+
+[space.fit]
+loss = ["dice", "dice + bce"]
+crop = [32]
+batch_size = [4]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+
+[space.unet]
+encoder = ["tu-resnet10t", "tu-mobilenetv3_small_100"]
 slices_in = [3]
-losses = ["dice", "dice + bce"]
-crops = [32]
-batch_sizes = [4]
-cell_widths = [4]
-box_crops = [16]
-box_slices = [8]
-box_batch_sizes = [2]
+
+[space.cells]
+slices_in = [8]
+width = [4]
+
+[space.cells.fit]
+crop = [16]
+batch_size = [2]
 
 [cell_space]
 level = "L1"
@@ -66,14 +74,16 @@ levels = 2
 
 [cell_search]
 steps = 40
-box_crops = [16]
-box_slices = 8
-width = 4
 shrink_every = 5
 perturbations = 1
 perturbation_paths = 1
 samples = 0
 randoms = 1
+
+[cell_search.supernets.cells]
+crops = [16]
+batch_size = 2
+candidate = { slices_in = 8, width = 4 }
 
 [fit]
 steps = 40

@@ -29,6 +29,7 @@ from nas.config.write import write_config
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.task import Task, TrialTask
 from nas.search.driver import Driver
+from nas.study.buildable import find_buildable
 from nas.study.samplers import rungs
 from nas.study.study import open_study
 from nas.workers.executor import Executor
@@ -45,13 +46,17 @@ CONFIG = {
     "data": {"hold_out": "phantom_3"},
     "phantom": {"kidneys": 3, "shape": [24, 48, 48]},
     "space": {
-        "encoders": ["resnet18", "resnet34", "resnet50", "efficientnet-b0", "efficientnet-b5", "mit_b2"],
-        "decoders": ["Unet", "UnetPlusPlus", "FPN", "MAnet"],
-        "slices_in": [1, 3, 5],
-        "losses": ["dice", "dice + focal", "dice + bce", "tversky", "lovasz"],
-        "crops": [32],
-        "batch_sizes": [4, 8],
-        "vessel_share": [0.3, 1.0],
+        "unet": {
+            "encoder": ["resnet18", "resnet34", "resnet50", "efficientnet-b0", "efficientnet-b5", "mit_b2"],
+            "decoder": ["Unet", "UnetPlusPlus", "FPN", "MAnet"],
+            "slices_in": [1, 3, 5],
+        },
+        "fit": {
+            "loss": ["dice", "dice + focal", "dice + bce", "tversky", "lovasz"],
+            "batch_size": [4, 8],
+            "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+            "vessel_share": {"low": 0.3, "high": 1.0},
+        },
     },
     "fit": {"steps": 90, "crop": 32, "batch_size": 4},
 }
@@ -233,7 +238,8 @@ def fill(root: Path, trials: int, workers: int) -> None:
     check_same_data(folder, open_fold(config, folder))
     folder.config.write_text(write_config(config))
     clock = Clock()
-    driver = Driver(open_study(folder, config), config, folder, "phantom_3", clock)
+    possible = find_buildable(config)
+    driver = Driver(open_study(folder, config, possible), config, folder, "phantom_3", clock, possible)
     began = time.process_time()
     with Executor(StandIns(workers, rungs(config.study, 90)[:-1]), folder.worker_log) as executor:
         executor.open()

@@ -1,5 +1,5 @@
-"""The strong recipe, the source document's, and the strong one with one part left out at a time, on a kidney of another
-scale and contrast.
+"""The strong recipe, that of the 2.5D baselines, and the strong one with one part left out at a time, on a kidney of
+another scale and contrast.
 
     python results/benchmarks/recipe.py FOLDER --masks rles.csv --seeds 0 1 2 [--only full source ...] [--steps 1500]
     python results/benchmarks/recipe.py FOLDER --report
@@ -47,10 +47,11 @@ SMALLER = 0.7  # how large the held-out kidney's vessels are in voxels
 # First slices of the two blocks of the tree of kidney_3_dense; 210 slices lie between them.
 BLOCKS = {"train": 40, "held-out": 330}
 
-STRONG_NETWORK: dict[str, Any] = {"slices_in": 3, "slices_out": 3, "resolution": "stem", "decoder_norm": "group"}
+STRONG_NETWORK: dict[str, Any] = {"slices_in": 3, "masks": "all", "resolution": "stem", "decoder_norm": "group"}
 STRONG_FIT: dict[str, Any] = {"loss": "dice + focal + surface_cubes", "augmentation": "strong"}
-# Of the source document: 5 slices, dice, the middle mask; its flips alone. Encoder, steps and rate are equal for all.
-SOURCE_NETWORK: dict[str, Any] = {"slices_in": 5, "slices_out": 1}
+# Of the baselines in 2.5D (docs/recipe.md): 5 slices, dice, the middle mask; flips alone. Encoder, steps and rate are
+# equal for all.
+SOURCE_NETWORK: dict[str, Any] = {"slices_in": 5, "masks": "middle"}
 SOURCE_FIT: dict[str, Any] = {"loss": "dice", "augmentation": "flips"}
 
 ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -67,12 +68,12 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "without stem": ({**STRONG_NETWORK, "resolution": "plain"}, STRONG_FIT),
     "without group norm": ({**STRONG_NETWORK, "decoder_norm": "batch"}, STRONG_FIT),
     "without three outputs": (
-        {**STRONG_NETWORK, "slices_out": 1},
+        {**STRONG_NETWORK, "masks": "middle"},
         {**STRONG_FIT, "loss": "dice + focal"},  # the surface loss needs neighbouring masks
     ),
 }
 
-# A step of the full recipe takes a tenth more CPU time than one of the source's: equal time is more steps.
+# A step of the full recipe takes a tenth more CPU time than one of the baselines': equal time is more steps.
 MORE_STEPS = {"source, as long": 1.1, "source, a quarter longer": 1.25}
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from nas.config.read import read_config
-from search_spaces.candidate import Candidate
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
 from trainers.data.augment import Augmentation
@@ -54,7 +53,7 @@ def kidney(folder: Path) -> Volume:
     return Volume("real-size", "real-size", image, label, vessels, (50.0,) * 3, 1.0, 20_500.0, 26_000.0, "synthetic")
 
 
-def measure(volume: Volume, candidate: Candidate, fit: FitConfig, steps: int) -> str:
+def measure(volume: Volume, candidate: UnetCandidate, fit: FitConfig, steps: int) -> str:
     """One row: milliseconds a step, share of it spent waiting for data, peak memory, loss at the end."""
     accelerator = make_accelerator(fit.precision)
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ from search_spaces.published.encoders import ENCODERS, encoder_arguments
 _STRIDE = 32  # of the encoder's coarsest map
 
 
-class HybridCandidate(CellCandidate, EncoderCandidate, frozen=True, extra="forbid"):
+class HybridCandidate(EncoderCandidate, CellCandidate, frozen=True, extra="forbid"):
     """A published 2D encoder with a decoder of cells: float (B, slices_in, H, W) -> logits (B, slices_out, H, W)."""
 
     family: Literal["hybrid"] = "hybrid"

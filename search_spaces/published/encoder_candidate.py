@@ -64,6 +64,7 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
         """Also: every encoder has at least one of the encoder weights, and every name of weights an encoder."""
+        super().check_options(options, cells)
         even = [slices for slices in options["slices_in"] if slices % 2 == 0]
         if even and "middle" in options["masks"]:
             raise InputError(f"slices_in has {even[0]}, which has no middle slice; use odd numbers, or masks 'all'")

@@ -20,8 +20,8 @@ from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
 
 
-def _config(fit: dict[str, Any] | None = None, **space: dict[str, Any] | list[str]) -> SearchConfig:
-    return parse_config({"space": space, "fit": fit or {}}, "test")
+def _config(recipe: dict[str, Any] | None = None, **space: dict[str, Any] | list[str]) -> SearchConfig:
+    return parse_config({"space": space, "fit": recipe or {}}, "test")
 
 
 # PAN needs crops of 128, and the mix transformers have no features that UnetPlusPlus could take.
