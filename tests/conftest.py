@@ -10,11 +10,25 @@ from nas.config.environment import ENVIRONMENT
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})  # before torch
 
 
+MOST_WORKERS = 4  # a process with its searches takes 3 GB
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process of tests for each core that this one may use."""
+    return min(len(_cores()), MOST_WORKERS)
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def _keep_to_a_share_of_the_cores() -> None:
     """Tests that run side by side, and what they start, do not wait for each other's threads."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and workers and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+        cores = _cores()
         first = int(worker.removeprefix("gw")) % len(cores)
         os.sched_setaffinity(0, cores[first :: int(workers)])
 
