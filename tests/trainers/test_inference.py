@@ -9,12 +9,12 @@ from kidneys import tube
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
-from trainers import inference
 from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
+from trainers.inference import predict as module
 from trainers.inference.predict import predict
-from trainers.inference.reader import InferenceConfig, Reader
+from trainers.inference.reader import InferenceConfig, Reader, starts
 
 CPU = make_accelerator("float32", "cpu")
 
@@ -84,7 +84,7 @@ def test_one_slice_is_enough() -> None:
 def test_reading_in_small_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
     volume = tube("a", (20, 32, 32))
     whole = predict(_reader(outputs), volume, InferenceConfig(), CPU)
-    monkeypatch.setattr(inference, "_CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
+    monkeypatch.setattr(module, "_CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
     in_chunks = predict(_reader(outputs), volume, InferenceConfig(batch_voxels=32 * 32 * 2), CPU)
     np.testing.assert_array_equal(whole, in_chunks)
 
@@ -99,10 +99,10 @@ def test_large_volumes_keep_their_sums_in_files(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_tiles_cover_a_plane_with_the_overlap_asked_for() -> None:
-    starts = inference.starts(1303, 512, 0.25)
-    assert starts[0] == 0
-    assert starts[-1] == 1303 - 512
-    assert all(b - a <= 512 * 0.75 for a, b in pairwise(starts))
+    found = starts(1303, 512, 0.25)
+    assert found[0] == 0
+    assert found[-1] == 1303 - 512
+    assert all(b - a <= 512 * 0.75 for a, b in pairwise(found))
 
 
 def test_networks_of_a_fixed_size_only_see_that_size() -> None:
