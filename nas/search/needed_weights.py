@@ -62,7 +62,7 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
         for family in config.space.families:
             found += _of_family(config, family, possible)
     found += [(config.cell_search.supernet_candidate(plan.family), plan.crop) for plan in plans(config)]
-    return list({(_network_of(c), c.start): (c, crop) for c, crop in reversed(found)}.values())[::-1]
+    return list({(_network_of(c), c.start): (c, crop) for c, crop in found}.values())
 
 
 def _of_family(config: SearchConfig, family: str, possible: Buildable | None) -> list[tuple[Candidate, int]]:

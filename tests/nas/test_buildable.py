@@ -10,6 +10,7 @@ from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
 from nas.study import buildable
 from nas.study.buildable import find_buildable
+from trainers.report import Report
 
 
 def _config(fit: dict[str, Any] | None = None, **unet: Any) -> SearchConfig:
@@ -28,14 +29,14 @@ def _whole_version(monkeypatch: pytest.MonkeyPatch) -> None:
 def _built(config: SearchConfig, file: Path) -> int:
     """How many combinations are built by a process that starts with this file."""
     built: list[int] = []
-    find_buildable(config, lambda done, of: built.append(done), file)
+    find_buildable(config, Report(progress=lambda _what, done, _of: built.append(done)), file)
     return max(built, default=0)
 
 
 def test_every_combination_makes_a_network_or_has_its_reason() -> None:
     config = _config({"crop": [64, 80]})
     seen: list[tuple[int, int]] = []
-    found = find_buildable(config, lambda done, of: seen.append((done, of)))
+    found = find_buildable(config, Report(progress=lambda _what, done, of: seen.append((done, of))))
     assert [(c.named["encoder"], c.named["decoder"], c.crop) for c in found.of("unet")] == [
         ("tu-resnet10t", "Unet", 64),
         ("tu-vit_tiny_patch16_224", "DPT", 64),

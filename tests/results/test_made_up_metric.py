@@ -21,9 +21,10 @@ from results.leaderboard.leaderboard import read_leaderboard
 from results.leaderboard.ledger import Ledger
 from results.record import Job, Outcome, Record
 from results.run_folder import create
-from search_spaces.candidate import Candidate
+from search_spaces.families.unet import UnetCandidate
 from trainers.data.volume import Spacing
 from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 from trainers.metrics.cross_fit import mask_values, score
 from trainers.metrics.metric import Metric, by_masks, ratio
 from trainers.metrics.score import Score, ScoreConfig
@@ -63,7 +64,14 @@ def jaccard(mask: NDArray[np.bool_]) -> float:
 
 
 def record(trial: int, found: Score) -> Record:
-    job = Job(trial=trial, name=f"network {trial}", candidate=Candidate(), fit=FitConfig(), seed=trial)
+    job = Job(
+        trial=trial,
+        name=f"network {trial}",
+        candidate=UnetCandidate(),
+        fit=FitConfig(),
+        inference=InferenceConfig(),
+        seed=trial,
+    )
     return Record(job=job, outcome=Outcome(state="complete", score=found), version="0")
 
 
@@ -105,7 +113,8 @@ def test_it_is_a_column_of_the_leaderboard(config: ScoreConfig, tmp_path: Path) 
 
 def test_it_is_on_the_card_and_in_the_notes(config: ScoreConfig, tmp_path: Path) -> None:
     found = scored(WIDE, config)
-    described = read_architecture(bundle(tmp_path / "b", 0.5)).model_copy(update={"score": found})
+    plain = read_architecture(bundle(tmp_path / "b", 0.5))
+    described = plain.model_copy(update={"reading": plain.reading.model_copy(update={"score": found})})
     said = f"Jaccard index {jaccard(WIDE):.4f}"
     assert said in model_card(described) and said in found.text() and said in note(record(0, found))
     assert "| held-out volume | surface dice | voxel dice | Jaccard index |\n" in note(record(0, found))

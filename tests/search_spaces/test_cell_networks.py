@@ -34,10 +34,17 @@ def _candidate(family: str, genotype: Genotype, width: int = 8) -> CellCandidate
 
 
 def _pair(space: CellSpace, family: str, choice: dict[str, tuple[int, ...]], crop: int):  # type: ignore[no-untyped-def]
-    """A supernet and the network of one of its genotypes, with the same weights, in float64."""
+    """A supernet and the network of one of its genotypes, with the same weights, in float64.
+
+    Biases of norms are moved away from 0: a channel that is the same everywhere would lie where a ReLU has no slope.
+    """
     torch.manual_seed(0)
     candidate = _candidate(family, genotype_of(space, family, choice))
     supernet = build_supernet(space, candidate, crop).double().eval()
+    with torch.no_grad():
+        for name, parameter in supernet.named_parameters():
+            if name.endswith("norm.bias"):
+                parameter.normal_(0.0, 0.1)
     network = build_network(candidate, crop).double().eval()
     inherit(network, supernet, 3 if family == "cells" else 2)
     return supernet, network

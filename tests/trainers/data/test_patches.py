@@ -203,7 +203,7 @@ def test_a_part_of_a_memory_map_travels_with_the_right_voxels(tmp_path):
 
 
 def batches_of(volume: Volume, start: int = 0, workers: int = 0) -> Batches:
-    sampler = sampler_of(volume, vessel_share=0.5, slices_in=3, masks="all")
+    sampler = sampler_of(volume, vessel_share=0.5, slices_in=3, slices_out=3)
     return Batches(sampler, Augmentation("flips"), batch_size=4, start=start, workers=workers)
 
 
@@ -281,7 +281,7 @@ def test_a_patch_of_a_large_memory_map_takes_milliseconds(tmp_path):
 
 @pytest.mark.parametrize("slices", [4, 12])
 def test_a_box_lies_inside_its_volume_where_there_is_room(slices):
-    sampler = sampler_of(make_volume((12, 14, 16)), slices_in=slices, masks="all", crop=8, boxes=True)
+    sampler = sampler_of(make_volume((12, 14, 16)), slices_in=slices, slices_out=slices, crop=8, boxes=True)
     starts = set()
     for number in range(200):
         location = sampler.location(number)
@@ -296,7 +296,7 @@ def test_a_box_lies_inside_its_volume_where_there_is_room(slices):
 
 def test_a_vessel_lies_anywhere_in_its_box():
     volume = make_volume((24, 24, 24), vessels=1)
-    sampler = sampler_of(volume, slices_in=8, masks="all", crop=8, vessel_share=1.0, boxes=True)
+    sampler = sampler_of(volume, slices_in=8, slices_out=8, crop=8, vessel_share=1.0, boxes=True)
     depths = set()
     for number in range(60):
         location = sampler.location(number)
@@ -308,14 +308,14 @@ def test_a_vessel_lies_anywhere_in_its_box():
 
 def test_a_box_deeper_than_its_volume_is_mirrored_along_all_axes():
     volume = make_volume((6, 20, 20))
-    sampler = sampler_of(volume, slices_in=8, masks="all", crop=8, axes=(0,), boxes=True)
+    sampler = sampler_of(volume, slices_in=8, slices_out=8, crop=8, axes=(0,), boxes=True)
     image, _ = sampler.patch(PatchLocation(0, 0, (-2, 0, 0)))
     assert grey(image)[:, 0, 0].tolist() == [3000 * z for z in (1, 0, 0, 1, 2, 3, 4, 5)]
 
 
 def test_volumes_too_small_for_boxes_are_passed_over_and_named_where_there_is_no_other():
     thin, deep = make_volume((1, 20, 20), "thin"), make_volume((16, 20, 20), "deep")
-    sampler = sampler_of(thin, deep, slices_in=8, masks="all", boxes=True)
+    sampler = sampler_of(thin, deep, slices_in=8, slices_out=8, boxes=True)
     assert [volume.name for volume in sampler.volumes] == ["deep"]
     with pytest.raises(InputError, match="boxes of 8 x 8 x 8 are too large for thin"):
-        sampler_of(thin, slices_in=8, masks="all", boxes=True)
+        sampler_of(thin, slices_in=8, slices_out=8, boxes=True)
