@@ -1,7 +1,10 @@
 """Every encoder of the table makes a network that trains, at the sizes it claims."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
+from torch import nn
 
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
@@ -9,10 +12,10 @@ from search_spaces.network import build_network, check_buildable, parameters
 from search_spaces.published.encoders import ENCODERS
 from search_spaces.published.weights import offered_weights
 
+FIRST = ["tu-resnet10t", "resnet18", "mit_b0", "tu-vit_tiny_patch16_224"]  # of each kind, in the quick tests too
 # One of each family, small enough to run for real; the others are checked by their shapes.
 SMALL = [
-    "tu-resnet10t",
-    "resnet18",
+    *FIRST,
     "se_resnext50_32x4d",
     "densenet121",
     "efficientnet-b0",
@@ -21,10 +24,8 @@ SMALL = [
     "tu-maxvit_rmlp_pico_rw_256",
     "tu-resnest14d",
     "tu-regnety_002",
-    "mit_b0",
     "tu-mobilenetv3_small_100",
     "tu-edgenext_xx_small",
-    "tu-vit_tiny_patch16_224",
 ]
 
 
@@ -33,26 +34,34 @@ def candidate_of(encoder: str, **more: object) -> UnetCandidate:
     return UnetCandidate.model_validate({"encoder": encoder, "decoder": decoder, "slices_in": 5, **more})
 
 
-def marked(name: str) -> object:
-    return pytest.param(name, marks=() if name in SMALL else pytest.mark.slow)
+def marked(names: Iterable[str]) -> list[object]:
+    return [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("encoder", [marked(name) for name in ENCODERS])
+@pytest.fixture(scope="module", params=marked(SMALL))
+def small(request: pytest.FixtureRequest) -> tuple[UnetCandidate, nn.Module]:
+    """A candidate for 3 slices, and its network at a crop of 64."""
+    torch.manual_seed(0)
+    candidate = candidate_of(request.param, slices_in=3, masks="all")
+    return candidate, build_network(candidate, 64, pretrained=False)
+
+
+@pytest.mark.parametrize("encoder", marked(ENCODERS))
 def test_an_encoder_is_buildable_at_96(encoder: str) -> None:
     check_buildable(candidate_of(encoder), 96)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [name for name in SMALL if ENCODERS[name].sized_to_crop])
 def test_an_encoder_made_for_its_crop_is_buildable_at_512(encoder: str) -> None:
     check_buildable(candidate_of(encoder), 512)
 
 
-@pytest.mark.parametrize("encoder", SMALL)
-def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets_a_gradient(encoder: str) -> None:
-    torch.manual_seed(0)
-    candidate = candidate_of(encoder, slices_in=3, masks="all")
-    network = build_network(candidate, 64, pretrained=False).train()
-    logits = network(torch.randn(2, 3, 64, 64))
+def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets_a_gradient(
+    small: tuple[UnetCandidate, nn.Module],
+) -> None:
+    candidate, network = small
+    logits = network.train()(torch.randn(2, 3, 64, 64))
     logits.square().mean().backward()
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     assert logits.shape == (2, 3, 64, 64)
@@ -61,14 +70,13 @@ def test_a_network_turns_slices_into_finite_logits_and_every_trained_number_gets
     assert sum(p.numel() for p in trained.values()) == parameters(candidate, 64)
 
 
-@pytest.mark.parametrize("encoder", SMALL)
-def test_a_network_predicts_on_other_tiles_exactly_if_it_says_so(encoder: str) -> None:
-    candidate = candidate_of(encoder)
-    network = build_network(candidate, 64, pretrained=False).eval()
-    tile = torch.zeros(1, 5, 64, 64 + candidate.stride)
+def test_a_network_predicts_on_other_tiles_exactly_if_it_says_so(small: tuple[UnetCandidate, nn.Module]) -> None:
+    candidate, network = small
+    network.eval()
+    tile = torch.zeros(1, 3, 64, 64 + candidate.stride)
     with torch.inference_mode():
         if candidate.any_size:
-            assert network(tile).shape == (1, 1, *tile.shape[2:])
+            assert network(tile).shape == tile.shape
         else:
             with pytest.raises((AssertionError, RuntimeError)):
                 network(tile)

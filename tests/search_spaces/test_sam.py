@@ -1,5 +1,6 @@
 """Family sam: what is kept and what is trained of an encoder, and its published numbers at any crop."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from trainers.fit import Fit, FitConfig, make_accelerator
 State = dict[str, Tensor]
 
 
+@lru_cache
 def published(name: str) -> State:
     """What timm publishes: random numbers here, in the position tables too, which start at zero."""
     torch.manual_seed(1)

@@ -15,7 +15,7 @@ from trainers.cell_search.alphas import ESTIMATORS, Alphas, Decks, draw, set_pro
 TOY = (Decision("a", ("0", "1", "2")), Decision("b", ("0", "1", "2", "3")))
 VALUES = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(4))  # decision, option -> a vector
 TARGET = torch.randn(6, generator=torch.Generator().manual_seed(5))
-DRAWS = 6_000
+DRAWS, GRADIENTS = 6_000, 2_000
 
 
 def _alphas(seed: int = 0, spread: float = 0.7) -> Alphas:
@@ -41,7 +41,7 @@ def _exact(alphas: Alphas) -> Tensor:
     return torch.cat(gradients)
 
 
-def _estimates(alphas: Alphas, estimator: str, tau: float, draws: int = DRAWS) -> Tensor:
+def _estimates(alphas: Alphas, estimator: str, tau: float, draws: int = GRADIENTS) -> Tensor:
     """One gradient a row."""
     rows = []
     for number in range(draws):
@@ -56,6 +56,7 @@ def _estimates(alphas: Alphas, estimator: str, tau: float, draws: int = DRAWS) -
     return torch.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "least"), [("two-path", 0.98), ("one-path", 0.5)])
 def test_the_mean_of_a_sampled_gradient_points_along_the_exact_one(estimator: str, least: float) -> None:
     alphas = _alphas()
@@ -67,6 +68,7 @@ def test_the_mean_of_a_sampled_gradient_points_along_the_exact_one(estimator: st
     assert cosine > least
 
 
+@pytest.mark.slow
 def test_two_paths_have_less_bias_than_one() -> None:
     alphas = _alphas(seed=2)
     exact = _exact(alphas)

@@ -114,6 +114,7 @@ def test_the_planted_operation_is_found_by_the_other_estimators_too(estimator: s
     assert sum(names == ["dil3_wide"] for names in found) >= 2, found
 
 
+@pytest.mark.slow
 def test_noise_and_dead_operations_are_rejected() -> None:
     for seed in range(3):
         assert _search(1, ("noise", "dead", "conv3"), by=1, seed=seed, steps=120) == ["conv3"]
@@ -162,6 +163,7 @@ def _run(search: CellSearch, until: int) -> list[dict[str, object]]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_search_that_was_interrupted_ends_as_an_unbroken_one(algorithm: str, tmp_path: FilePath) -> None:
     whole = _cells(_small(), algorithm=algorithm)
@@ -237,6 +239,7 @@ def test_alphas_that_still_move_drop_nothing() -> None:
     assert search.alphas.is_active(key).all()
 
 
+@pytest.mark.slow
 def test_cost_above_the_budget_pushes_the_alphas_to_what_is_cheap() -> None:
     space = _small()
     torch.manual_seed(0)
@@ -277,6 +280,7 @@ class _On(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 def test_a_sampled_step_keeps_no_more_memory_than_the_largest_network() -> None:
     space = CELL_SPACES["L1"].model_copy(update={"levels": 3})
     network = _supernet(space)

@@ -35,6 +35,7 @@ class _Maps(torch.nn.Module):
         return torch.stack([m.mean() for m in self.encoder(image)]).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
 @pytest.mark.parametrize("changes", [{}, {"groups": True, "skips": ("identity",), "depths": (1, 2)}], ids=["L1", "L3"])
 def test_the_memory_of_networks_is_predicted_within_a_tenth(family: str, changes: dict[str, object]) -> None:
@@ -44,7 +45,7 @@ def test_the_memory_of_networks_is_predicted_within_a_tenth(family: str, changes
     encoder, costs = None, None
     rng = np.random.default_rng(0)
     errors = []
-    for _ in range(20):
+    for _ in range(8):
         choice = random_choice(decisions(space, family), rng)
         network = build_network(_candidate(family, genotype_of(space, family, choice)), box[-1])
         if family == "hybrid" and encoder is None:
