@@ -264,7 +264,7 @@ def test_a_configuration_with_cells_passes() -> None:
         ),
         (
             {"space": {"families": ["hybrid"], "hybrid": {"encoder": ["tu-vit_tiny_patch16_224"]}}},
-            "nothing of family hybrid in this space can be built",
+            "no network of family hybrid in this space can be built",
         ),
     ],
 )

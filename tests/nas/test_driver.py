@@ -167,7 +167,7 @@ def test_a_dead_worker_costs_an_attempt_and_the_trial_goes_on(folder: RunFolder)
     executor = search.run(play)
     assert [task.id for task in executor.started] == ["trial-0", "trial-0", "trial-1"]
     assert folder.trial(0).attempts.read_text() == '{"reason": "killed"}\n'
-    assert "note: trial 0: killed; attempt 2 of 3 goes on from there\ntrial 0: plain, resumed\n" in search.printed
+    assert "note: trial 0: killed; attempt 2 of 3 continues from there\ntrial 0: plain, resumed\n" in search.printed
     assert search.states() == ["COMPLETE"] * 2
 
 
@@ -207,7 +207,7 @@ def test_stopped_it_lets_the_workers_leave_and_another_driver_goes_on(folder: Ru
 
     executor = search.run(play, workers=2)
     assert sorted(executor.answers) == [("trial-0", "leave"), ("trial-1", "leave")]
-    assert "running trials write a checkpoint and leave; the same command goes on with them" in search.printed
+    assert "running trials write a checkpoint and leave; the same command continues them" in search.printed
     assert search.states() == ["RUNNING"] * 2
     assert search.record(0).outcome == LEFT
     again = Search(folder, _config())
@@ -266,7 +266,9 @@ def test_a_full_disk_ends_the_search_with_its_reason(folder: RunFolder) -> None:
         return [Ended(task=task.id, outcome=full)] if task.id == "trial-1" else _stays(task)
 
     search = Search(folder, _config())
-    with pytest.raises(InputError, match=r"^the disk is full; when that is mended, the same command goes on$"):
+    with pytest.raises(
+        InputError, match=r"^the disk is full; once that is fixed, run the same command again to continue$"
+    ):
         search.run(play, workers=2)
     assert search.states() == ["RUNNING"] * 2
 
@@ -276,7 +278,7 @@ def test_a_budget_that_is_used_up_is_named_with_what_goes_on(folder: RunFolder) 
     executor = search.run(_stays, hours=1.5)
     assert executor.answers == [("trial-0", "leave")]
     assert "note: 1 GPU hours are used: running trials" in search.printed
-    assert "leave; the same command with a larger study.gpu_hours goes on with them" in search.printed
+    assert "leave; the same command with a larger study.gpu_hours continues them" in search.printed
     assert not Search(folder, _config({"study": {"gpu_hours": 1.0}})).driver.has_work()
     assert Search(folder, _config({"study": {"gpu_hours": 2.0}})).driver.has_work()
 
@@ -320,7 +322,7 @@ def test_a_cell_search_that_fails_gives_up_its_trials_with_the_reason(folder: Ru
     search.run(play, workers=2)  # the second asks for trials, which wait for the cells
     assert folder.cells("cells-16").failure.read_text() == "the loss became nan\n"
     assert f"cell search cells-16: {state}, the loss became nan" in search.printed
-    assert f"without {folder.cells('cells-16').failure}, the cell search cells-16 is tried again\n" in search.printed
+    assert f"delete {folder.cells('cells-16').failure} to try the cell search cells-16 again\n" in search.printed
     assert search.states() == ["FAIL"] * 2
     assert {trial.user_attrs["reason"] for trial in search.study.trials} == {
         "the cell search cells-16 failed: the loss became nan"

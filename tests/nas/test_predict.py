@@ -74,7 +74,7 @@ def test_finished_masks_are_kept_by_the_same_bundle_and_the_rest_is_predicted(tm
     notes: list[str] = []
     again = predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv", notes=notes)
     assert again.kept == ("kidney_5",)
-    assert any("kidney_5: its mask is there already" in note for note in notes)
+    assert any("kidney_5: its mask already exists" in note for note in notes)
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
@@ -170,7 +170,7 @@ def test_the_mean_of_two_constant_networks_is_cut_at_the_threshold_that_was_aske
 
 def test_bundles_with_thresholds_of_their_own_need_one(tmp_path: Path) -> None:
     low, high = bundle(tmp_path / "low", 0.2, threshold=0.1), bundle(tmp_path / "high", 0.6, threshold=0.5)
-    with pytest.raises(InputError, match=r"thresholds of their own \(0.100, 0.500\).*give --threshold"):
+    with pytest.raises(InputError, match=r"different thresholds \(0.100, 0.500\).*give --threshold"):
         predict(low, high, scan(tmp_path, "kidney_5"), out=tmp_path / "m")
 
 
@@ -288,4 +288,4 @@ def test_a_score_without_a_labelled_vessel_is_explained(tmp_path: Path) -> None:
         tifffile.imwrite(file, np.zeros((32, 40), np.uint8))
     notes: list[str] = []
     predict(network, kidney, out=tmp_path / "m", score=True, notes=notes)
-    assert any(note.startswith("no vessel is labelled: the score says no more than") for note in notes)
+    assert any(note.startswith("no vessel is labelled: the score only says") for note in notes)

@@ -34,7 +34,7 @@ def test_a_signal_whose_exception_was_dropped_still_stops_what_comes_next() -> N
 
 
 def test_a_signal_of_an_earlier_command_does_not_stop_the_next() -> None:
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
+    with pytest.raises(InputError, match="stopped; run the same command again to continue"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     stop = threading.Event()
     with stop_on_signal(stop):  # of a program that calls it without `goes_on`
@@ -52,14 +52,18 @@ def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
 def test_a_second_asking_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.workers.signals.ONE_ASKING", 0.0)
     stop = threading.Event()
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on(), stop_on_signal(stop):
+    with (
+        pytest.raises(InputError, match="stopped; run the same command again to continue"),
+        goes_on(),
+        stop_on_signal(stop),
+    ):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_two_signals_at_once_end_a_command_in_one_line() -> None:
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
+    with pytest.raises(InputError, match="stopped; run the same command again to continue"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)  # to the group, while the line is written: this process lives on
 
@@ -83,4 +87,4 @@ except InputError as error:
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     command = [sys.executable, "-m", "signalled"]  # with -c it would not look
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "stopped; the same command goes on\n")
+    assert (done.returncode, done.stdout) == (1, "stopped; run the same command again to continue\n")

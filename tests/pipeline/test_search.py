@@ -88,7 +88,7 @@ def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
     assert found["score"]["values"]["surface_dice"] == pytest.approx(expected["values"]["surface_dice"], abs=1e-6)
     assert found["mask_values"]["surface_dice"] == pytest.approx(expected["best"], abs=1e-6)
     again = nas("retrain", "best", "--run", run, cache=cache, expect=1)
-    assert f"{bundle} is there already" in again.stderr
+    assert f"{bundle} already exists" in again.stderr
     alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
     assert alone["surface_dice"] == pytest.approx(found["mask_values"]["surface_dice"], abs=1e-9)
 
@@ -102,7 +102,7 @@ def test_another_seed_trains_another_network_beside_the_first(run: Path, cache: 
     reached = [one["record"]["outcome"]["score"]["mean_over_thresholds"] for one in done]
     assert reached[0] != reached[1]
     answer = nas(*ask, "--seed", "8", cache=cache, expect=1)
-    assert f"{done[1]['bundle']} is there already" in answer.stderr
+    assert f"{done[1]['bundle']} already exists" in answer.stderr
     # From the bundle itself: the seed replaces the one in its name.
     third = json.loads(nas("retrain", done[1]["bundle"], *ask[2:], "--seed", "9", "--json", cache=cache).stdout)
     assert Path(third["bundle"]).name == f"trial-{trial:04d}-seed-9"
@@ -113,7 +113,7 @@ def test_two_commands_do_not_train_one_bundle(run: Path, cache: Path) -> None:
     (run / "retrained").mkdir(exist_ok=True)
     with FileLock(run / "retrained" / f".trial-{trial:04d}-seed-5.lock"):  # as the other one holds it
         answer = nas("retrain", "best", "--seed", "5", "--run", run, cache=cache, expect=1)
-    assert answer.stderr.startswith("nas: another command trains ")
+    assert answer.stderr.startswith("nas: another command is training ")
     assert not list((run / "retrained").glob("trial-*-seed-5*"))
 
 
@@ -124,7 +124,7 @@ def test_a_target_that_is_none_is_one_line(run: Path, cache: Path) -> None:
 
 def test_a_seed_for_several_trainings_is_refused(run: Path, cache: Path) -> None:
     answer = nas("retrain", "top2", "--seed", "1", "--run", run, cache=cache, expect=1)
-    assert answer.stderr.strip() == "nas: --seed is of one training, and top2 trains several: give a trial's number"
+    assert answer.stderr.strip() == "nas: --seed is for one training, but top2 trains several: give a trial's number"
 
 
 def test_a_submission_decodes_to_the_predicted_mask(run: Path, cache: Path, tmp_path: Path) -> None:

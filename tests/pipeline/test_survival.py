@@ -66,7 +66,7 @@ def test_a_worker_that_was_killed_costs_its_trial_an_attempt_and_no_step(
     printed, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0
     assert "note: trial 0: the worker was killed (signal 9)" in printed
-    assert "attempt 2 of 3 goes on from there" in printed
+    assert "attempt 2 of 3 continues from there" in printed
     _same(folder, run)
 
 
@@ -108,7 +108,7 @@ def test_a_signal_lets_the_workers_leave_and_the_same_command_goes_on(
     driver.send_signal(signal.SIGTERM)
     printed, _ = driver.communicate(timeout=100)
     assert driver.returncode == 1
-    assert "running trials write a checkpoint and leave; the same command goes on with them" in printed
+    assert "running trials write a checkpoint and leave; the same command continues them" in printed
     assert not worker.is_running()
     again = nas("search", config, "--run", folder, cache=cache)
     assert "trial 1: " in again.stdout
@@ -143,7 +143,7 @@ def test_a_signal_before_the_search_began_is_answered_in_one_line(config: Path, 
     time.sleep(2.0)  # it imports
     driver.send_signal(signal.SIGTERM)
     _, printed = driver.communicate(timeout=60)
-    assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; the same command goes on")
+    assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; run the same command again to continue")
     assert not (tmp_path / "early" / "config.toml").exists()
 
 
