@@ -16,7 +16,7 @@ from nas.config.search_config import SearchConfig
 
 
 def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The classes of values in an annotation, wherever they stand in it."""
+    """The classes of values anywhere in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -115,7 +115,7 @@ class _Example(_Base):
     )  # of several lines
 
 
-def test_the_comment_of_a_field_is_the_one_behind_it_or_that_above_it() -> None:
+def test_the_comment_of_a_field_is_the_one_after_it_or_the_one_above_it() -> None:
     assert field_comments(_Example) == {
         "inherited": "of the base",
         "beside": "what stands behind it",

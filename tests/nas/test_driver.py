@@ -1,4 +1,4 @@
-"""The driver without processes: an executor plays what workers would report, everything else is the real thing."""
+"""The driver without processes: an executor plays what workers would report; everything else is real."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -90,7 +90,7 @@ class Search:
         return self._out.getvalue()
 
     def states(self) -> list[str]:
-        """Of the trials in the study."""
+        """The states of the trials in the study."""
         return [trial.state.name for trial in self.study.trials]
 
     def record(self, trial: int) -> Record:
@@ -109,7 +109,7 @@ def _config(*changes: dict[str, dict[str, Any]]) -> SearchConfig:
 
 
 def _trains(task: Task) -> list[Event]:
-    """Every training comes to its end; the later, the better."""
+    """Every training completes; later ones score better."""
     assert isinstance(task, TrialTask)
     return [Ended(task=task.id, outcome=complete(1 + task.job.trial))]
 
@@ -197,7 +197,7 @@ def test_attempts_of_an_earlier_driver_count(folder: RunFolder) -> None:
     assert second.record(0).outcome.reason == "killed, 3 times"
 
 
-def test_stopped_it_lets_the_workers_leave_and_another_driver_goes_on(folder: RunFolder) -> None:
+def test_a_stopped_driver_lets_the_workers_leave_and_another_driver_continues(folder: RunFolder) -> None:
     search = Search(folder, _config())
 
     def play(task: Task) -> list[Event]:
@@ -229,7 +229,7 @@ def test_a_worker_that_dies_while_it_is_stopped_costs_no_attempt(folder: RunFold
     assert search.states() == ["RUNNING"]
 
 
-def test_a_trial_that_was_recorded_but_not_told_is_not_trained_again(folder: RunFolder) -> None:
+def test_a_trial_that_was_recorded_but_not_reported_to_the_study_is_not_trained_again(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"trials": 1}}))
 
     def play(task: Task) -> list[Event]:
@@ -273,7 +273,7 @@ def test_a_full_disk_ends_the_search_with_its_reason(folder: RunFolder) -> None:
     assert search.states() == ["RUNNING"] * 2
 
 
-def test_a_budget_that_is_used_up_is_named_with_what_goes_on(folder: RunFolder) -> None:
+def test_a_budget_that_is_used_up_is_named_with_how_to_continue(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"gpu_hours": 1.0}}))
     executor = search.run(_stays, hours=1.5)
     assert executor.answers == [("trial-0", "leave")]

@@ -185,7 +185,7 @@ def test_a_volume_without_labels_takes_a_threshold(tmp_path: Path) -> None:
     assert done.threshold == 128 / 255
 
 
-def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
+def test_a_share_that_cannot_be_reached_is_reported(tmp_path: Path) -> None:
     folder = write_volume(tmp_path)
     (tmp_path / "dataset.toml").write_text("[volumes.kidney_2]\nannotated = 0.01\n")
     _, notes = run(make_bundle(tmp_path / "b"), folder)

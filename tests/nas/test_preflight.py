@@ -138,7 +138,7 @@ def test_a_fixed_trial_beyond_the_budget_is_not_looked_at() -> None:
     _check("study", {"trials": 1}, fixed=[*_fixed(), *_fixed({"decoder": "PAN"})])
 
 
-def test_some_refused_combinations_are_no_mistake() -> None:
+def test_some_refused_combinations_are_not_a_mistake() -> None:
     _check("space", {"unet": {"decoder": ["Unet", "PAN"]}})
 
 

@@ -1,4 +1,4 @@
-"""Signals that come while nobody can answer them."""
+"""Signals that arrive while nothing can handle them."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def own_handlers() -> Iterator[None]:
 
 
 def test_a_signal_whose_exception_was_dropped_still_stops_what_comes_next() -> None:
-    """Python drops what is raised inside its own callbacks, as those of imports."""
+    """Python drops what is raised inside its own callbacks, such as those of imports."""
     stop = threading.Event()
     with goes_on():
         with suppress(KeyboardInterrupt):  # as such a callback does
@@ -41,7 +41,7 @@ def test_a_signal_of_an_earlier_command_does_not_stop_the_next() -> None:
         assert not stop.is_set()
 
 
-def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
+def test_signals_to_a_process_and_then_its_group_are_one_request() -> None:
     stop = threading.Event()
     with stop_on_signal(stop):
         for _ in range(5):
@@ -49,7 +49,7 @@ def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
         assert stop.is_set()
 
 
-def test_a_second_asking_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_request_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.workers.signals.ONE_ASKING", 0.0)
     stop = threading.Event()
     with (
@@ -70,7 +70,7 @@ def test_two_signals_at_once_end_a_command_in_one_line() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_dataclass_is_made_ends_with_1(number: signal.Signals, tmp_path: Path) -> None:
-    """Dataclasses are made by exec(), in which Python takes a KeyboardInterrupt for the end of the process."""
+    """Dataclasses are made by exec(); after a KeyboardInterrupt in one, Python ends the process with 130."""
     code = f"""
 import os, signal, sys
 from nas.workers.signals import goes_on

@@ -1,4 +1,4 @@
-"""The same search on a Ray cluster of two nodes, one of which goes away."""
+"""The same search on a Ray cluster of two nodes, one of which is lost."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_a_search_on_a_cluster_that_loses_a_node_ends_as_a_local_one(cluster: An
     assert _rows(away) == _rows(tmp_path / "local")
 
 
-def test_a_cluster_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "tiny.toml"
     config.write_text(TINY)
     done = nas(

@@ -27,7 +27,7 @@ D = TypeVar("D", Architecture, Ensemble)
 
 
 def _stopped_in_the_second(run: Path, cache: Path) -> str:
-    """Begin `nas retrain top2`, and stop it by Ctrl-C when its first bundle is whole; what it said last."""
+    """Begin `nas retrain top2` and stop it by Ctrl-C when its first bundle is complete; returns its last output."""
     command = [sys.executable, "-m", "nas", "retrain", "top2", "--run", str(run)]
     environment = {**os.environ, "NAS_CACHE": str(cache)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -49,14 +49,14 @@ def _bundles(run: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def top2(run: Path, cache: Path) -> dict[str, Any]:
-    """What `nas retrain top2` said when it went on after a stop in the second training."""
+    """What `nas retrain top2` said when it continued after a stop in the second training."""
     assert "run the same command again to continue" in _stopped_in_the_second(run, cache)
     assert len(_bundles(run)) == 1
     answer: dict[str, Any] = json.loads(nas("retrain", "top2", "--run", run, "--json", cache=cache).stdout)
     return answer
 
 
-def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
+def test_top2_continues_after_a_stop_and_scores_as_predict_does(
     run: Path, cache: Path, top2: dict[str, Any], tmp_path: Path
 ) -> None:
     done = top2
@@ -107,7 +107,7 @@ def _top2(run: Path, on: Side) -> tuple[Ensemble, list[Architecture]]:
 
 
 def read_otherwise(described: D, **changes: object) -> D:
-    """A bundle or an ensemble, read in another way."""
+    """Change how a bundle or an ensemble is read."""
     return described.model_copy(update={"reading": described.reading.model_copy(update=changes)})
 
 
@@ -125,7 +125,7 @@ def _best_dice(run: Path, ensemble: str) -> float:
     return found.score.best
 
 
-def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
+def test_bundles_trained_on_all_kidneys_are_read_like_those_that_held_one_out(
     run: Path, cache: Path, top2: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(cache))

@@ -1,4 +1,4 @@
-"""The whole way on phantoms, through the command line: search, resume, retrain, predict, score."""
+"""The whole pipeline on phantoms, through the command line: search, resume, retrain, predict, score."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_finished_search_run_again_changes_nothing(run: Path, config: Path, ca
     assert _board(run) == before
 
 
-def test_more_trials_go_on_from_where_it_stopped(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
+def test_more_trials_continue_where_the_search_stopped(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "tiny"
@@ -63,7 +63,7 @@ def test_other_settings_on_the_same_folder_are_refused(run: Path, config: Path, 
     assert answer.stderr.count("\n") == 1
 
 
-def test_time_that_runs_out_leaves_the_trial_to_be_gone_on_with(config: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_trial_is_resumed_after_the_time_ran_out(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
     long = ["--set", "fit.steps=100000", "--set", "study.rungs=0"]
     nas("search", config, "--run", folder, *long, "--minutes", "0.1", cache=cache, expect=1)
@@ -117,7 +117,7 @@ def test_two_commands_do_not_train_one_bundle(run: Path, cache: Path) -> None:
     assert not list((run / "retrained").glob("trial-*-seed-5*"))
 
 
-def test_a_target_that_is_none_is_one_line(run: Path, cache: Path) -> None:
+def test_an_unknown_target_is_one_line(run: Path, cache: Path) -> None:
     answer = nas("retrain", "²", "--run", run, cache=cache, expect=1)
     assert answer.stderr.startswith("nas: cannot retrain '²': give `best`")
 
@@ -161,7 +161,7 @@ def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: P
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
     assert "mobilenetv3_small_100 · PSPNet · 3x32" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
-    # Of the resolutions that the space offers the dearest is what has to fit.
+    # The most expensive of the resolutions that the space offers must fit.
     large = ("--set", 'space.unet.resolution=["plain", "upscaled", "stem"]')
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, cache=cache)
     assert "mobilenetv3_small_100 · PSPNet upscaled · 3x32" in done.stdout

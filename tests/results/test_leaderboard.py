@@ -162,9 +162,7 @@ def test_a_row_says_what_its_weights_were_at_the_start() -> None:
 @pytest.mark.parametrize(
     ("weights", "said"), [(("none", "imagenet"), True), (("none", "none"), False), (("imagenet", "ssl"), False)]
 )
-def test_two_kinds_of_start_among_the_ranked_rows_are_never_compared_silently(
-    weights: tuple[str, ...], said: bool
-) -> None:
+def test_a_ranking_with_two_kinds_of_start_says_so(weights: tuple[str, ...], said: bool) -> None:
     board = ranked([_with_start(trial, name) for trial, name in enumerate(weights)])
     assert ("1 of 2 ranked row(s) started from random weights" in reading(board)) is said
 
