@@ -1,4 +1,4 @@
-"""Job and Record: what a trial was asked to do, and what came of it."""
+"""Job and Record: what a trial was asked to do, and how it ended."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from trainers.metrics.score import Score
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):
-    """One training to be done: everything a worker must know of a trial."""
+    """One training to be done: everything a worker must know about a trial."""
 
     trial: NonNegativeInt
     name: str  # for people: "resnet18 · Unet · dice · 64"
@@ -42,7 +42,7 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
     train_seconds: float | None = None  # optimiser steps alone
     seconds: float | None = None  # scoring included
     memory_excess_gib: float | None = None  # of an infeasible one: how much more memory it needs than there is
-    peak_memory_gib: float | None = None  # of the GPU, or of the worker where there is none
+    peak_memory_gib: float | None = None  # of the GPU, or of the worker if there is none
     device: str | None = None
 
 
@@ -51,11 +51,11 @@ class Record(BaseModel, frozen=True, extra="forbid"):
 
     job: Job
     outcome: Outcome
-    version: str  # of this program, with the commit where it is known
+    version: str  # of this program, with the commit if known
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in a file, or None where there is no file. Raises InputError where it cannot be understood."""
+    """The record in a file, or None if there is no file. Raises InputError if it cannot be understood."""
     if not path.is_file():
         return None
     try:
@@ -75,7 +75,7 @@ def describe(candidate: Candidate, fit: FitConfig, origin: str | None = None) ->
 
 
 def _changed(fit: FitConfig) -> str:
-    """Augmentation and voxel size where they are not the usual ones."""
+    """Augmentation and voxel size, if they are not the usual ones."""
     usual = FitConfig.model_fields["augmentation"].default
     size = "" if fit.voxel_size_um is None else f" · {fit.voxel_size_um:g} µm"
     return size + ("" if fit.augmentation == usual else f" · {fit.augmentation}")

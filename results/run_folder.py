@@ -11,7 +11,7 @@ _LATEST = "latest"
 
 
 def read_seconds(file: Path) -> float:
-    """A time spent so far, in seconds; 0.0 where there is none, or the file is damaged: it decides nothing."""
+    """A time spent so far, in seconds; 0.0 if there is none, or if the file is damaged: nothing depends on it."""
     try:
         return float(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -31,7 +31,7 @@ class TrialFolder:
 
     @property
     def record(self) -> Path:
-        """What came of it; see results/record.py."""
+        """How the trial ended; see results/record.py."""
         return self.path / "record.json"
 
     @property
@@ -51,7 +51,7 @@ class TrialFolder:
 
     @property
     def attempts(self) -> Path:
-        """One JSON line for each worker that died over it."""
+        """One JSON line for each worker that died on it."""
         return self.path / "attempts.jsonl"
 
     @property
@@ -61,7 +61,7 @@ class TrialFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the training goes on after a stop; removed when the trial is over."""
+        """What the training continues from after a stop; removed when the trial is over."""
         return self.path / "checkpoint"
 
     @property
@@ -76,7 +76,7 @@ class TrialFolder:
 
     @property
     def genotype(self) -> Path:
-        """A picture of its cells, where it has any; `.png`, and `.svg` beside it."""
+        """A picture of its cells, if it has any; `.png`, and `.svg` beside it."""
         return self.path / "genotype.png"
 
     @property
@@ -108,17 +108,17 @@ class CellsFolder:
 
     @property
     def history(self) -> Path:
-        """One JSON line for losses, entropy, expected cost and probabilities every so often."""
+        """One JSON line for losses, entropy, expected cost and probabilities, at regular steps."""
         return self.path / "history.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Where the search goes on after a stop, and the supernet's weights afterwards."""
+        """What the search continues from after a stop; afterwards, the supernet's weights."""
         return self.path / "checkpoint"
 
     @property
     def attempts(self) -> Path:
-        """One JSON line for each worker that died over it."""
+        """One JSON line for each worker that died on it."""
         return self.path / "attempts.jsonl"
 
     @property
@@ -159,7 +159,7 @@ class RunFolder:
 
     @property
     def identity(self) -> Path:
-        """What the voxels, labels and spacings of this run are, and the version that began it."""
+        """Hashes of the voxels, labels and spacings of this run, and the version that began it."""
         return self.path / "identity.json"
 
     @property
@@ -184,7 +184,7 @@ class RunFolder:
 
     @property
     def trials(self) -> Path:
-        """One folder a trial."""
+        """One folder per trial."""
         return self.path / "trials"
 
     @property
@@ -222,7 +222,7 @@ class RunFolder:
         return self.path / f"worker-{index}.log"
 
     def retraining(self, name: str) -> TrialFolder:
-        """What a full training leaves until its bundle is whole."""
+        """What a full training leaves until its bundle is complete."""
         return TrialFolder(self.retrained / f"{name}.work")
 
     def retraining_lock(self, name: str) -> Path:
@@ -250,9 +250,9 @@ class RunFolder:
 
 
 def create(path: Path) -> RunFolder:
-    """The run folder at `path`, made if it is not there, and remembered as the latest.
+    """The run folder at `path`, made if it does not exist, and remembered as the latest.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if it cannot be written.
     """
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
@@ -272,7 +272,7 @@ def create(path: Path) -> RunFolder:
 
 
 def find(path: Path | None) -> RunFolder:
-    """The run folder given, or the latest below results/runs; InputError where there is none."""
+    """The run folder given, or the latest below results/runs; InputError if there is none."""
     if path is None:
         pointer = RUNS / _LATEST
         if not pointer.is_file():

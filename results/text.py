@@ -1,4 +1,4 @@
-"""Text for people: what comes from outside made harmless for Markdown pages and terminals, numbers in fitting units."""
+"""Text for people: text from outside made harmless for Markdown pages and terminals, numbers in fitting units."""
 
 import re
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @cache
 def program_version() -> str:
-    """The release, and the commit where the program runs from a checkout: "0.1.0+3f2a91c", with "-dirty" if edited."""
+    """The release, and the commit if the program runs from a checkout: "0.1.0+3f2a91c", with "-dirty" if edited."""
     try:
         release = version("vessel-nas")
     except PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""What is made of and with trained networks: retrain, predict, tune, label, export."""
+"""What is made from trained networks and with them: retrain, predict, tune, label, export."""

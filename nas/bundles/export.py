@@ -13,7 +13,7 @@ from trainers.data.folds import Fold
 
 
 def trial_record(folder: RunFolder, trial: int) -> Record:
-    """The record of a trial. Raises InputError where it has none yet."""
+    """The record of a trial. Raises InputError if it has none yet."""
     record = read_record(folder.trial(trial).record)
     if record is None:
         known = [str(number) for number, _ in folder.trial_folders()]
@@ -38,9 +38,9 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, reading: Re
 
 
 def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:
-    """Write the leader's first training whose weights were kept as the bundle `best`; False if none were.
+    """Write the leader's first training with kept weights as the bundle `best`; False if no weights were kept.
 
-    A bundle that holds this training already is left alone as `nas tune` left it, with whatever lies beside it.
+    A bundle that already holds this training stays as `nas tune` left it, with the files beside it.
     """
     for number, place in folder.trial_folders():
         record = read_record(place.record)
@@ -54,7 +54,7 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
 
 
 def _holds(found: Architecture, wanted: Architecture) -> bool:
-    """Whether a bundle is what it should be, apart from what `nas tune` changed and the libraries of today."""
+    """Whether a bundle is as it should be, apart from what `nas tune` changed and the versions of libraries."""
     provenance = wanted.provenance.model_copy(update={"libraries": found.provenance.libraries})
     reading = found.reading if found.reading.tuned_on else wanted.reading
     return found == wanted.model_copy(update={"provenance": provenance, "reading": reading})

@@ -1,7 +1,8 @@
-"""Soft pseudo labels: a bundle and a sparsely labelled volume to a new label set beside the volume's own.
+"""Soft pseudo labels: from a bundle and a sparsely labelled volume to a new label set beside the volume's own.
 
-The threshold that becomes one half is where the volume would hold as many vessels as its labels say there are: if 200
-voxels are labelled and `annotated` is 0.8, the 250 of labelled voxels and the likeliest others. What is labelled stays.
+The threshold is mapped to one half. It is chosen so that the volume holds as many vessel voxels as its labels imply: if
+200 voxels are labelled and `annotated` is 0.8, these are the 200 labelled voxels and the 50 likeliest others. Labelled
+voxels stay vessel.
 """
 
 import hashlib
@@ -35,28 +36,28 @@ from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, 
 from trainers.data.volume import Spacing, Volume
 from trainers.report import SILENT, Report
 
-FAR_SHARE = 0.02  # by which the share that was reached may differ from the annotated one without a word
+FAR_SHARE = 0.02  # largest difference between the reached and the annotated share that gets no note
 
 
 class Labelled(BaseModel, frozen=True, extra="forbid"):
     """What `nas label` did."""
 
     labels: Path  # the new label set
-    threshold: float  # of the bundle's probability; it became one half
+    threshold: float  # on the bundle's probability; it is mapped to one half
     labelled_voxels: int
-    vessel_voxels: int  # of the new set, the labelled ones included
-    annotated: float | None  # what dataset.toml says of the labels; None: the threshold was given instead
+    vessel_voxels: int  # of the new set, including the labelled ones
+    annotated: float | None  # the labels' share in dataset.toml; None: the threshold was given instead
     source: LabelSource
     manifest: Path
-    manifest_lines: str  # what makes searches use the set
-    written: bool  # whether they stand there now
+    manifest_lines: str  # the lines that make searches use the set
+    written: bool  # whether these lines were written
 
 
 def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
     """Predict a volume and write its new label set.
 
-    Raises InputError for a volume of the kidney that the bundle was ranked on, and where there is nothing to match a
-    threshold with.
+    Raises InputError for a volume of the kidney that the bundle was ranked on, and if there is no share that the
+    threshold could match.
     """
     bundle_path, name, threshold = request.bundle, request.out, request.threshold
     source = scan_one(request.volume, report)
@@ -68,19 +69,19 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
     if target.exists() or find_stack(home, "image") == target:
         lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
         raise InputError(
-            f"{target}: is there already; choose another name with --out, or delete it; a search uses it with "
+            f"{target} already exists; choose another name with --out, or delete it; a search uses it with "
             f"[volumes.{source.name}] {lines} in {manifest}"
         )
     _check_share(source, threshold)
     predictor = open_predictor([bundle_path])
     if len(predictor.members) > 1:
         raise InputError(
-            f"{bundle_path} is an ensemble; labels name one network that made them: give one of its members"
+            f"{bundle_path} is an ensemble, but labels name the one network that made them: give one of its members"
         )
     bundle = predictor.members[0]
     _refuse_ranked_on(bundle, source.name, source.kidney, None)
     if request.write:
-        _new_manifest(manifest, source.name, facts)  # what cannot be edited is told before the work
+        _new_manifest(manifest, source.name, facts)  # a file that cannot be edited is reported before the work
     volume = open_piece(source, data_set, default_cache(), report)
     _refuse_ranked_on(bundle, volume.name, volume.kidney, volume.content_hash)
     with scratch_folder(default_cache()) as scratch:
@@ -99,11 +100,11 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
         write_label_set(target, soft_slices(levels, volume, level), source.image, volume.spacing_um, origin)
     if threshold is None and abs(labelled / vessels - volume.annotated) > FAR_SHARE:
         report.note(
-            f"at the nearest threshold {labelled / vessels:.0%} of the vessels are labelled ones, not "
+            f"at the nearest threshold the labelled voxels are {labelled / vessels:.0%} of the vessels, not "
             f"{volume.annotated:.0%}: the network is too sure, or finds too little"
         )
     if request.write:
-        # Where it is a link, the file it leads to is the one that others read.
+        # If it is a link, others read the file that it points to.
         write_atomically(manifest.resolve(), _new_manifest(manifest, source.name, facts))
     return Labelled(
         labels=target,
@@ -119,7 +120,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
 
 
 def _check_set_name(name: str) -> str:
-    """The name of a new label set; InputError where its folder would be taken for something else."""
+    """The name of a new label set; InputError if its folder would be taken for something else."""
     check_name(name, "--out")
     if name in (*IMAGE_NAMES, *LABEL_NAMES) or name.startswith(".") or suffix_of(Path(name)):
         raise InputError(f"--out {name!r} cannot name a new label set: it stands for something else; use labels_pseudo")
@@ -127,7 +128,7 @@ def _check_set_name(name: str) -> str:
 
 
 def count_levels(levels: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.int64], int]:
-    """How many voxels outside of the labels have each level, (256,), and how many are labelled."""
+    """How many voxels outside the labels have each level, (256,), and how many are labelled."""
     outside, labelled = np.zeros(HIGHEST + 1, np.int64), 0
     for z, plane in enumerate(levels):
         vessel = _vessel(volume, z)
@@ -137,9 +138,9 @@ def count_levels(levels: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.
 
 
 def match_level(outside: NDArray[np.int64], labelled: int, annotated: float) -> int:
-    """The level from which on voxels are vessel so that, of these and the labelled ones, `annotated` are labelled.
+    """The vessel level at which labelled voxels are the share `annotated` of all vessel voxels, labelled ones included.
 
-    1 to 255; the one that comes nearest, and the middle one of equals.
+    1 to 255: the level that comes nearest, and the middle one of several that are equally near.
     """
     vessels = labelled + np.cumsum(outside[::-1])[::-1][1:]  # from level 1 on: at 0 all voxels would be vessel
     missed = np.abs(vessels * annotated - labelled)
@@ -148,7 +149,7 @@ def match_level(outside: NDArray[np.int64], labelled: int, annotated: float) -> 
 
 
 def level_map(level: int) -> NDArray[np.uint8]:
-    """Old level -> new one, (256,): 0 to 0, `level` to VESSEL_LEVEL, 255 to 255, straight lines between."""
+    """Old level -> new one, (256,): 0 to 0, `level` to VESSEL_LEVEL, 255 to 255, linear in between."""
     old = np.arange(HIGHEST + 1)
     below = old * VESSEL_LEVEL // level
     above = VESSEL_LEVEL + np.rint((old - level) * (HIGHEST - VESSEL_LEVEL) / max(HIGHEST - level, 1)).astype(np.int64)
@@ -169,7 +170,7 @@ def soft_slices(levels: NDArray[np.uint8], volume: Volume, level: int) -> Iterat
 def write_label_set(
     folder: Path, slices: Iterable[NDArray[np.uint8]], image: Slices, spacing_um: Spacing, source: LabelSource
 ) -> None:
-    """Write (H, W) slices, numbered as the image's are, and SOURCE.json; the folder appears when it is complete."""
+    """Write (H, W) slices, numbered like the image's, and SOURCE.json; the folder appears when it is complete."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -200,11 +201,11 @@ def _home(source: VolumeSource) -> Path:
 
 
 def _check_share(source: VolumeSource, threshold: float | None) -> None:
-    """InputError for soft labels, and where no share says what to match."""
+    """Raise InputError for soft labels, and if no annotated share says what to match."""
     if source.soft is not None:
         raise InputError(
-            f"{source.name} uses the soft labels {source.label_set!r}; take them out of {MANIFEST_NAME}, with "
-            f"annotated as it was ({_share_before(source)}), to make new ones"
+            f"{source.name} uses the soft labels {source.label_set!r}; to make new ones, remove these from "
+            f"{MANIFEST_NAME} and set annotated back to what it was ({_share_before(source)})"
         )
     if threshold is not None:
         return
@@ -218,7 +219,7 @@ def _check_share(source: VolumeSource, threshold: float | None) -> None:
 
 
 def _share_before(source: VolumeSource) -> str:
-    """The annotated share of the labels that people made, as the soft set's origin tells it."""
+    """The annotated share of the labels that people made, as recorded with the soft set."""
     origin = source.soft.source if source.soft else None
     return "not known" if origin is None or origin.annotated is None else f"{origin.annotated:g}"
 
@@ -228,19 +229,19 @@ def _refuse_ranked_on(bundle: Bundle, name: str, kidney: str, content_hash: str 
     ranked_on = {_kidney(provenance, held_out) for held_out in provenance.held_out_volumes}
     if kidney in ranked_on or content_hash in provenance.held_out_volumes.values():
         raise InputError(
-            f"{name} is of {kidney}, which {bundle.path} was ranked on: its labels could be no target of a score, nor "
-            "train a search that holds out a kidney this bundle knows; take a bundle that was trained on "
-            f"{kidney} or holds out another one"
+            f"{name} shows {kidney}, which {bundle.path} was ranked on: its labels could not be used to score, nor to "
+            "train in a search that holds out a kidney this bundle knows; use a bundle that was trained on "
+            f"{kidney} or holds out another kidney"
         )
 
 
 def _kidney(provenance: Provenance, volume: str) -> str:
-    """The kidney of a volume in a bundle; of bundles that do not say by its name, as data sets do."""
+    """The kidney of a volume in a bundle; if the bundle does not say, the one that the volume's name stands for."""
     return provenance.kidneys.get(volume) or facts_of(volume, None).kidney or volume
 
 
 def _origin(bundle: Bundle, source: VolumeSource, threshold: float, share: float | None) -> LabelSource:
-    """What is to be known of labels that this bundle makes; what its teachers knew it knows too."""
+    """Where labels that this bundle makes come from; the bundle counts as knowing everything its teachers knew."""
     architecture = bundle.architecture
     provenance = architecture.provenance
     own = {_kidney(provenance, volume) for volume in provenance.train_volumes}
@@ -261,7 +262,7 @@ def _origin(bundle: Bundle, source: VolumeSource, threshold: float, share: float
 
 
 def _new_manifest(path: Path, name: str, facts: dict[str, Value]) -> str:
-    """dataset.toml with these facts; a new one lists all volumes, because it leaves out what it does not list."""
+    """dataset.toml with these facts; a new file lists all volumes, because volumes that are not listed are left out."""
     if path.is_file():
         return with_facts(path, path.read_bytes().decode(), name, facts)
     others = [table_text(place.name, {}) for place in find(path.parent) if place.name != name]

@@ -1,4 +1,4 @@
-"""Score of an ensemble's mean on the held-out kidney, by the protocol that its members are scored by."""
+"""The score of an ensemble's mean on the held-out kidney, by the protocol of its members."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from trainers.report import SILENT, Report
 def score_mean(
     predictor: Predictor, volumes: Sequence[Volume], device: str, scratch: Path, report: Report = SILENT
 ) -> Reading:
-    """The predictor's reading with the score of the mean, its threshold, and the smallest component that stays.
+    """The predictor's reading with the score of the mean, its threshold, and the smallest component that is kept.
 
-    That size is one of the members' own. Where these differ it is chosen by cross-fitting, as thresholds are, and the
-    second score takes the one that all slabs chose. Raises InputError where `cut_into_slabs` and `predict` do.
+    That size is one of the members' own. If these differ, it is chosen by cross-fitting, as thresholds are, and the
+    second score uses the size that all slabs chose. Raises InputError when `cut_into_slabs` or `predict` does.
     """
     predictor.check_scored_alike()
     config = predictor.reading.score_config

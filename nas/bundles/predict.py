@@ -1,4 +1,4 @@
-"""Bundles and volumes to masks, a submission, or the score again; one volume after the other."""
+"""From bundles and volumes to masks, a submission or a score, one volume after another."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -34,27 +34,27 @@ class Prediction(BaseModel, frozen=True, extra="forbid"):
 
     masks: tuple[Path, ...]
     threshold: float
-    kept: tuple[str, ...] = ()  # volumes whose masks were there already
+    kept: tuple[str, ...] = ()  # volumes whose finished masks were kept
     submission: Path | None = None
     submission_rows: int = 0
     score: Score | None = None  # by the protocol of the leaderboard
-    mask_values: dict[str, float] = {}  # of the written masks, all volumes together, by metric
+    mask_values: dict[str, float] = {}  # of the written masks over all volumes, by metric
 
 
 class MaskNote(BaseModel, frozen=True, extra="forbid"):
-    """What a finished mask was made of: an equal note means that predicting again would give the same mask."""
+    """What a finished mask was made from: an equal note means that predicting again would give the same mask."""
 
     members: str
     threshold: float
     smallest_component: int | None
     volume: str  # content hash
-    grey_scale: tuple[float, float]  # of the volume as it lies beside the others
+    grey_scale: tuple[float, float]  # of the volume beside the other volumes of its kidney
     spacing_um: Spacing
     first: int  # number of its first slice
 
     @property
     def makers(self) -> tuple[str, float, int | None]:
-        """All but the volume."""
+        """Everything but the volume."""
         return self.members, self.threshold, self.smallest_component
 
 
@@ -89,11 +89,11 @@ class _Run:
 
 
 def predict_paths(request: PredictRequest, report: Report = SILENT) -> Prediction:
-    """Predict the volumes among the paths with the bundles among them, write masks and whatever else is asked for.
+    """Predict the volumes among the paths with the bundles among them; write masks and whatever else is asked for.
 
-    Volumes are taken in the order of their names; each one's mask is written, and its probabilities are let go, before
-    the next begins. Called again after a stop, finished masks are kept where several volumes go to one folder and no
-    score is asked for. Raises InputError where a path holds no volume, or labels are missing for a score.
+    Volumes are taken in the order of their names. The mask of each is written, and its probabilities are discarded,
+    before the next begins. When called again after a stop, finished masks are kept if several volumes go to one folder
+    and no score is asked for. Raises InputError if a path holds no volume, or if labels needed for a score are missing.
     """
     out, submission = request.out, request.submission
     bundles, places = split_paths(request.paths)
@@ -113,7 +113,7 @@ def predict_paths(request: PredictRequest, report: Report = SILENT) -> Predictio
     identity = predictor.identity
     whole = set()
     for source, path in zip(sources, masks, strict=True):
-        note = _read_note(path) if keeps_masks else None  # whether its volume is the same is seen when that is open
+        note = _read_note(path) if keeps_masks else None  # whether its volume is the same is checked once it is open
         alike = note is not None and note.makers == (identity, cut, smallest)
         if alike and is_whole(path, source.image.shape, source.image.numbers):
             whole.add(path)
@@ -124,7 +124,7 @@ def predict_paths(request: PredictRequest, report: Report = SILENT) -> Predictio
     if submission is not None and submission.resolve() in {path.resolve() for path in (out, *masks)}:
         raise InputError(f"{submission} is also where a mask goes; give --out and --submission different paths")
     if submission is not None and submission.exists():
-        raise InputError(f"{submission}: is there already; choose another path or delete it")
+        raise InputError(f"{submission} already exists; choose another path or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         run = _Run(
@@ -146,7 +146,7 @@ def predict_paths(request: PredictRequest, report: Report = SILENT) -> Predictio
 
 
 def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int:
-    """Take all rows, into the competition's CSV where one is asked for; how many there were."""
+    """Consume all rows, writing the competition's CSV if one is asked for; returns how many there were."""
     count = 0
 
     def counted() -> Iterator[tuple[str, str]]:
@@ -164,17 +164,17 @@ def _write_rows(rows: Iterator[tuple[str, str]], submission: Path | None) -> int
 
 
 def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """Write the mask of each volume, and give the rows of its slices for the CSV: id and row-major run lengths."""
+    """Write the mask of each volume, and yield the CSV rows of its slices: id and row-major run lengths."""
     volumes = open_volumes(sources, default_cache(), run.report)
     for index, (volume, source, path) in enumerate(zip(volumes, sources, masks, strict=True)):
         report = run.report.part(index, len(sources))
         ids = [f"{volume.name}_{number:04d}" for number in source.image.numbers]
         if _is_finished(run, volume, source, path):
-            run.report.note(f"{volume.name}: its mask is there already, by the same bundles and threshold; kept")
+            run.report.note(f"{volume.name}: its mask already exists, by the same bundles and threshold; kept")
             run.kept.append(volume.name)
             codes = (encode(one) for one in mask_slices(path)) if run.wants_rows else iter(())
         else:
-            check_mask_path(path)  # before the work, and before the note of what lies there is replaced
+            check_mask_path(path)  # before the work, and before the note of an existing mask is replaced
             codes = iter(_predict_one(run, volume, source, path, report))
         report.progress("predicting", 1, 1)
         if run.wants_rows:
@@ -182,7 +182,7 @@ def _predict_each(run: _Run, sources: Sequence[VolumeSource], masks: Sequence[Pa
 
 
 def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, report: Report) -> list[str]:
-    """Predict a volume, write its mask, and let its probabilities go; the run lengths of its slices if wanted."""
+    """Predict a volume, write its mask, and discard its probabilities; returns its slices' run lengths if wanted."""
     for doubt in run.predictor.doubts(volume, run.keeps_probabilities):
         run.report.note(doubt)
     place = run.scratch / volume.name
@@ -193,11 +193,11 @@ def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, re
         level = threshold_level(run.threshold)
         for one in large_components(probabilities, level, run.predictor.reading.inference.smallest_component):
             if run.wants_rows:
-                codes.append(encode(one))  # as they pass: a kidney's run lengths are a few megabytes
+                codes.append(encode(one))  # kept for later: a kidney's run lengths are a few megabytes
             yield one
 
     _note_path(path).unlink(missing_ok=True)  # of a mask that was there before
-    if run.keeps_masks:  # before the mask, which then never lies there without it
+    if run.keeps_masks:  # before the mask, so that no mask is ever without its note
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_note_path(path), run.note(volume, source).model_dump_json() + "\n")
     write_mask(path, slices(), volume.spacing_um, first=source.image.numbers[0])
@@ -221,7 +221,7 @@ def _is_finished(run: _Run, volume: Volume, source: VolumeSource, path: Path) ->
 
 
 def _read_note(mask: Path) -> MaskNote | None:
-    """What a mask was made of; None where that is not known, and the mask is no more than a file in the way."""
+    """What a mask was made from; None if that is not known, so that the mask is just a file in the way."""
     try:
         return MaskNote.model_validate_json(_note_path(mask).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -236,14 +236,14 @@ def _score(run: _Run) -> tuple[Score, dict[str, float]]:
     """The score by the protocol of the leaderboard, and the metrics of the masks that were written."""
     config, smallest = run.predictor.reading.score_config, run.predictor.reading.inference.smallest_component
     if not any(volume.vessel_voxels.size for volume in run.volumes):
-        run.report.note("no vessel is labelled: the score says no more than whether some threshold finds none")
+        run.report.note("no vessel is labelled: the score only says whether some threshold finds none")
     slabs = cut_into_slabs(run.predictions, run.volumes, config.slabs)
     written = mask_values(slabs, config, threshold_level(run.threshold), smallest)
     return score_slabs(slabs, config, smallest), written
 
 
 def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
-    """Raise InputError, before anything is predicted, where there will be no score."""
+    """Raise InputError, before anything is predicted, if there will be no score."""
     if unlabelled := [s.name for s in sources if s.labels == "none"]:
         raise InputError(f"{unlabelled[0]} has no labels, so it cannot be scored; leave out --score")
     for source in sources:
@@ -253,7 +253,7 @@ def _check_score(predictor: Predictor, sources: Sequence[VolumeSource]) -> None:
 
 
 def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> list[VolumeSource]:
-    """Those of the sources that the bundles were scored on, by name; InputError if one is missing."""
+    """The sources that the bundles were scored on, found by name; InputError if one is missing."""
     wanted = predictor.held_out_volumes
     found = [source for source in sources if source.name in wanted]
     if missing := sorted(set(wanted) - {source.name for source in found}):
@@ -262,9 +262,9 @@ def held_out_sources(predictor: Predictor, sources: Sequence[VolumeSource]) -> l
 
 
 def find_sources(paths: Sequence[Path], report: Report) -> list[VolumeSource]:
-    """All volumes at the paths, each a volume or a folder of them, in the order of their names, as a search has them.
+    """All volumes at the paths (each a volume or a folder of volumes) in the order of their names, as in a search.
 
-    Slabs are numbered through all volumes, so scores depend on it. InputError where two have one name.
+    Slabs are numbered across all volumes, so scores depend on this order. InputError if two volumes share a name.
     """
     sources = sorted((s for path in paths for s in _sources(path, report)), key=lambda source: source.name)
     for first, second in pairwise(sources):

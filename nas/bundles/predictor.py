@@ -19,7 +19,7 @@ from trainers.inference.predict import LEVELS, predict, usable_axes
 from trainers.inference.reader import InferenceConfig
 from trainers.report import SILENT, Report
 
-FAR_SPACING = 0.2  # share by which a volume's voxel spacing may differ from the training's without a word
+FAR_SPACING = 0.2  # largest relative difference from the training's voxel spacing that gets no note
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Predictor:
 
     name: str  # for messages
     members: tuple[Bundle, ...]
-    # Of the mean. Of several members' mean the inference says no more than which components are removed.
+    # How the mean is read. With several members, its inference only says which components are removed.
     reading: Reading
 
     def predict(
@@ -55,11 +55,11 @@ class Predictor:
 
     @property
     def identity(self) -> str:
-        """What the members are, by their content and in their order."""
+        """The content hashes of the members, in their order."""
         return " ".join(content_hash(bundle.path) for bundle in self.members)
 
     def check_scored_alike(self) -> None:
-        """Raise InputError where members are scored in different ways: their mean has no score then."""
+        """Raise InputError if members are scored in different ways: their mean has no score then."""
         first, *others = self.members
         for other in others:
             if other.architecture.reading.score_config != first.architecture.reading.score_config:
@@ -70,7 +70,7 @@ class Predictor:
 
     @property
     def held_out_volumes(self) -> dict[str, str]:
-        """Name and content hash of what no member was trained on. Raises InputError where members do not agree."""
+        """Name and content hash of the volumes that all members hold out. Raises InputError if they do not agree."""
         first = self.members[0].architecture.provenance.held_out_volumes
         for other in self.members[1:]:
             if other.architecture.provenance.held_out_volumes != first:
@@ -83,7 +83,7 @@ class Predictor:
         return first
 
     def check_readable(self, volume: Scanned) -> None:
-        """Raise InputError where a volume is too small for a member, or has none of the spacing that it needs."""
+        """Raise InputError if a volume is too small for a member, or lacks the voxel spacing that a member needs."""
         for bundle in self.members:
             reader, axes = bundle.reader, bundle.architecture.reading.inference.axes
             usable_axes(volume, axes, reader.crop, reader.depth, reader.voxel_size_um)
@@ -109,12 +109,12 @@ class Predictor:
             if reading.score and volume.content_hash in reading.tuned_on.values():
                 yield (
                     f"symmetries and smallest component of {bundle.path} were chosen on {volume.name}: this score "
-                    "knows the choice; the one that does not is in its MODEL_CARD.md"
+                    "profits from the choice; the one in its MODEL_CARD.md does not"
                 )
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path is a bundle's or an ensemble's folder, and not a volume's; a damaged one is one too."""
+    """Whether a path is a bundle's or an ensemble's folder, and not a volume's; a damaged one counts too."""
     return any((path / name).is_file() for name in (ARCHITECTURE, WEIGHTS, CARD, ENSEMBLE))
 
 
@@ -124,7 +124,7 @@ def is_ensemble(path: Path) -> bool:
 
 
 def split_paths(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The bundles and the volumes among paths. Raises InputError where one of the two is missing."""
+    """The bundles and the volumes among paths. Raises InputError if either is missing."""
     bundles, volumes = [p for p in paths if is_bundle(p)], [p for p in paths if not is_bundle(p)]
     if not bundles:
         raise InputError(f"{paths[0]} is not a bundle: a folder with {ARCHITECTURE} or {ENSEMBLE} comes first")
@@ -136,15 +136,15 @@ def split_paths(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def open_predictor(paths: Sequence[Path]) -> Predictor:
     """The predictor of one bundle, one ensemble, or several bundles.
 
-    Several bundles have a threshold only where all agree on it to a step of 1/255, and must remove equally small
-    components. Raises InputError where they do not fit together.
+    Several bundles have a threshold only if all agree on it to a step of 1/255, and all must remove components of the
+    same size. Raises InputError if they do not fit together.
     """
     if len(paths) == 1 and is_ensemble(paths[0]):
         ensemble = read_ensemble(paths[0])
         return Predictor(str(paths[0]), read_members(paths[0], ensemble), ensemble.reading)
     for path in paths:
         if is_ensemble(path):
-            raise InputError(f"{path} is an ensemble already; give it alone, or its members one by one")
+            raise InputError(f"{path} is already an ensemble; give it alone, or its members one by one")
         if paths.count(path) > 1:
             raise InputError(f"{path} is given twice; each bundle counts once")
     name, members = " and ".join(map(str, paths)), tuple(read_bundle(path) for path in paths)
@@ -153,7 +153,7 @@ def open_predictor(paths: Sequence[Path]) -> Predictor:
         return Predictor(name, members, readings[0])
     if len({reading.inference.smallest_component for reading in readings}) > 1:
         raise InputError(
-            f"{name} remove components of different sizes (inference.smallest_component), and their mean is one mask"
+            f"{name} remove components of different sizes (inference.smallest_component), but their mean is one mask"
         )
     thresholds = [reading.threshold for reading in readings if reading.threshold is not None]
     agreed = thresholds[0] if len({threshold_level(t) for t in thresholds}) == 1 else None
@@ -163,7 +163,7 @@ def open_predictor(paths: Sequence[Path]) -> Predictor:
 def mean_of(
     name: str, members: tuple[Bundle, ...], threshold: float | None = None, smallest_component: int | None = None
 ) -> Predictor:
-    """Several bundles as one predictor; of its reading no more is known than what is given, for it was never scored."""
+    """Several bundles as one predictor; its reading holds only what is given, because the mean was never scored."""
     readings = [bundle.architecture.reading for bundle in members]
     reading = Reading(
         inference=InferenceConfig(smallest_component=smallest_component),
@@ -175,20 +175,20 @@ def mean_of(
 
 
 def known_threshold(predictor: Predictor, asked: float | None) -> float:
-    """The threshold that was asked for, else the predictor's. Raises InputError where there is none."""
+    """The threshold that was asked for, else the predictor's. Raises InputError if there is none."""
     if asked is not None:
         return asked
     if predictor.reading.threshold is None:
         own = ", ".join(f"{bundle.architecture.reading.threshold:.3f}" for bundle in predictor.members)
         raise InputError(
-            f"the bundles have thresholds of their own ({own}), and none is known for the mean of their probabilities: "
-            "give --threshold, or let `nas retrain topN` make an ensemble, which finds it on the held-out kidney"
+            f"the bundles have different thresholds ({own}), and none is known for the mean of their probabilities: "
+            "give --threshold, or make an ensemble with `nas retrain topN`, which finds it on the held-out kidney"
         )
     return predictor.reading.threshold
 
 
 def threshold_level(threshold: float) -> int:
-    """A threshold in steps of 1/255, as scoring has them; never 0, which would make every voxel vessel."""
+    """A threshold in steps of 1/255, as used in scoring; never 0, which would make every voxel vessel."""
     return max(1, round(threshold * LEVELS))
 
 
@@ -205,11 +205,11 @@ def read_volume(
     bundle.network.to(accelerator.device)
     seen = _with_known_greys(bundle, volume)
     levels = predict(bundle.reader, seen, inference, accelerator, scratch=scratch, report=report)
-    bundle.network.to("cpu")  # the next one may need the whole GPU
+    bundle.network.to("cpu")  # the next network may need the whole GPU
     return levels
 
 
 def _with_known_greys(bundle: Bundle, volume: Volume) -> Volume:
-    """A volume that the exporting run had gets the grey scale that it had there, whatever lies beside it now."""
+    """A volume known to the exporting run keeps the grey scale that it had there, whatever lies beside it now."""
     scale = bundle.architecture.grey_scales.get(volume.content_hash)
     return replace(volume, grey_low=scale[0], grey_high=scale[1]) if scale else volume

@@ -1,6 +1,6 @@
-"""What is asked of bundles. The commands that ask it have their arguments and options from here.
+"""Requests to commands that work with bundles; the fields are the commands' arguments and options.
 
-Nothing heavy is imported: `nas --help` reads all of it.
+Nothing heavy is imported, because `nas --help` reads this module.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Side = Literal["train", "all"]  # kidneys to train on
 
 @dataclass(frozen=True)
 class RetrainRequest:
-    """What `nas retrain` is to train, and how long."""
+    """What `nas retrain` is to train, and for how long."""
 
     target: Annotated[
         str, typer.Argument(help="best, topN for an ensemble, a trial's number, or a bundle's folder.")
     ] = "best"
-    on: Annotated[Side, typer.Option(help="all: the held-out kidney too, so it is not scored.")] = "train"
+    on: Annotated[Side, typer.Option(help="all: train on the held-out kidney too, so there is no score.")] = "train"
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps; retrain.steps if not given.", show_default=False)
     ] = None
@@ -30,7 +30,7 @@ class RetrainRequest:
         typer.Option(
             min=0,
             max=2**32 - 1,
-            help="Of weights, crops and augmentation; the trial's own if not given. Another one gives another bundle.",
+            help="Seed of weights, crops and augmentation; the trial's own if not given. Each makes its own bundle.",
             show_default=False,
         ),
     ] = None
@@ -40,7 +40,7 @@ class RetrainRequest:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `nas predict` is to segment, with what, and where masks go."""
+    """What `nas predict` is to segment, with which bundles, and where masks go."""
 
     paths: Annotated[
         list[Path],
@@ -52,12 +52,15 @@ class PredictRequest:
         ),
     ]
     out: Annotated[
-        Path, typer.Option(help="Where masks go: a folder of TIFF slices, or a name in .tif, .zarr or .npy.")
+        Path, typer.Option(help="Where masks go: a folder of TIFF slices, or a file .tif, .zarr or .npy.")
     ] = Path("masks")
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Of the mask; that of the bundle or ensemble if not given.", show_default=False
+            min=0,
+            max=1,
+            help="Probability from which a voxel is vessel; the bundle's or ensemble's own if not given.",
+            show_default=False,
         ),
     ] = None
     submission: Annotated[
@@ -67,14 +70,14 @@ class PredictRequest:
         bool, typer.Option("--score", help="Score labelled volumes together, as the leaderboard does.")
     ] = False
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Of a folder, take the volumes that the bundle was scored on.")
+        bool, typer.Option("--held-out", help="Predict only the held-out volumes that the bundle was scored on.")
     ] = False
     device: Device = "auto"
 
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """Which bundle `nas tune` is to read its held-out volumes with."""
+    """Which bundle `nas tune` is to tune, and where its held-out volumes are."""
 
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)]
     volumes: Annotated[
@@ -86,14 +89,16 @@ class TuneRequest:
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """Which volume `nas label` is to label, with what."""
+    """Which volume `nas label` is to label, and with which bundle."""
 
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]
     volume: Annotated[Path, typer.Argument(help="Folder of a volume whose labels are incomplete.")]
     out: Annotated[str, typer.Option(help="Name of the new label set, beside images/.")] = "labels_pseudo"
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Instead of the one that matches the annotated share.", show_default=False),
+        typer.Option(
+            min=0, max=1, help="Threshold, instead of the one that matches the annotated share.", show_default=False
+        ),
     ] = None
-    write: Annotated[bool, typer.Option("--write", help="Let dataset.toml use the new set.")] = False
+    write: Annotated[bool, typer.Option("--write", help="Enter the new set in dataset.toml.")] = False
     device: Device = "auto"

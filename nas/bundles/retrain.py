@@ -39,9 +39,9 @@ class Retraining:
 
     name: str  # of the bundle's folder
     job: Job
-    known: Reading | None  # that of the search, or of the bundle, with what it had reached
-    # A bundle whose reading a training on all kidneys takes over, having no kidney left to find a threshold on: of the
-    # same training with one held out, or the target itself.
+    known: Reading | None  # the reading of the search or of the bundle, with the score it reached
+    # A training on all kidneys has no kidney left to find a threshold on. It takes over the reading of this bundle: the
+    # same training with one kidney held out, or the target itself.
     twin: Path | None
 
     @property
@@ -60,8 +60,8 @@ def find_retraining(
 ) -> Retraining:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
-    seed: another one than the target's own gives a bundle of its own, beside that of the target's. Raises InputError
-    for a target that does not exist.
+    seed: a seed other than the target's own makes a separate bundle beside the target's. Raises InputError for a
+    target that does not exist.
     """
     if target == "best" and best is None:
         raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
@@ -98,11 +98,11 @@ def find_retraining(
 def retrain(
     training: Retraining, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report = SILENT
 ) -> tuple[Path, Record]:
-    """Train at full length and write a bundle; goes on from what an earlier call left. The bundle's path and a record.
+    """Train at full length, continuing an earlier call, and write a bundle; returns the bundle's path and a record.
 
-    on: "train", the training kidneys; the held-out one is then scored. "all": the held-out kidney too, so nothing is
-    left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, when it was stopped by
-    Ctrl-C, where the bundle is there already or another process trains it, and where no threshold would be known.
+    on: "train" trains on the training kidneys and scores the held-out one. "all" trains on the held-out kidney too, so
+    nothing is left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, if Ctrl-C stopped
+    the training, if the bundle already exists or another process is training it, or if no threshold would be known.
     """
     with _alone(folder, bundle_name(training.name, on)):
         if on == "all":
@@ -110,7 +110,7 @@ def retrain(
         name, job = bundle_name(training.name, on), training.job
         path, work = folder.retrained / name, folder.retraining(name)
         if path.exists():
-            raise InputError(f"{path} is there already; move or delete it to train again")
+            raise InputError(f"{path} already exists; move or delete it to train again")
         refuse_other_work(work, job)
         taken = reading_for_all(training) if on == "all" else None
         if is_first_process():
@@ -127,11 +127,13 @@ def retrain(
         with stop_on_signal(stop):
             outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
         if outcome.state == "interrupted":
-            raise InputError(f"stopped at step {outcome.step} of {job.fit.steps}; the same command goes on from there")
+            raise InputError(
+                f"stopped at step {outcome.step} of {job.fit.steps}; run the same command again to continue"
+            )
         if outcome.state == "failed":
             if is_first_process():
                 shutil.rmtree(work.path)
-            raise InputError(f"retraining stopped: {outcome.reason} (--set retrain.learning_rate_factor=0.5)")
+            raise InputError(f"retraining stopped: {outcome.reason} (try --set retrain.learning_rate_factor=0.5)")
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
             return path, record
@@ -146,19 +148,19 @@ def retrain(
 
 
 def reading_for_all(training: Retraining) -> Reading:
-    """How a training on all kidneys is read: as its twin by now, else as the search did; InputError without both."""
+    """How a training on all kidneys is read: as its twin is now, else as in the search; InputError without both."""
     known = read_architecture(training.twin).reading if training.twin else training.known
     if known is None:
         raise InputError(
-            f"trained on all kidneys, {training.name} has none left to find a threshold on, and none is known: first "
-            "train it with --on train"
+            f"a training of {training.name} on all kidneys leaves none to find a threshold on, and no threshold is "
+            "known: first train it with --on train"
         )
     return known.unscored()
 
 
 @contextmanager
 def _alone(folder: RunFolder, name: str) -> Iterator[None]:
-    """One command trains a bundle; the operating system frees the lock of one that was killed."""
+    """Only one command trains a bundle at a time; the operating system releases the lock of one that was killed."""
     if not is_first_process():
         yield
         return
@@ -167,7 +169,7 @@ def _alone(folder: RunFolder, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"another command trains {folder.retrained / name}; wait for it") from error
+        raise InputError(f"another command is training {folder.retrained / name}; wait for it") from error
     try:
         yield
     finally:
@@ -175,13 +177,13 @@ def _alone(folder: RunFolder, name: str) -> Iterator[None]:
 
 
 def is_of(architecture: Architecture, job: Job) -> bool:
-    """Whether a bundle is of this training, on whichever kidneys."""
+    """Whether a bundle comes from this training, on whichever kidneys."""
     found = architecture.candidate, architecture.fit, architecture.provenance.seed
     return found == (job.candidate, job.fit, job.seed)
 
 
 def refuse_other_work(work: TrialFolder, job: Job) -> None:
-    """Raise InputError where an unfinished training of other settings lies in the way."""
+    """Raise InputError if an unfinished training with other settings is in the way."""
     if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
         raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
 
@@ -192,12 +194,12 @@ def bundle_name(name: str, on: Side) -> str:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes and speaks: the only one, or the first of those that torchrun started."""
+    """Whether this is the process that writes and prints: the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
-    """Configuration and folder of the run whose candidates are trained; InputError where it would be another search."""
+    """Configuration and folder of the run to train from; InputError if overrides make it another search."""
     config, folder = read_run(request.run)
     if request.overrides:
         config = read_config(folder.config, request.overrides)
@@ -206,9 +208,9 @@ def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
 
 
 def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Path, Record, float | None]:
-    """What `nas retrain` does: the bundle's folder, the record, and the ranking value that the search had found.
+    """What `nas retrain` does; returns the bundle's folder, the record, and the ranking value that the search found.
 
-    The run folder gives kidneys and settings, also for a bundle from elsewhere.
+    Kidneys and settings come from the run folder, even for a bundle from elsewhere.
     """
     config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
@@ -218,10 +220,10 @@ def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Pa
     report.note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
     if request.on == "all":
         report.note(
-            f"to be read as {training.twin} is"
+            f"the bundle will be read as {training.twin} is"
             if training.twin
-            else f"to be read at the threshold that the search found: {folder.retrained / training.name}, the same "
-            "training with a kidney held out, is not there"
+            else "the bundle will be read at the threshold that the search found, because "
+            f"{folder.retrained / training.name}, the same training with a kidney held out, does not exist"
         )
     path, record = retrain(training, fold, config, folder, request.on, report)
     return path, record, training.before

@@ -36,13 +36,13 @@ from trainers.report import SILENT, Report
 
 
 class Trained(BaseModel, frozen=True, extra="forbid"):
-    """One member of an ensemble, as `nas retrain` says it."""
+    """One member of an ensemble, as `nas retrain` reports it."""
 
     bundle: Path
     trial: int
-    kept: bool  # it was there already
+    kept: bool  # whether the bundle already existed
     score: Score | None
-    before: float | None  # value in the search, of the metric that ranks
+    before: float | None  # the ranking metric's value in the search
 
 
 class TopTrained(BaseModel, frozen=True, extra="forbid"):
@@ -56,12 +56,12 @@ class TopTrained(BaseModel, frozen=True, extra="forbid"):
         """For people: each member, and their mean."""
         score = self.reading.score
         lines = [f"trial {m.trial}, {_reached(m.score)}: {m.bundle}" for m in self.members]
-        taken = "" if score else " (of the same designs trained without the held-out kidney)"
+        taken = "" if score else " (taken from the same designs trained without the held-out kidney)"
         ensemble = f"mean of {len(self.members)}, {_reached(score)}, threshold {self.reading.threshold:.3f}{taken}"
         return "\n".join([*lines, f"{ensemble}: {self.ensemble}", *self._better_alone()])
 
     def _better_alone(self) -> list[str]:
-        """A line where the mean is behind one of its members."""
+        """A line if the mean scores lower than one of its members."""
         scored = [m for m in self.members if m.score is not None]
         if self.reading.score is None or not scored:
             return []
@@ -81,35 +81,35 @@ def top_count(target: str) -> int | None:
     if found is None:
         return None
     if int(found[1]) < 2:
-        raise InputError(f"{target}: an ensemble has two members or more; `nas retrain best` trains the leader")
+        raise InputError(f"{target}: an ensemble needs at least two members; `nas retrain best` trains the leader")
     return int(found[1])
 
 
 def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) -> TopTrained:
-    """Train the `count` best designs one after the other, each to a bundle of its own, and write their ensemble.
+    """Train the `count` best designs one after another, each into a bundle of its own, and write their ensemble.
 
     The ensemble's threshold is found on the held-out kidney with the mean of their probabilities. on="all" leaves no
-    kidney for that, so it takes the reading of the same designs trained on="train". Called again after a stop it
-    keeps the bundles that are whole and goes on with the rest. Raises InputError where there are fewer designs, where
-    something else lies in the way, in several processes, and for a seed.
+    kidney for that, so it takes the reading of the same designs trained on="train". When called again after a stop, it
+    keeps the bundles that are complete and continues with the rest. Raises InputError if there are fewer designs, if
+    something else is in the way, in several processes, and for a seed.
     """
     if request.seed is not None:
-        raise InputError(f"--seed is of one training, and {request.target} trains several: give a trial's number")
+        raise InputError(f"--seed is for one training, but {request.target} trains several: give a trial's number")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
-            "several processes train one network at a time: give torchrun one trial's number after another"
+            "several processes can train only one network at a time: run torchrun once for each trial's number"
         )
     on = request.on
     config, folder = read_retraining(request)
     trials = _best_trials(folder, count)
     path = folder.retrained / bundle_name(f"top{count}", on)
     if path.exists():
-        raise InputError(f"{path} is there already; move or delete it to make it again")
+        raise InputError(f"{path} already exists; move or delete it to make it again")
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
     trainings = [find_retraining(folder, config, str(trial), None, request.steps) for trial in trials]
-    # What lies in the way of the last is told before the first begins.
+    # Anything in the way of the last training is reported before the first begins.
     kept = [_is_kept(training, folder, on) for training in trainings]
     members = []
     for index, training in enumerate(trainings):
@@ -125,7 +125,7 @@ def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) ->
     if reading.tuned_on and reading.score:
         report.note(
             f"symmetries and components of members were chosen on {', '.join(reading.tuned_on)}: the ensemble's score "
-            "knows that"
+            "profits from the choice"
         )
     ensemble = Ensemble(
         name=f"the {count} best of {config.study.name}",
@@ -143,34 +143,38 @@ def _best_trials(folder: RunFolder, count: int) -> list[int]:
     """The trials that stand for the best designs, the best first."""
     ranked = [row.trial for row in read_leaderboard(folder.leaderboard_json).rows if row.rank is not None]
     if len(ranked) < count:
-        raise InputError(f"{folder.path} has {len(ranked)} ranked designs, fewer than {count}; let it search on")
+        raise InputError(
+            f"{folder.path} has {len(ranked)} ranked designs, fewer than {count}; continue its search first"
+        )
     return ranked[:count]
 
 
 def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ensemble:
-    """The ensemble of the same designs that left the held-out kidney out, for its reading."""
+    """The ensemble of the same designs trained without the held-out kidney, for its reading."""
     path = folder.retrained / f"top{count}"
     if not path.is_dir():
         raise InputError(
-            f"--on all leaves no kidney to find the ensemble's threshold on: first run `nas retrain top{count}`, whose "
-            f"{path} holds it"
+            f"--on all leaves no kidney to find the ensemble's threshold on: first run `nas retrain top{count}`, which "
+            f"keeps it in {path}"
         )
     ensemble = read_ensemble(path)
     if [member.trial for member in ensemble.members] != list(trials):
-        raise InputError(f"{path} has other members than the {count} best of now; move it away and make it again first")
+        raise InputError(
+            f"the members of {path} are not the {count} best any more; move it away and make it again first"
+        )
     check_members(path, ensemble)
     return ensemble
 
 
 def _is_kept(training: Retraining, folder: RunFolder, on: Side) -> bool:
-    """Whether the bundle of this training is there already; InputError where something else is."""
+    """Whether the bundle of this training already exists; InputError if something else is in its place."""
     name = bundle_name(training.name, on)
     path = folder.retrained / name
     if not path.is_dir():
         refuse_other_work(folder.retraining(name), training.job)
         return False
     if not is_of(read_architecture(path), training.job):
-        raise InputError(f"{path} is there already, of a training with other settings; move or delete it")
+        raise InputError(f"{path} already exists, from a training with other settings; move or delete it")
     return True
 
 
@@ -180,11 +184,11 @@ def _train(
     """Train one member, or keep the bundle of the same training that is there."""
     path, trial = folder.retrained / bundle_name(training.name, on), training.job.trial
     if kept:
-        report.note(f"{path} is there already, of the same training; kept")
+        report.note(f"{path} already exists, from the same training; kept")
         found = read_architecture(path)
         if on == "all" and training.twin and (reading := reading_for_all(training)) != found.reading:
             rewrite_description(path, found.model_copy(update={"reading": reading}))
-            report.note(f"{path} is read as {training.twin} is by now")
+            report.note(f"{path} is now read as {training.twin} is")
     else:
         path, _ = retrain(training, fold, config, folder, on, report.of(f"trial {trial}"))
     result = read_architecture(path).reading.score
@@ -192,7 +196,7 @@ def _train(
 
 
 def _find_reading(mean: Predictor, fold: Fold, config: SearchConfig, work: TrialFolder, report: Report) -> Reading:
-    """What `score_mean` finds on the held-out kidney; nothing of its work is left."""
+    """What `score_mean` finds on the held-out kidney; its working files are removed."""
     try:
         return score_mean(mean, fold.held_out, config.device, work.scratch, report)
     finally:

@@ -11,7 +11,7 @@ from trainers.metrics.table import METRICS
 
 
 def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float) -> dict[str, float]:
-    """Every metric between two masks on disk, surface dice at a tolerance."""
+    """Every metric between two masks on disk; surface dice at the given tolerance."""
     try:
         numbers = [float(part) for part in spacing.split(",")]
         spacing_um: Spacing = (numbers[0],) * 3 if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])

@@ -31,7 +31,7 @@ SMALLEST_COMPONENTS: tuple[int | None, ...] = (None, 16, 64, 256)  # voxels
 
 
 class Way(BaseModel, frozen=True, extra="forbid"):
-    """One way to read, and what it reaches in the metric that ranks, with the threshold cross-fitted."""
+    """One way to read, and its value of the ranking metric with the threshold cross-fitted."""
 
     symmetries: Symmetries
     smallest_component: int | None
@@ -39,7 +39,11 @@ class Way(BaseModel, frozen=True, extra="forbid"):
 
     def text(self) -> str:
         """For people."""
-        size = "all components" if self.smallest_component is None else f"components of {self.smallest_component} up"
+        size = (
+            "all components"
+            if self.smallest_component is None
+            else f"components of {self.smallest_component} or more voxels"
+        )
         return f"symmetries {self.symmetries}, {size}"
 
 
@@ -49,8 +53,8 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
     bundle: Path
     before: Way  # as the bundle is
     ways: tuple[Way, ...]
-    chosen: Way  # by all slabs; its own value knows the choice
-    score: Score  # of choosing: for each half of the slabs on the other
+    chosen: Way  # on all slabs; its own value profits from the choice
+    score: Score  # of choosing: each half of the slabs is read in the way chosen on the other half
     pays: bool  # whether choosing is better than leaving the bundle as it is
     written: bool
 
@@ -63,14 +67,14 @@ class Tuned(BaseModel, frozen=True, extra="forbid"):
             if self.written
             else "not written, --write stores it"
             if self.pays
-            else "but choosing does not pay, so the bundle is to stay as it is"
+            else "but choosing does not pay, so the bundle should stay as it is"
         )
         return "\n".join(
             [
                 *lines,
                 f"as the bundle is ({self.before.text()}): {metric} {self.before.value:.4f}",
                 f"choosing on the other half of the slabs: {metric} {self.score.value:.4f} ({gain:+.4f})",
-                f"chosen, by all slabs at once: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
+                f"chosen on all slabs together: {self.chosen.text()}, threshold {self.score.threshold:.3f}, which "
                 f"reaches {self.score.best:.4f} on them (optimistic); {where}",
             ]
         )
@@ -87,10 +91,10 @@ class _Held:
 
 
 def tune(request: TuneRequest, report: Report = SILENT) -> Tuned:
-    """Read the bundle's held-out volumes, found by name where the request says, in every way, and choose.
+    """Read the bundle's held-out volumes, found by name among the request's, in every way, and choose the best way.
 
     write: store the choice, its threshold and the score of choosing in the bundle, if that score is better than that of
-    the bundle as it is. Raises InputError for a bundle without held-out volumes, for volumes that are not those, and
+    the bundle as it is. Raises InputError for a bundle without held-out volumes, for other volumes, and
     for an ensemble.
     """
     bundle = request.bundle
@@ -146,7 +150,7 @@ def tune(request: TuneRequest, report: Report = SILENT) -> Tuned:
 
 
 def _try_all(member: Bundle, settings: Sequence[InferenceConfig], held: _Held) -> Iterator[Tried]:
-    """What each setting reaches; those that differ in components alone, which follow each other, share a prediction."""
+    """What each setting reaches; settings that differ only in components follow each other and share a prediction."""
     config = member.architecture.reading.score_config
     work = sum(count(symmetries) for symmetries in SYMMETRIES) * len(held.volumes)
     done, symmetries = 0, None

@@ -9,7 +9,7 @@ WIDE = 160  # columns
 
 
 def make_console(on_stderr: bool = False) -> "Console":
-    """Where to print; wide enough for every column where there is no terminal to fit."""
+    """Where to print; wide enough for every column if there is no terminal to fit."""
     from rich.console import Console
 
     # A path may hold brackets, or a word between colons.

@@ -25,8 +25,8 @@ def dashboard(
     folder = find(run)
     if host not in LOOPBACK:
         print(
-            f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: whoever reaches "
-            "it can read, rename and delete the study",
+            f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: anyone who "
+            "reaches it can read, rename and delete the study",
             file=sys.stderr,
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

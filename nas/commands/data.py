@@ -12,7 +12,7 @@ from nas.config.options import AsJson
 from search_spaces.errors import InputError
 
 Folder = Annotated[Path, typer.Argument(help="Folder of volumes.")]
-Cache = Annotated[Path | None, typer.Option(help="Where converted volumes lie.", show_default=False)]
+Cache = Annotated[Path | None, typer.Option(help="Where converted volumes are kept.", show_default=False)]
 
 data = typer.Typer(help="Look at, convert, or make data.", no_args_is_help=True)
 

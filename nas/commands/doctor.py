@@ -1,4 +1,4 @@
-"""`nas doctor`: what is wrong with machine, data and run folder."""
+"""`nas doctor`: what is wrong with the machine, the data or the run folder."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from nas.config.options import AsJson, Run
 
 
 def doctor(run: Run = None, as_json: AsJson = False) -> None:
-    """Check machine, data and run folder; repair what can be repaired."""
+    """Check the machine, the data and the run folder; repair what can be repaired."""
     from nas.search.doctor import examine
 
     findings = examine(run)

@@ -1,4 +1,4 @@
-"""`nas label`: soft labels for a volume whose own are incomplete."""
+"""`nas label`: soft labels for a volume whose own labels are incomplete."""
 
 from nas.bundles.requests import LabelRequest
 from nas.commands.console import make_console
@@ -10,7 +10,7 @@ from nas.workers.signals import BEGINS_AGAIN, goes_on
 @spread
 @goes_on(BEGINS_AGAIN)
 def label(request: LabelRequest, as_json: AsJson = False) -> None:
-    """Make soft pseudo labels of a sparsely labelled volume."""
+    """Make soft pseudo labels for a sparsely labelled volume."""
     from nas.bundles.label import label_path
     from nas.commands.progress import reporting
 
@@ -26,7 +26,9 @@ def label(request: LabelRequest, as_json: AsJson = False) -> None:
         f"threshold {done.threshold:.3f} ({matched})",
         soft_wrap=True,
     )
-    console.print(f"{done.manifest}:" if done.written else f"to use them, say in {done.manifest}:", soft_wrap=True)
+    console.print(f"{done.manifest}:" if done.written else f"to use them, write in {done.manifest}:", soft_wrap=True)
     console.print(done.manifest_lines, soft_wrap=True)
     if not done.written and not done.manifest.is_file():
-        console.print("there is none yet, and volumes that it does not list are left out; --write lists all of them")
+        console.print(
+            "this file does not exist yet; volumes that it does not list are left out, and --write lists all of them"
+        )

@@ -9,7 +9,7 @@ from results.text import printable
 
 
 def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:
-    """The ranking for a terminal of so many columns; a narrow one goes without costs and all metrics but one."""
+    """The ranking for a terminal of this width; a narrow one leaves out costs and all metrics but one."""
     table = Table(title=f"held out: {printable(board.held_out)}", title_justify="left", pad_edge=False)
     shown = [column for column in columns(board) if column.narrowest <= width]
     for column in shown:

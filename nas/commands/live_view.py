@@ -178,10 +178,10 @@ class LiveView:
         time_left = "" if left is None else f" · about {seconds(max(left, 0))} left"
         return (
             f"{done} of {self._candidates} candidates ({counts or 'none ended yet'}){time_left} "
-            "· Ctrl-C stops, the same command goes on"
+            "· Ctrl-C stops; the same command continues"
         )
 
 
 def make_view(console: Console) -> PlainView | LiveView:
-    """The live view where there is a terminal, plain lines where there is none."""
+    """The live view on a terminal, plain lines elsewhere."""
     return LiveView(console) if console.is_terminal else PlainView(console)

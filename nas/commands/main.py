@@ -1,4 +1,4 @@
-"""The command `nas` and the table of what follows it: COMMANDS.
+"""The command `nas` and the table of its subcommands: COMMANDS.
 
 Heavy imports happen inside the commands, so that `nas --help` answers at once.
 """
@@ -45,7 +45,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {  # a function, or a g
     "weights": weights,
 }
 
-# Before libraries are imported that read it then.
+# Before the libraries that read it are imported.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
 
 
@@ -68,7 +68,7 @@ def make_app() -> typer.Typer:
 
 
 def main() -> NoReturn:
-    """Run the command line; a mistake of the user's is one line on stderr and exit code 1."""
+    """Run the command line; a user's mistake is one line on stderr and exit code 1."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs line after line what it then raises
     try:
         make_app()()

@@ -10,7 +10,7 @@ from nas.workers.signals import goes_on
 @spread
 @goes_on()
 def predict(request: PredictRequest, as_json: AsJson = False) -> None:
-    """Segment volumes with a bundle, or the mean of several. Of a folder of volumes, finished masks are kept."""
+    """Segment volumes with a bundle, or with the mean of several. With several volumes, finished masks are kept."""
     from nas.bundles.predict import predict_paths
     from nas.commands.progress import reporting
 

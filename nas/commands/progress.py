@@ -1,4 +1,4 @@
-"""Notes and progress bars of commands that take long."""
+"""Notes and progress bars for commands that take long."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from trainers.report import Report
 
 @contextmanager
 def reporting(console: Console) -> Iterator[Report]:
-    """A report whose notes are lines, and whose progress is a bar for every name of work."""
+    """A report whose notes are lines, and whose progress is one bar per kind of work."""
     bars = progress_bars(console)
     tasks: dict[str, TaskID] = {}
     latest = ""

@@ -1,4 +1,4 @@
-"""`nas retrain`: full trainings, to bundles."""
+"""`nas retrain`: full trainings, which make bundles."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def retrain(
     onnx: Annotated[bool, typer.Option("--onnx", help="Also export as ONNX.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the best network of a run, or the N best, at full length and export. Run again after a stop, it goes on."""
+    """Train the best network of a run, or the N best, at full length and export. Run it again to continue."""
     from nas.bundles.retrain import is_first_process
     from nas.bundles.retrain_top import top_count
 
@@ -41,16 +41,16 @@ def retrain(
 
 
 def export_onnx(path: Path) -> None:
-    """Write a bundle's ONNX file, and say on stderr how far it is from torch."""
+    """Write a bundle's ONNX file, and say on stderr how far its output is from torch's."""
     from results.bundles.bundle import read_bundle
     from results.bundles.onnx import to_onnx
 
     file, difference = to_onnx(read_bundle(path))
-    print(f"{file}: largest difference to torch {difference:.1e}", file=sys.stderr)
+    print(f"{file}: largest difference from torch {difference:.1e}", file=sys.stderr)
 
 
 def _one(request: RetrainRequest, console: "Console", as_json: bool) -> Path:
-    """Train one network, and say what it reached; its bundle."""
+    """Train one network, and say what it reached; returns its bundle."""
     from nas.bundles.retrain import is_first_process, retrain_in_run
     from nas.commands.progress import reporting
 
@@ -67,7 +67,7 @@ def _one(request: RetrainRequest, console: "Console", as_json: bool) -> Path:
 
 
 def _several(request: RetrainRequest, count: int, console: "Console", as_json: bool) -> list[Path]:
-    """Train the members of an ensemble, and say what they and their mean reached; their bundles."""
+    """Train the members of an ensemble, and say what they and their mean reached; returns their bundles."""
     from nas.bundles.retrain_top import retrain_top
     from nas.commands.progress import reporting
 

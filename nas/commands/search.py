@@ -27,23 +27,25 @@ def search(
     ] = None,
     run: Run = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit of the search.", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit.", show_default=False)] = None,
     families: Annotated[
-        str | None, typer.Option(help="Of networks, with commas, as in unet,cells.", show_default=False)
+        str | None, typer.Option(help="Families of networks, as in unet,cells.", show_default=False)
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database.", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="If not one a GPU.", show_default=False)] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="One per GPU if not given.", show_default=False)] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
     set_: Set = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build every choice, print its cost, and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search: try networks, rank them on the held-out kidney, export the best. Run again, it goes on."""
+    """Search: try networks, rank them on the held-out kidney, export the best. Run it again to continue."""
     from nas.workers.process import warm_up
 
     if cluster is None and not dry_run:
-        warm_up()  # this process and that one take seconds to import torch
+        warm_up()  # both processes take seconds to import torch
     from nas.commands.leaderboard_table import leaderboard_table
     from nas.commands.live_view import make_view
     from nas.config.runs import open_run
@@ -81,9 +83,9 @@ def search(
         console.print(leaderboard_table(board, console.width, SHOWN_ROWS))
         console.print(reading(board))
     if ended.stopped:
-        raise InputError("stopped before the end; the same command goes on")
+        raise InputError("stopped before the end; run the same command again to continue")
     if board.best is None:
-        raise InputError(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each is")
+        raise InputError(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each got")
     if not as_json:
         console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:

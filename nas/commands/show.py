@@ -12,7 +12,7 @@ def show(
     target: Annotated[
         str,
         typer.Argument(
-            help="A trial's number, a file of a genotype, a bundle, a cell search (cells-64) or one of its genotypes "
+            help="A trial's number, a genotype's file, a bundle, a cell search (cells-64) or one of its genotypes "
             "(cells-64/likeliest), or a hand-made one (plain)."
         ),
     ],

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command of a function whose first argument is a request, a dataclass: its fields become arguments and options.
+    """Make a command of a function whose first argument is a request: its fields become arguments and options.
 
-    They stand before what else the function takes.
+    The request is a dataclass. Its fields come before the function's other parameters.
     """
     first, *own = inspect.signature(command).parameters.values()
     request: Callable[..., Any] = first.annotation

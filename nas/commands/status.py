@@ -1,10 +1,10 @@
-"""`nas status`: how far a run is."""
+"""`nas status`: how far a run has got."""
 
 from nas.config.options import AsJson, Run
 
 
 def status(run: Run = None, as_json: AsJson = False) -> None:
-    """Show how far a run is."""
+    """Show how far a run has got."""
     from nas.search.status import read_status
 
     found = read_status(run)

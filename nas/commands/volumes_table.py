@@ -32,14 +32,14 @@ def volumes_table(rows: Sequence[CheckRow]) -> Table:
 
 
 def volume_remarks(rows: Sequence[CheckRow]) -> Iterator[Text]:
-    """What there is to say of single volumes, a line each."""
+    """Remarks on single volumes, one line each."""
     for row in rows:
         for remark in (*row.notes, *([f"cannot be used: {row.error}"] if row.error else [])):
             yield Text(f"{row.name}: {remark}")
 
 
 def _labels(row: CheckRow) -> str:
-    """Where labels are read from; of a set that is not the usual one, its name."""
+    """Where labels are read from; for a set that is not the usual one, its name."""
     named = row.labels if row.label_set in (None, DEFAULT_SET) else row.label_set
     return (named or "–") + (" (soft)" if row.soft else "")
 

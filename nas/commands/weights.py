@@ -41,7 +41,7 @@ def list_(
 
 @weights.command()
 def fetch(config: ConfigFile = None, preset: Preset = None, set_: Set = None) -> None:
-    """Download the missing ones into the local cache, where trials find them offline."""
+    """Download the missing weights into the local cache, where trials find them offline."""
     _may_ask_the_network()
     from nas.commands.weights_table import size_text, summary
     from nas.config.runs import read_source
@@ -65,5 +65,5 @@ def _source(config: Path | None, preset: str | None, changes: list[str] | None) 
 
 
 def _may_ask_the_network() -> None:
-    """What all other commands forbid themselves (ENVIRONMENT); read when the hub's client is imported."""
+    """Allow the network, which all other commands forbid (ENVIRONMENT); the hub's client reads this when imported."""
     os.environ["HF_HUB_OFFLINE"] = "0"

@@ -39,6 +39,6 @@ def summary(rows: Sequence[NeededWeights], source: str, answered: bool = True) -
         return "all weights are on this machine"
     total = sum(row.size_bytes or 0 for row in missing)
     return (
-        f"{len(missing)} of {len(rows)} are missing, about {total / 1e6:.0f} MB: `nas weights fetch {source}` gets "
-        f"them{silent}"
+        f"{len(missing)} of {len(rows)} are missing, about {total / 1e6:.0f} MB: `nas weights fetch {source}` "
+        f"fetches them{silent}"
     )

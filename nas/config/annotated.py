@@ -18,7 +18,9 @@ from trainers.inference.reader import InferenceConfig
 
 WIDTH = 120  # columns
 OFF = "..."  # stands for the value of a key that is off
-HEAD = "# Every key of a search. A key behind a # is off; its comment says what None, which TOML cannot write, means."
+HEAD = (
+    "# Every key of a search. A key after a # is off: None, which TOML cannot write. Its comment says what that means."
+)
 
 Path = tuple[str, ...]  # the names that lead to a table
 Seen = set[tuple[type, Path]]  # the kinds of tables that are explained already
@@ -30,11 +32,11 @@ def annotated(config: SearchConfig) -> str:
 
 
 def _table(table: BaseModel | dict[str, Any], path: Path, seen: Seen) -> Iterator[str]:
-    """The keys of a table, then the tables in it. Of rows of one kind the first alone has comments and what is off."""
+    """The keys of a table, then its tables. Only the first row of a kind has comments and keys that are off."""
     is_first = (type(table), path) not in seen
     seen.add((type(table), path))
     comments = _comments(table, path) if is_first else {}
-    held = dict(table)  # of a model its fields, and its keys that are no fields
+    held = dict(table)  # the fields of a model, and its keys that are not fields
     values = table.model_dump(mode="json") if isinstance(table, BaseModel) else {k: _plain(v) for k, v in held.items()}
     for name, value in held.items():
         if not _is_table(value, (*path, name)) and (is_first or values[name] is not None):
@@ -45,7 +47,7 @@ def _table(table: BaseModel | dict[str, Any], path: Path, seen: Seen) -> Iterato
 
 
 def _section(value: Any, path: Path, seen: Seen) -> Iterator[str]:
-    """A table, or the rows of an array of tables, under what the docstring of its class says first."""
+    """A table, or the rows of an array of tables, below the first line of its class's docstring."""
     name = ".".join(path)
     for table in value if _is_rows(value) else (value,):
         if isinstance(table, dict) and not table:
@@ -58,7 +60,7 @@ def _section(value: Any, path: Path, seen: Seen) -> Iterator[str]:
 
 
 def _comments(table: BaseModel | dict[str, Any], path: Path) -> dict[str, str]:
-    """The comments of a table's keys; of choices those of the fields that they fill."""
+    """The comments of a table's keys; for choices, those of the fields that they fill."""
     own = field_comments(type(table)) if isinstance(table, BaseModel) else {}
     owner = {"fit": FitConfig, "inference": InferenceConfig, **FAMILIES}.get(path[-1] if path else "")
     return own | (field_comments(owner) if owner is not None and path[0] == "space" else {})
@@ -69,7 +71,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _is_table(value: Any, path: Path) -> bool:
-    """Whether a value has a table of its own: a section of choices has, a range and what differs in a row have not."""
+    """Whether a value has its own table: a section of choices has one; a range, or what differs in a row, has none."""
     if isinstance(value, dict):
         return path[0] == "space" or any(isinstance(item, BaseModel) for item in value.values())
     return (isinstance(value, BaseModel) and not isinstance(value, Range)) or _is_rows(value)
@@ -81,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 def _line(key: str, value: Any, comment: str) -> Iterator[str]:
-    """A key and its value, with the comment behind them where there is room, else above."""
+    """A key and its value, with the comment after them if there is room, else above them."""
     text = f"# {key} = {OFF}" if value is None else f"{key} = {_inline(value)}"
     whole = f"{text}  # {comment}" if comment else text
     if len(whole) <= WIDTH:

@@ -9,7 +9,7 @@ from trainers.cell_search.config import ALGORITHMS
 Values = dict[str, Any]  # as TOML has them
 Path = tuple[str, ...]  # the names that lead to a value
 
-# A name that stands for several numbers: where the difference gives the name, the base's numbers would win over it.
+# Names that stand for several numbers: if a difference gives such a name, the base's numbers must not override it.
 _GOVERNS: dict[Path, frozenset[str]] = {
     ("cell_search", "algorithm"): frozenset(key for settings in ALGORITHMS.values() for key in settings),
     ("cell_space", "level"): frozenset(CellSpace.model_fields) - {"nodes", "edges", "levels"},
@@ -19,8 +19,8 @@ _GOVERNS: dict[Path, frozenset[str]] = {
 def merge(base: Values, difference: Values, path: Path = ()) -> Values:
     """The base with what differs from it; `path` leads to both in the whole configuration.
 
-    Tables are merged key by key. Numbers, names, lists, rows and ranges (`{ low = 1, high = 2 }`) replace what the base
-    has as a whole. The name "none" takes a key out that can be off.
+    Tables are merged key by key. Numbers, names, lists, rows and ranges (`{ low = 1, high = 2 }`) replace the base's
+    value as a whole. The name "none" removes a key that can be off.
     """
     governed = {key for name in difference for key in _GOVERNS.get((*path, name), ())}
     merged = {key: value for key, value in base.items() if key not in governed}
@@ -44,13 +44,13 @@ def _is_none(value: Any) -> bool:
 
 
 def _can_be_off(path: Path) -> bool:
-    """Whether the key takes None; elsewhere "none" is a name, as of a pruner or an augmentation."""
+    """Whether the key takes None; elsewhere "none" is a name, for example of a pruner or an augmentation."""
     model: Any = SearchConfig
     for part in path[:-1]:
         field = getattr(model, "model_fields", {}).get(part)
         model = field and field.annotation
-    if get_origin(model) is dict or path[0] == "space":  # of keys that need not be there
+    if get_origin(model) is dict or path[0] == "space":  # its keys are optional
         return True
     field = getattr(model, "model_fields", {}).get(path[-1])
-    # Where a number is the default, "none" has to be said.
+    # If the default is a number, removing the key would bring the number back, so "none" must stay.
     return field is not None and field.default is None and type(None) in get_args(field.annotation)

@@ -1,4 +1,4 @@
-"""What the source says beside the fields of a class: the one place where keys of a configuration are explained."""
+"""The comments beside the fields of a class in the source: the one place where configuration keys are explained."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 def field_comments(model: type[BaseModel]) -> dict[str, str]:
     """The comment of every field that has one, by the field's name, as one line.
 
-    It stands behind the field, or else in the lines right above it. Fields of base classes are among them.
+    A comment stands after its field, or else in the lines right above it. Fields of base classes are included.
     """
     found: dict[str, str] = {}
     for owner in reversed(model.__mro__):
@@ -44,7 +44,7 @@ def _own_comments(owner: type[BaseModel]) -> dict[str, str]:
 
 
 def _comments_by_line(source: str) -> tuple[dict[int, str], dict[int, str]]:
-    """Comments by their lines: those behind code, and those that have a line of their own."""
+    """Comments by line number: those after code, and those on lines of their own."""
     beside: dict[int, str] = {}
     alone: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

@@ -1,4 +1,4 @@
-"""The one line that a mistake in a configuration gets."""
+"""A mistake in a configuration, described in one line."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -9,9 +9,9 @@ from search_spaces.errors import unknown_name
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake of a validation, with its key, its value and what would do."""
+    """The first mistake of a validation, with its key, its value and what would be valid."""
     first = error.errors()[0]
-    # Where one choice of several is wrong, pydantic also says that there are too few of them.
+    # If one of several choices is wrong, pydantic also says that there are too few of them.
     others = [other for other in error.errors()[1:] if first["loc"][: len(other["loc"])] != other["loc"]]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
@@ -26,7 +26,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys that exist in the section at `location`, with their section in front."""
+    """The keys that exist in the section at `location`, each with its section in front."""
     prefix = ""
     for part in location:
         prefix += f"{part}."

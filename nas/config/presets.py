@@ -1,4 +1,4 @@
-"""PRESETS: configurations that come with the program. A preset's file holds what differs from what it starts from."""
+"""PRESETS: configurations that come with the program. A preset's file holds what differs from its base."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""A configuration from a preset or a file, with what it starts from and what `--set` changes."""
+"""A configuration from a preset or a file, merged with its base and the changes of `--set`."""
 
 import tomllib
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from nas.config.presets import PRESETS, preset_text
 from nas.config.search_config import SearchConfig, design_of
 from search_spaces.errors import InputError, unknown_name
 
-BASE = "preset"  # the key that names the preset which a file starts from; without it these are the classes' defaults
+BASE = "preset"  # the key that names the preset a file starts from; without it, the file starts from the defaults
 
 
 def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
-    """The configuration of a preset's name or a TOML file, with `key=value` overrides.
+    """The configuration of a preset, given by name, or of a TOML file, with `key=value` overrides.
 
     Raises InputError with one line that names the file and the key.
     """
@@ -46,7 +46,7 @@ def _preset(name: str) -> Values:
 
 
 def _with_base(values: Values, name: str) -> Values:
-    """The values with those of the preset that they start from, if they name one."""
+    """The values merged with those of the preset that they name, if they name one."""
     difference = {key: value for key, value in values.items() if key != BASE}
     if BASE not in values:
         return merge({}, difference)
@@ -72,7 +72,7 @@ def _toml(text: str, name: str) -> Values:
 
 
 def _override(override: str) -> Values:
-    """One `section.key=value` as a difference; the value is read as TOML, and as plain text where it is none."""
+    """One `section.key=value` as a difference; the value is read as TOML, or as plain text if it is not TOML."""
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):

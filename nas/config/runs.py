@@ -34,9 +34,8 @@ def open_run(
 ) -> tuple[SearchConfig, RunFolder]:
     """Configuration and run folder of `nas search`.
 
-    Without a file or a preset: the configuration that the run folder already has; else the preset demo, or where data
-    is given, sennet on a GPU and cpu without one. Raises InputError where the folder holds a search with other
-    settings.
+    Without a file or a preset, the run folder's own configuration is used; if it has none, the preset demo, or if data
+    is given, sennet on a GPU and cpu without one. Raises InputError if the folder holds a search with other settings.
     """
     if source is None and preset is None and run is not None and RunFolder(run).config.is_file():
         source = RunFolder(run).config
@@ -50,27 +49,27 @@ def open_run(
 def read_source(
     source: Path | None, preset: str | None, overrides: Sequence[str], has_data: bool = False
 ) -> SearchConfig:
-    """The configuration of a file or a preset. Raises InputError where both are named."""
+    """The configuration of a file or a preset. Raises InputError if both are named."""
     if source is not None and preset is not None:
         raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
     return read_config(source or preset or default_preset(has_data), overrides)
 
 
 def _from_anywhere(config: SearchConfig) -> SearchConfig:
-    """With paths that mean the same in every process of a search, and to whoever goes on with it from elsewhere."""
+    """The configuration with absolute paths, which mean the same in every process and from every folder."""
     paths = {"root": config.data.root, "cache": config.data.cache}
     whole = {name: path.absolute() for name, path in paths.items() if path is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=whole)})
 
 
 def read_run(run: Path | None) -> tuple[SearchConfig, RunFolder]:
-    """Configuration and folder of a run that exists; InputError where there is none."""
+    """Configuration and folder of a run that exists; InputError if there is none."""
     folder = find(run)
     return read_config(folder.config), folder
 
 
 def default_preset(has_data: bool) -> str:
-    """Demo makes its own kidneys; with data, what this machine can do in reasonable time."""
+    """The demo, which makes its own kidneys; with data, the preset that this machine can run in reasonable time."""
     if not has_data:
         return "demo"
     import torch
@@ -86,12 +85,12 @@ def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise InputError(
             f"{folder.path} holds a search with other settings: {'; '.join(different[:3])}{more}; choose another "
-            f"--run, or go on with its own: nas search --run {folder.path}"
+            f"--run, or continue with its own: nas search --run {folder.path}"
         )
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One line for each key with another value, but those that may change."""
+    """One line for each key with another value, except those that may change."""
     old, new = _flat(before), _flat(now)
     return [
         f"{key} was {_short(old.get(key))} and is now {_short(new.get(key))}"
@@ -101,7 +100,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Every value that is no table, by its key with those of the tables around it in front."""
+    """Every value that is not a table, by its full dotted key."""
     found = {}
     for name, value in values.items():
         key = f"{before}{name}"

@@ -21,16 +21,16 @@ from trainers.metrics.score import ScoreConfig
 
 
 class RetrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What `nas retrain` changes of a recipe."""
+    """What `nas retrain` changes in a recipe."""
 
     steps: PositiveInt = 20_000  # optimiser steps of the full training
-    learning_rate_factor: PositiveFloat = 1.0  # on the rate that the search found at its own length
+    learning_rate_factor: PositiveFloat = 1.0  # multiplies the rate that the search found for its shorter training
 
 
 class FixedTrial(BaseModel, frozen=True, extra="forbid"):
-    """A candidate and recipe that are trained whatever the sampler thinks, and never stopped early."""
+    """A candidate and recipe that are trained whatever the sampler suggests, and never stopped early."""
 
-    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$")  # of its row
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$")  # of its row on the leaderboard
     candidate: AnyCandidate  # its family, and what differs from that family's defaults
     fit: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `fit`
     inference: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `inference`
@@ -41,20 +41,20 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
 
     study: StudyConfig = StudyConfig()
     data: DataConfig = DataConfig()
-    phantom: PhantomConfig = PhantomConfig()  # the kidneys that a search makes itself where data.root is not given
+    phantom: PhantomConfig = PhantomConfig()  # the kidneys that a search makes itself if data.root is not given
     space: SearchSpace = SearchSpace.model_validate({})
     cell_space: CellSpace = CELL_SPACES[DEFAULT_LEVEL]  # what the cells of families cells and hybrid may be
-    cell_search: CellSearchConfig = CellSearchConfig()  # how they are searched
-    fit: FitConfig = FitConfig()  # the recipe, where the space does not say otherwise
+    cell_search: CellSearchConfig = CellSearchConfig()  # how cells are searched
+    fit: FitConfig = FitConfig()  # the recipe, unless the space says otherwise
     inference: InferenceConfig = InferenceConfig()
     score: ScoreConfig = ScoreConfig()
     retrain: RetrainConfig = RetrainConfig()
-    device: str = "auto"  # auto: every GPU there is, or the CPU; cpu; cuda
-    fixed: tuple[FixedTrial, ...] = ()  # trained first, whatever the sampler thinks
+    device: str = "auto"  # auto (every GPU, or the CPU if there is none), cpu or cuda
+    fixed: tuple[FixedTrial, ...] = ()  # trained first, whatever the sampler suggests
 
     @model_validator(mode="after")
     def _recipes_of_the_space_exist(self) -> "SearchConfig":
-        """Every value that the space has for a field of recipe or reading goes with the rest, and with every other."""
+        """Every value in the space for a field of recipe or reading fits the rest, and all other values."""
         sections = [("", self.space.fit, self.space.inference)]
         sections += [(f"{name}.", s.fit, s.inference) for name in FAMILIES for s in [self.space.family(name)]]
         for family, fit, inference in sections:

@@ -1,6 +1,6 @@
-"""StudyConfig: how many candidates, for how long, chosen how; and what the study calls what it keeps of them.
+"""StudyConfig: how many candidates are tried, for how long, and how they are chosen; the study's user attributes.
 
-Without the rest of the configuration, which knows networks: `nas status` is to answer before torch is imported.
+It stands apart from the rest of the configuration, which imports networks, so that `nas status` answers without torch.
 """
 
 import tomllib
@@ -12,36 +12,36 @@ from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
-FOUND = "found"  # user attribute: family and kind of genotype that a trial was queued for
+FOUND = "found"  # user attribute: the family and kind of genotype that a trial was queued for
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
-SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: what its drivers have used
+SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: time its drivers used
 
 
 class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     """How many candidates are tried, for how long, and how the next one is chosen."""
 
-    # Of the study, and of its folder below results/runs.
+    # Name of the study, and of its folder below results/runs.
     name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
-    seed: int = 0  # of the sampler, of weights and of samples; leaders are trained again with the next ones
-    trials: PositiveInt = 40  # candidates tried, the fixed ones included; leaders trained again are not counted
-    storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a journal
-    minutes: PositiveFloat | None = None  # of training and scoring in all; None: no limit
-    gpu_hours: PositiveFloat | None = None  # of all devices added up (of CPU workers without a GPU); None: no limit
-    attempts: PositiveInt = 3  # at a trial whose worker dies, before it is given up
-    failing_share: float = Field(default=0.5, gt=0, le=1)  # of the trials that ended: more failures stop the search
+    seed: int = 0  # of the sampler, weights and samples; leaders are trained again with the next seeds
+    trials: PositiveInt = 40  # candidates to try, fixed ones included; leaders trained again are not counted
+    storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a file
+    minutes: PositiveFloat | None = None  # of training and scoring in total; None: no limit
+    gpu_hours: PositiveFloat | None = None  # total over all devices (over CPU workers without a GPU); None: no limit
+    attempts: PositiveInt = 3  # at a trial whose worker dies, before the trial is given up
+    failing_share: float = Field(default=0.5, gt=0, le=1)  # the search stops if more of its latest trials failed
     trial_sampler: str = "tpe"  # a name in SAMPLERS
     random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
     pruner: str = "halving"  # a name in PRUNERS
-    rungs: NonNegativeInt = 2  # scores before the last step, at which a trial that lies behind is stopped
-    reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung: steps grow, and survivors shrink, by this factor
-    leaders: NonNegativeInt = 3  # rows at the top that are trained with several seeds
-    seeds: PositiveInt = 3  # trainings of each leader, the first included
-    kept_weights: PositiveInt = 5  # rows at the top whose weights stay on disk
-    checkpoint_seconds: NonNegativeFloat = 60.0  # between checkpoints: what a killed worker loses at most
+    rungs: NonNegativeInt = 2  # scores before the last step, at which a trial that lags behind is stopped
+    reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and survivors shrink by this factor
+    leaders: NonNegativeInt = 3  # top rows of the leaderboard that are trained with several seeds
+    seeds: PositiveInt = 3  # trainings of each leader, including the first
+    kept_weights: PositiveInt = 5  # top rows of the leaderboard whose weights stay on disk
+    checkpoint_seconds: NonNegativeFloat = 60.0  # between checkpoints; a killed worker loses at most this much
 
 
 def read_study_config(folder: RunFolder) -> StudyConfig:
-    """The section `study` of a run. Raises InputError where it cannot be read."""
+    """The section `study` of a run. Raises InputError if it cannot be read."""
     try:
         return StudyConfig.model_validate(tomllib.loads(folder.config.read_text(encoding="utf-8")).get("study", {}))
     except (OSError, ValueError) as error:
@@ -50,7 +50,7 @@ def read_study_config(folder: RunFolder) -> StudyConfig:
 
 
 def hide_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """A URL without its password, to be shown."""
     scheme, there, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{there}{user.partition(':')[0]}{at}{host}"

@@ -1,4 +1,4 @@
-"""A configuration as the TOML that a run folder keeps: every key that is not off, and nothing that it starts from."""
+"""A configuration as the TOML that a run folder keeps: every key that is not off, and no base."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def write_config(config: SearchConfig) -> str:
 
 
 def without_none(value: Any) -> Any:
-    """Nested values without the keys that are off, which TOML cannot say."""
+    """Nested values without the keys that are off, which TOML cannot express."""
     if isinstance(value, dict):
         return {k: without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):

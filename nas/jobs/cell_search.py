@@ -1,4 +1,4 @@
-"""Cell searches of a run: which ones it needs, one of them start to end, and what they found."""
+"""Cell searches of a run: which ones it needs, one of them from start to end, and what they found."""
 
 import time
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ from trainers.report import Report
 
 
 def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
-    """The supernets that a search needs: one for each of its families with cells and class of crops."""
+    """The supernets that a search needs: one for each family with cells and each class of crops."""
     return () if config.study.trials <= len(config.fixed) else _possible(config)
 
 
 def search_settings(config: SearchConfig) -> CellSearchConfig:
-    """How cells are searched; on the voxels that the recipe trains networks on, unless their section says otherwise."""
+    """How cells are searched: at the voxel size of the recipe, unless the section `cell_search` says otherwise."""
     search = config.cell_search
     if search.voxel_size_um is None and config.fit.sampled_um is not None:
         return search.model_copy(update={"voxel_size_um": config.fit.sampled_um})
@@ -53,13 +53,13 @@ def needs_cells(config: SearchConfig, family: str) -> bool:
 
 
 def plan_for(config: SearchConfig, family: str, crop: int) -> CellPlan:
-    """The supernet whose crops are nearest to a trial's."""
+    """The supernet whose crops are nearest in size to a trial's."""
     fitting = config.cell_search.supernets[family].crops
     return CellPlan(family=family, crop=min(fitting, key=lambda own: (abs(own - crop), own)))
 
 
 def read_findings(place: CellsFolder) -> CellFindings | None:
-    """What a cell search found, or None where it has not ended. Raises InputError where the file is damaged."""
+    """What a cell search found, or None if it has not ended. Raises InputError if the file is damaged."""
     if not place.findings.is_file():
         return None
     try:
@@ -77,7 +77,7 @@ def genotypes_of(folder: RunFolder, plan: CellPlan) -> Mapping[str, Genotype]:
 
 
 def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFindings | None:
-    """What the cell search found that a job's genotype comes from; None where it comes from none."""
+    """The findings of the cell search that a job's genotype comes from; None if it comes from none."""
     family, genotype = job.candidate.family, job.candidate.decided_cells
     if genotype is None or family not in config.space.families or not needs_cells(config, family):
         return None
@@ -88,7 +88,7 @@ def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFind
 
 
 def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:
-    """Draw the network of a job, where it is one of cells, with the probabilities of the search that found it."""
+    """Draw the network of a job, if it is made of cells, with the probabilities of the search that found it."""
     if job.candidate.decided_cells is not None:
         draw_genotype(picture, job.candidate.decided_cells, job.name, findings_with(folder, config, job))
 
@@ -96,16 +96,16 @@ def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Pa
 def search_cells(
     plan: CellPlan, fold: Fold, config: SearchConfig, place: CellsFolder, device: str, talk: Talk
 ) -> Outcome:
-    """Search the cells of one supernet, as a worker does; goes on from the folder's checkpoint.
+    """Search the cells of one supernet, as a worker does; continues from the folder's checkpoint.
 
-    Complete, or interrupted where it was told to leave. Whatever goes wrong is raised.
+    The outcome is complete, or interrupted if the search was told to leave. Anything that goes wrong is raised.
     """
     place.path.mkdir(parents=True, exist_ok=True)
     before = read_seconds(place.seconds)
     began = time.monotonic()
 
     def mark() -> None:
-        """Note the time this search has taken so far, also for the case that it is killed."""
+        """Note the time this search has taken so far, in case it is killed."""
         write_atomically(place.seconds, f"{before + time.monotonic() - began:.3f}\n")
 
     to_driver = CellTalk(
@@ -115,7 +115,7 @@ def search_cells(
     )
     accelerator = make_accelerator(config.fit.precision, device)
     space, search = config.cell_space, search_settings(config)
-    # Measured once a machine: timings differ from run to run, and the same search is to find the same cells again.
+    # Measured once per machine: timings differ from run to run, and the same search must find the same cells again.
     remembered = (config.data.cache or default_cache()) / "costs" / costs_name(plan, space, search, accelerator)
     findings = run_cells(
         plan,

@@ -1,4 +1,4 @@
-"""What an exception in a worker says about its trial: infeasible, failed, or none of its fault."""
+"""What an exception in a worker says about its trial: infeasible, failed, or not its fault."""
 
 import errno
 import os
@@ -18,10 +18,10 @@ _ON_GPU = re.compile(r"Tried to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTP]iB|b
 
 
 def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
-    """How a trial ends that raised this, and whether its process can go on with another one.
+    """How a trial that raised this error ends, and whether its process can take another trial.
 
-    Out of memory: infeasible, with the memory that was asked for in all, so that the sampler learns from it. A full
-    disk: interrupted, for no other trial would fare better. Everything else: failed, with one line.
+    Out of memory: infeasible, with the total memory requested, so that the sampler learns from it. A full disk:
+    interrupted, because no other trial would fare better. Everything else: failed, with a reason of one line.
     """
     asked = _asked_gib(error)
     if asked is not None:
@@ -42,7 +42,7 @@ def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
 
 
 def _asked_gib(error: Exception) -> float | None:
-    """Memory whose allocation failed; None where that is not what went wrong."""
+    """GiB whose allocation failed; None if that is not what went wrong."""
     found = (_ON_GPU if isinstance(error, torch.OutOfMemoryError) else _ON_CPU).search(str(error))
     if found is not None:
         return float(found["amount"]) * _UNITS[found["unit"]]

@@ -25,15 +25,15 @@ from trainers.report import SILENT, Report
 def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Fold:
     """The training and held-out volumes of a search, memory-mapped.
 
-    Without data.root phantom kidneys are made in the run folder. The first call converts, later ones open.
-    Raises InputError for whatever is wrong with the data.
+    Without data.root, phantom kidneys are made in the run folder. The first call converts the volumes, later calls
+    only open them. Raises InputError if anything is wrong with the data.
     """
     cache = config.data.cache or default_cache()
     train, held_out = choose(scan(data_root(config, folder, report), report), config.data, report)
     volumes = tuple(open_volumes((*train, *held_out), cache, report))
     if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
         report.note(
-            f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is stated nowhere"
+            f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is not stated"
         )
     fold = Fold(volumes[: len(train)], volumes[len(train) :])
     guard(fold)
@@ -41,7 +41,7 @@ def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
 
 
 def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Path:
-    """Where the scans lie; the phantoms are made when they are not there yet."""
+    """Where the scans are; phantoms are made if they do not exist yet."""
     if config.data.root is not None:
         return config.data.root
     if folder.phantoms.is_dir() and not folder.config.is_file():
@@ -52,7 +52,7 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
 
 
 def check_same_data(folder: RunFolder, fold: Fold) -> None:
-    """Remember what a run is about; InputError where voxels, labels or spacings are others than before."""
+    """Remember the data of a run; InputError if voxels, labels or spacings are not the same as before."""
     now = fingerprint(fold)
     if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
@@ -68,11 +68,13 @@ def check_same_data(folder: RunFolder, fold: Fold) -> None:
                 continue
             what = "has changed" if name in before[side] and name in volumes else "is new or gone"
             where = side.replace("_", "-")
-            raise InputError(f"{folder.path} is about other data: {where} volume {name} {what}; choose another --run")
+            raise InputError(
+                f"{folder.path} holds a search on other data: {where} volume {name} {what}; choose another --run"
+            )
 
 
 def fingerprint(fold: Fold) -> dict[str, dict[str, str]]:
-    """One hash a volume over all that training and scores depend on, by its name and its side of the split."""
+    """One hash per volume over all that training and scores depend on, by side of the split and name."""
     return {"train": _fingerprints(fold.train), "held_out": _fingerprints(fold.held_out)}
 
 
@@ -83,8 +85,8 @@ def _fingerprints(volumes: Sequence[Volume]) -> dict[str, str]:
             volume.content_hash, volume.spacing_um, volume.annotated, volume.grey_low, volume.grey_high
         )  # fmt: skip
         if volume.soft is not None:
-            facts += (volume.soft.content_hash,)  # levels may change and leave all vessels where they are
+            facts += (volume.soft.content_hash,)  # levels may change without moving a vessel
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(volume.vessel_voxels).tobytes())  # the labels, or a million of their places
+        digest.update(np.ascontiguousarray(volume.vessel_voxels).tobytes())  # the labels, or a million of their voxels
         found[volume.name] = digest.hexdigest()
     return found

@@ -19,12 +19,12 @@ class TrialTask(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def id(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"trial-{self.job.trial}"
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         return f"trial {self.job.trial}"
 
     @property
@@ -42,7 +42,7 @@ class TrialTask(BaseModel, frozen=True, extra="forbid"):
         return folder.trial(self.job.trial)
 
     def prepare(self, folder: RunFolder) -> bool:
-        """Write down what is asked for; whether that was done before, so that a worker may go on from a checkpoint."""
+        """Write the job down; whether it was there before, so that a worker may continue from a checkpoint."""
         place = self.place(folder)
         place.path.mkdir(parents=True, exist_ok=True)
         resumed = place.job.is_file()
@@ -58,17 +58,17 @@ class CellSearchTask(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def id(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.plan.id
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         return f"cell search {self.plan.id}"
 
     @property
     def is_candidate(self) -> bool:
-        """Its genotypes become candidates; it is none itself."""
+        """Never: its genotypes become candidates, but it is not one itself."""
         return False
 
     def describe(self, config: SearchConfig) -> str:
@@ -81,7 +81,7 @@ class CellSearchTask(BaseModel, frozen=True, extra="forbid"):
         return folder.cells(self.plan.id)
 
     def prepare(self, folder: RunFolder) -> bool:
-        """Make its folder; whether there is a checkpoint to go on from."""
+        """Make its folder; whether there is a checkpoint to continue from."""
         place = self.place(folder)
         place.path.mkdir(parents=True, exist_ok=True)
         return place.checkpoints.is_dir()

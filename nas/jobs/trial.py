@@ -1,4 +1,4 @@
-"""One trial, start to end, as a worker runs it: train, score at the rungs, score the whole held-out kidney."""
+"""One trial from start to end, as a worker runs it: train, score at the rungs, score the whole held-out kidney."""
 
 import gc
 import resource
@@ -36,9 +36,9 @@ Answer = Literal["go", "stop", "leave"]
 
 @dataclass(frozen=True)
 class Talk:
-    """Where a training or a cell search reports to. Each report is answered.
+    """Where a training or a cell search sends its reports; each report gets an answer.
 
-    The answers: go on, stop because others are ahead, or write a checkpoint and leave.
+    The answers are: go on, stop because others are ahead, or write a checkpoint and leave.
     """
 
     progress: Callable[[str, int, int, float | None], Answer]  # phase, done, of, loss
@@ -58,7 +58,7 @@ def run_job(
     """Train and score one candidate; resumes from the folder's checkpoint, leaves one when told to leave.
 
     rungs: steps before the last at which a part of the held-out kidney is scored. Without held-out volumes nothing is
-    scored. A non-finite loss is an outcome with its reason. Whatever else goes wrong is raised.
+    scored. A non-finite loss is an outcome with its reason. Anything else that goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
     _forget_peak_memory(accelerator)
@@ -109,7 +109,7 @@ class _Attempt:
         self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
 
     def save(self) -> None:
-        """Write a checkpoint, and the time it took to get here; of several processes the first alone."""
+        """Write a checkpoint, and the time it took to get here; only the first of several processes writes."""
         if not self.accelerator.is_main_process:
             return
         self.clock.mark()
@@ -152,7 +152,7 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
             with attempt.clock:
                 finished = training.run(rung, on_step)
         except NonFiniteLoss as error:
-            raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may do") from error
+            raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may help") from error
         if training.step > before:  # else its checkpoint is there already
             attempt.save()
         if not finished:
@@ -162,9 +162,9 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
 
 
 def _decide(attempt: _Attempt, rung: int) -> None:
-    """Score so far, and do what the answer says.
+    """Score the network as trained so far, and follow the answer.
 
-    A score that an interrupted attempt had already found is sent again: the answer may never have come.
+    A score that an interrupted attempt had already found is sent again, because its answer may never have arrived.
     """
     config = attempt.config.score.ranking_alone()
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
@@ -190,7 +190,7 @@ def _decide(attempt: _Attempt, rung: int) -> None:
 
 
 def _finish(attempt: _Attempt) -> Score | None:
-    """Weights, pictures, and the score of the whole held-out kidney if there is one; by the first process alone."""
+    """Weights, pictures, and the score of the whole held-out kidney if there is one; only the first process writes."""
     if not attempt.accelerator.is_main_process:
         return None
     folder, job, held_out = attempt.folder, attempt.job, attempt.fold.held_out
@@ -227,7 +227,7 @@ def _report(attempt: _Attempt) -> Report:
 
 
 def middle_part(volume: Volume, slices: int | None) -> Volume:
-    """The `slices` slices around the median vessel voxel; the whole volume if it has no more, or for None."""
+    """The `slices` slices around the median vessel voxel; the whole volume if it has no more, or if that is None."""
     depth, height, width = volume.shape
     if slices is None or depth <= slices or volume.label is None:
         return volume
@@ -265,7 +265,7 @@ class _Clock:
 
 
 def _forget_peak_memory(accelerator: Accelerator) -> None:
-    """Let the peak be this trial's own: the worker is warm, and an earlier trial may have been larger."""
+    """Reset the peak to this trial's own: an earlier trial in the same worker may have used more."""
     gc.collect()
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -273,7 +273,7 @@ def _forget_peak_memory(accelerator: Accelerator) -> None:
 
 
 def _peak_memory_gib(accelerator: Accelerator) -> float:
-    """Of the GPU in this trial; on a CPU of the worker process so far, its libraries included."""
+    """The peak on the GPU in this trial; on a CPU, that of the worker process so far, libraries included."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

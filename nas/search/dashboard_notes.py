@@ -1,4 +1,4 @@
-"""What the Optuna dashboard shows of a trial."""
+"""What the Optuna dashboard shows about a trial."""
 
 import optuna
 from optuna.artifacts import upload_artifact
@@ -43,13 +43,13 @@ def note(record: Record) -> str:
 
 
 def _settings(job: Job) -> str:
-    """Candidate and recipe in words: a fixed trial's are no parameters of the study where its space lacks them."""
+    """Candidate and recipe in words, because a fixed trial's values are not in the study if the space lacks them."""
     values = {**_candidate(job.candidate), **job.fit.model_dump()}
     return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
 
 
 def _candidate(candidate: Candidate) -> dict[str, object]:
-    """The fields that count for its family; of a genotype its hash, because the picture shows the rest."""
+    """The fields that count for its family; a genotype is shown by its hash, because the picture shows the rest."""
     values = candidate.model_dump(exclude={"genotype"}, exclude_none=True)
     cells = candidate.decided_cells
     return values if cells is None else {**values, "genotype": cells.hash}

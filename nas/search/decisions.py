@@ -41,12 +41,12 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A trial that has ended, but whose end an earlier driver did not tell the study."""
+    """A trial that has ended, but whose end an earlier driver did not report to the study."""
 
     record: Record
 
 
-Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be begun, a trial of the others to be closed
+Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be started; for the others, a trial is closed
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Decisions:
 
     possible: what of the space can be built. board: the ranking as it is now. stop: set by the user.
 
-    Whatever the study says is running at the start belonged to an earlier driver, and is tried again.
+    Trials that the study lists as running at the start belonged to an earlier driver, and are tried again.
     """
 
     study: optuna.Study
@@ -92,7 +92,7 @@ class Decisions:
         return self.budget.over() is None and bool(left or self._leader_to_repeat())
 
     def over(self) -> bool:
-        """Whether nothing more is begun, and what runs is to leave."""
+        """Whether nothing more is started, and running tasks are to leave."""
         return self.stop.is_set() or self.halted is not None or self.budget.over() is not None
 
     def task(self, identity: str) -> Task:
@@ -108,10 +108,10 @@ class Decisions:
         return {running.task.job.trial for running in self._trials.values()}
 
     def next_step(self) -> Step | None:
-        """What an idle worker should do; None where there is nothing to do now.
+        """What an idle worker should do; None if there is nothing to do now.
 
-        Cell searches come first, because trials wait for them. But one worker trains the baselines meanwhile, before
-        the cells if it is the only one: whenever the time is over, there is something to compare and to export.
+        Cell searches come first, because trials wait for them. Meanwhile one worker trains the baselines, before the
+        cells if it is the only worker, so that there is something to compare and to export whenever the time runs out.
         """
         while True:
             plan = self._next_search()
@@ -131,7 +131,7 @@ class Decisions:
         return "stop" if not spared and running.trial.should_prune() else "go"
 
     def lost(self, task: Task, reason: str, deaths: int) -> Outcome | None:
-        """How a task ends whose worker died; None where it is tried again. deaths: workers that died over it so far."""
+        """How a task whose worker died ends; None if it is tried again. deaths: workers that died on it so far."""
         if self.stop.is_set():  # a signal may have reached the workers too; their checkpoints are good
             return Outcome(state="interrupted", reason=reason)
         if deaths >= self.config.study.attempts:
@@ -142,7 +142,7 @@ class Decisions:
         return None
 
     def closed(self, task: Task, outcome: Outcome) -> None:
-        """A task is over; the board has the record of a trial. Halts the search where no other would fare better."""
+        """A task is over; the board has a trial's record. Halts the search if no other task would fare better."""
         self._searches.pop(task.id, None)
         trial = self._trials.pop(task.id, None)
         if outcome.state == "interrupted":
@@ -159,7 +159,7 @@ class Decisions:
         return task
 
     def _step_of(self, trial: Trial) -> Step | None:
-        """What to do about a trial; None where it is held until its cells are found."""
+        """What to do about a trial; None if it is held until its cells are found."""
         plan = cells_needed(trial, self.config, self.possible)
         if plan is not None and self.folder.cells(plan.id).failure.is_file():
             reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
@@ -177,7 +177,7 @@ class Decisions:
 
     def _next_search(self) -> CellPlan | None:
         """A cell search that has neither ended nor begun."""
-        # Those that trials wait for may be none of the configuration's any more, when fewer trials are wanted now.
+        # A search that trials wait for may no longer be in the configuration, if fewer trials are wanted now.
         for plan in dict.fromkeys((*plans(self.config), *(plan for _, plan in self._held))):
             if CellSearchTask(plan=plan).id not in self._searches and not self._searched(plan):
                 return plan
@@ -213,7 +213,7 @@ class Decisions:
         return any(t.state == TrialState.WAITING and FIXED in t.user_attrs for t in trials)
 
     def _nothing_to_try(self) -> bool:
-        """Whether every family's cells could not be found, so that no trial would have a candidate."""
+        """Whether no family's cells could be found, so that no trial would have a candidate."""
         failed: dict[str, bool] = {plan.family: True for plan in plans(self.config)}
         for plan in plans(self.config):
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()

@@ -1,4 +1,4 @@
-"""Diagnosis: whether the trials that ended last say that no other will fare better."""
+"""Diagnosis: whether the latest trials show that no other will fare better."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from results.leaderboard.leaderboard import Leaderboard, State
 from results.run_folder import RunFolder
 
-LAST_ENDED = 20  # trials that failures are counted in
-ENOUGH_ENDED = 5  # trials, before their failures say anything about the search
+LAST_ENDED = 20  # latest trials among which failures are counted
+ENOUGH_ENDED = 5  # trials before failures say anything about the search
 
 
 def diagnose(ended: Sequence[State], failing_share: float, board: Leaderboard, folder: RunFolder) -> str | None:
-    """What most trials died of, and which log to read; None where a search may go on.
+    """What most trials died of, and which log to read; None if the search may go on.
 
-    It may not where more than `failing_share` of the last trials failed, or where LAST_ENDED did not fit into memory.
-    ended: their states, LAST_ENDED at most; all of them are on the board.
+    It may not if more than `failing_share` of the last trials failed, or if LAST_ENDED did not fit into memory.
+    ended: the states of the last trials, LAST_ENDED at most; all of them are on the board.
     """
     failed, infeasible = ended.count("failed"), ended.count("infeasible")
     failing = len(ended) >= ENOUGH_ENDED and failed > failing_share * len(ended)

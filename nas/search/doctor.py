@@ -1,4 +1,4 @@
-"""Checks of machine, data and run folder, with what would help."""
+"""Checks of machine, data and run folder, and what would help."""
 
 import shutil
 import sys
@@ -79,7 +79,7 @@ def _run(run: Path | None) -> list[Finding]:
 
 
 def _left_behind(folder: RunFolder) -> list[Finding]:
-    """Mend what a kill left, unless a search is running, to which it may belong."""
+    """Mend what a kill left behind, unless a search that it may belong to is running."""
     try:
         with FileLock(folder.lock, timeout=0):
             return [Finding(level="repaired", what=what) for what in mend(folder)]

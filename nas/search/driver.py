@@ -1,7 +1,7 @@
 """Driver: carries out what is decided (decisions.py), from the first question to the study to the last idle worker.
 
-It is the only writer of the study. What an earlier driver left running is taken up again from its checkpoint. A worker
-that dies costs its task one attempt, never the search.
+It is the only writer of the study. What an earlier driver left running is resumed from its checkpoint. A worker that
+dies costs its task one attempt, never the search.
 """
 
 import shutil
@@ -35,7 +35,7 @@ from trainers.checkpoint import write_atomically
 
 @dataclass
 class Driver:
-    """One search: keeps the workers busy, writes what came of every task, and informs the user."""
+    """One search: keeps the workers busy, writes the outcome of every task, and informs the user."""
 
     study: optuna.Study
     config: SearchConfig
@@ -62,7 +62,7 @@ class Driver:
         return self._decisions.has_work()
 
     def run(self, executor: Executor) -> None:
-        """Until the budget is used up and every worker is idle. Raises InputError where the search cannot go on."""
+        """Run until the budget is used up and every worker is idle. Raises InputError if the search cannot go on."""
         decisions = self._decisions
         self._budget.busy = executor.busy_seconds
         self.view.plan(self.config.study.trials, decisions.finished(), self._budget.minutes_left())
@@ -84,7 +84,7 @@ class Driver:
             self._budget.save()
         self._budget.save(now=True)
         if decisions.halted:
-            raise InputError(f"{decisions.halted}; when that is mended, the same command goes on")
+            raise InputError(f"{decisions.halted}; once that is fixed, run the same command again to continue")
 
     def _carry_out(self, step: Step, executor: Executor) -> None:
         match step:
@@ -119,14 +119,14 @@ class Driver:
                     self._lost(decisions.task(event.task), event.reason)
 
     def _lost(self, task: Task, reason: str) -> None:
-        """A worker died over a task: another takes it up from its checkpoint, unless that happened too often."""
+        """A worker died on a task: another resumes it from its checkpoint, unless that happened too often."""
         deaths = 0 if self.stop.is_set() else _count_death(task.place(self.folder), reason)
         outcome = self._decisions.lost(task, reason, deaths)
         if outcome is not None:
             self._close(task, outcome)
         else:
             attempt = f"attempt {deaths + 1} of {self.config.study.attempts}"
-            self.view.note(f"{task.title}: {reason}; {attempt} goes on from there")
+            self.view.note(f"{task.title}: {reason}; {attempt} continues from there")
 
     def _close(self, task: Task, outcome: Outcome) -> None:
         """Write down how a task ended."""
@@ -137,7 +137,7 @@ class Driver:
                 self._close_search(task, outcome)
 
     def _close_trial(self, record: Record) -> None:
-        """First in its own folder, then in the study, then on the leaderboard."""
+        """Write a trial's end into its own folder, then into the study, then onto the leaderboard."""
         task, outcome = TrialTask(job=record.job), record.outcome
         trial = self._decisions.trial(task.id)
         self._ledger.add(record)
@@ -151,16 +151,16 @@ class Driver:
         self.view.ended(task, outcome, self.board())
 
     def _close_search(self, task: CellSearchTask, outcome: Outcome) -> None:
-        """What it found, its worker has written into its folder; why it found nothing is written here."""
+        """Write down why a search found nothing; what it found has been written by its worker."""
         place = task.place(self.folder)
         if outcome.state not in ("complete", "interrupted"):
             write_atomically(place.failure, f"{outcome.reason or 'unknown'}\n")
-            self.view.note(f"without {place.failure}, the {task.title} is tried again")
+            self.view.note(f"delete {place.failure} to try the {task.title} again")
         self._decisions.closed(task, outcome)
         self.view.ended(task, outcome, None)
 
     def _name_lost_records(self) -> None:
-        """A trial that the study has closed is not trained again: without a record it would be missed in silence."""
+        """Name trials that the study has closed but that have no record: they are not trained again, nor ranked."""
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.is_finished() and GIVEN_UP not in trial.user_attrs and trial.number not in self._ledger:
                 gone = self.folder.trial(trial.number).record
@@ -177,10 +177,10 @@ class Driver:
         if not self.stop.is_set() and not self._decisions.halted and over is not None:
             why, _, more = over.partition("; ")
             how += f" {more}"
-        self.view.note(f"{why}: running trials write a checkpoint and leave; {how} goes on with them")
+        self.view.note(f"{why}: running trials write a checkpoint and leave; {how} continues them")
 
 
 def _count_death(place: TrialFolder | CellsFolder, reason: str) -> int:
-    """Write down that a worker died over what lies here; how many have."""
+    """Note that a worker died on the task of this folder; returns how many have."""
     append_line(place.attempts, {"reason": reason})
     return len(place.attempts.read_text(encoding="utf-8").splitlines())

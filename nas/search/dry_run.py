@@ -49,7 +49,7 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
 
 
 def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:
-    """The candidates of a combination that cost most, one for each value of what its family has priced apart."""
+    """The most expensive candidates of a combination, one for each value of the fields that its family prices apart."""
     family, crop = combination.family, combination.crop
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
     batch = max(offered_fit(config, family, "batch_size"))
@@ -58,7 +58,7 @@ def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[s
         priced = dict(zip(kind.priced, values, strict=True))
         try:
             candidate = combination.candidate({**kind.dearest(offered), **priced})
-        except ValidationError:  # as an encoder without weights, which cannot be frozen
+        except ValidationError:  # such as a frozen encoder without weights
             continue
         yield f"{candidate.title('plain')} · {candidate.slices_in}x{crop}", candidate, fit
 

@@ -1,6 +1,6 @@
-"""What a kill or a full disk leaves in a run folder: found when a driver starts, mended where nothing can be lost.
+"""What a kill or a full disk leaves in a run folder: found when a driver starts, mended if nothing can be lost.
 
-Only the holder of the run folder's lock may call this: everything that is half written belongs to a process that is
+Only the holder of the run folder's lock may call this, so that everything half-written belongs to a process that is
 gone.
 """
 
@@ -18,9 +18,9 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import damaged_checkpoints, sync_folder
 
 _LINE_START = b'{"op_code":'  # of every line that Optuna writes
-# What is written under another name beside the trials, where a user may keep files too.
+# Our temporary names beside the trials, where users may keep files too.
 _OURS = re.compile(r"\.(best|.+\.(json|toml|md|mark|journal))\.\d+")
-_RETRAIN_SECONDS = 3600.0  # much longer than a bundle takes to be written
+_RETRAIN_SECONDS = 3600.0  # much longer than it takes to write a bundle
 _LOCK_SECONDS = 2.0  # a living dashboard holds the journal's lock for milliseconds
 
 
@@ -30,7 +30,7 @@ def mend(folder: RunFolder) -> list[str]:
 
 
 def _lock(journal: Path) -> list[str]:
-    """Optuna's own lock of the journal; a process that was killed while it wrote has left it."""
+    """Remove Optuna's own lock of the journal if a process that was killed while writing left it."""
     lock = journal.with_name(journal.name + ".lock")
     first = _changed(lock)
     if first is None:
@@ -50,11 +50,11 @@ def _changed(lock: Path) -> int | None:
 
 
 def _journal(journal: Path) -> list[str]:
-    """Take out what a kill or a full disk tore off in the middle of a line, and keep it beside the journal.
+    """Take out lines that a kill or a full disk cut short, and keep them beside the journal.
 
-    What it was about to say is said again by the driver. Lines are only ever added, so the end alone is torn, or what
-    was the end when something else, a dashboard's note, was added right behind it. A line that is damaged otherwise
-    was damaged by something else, and taking it out would change the numbers of all trials after it.
+    The driver writes their content again. Lines are only ever appended, so only the end is torn, or what was the end
+    before something else, such as a dashboard's note, was appended right after it. Any other damage has another cause,
+    and taking such a line out would change the numbers of all later trials.
     """
     if not journal.is_file():
         return []
@@ -101,7 +101,7 @@ def _part(journal: Path) -> tuple[list[bytes], list[bytes]]:
 
 
 def _behind(line: bytes) -> bytes | None:
-    """The whole line that was written right behind a torn one; None where there is none."""
+    """The whole line that was written right after a torn one; None if there is none."""
     starts = [at for at in range(1, len(line)) if line.startswith(_LINE_START, at)]
     return next((line[at:] for at in starts if _good(line[at:])), None)
 
@@ -117,7 +117,7 @@ def _good(line: bytes) -> bool:
 
 
 def _trials(folder: RunFolder) -> list[str]:
-    """Half-written files and checkpoints, and what an ended trial should not have any more."""
+    """Remove half-written files and checkpoints, and what an ended trial should no longer have."""
     found = []
     places = [(f"trial {number}", place.path, place.checkpoints) for number, place in folder.trial_folders()]
     places += [(f"cell search {name}", place.path, place.checkpoints) for name, place in folder.cell_folders()]
@@ -137,7 +137,7 @@ def _trials(folder: RunFolder) -> list[str]:
 
 
 def _rest(folder: RunFolder) -> list[str]:
-    """Half-written files beside the trials; of retrainings, which hold no lock, only those of hours ago."""
+    """Remove half-written files beside the trials; those of retrainings, which hold no lock, only after an hour."""
     found = []
     if halves := _halves(folder.path, ours=_OURS) + _halves(folder.retrained, older_than=_RETRAIN_SECONDS):
         found.append(f"removed {halves} half-written file(s) or bundle(s)")
@@ -150,7 +150,7 @@ def _rest(folder: RunFolder) -> list[str]:
 
 
 def _halves(*parents: Path, older_than: float = 0.0, ours: re.Pattern[str] = re.compile(r"\..+\.\d+")) -> int:
-    """Remove what was being written under another name, `.NAME.PID`; how many there were."""
+    """Remove what was being written under a temporary name, `.NAME.PID`; returns how many there were."""
     halves = [half for parent in parents for half in parent.glob(".*.*") if ours.fullmatch(half.name)]
     halves = [half for half in halves if time.time() - half.lstat().st_mtime >= older_than]
     for half in halves:

@@ -1,7 +1,7 @@
-"""Pretrained weights of a search: which it needs, what is known of them, and fetching them before it starts.
+"""Pretrained weights of a search: which it needs, what is known about them, and fetching them before it starts.
 
-A search itself downloads nothing: what is here is the only part of the program that asks the network. It puts
-files where trials look for them, into the local cache of the Hugging Face hub (HF_HOME).
+A search itself downloads nothing: this module is the only part of the program that uses the network. It puts files
+where trials look for them, into the local cache of the Hugging Face hub (HF_HOME).
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from search_spaces.published.weights import (
 )
 from search_spaces.space import combinations, options
 
-TIMEOUT = 5.0  # seconds that the hub has to answer a question
+TIMEOUT = 5.0  # seconds within which the hub must answer
 
 _T = TypeVar("_T")
 
@@ -46,16 +46,16 @@ class NeededWeights(BaseModel, frozen=True, extra="forbid"):
     weights: str  # as in encoder_weights
     repository: str | None  # on the hub; None for a file of the user's own
     url: str | None
-    file: Path | None  # on this machine; None where it has to be fetched
+    file: Path | None  # on this machine; None if it has to be fetched
     size_bytes: int | None
     size_estimated: bool  # from the number of parameters
     licence: str
 
 
 def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tuple[Candidate, int]]:
-    """A candidate with its crop for every encoder and its weights that a search may train, none included.
+    """A candidate and its crop for every encoder with every set of weights, or none, that a search may train.
 
-    possible: what of the space can be built, where that is known; without, every encoder of the space counts.
+    possible: what of the space can be built, if known; without it, every encoder of the space counts.
     """
     found = [(f.candidate, design_of(config, f).fit.crop) for f in config.fixed[: config.study.trials]]
     if config.study.trials > len(config.fixed):
@@ -66,7 +66,7 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
 
 
 def _of_family(config: SearchConfig, family: str, possible: Buildable | None) -> list[tuple[Candidate, int]]:
-    """The candidates of a family with each encoder and each of its weights; one where it has no encoder."""
+    """The candidates of a family with each encoder and each of its weights; one candidate if it has no encoder."""
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
     light = kind.lightest(offered)
     tried = combinations(config.space, family, config.fit.crop) if possible is None else possible.of(family)
@@ -82,7 +82,7 @@ def _of_family(config: SearchConfig, family: str, possible: Buildable | None) ->
 
 
 def _network_of(candidate: Candidate) -> str:
-    """What weights belong to: the encoder, or the family where there is none."""
+    """What weights belong to: the encoder, or the family if there is none."""
     return candidate.encoder if isinstance(candidate, EncoderCandidate) else candidate.family
 
 
@@ -90,8 +90,7 @@ def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededW
     """The pretrained weights that a search needs, those of the user's own files included.
 
     Sizes are those on disk, else the hub's, else estimated. Licences are timm's, else those of the hub's model card.
-    hub: who is asked for them; None is nobody. Raises InputError where the configuration
-    names weights that do not exist.
+    hub: who is asked for them; None: nobody. Raises InputError if the configuration names weights that do not exist.
     """
     check_options(config)
     rows: dict[tuple[str, str], NeededWeights] = {}
@@ -102,9 +101,9 @@ def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededW
 
 
 def fetch_weights(rows: Sequence[NeededWeights], on_file: Callable[[int, int, NeededWeights], None]) -> list[Path]:
-    """Download what is missing into the local cache; the new files. `on_file(done, of, row)` is called before each.
+    """Download what is missing into the local cache; returns the new files. Calls `on_file(done, of, row)` before each.
 
-    Raises InputError, one line, where the hub is out of reach or does not have a file; what has arrived stays.
+    Raises InputError with one line if the hub is out of reach or lacks a file; what has arrived stays.
     """
     missing = [row for row in rows if row.repository is not None and row.file is None]
     files = []
@@ -112,7 +111,7 @@ def fetch_weights(rows: Sequence[NeededWeights], on_file: Callable[[int, int, Ne
         on_file(done, len(missing), row)
         place = offered_weights(row.encoder)[row.weights]
         try:
-            # Asked first, because the download would try for half a minute before it says that there is no network.
+            # Asked first, because the download would try for half a minute before reporting that there is no network.
             get_hf_file_metadata(_url(place), timeout=TIMEOUT)
             again = lies_in_cache(place) is not None  # damaged: the hub's client would take it as it is
             found = hf_hub_download(place.repository, FILE_NAME, revision=place.revision, force_download=again)
@@ -123,15 +122,15 @@ def fetch_weights(rows: Sequence[NeededWeights], on_file: Callable[[int, int, Ne
 
 
 def starting_note(config: SearchConfig, possible: Buildable) -> str | None:
-    """Which candidates of a search start from scratch, where others do not; None where all start alike."""
+    """A note on which candidates start from scratch while others do not; None if all start alike."""
     found = [(start_of(candidate), candidate) for candidate, _ in needed(config, possible)]
     if len({start for start, _ in found}) < 2 or SCRATCH not in {start for start, _ in found}:
         return None
     scratch = dict.fromkeys(_without_start(c) for start, c in found if start == SCRATCH)
     others = dict.fromkeys(start for start, _ in found if start != SCRATCH)
     return (
-        f"from scratch: {', '.join(scratch)}; others start from {', '.join(others)}. A short training favours those: "
-        "the column start of the leaderboard tells them apart"
+        f"from scratch: {', '.join(scratch)}; others start from {', '.join(others)}. A short training favours the "
+        "latter; the leaderboard's column start shows which is which"
     )
 
 
@@ -140,7 +139,7 @@ def _without_start(candidate: Candidate) -> str:
 
 
 class Hub:
-    """The hub, left alone after the first question that it does not answer."""
+    """The hub, which is asked nothing more after the first question that it does not answer."""
 
     def __init__(self) -> None:
         self.answers = True
@@ -150,7 +149,7 @@ class Hub:
         return self._ask(lambda: get_hf_file_metadata(_url(place), timeout=TIMEOUT).size)
 
     def licence(self, place: HubFile) -> str | None:
-        """That of the model card."""
+        """The licence in the model card."""
         return self._ask(lambda: _licence_of_card(place))
 
     def _ask(self, question: Callable[[], _T]) -> _T | None:
@@ -204,7 +203,7 @@ def _describe(candidate: EncoderCandidate, crop: int, hub: Hub | None) -> Needed
 
 
 def _estimated(candidate: EncoderCandidate, crop: int) -> int | None:
-    """Bytes of the encoder's numbers; None where no network can be made of it here."""
+    """Bytes of the encoder's numbers; None if no network can be made of it here."""
     try:
         with torch.device("meta"):
             encoder = build_network(candidate.folded(), crop, pretrained=False).get_submodule("encoder")
@@ -220,6 +219,6 @@ def _url(place: HubFile) -> str:
 def _out_of_reach(place: HubFile, error: Exception) -> str:
     why = " ".join(str(error).split()) or type(error).__name__
     return (
-        f"{place.repository} cannot be fetched from {urlsplit(_url(place)).netloc}: {why[:200]}; fetch it where the "
-        f"network is (`{place.fetch_command}`) and copy the cache (HF_HOME), or name a .safetensors file"
+        f"{place.repository} cannot be fetched from {urlsplit(_url(place)).netloc}: {why[:200]}; fetch it on a "
+        f"machine with a network (`{place.fetch_command}`) and copy the cache (HF_HOME), or name a .safetensors file"
     )

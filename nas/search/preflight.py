@@ -1,4 +1,4 @@
-"""What is checked before the first trial, so that no trial finds it out."""
+"""What is checked before the first trial, so that no trial fails because of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ from trainers.report import SILENT, Report
 
 
 def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
-    """Raise InputError, one line, for anything in the configuration that would only fail inside a trial.
+    """Raise InputError with one line for anything in the configuration that would otherwise fail inside a trial.
 
-    Looks up every name, builds every network of the space without memory, finds every file of weights, and cuts no
-    patch but checks that every crop can be cut. remembered: the file that keeps what of the space can be built.
-    Returns what of the space can be built.
+    Looks up every name, builds every network of the space without memory for it, finds every file of weights, and
+    checks that every crop can be cut, without cutting one. remembered: the file that keeps what of the space can be
+    built. Returns what of the space can be built.
     """
     make_sampler(config.study, 0)
     make_pruner(config.study, config.fit.steps)
@@ -51,14 +51,14 @@ def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembe
     for family in config.space.families:
         if not possible.of(family):
             refused = possible.tried[family][0].refusal
-            raise InputError(f"nothing of family {family} in this space can be built: {refused}")
+            raise InputError(f"no network of family {family} in this space can be built: {refused}")
     needs = [_Needs.of(design) for design in _fixed_designs(config)]
     if config.study.trials > len(config.fixed):
         needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
     if fold.held_out:
         check_slabs(fold.held_out, config.score.slabs)
     for volume in fold.held_out:
-        if volume.spacing_known:  # where it is not, there is no second score, and a note says so
+        if volume.spacing_known:  # if it is not, there is no second score, and a note says so
             volume_steps(volume, config.score.second_um)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
@@ -69,7 +69,7 @@ def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembe
 
 @dataclass(frozen=True)
 class _Needs:
-    """What a design asks of the volumes."""
+    """What a design requires of the volumes."""
 
     crop: int
     depth: int | None  # slices of its boxes; None for planes
@@ -84,7 +84,7 @@ class _Needs:
         return cls(fit.crop, depth, fit.vessel_share, fit.sampled_um, fit.voxel_size_um, design.inference.axes)
 
     def check(self, config: SearchConfig, fold: Fold) -> None:
-        """Raise InputError where patches cannot be cut of every volume, or one cannot be read."""
+        """Raise InputError if patches cannot be cut from every volume, or if one cannot be read."""
         slices, boxes = self.depth or 1, self.depth is not None
         share, spacing = self.vessel_share, self.sampled_um
         PatchSampler(fold.train, slices, slices, self.crop, share, seed=0, boxes=boxes, spacing_um=spacing)
@@ -104,7 +104,7 @@ def _fixed_designs(config: SearchConfig) -> Iterator[Design]:
 
 
 def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> Iterator[_Needs]:
-    """What the designs of a family may ask, at every crop, depth, voxel size and set of axes of the space."""
+    """What the designs of a family may require, at every crop, depth, voxel size and set of axes of the space."""
     kind = FAMILIES[family]
     offered = options(config.space, family, config.fit.crop)
     depths: Sequence[int | None] = offered["slices_in"] if kind.boxes else (None,)
@@ -118,7 +118,7 @@ def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> 
 
 
 def _check_something_is_searched(config: SearchConfig) -> None:
-    """A space without a choice would train one design again and again."""
+    """Raise InputError for a space without a choice, which would train one design again and again."""
     if config.study.trials <= len(config.fixed):
         return
     searched = [family for family in config.space.families if config.space.searches(family)]
@@ -130,7 +130,7 @@ def _check_something_is_searched(config: SearchConfig) -> None:
 
 
 def _check_losses(config: SearchConfig) -> None:
-    """Losses that not every network has the slices for; takes no time."""
+    """Raise InputError for losses that some network has too few output slices for; takes no time."""
     for family in config.space.families:
         kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
         shapes = [dict(zip(("slices_in", "masks"), both, strict=False)) for both in _products(offered)]
@@ -144,7 +144,7 @@ def _products(offered: Any) -> list[tuple[Any, ...]]:
 
 
 def _check_cells(config: SearchConfig, fold: Fold) -> None:
-    """The cell searches of a run."""
+    """Check the cell searches of a run."""
     searches = plans(config)
     if not searches:
         return
@@ -170,7 +170,7 @@ def _check_cells(config: SearchConfig, fold: Fold) -> None:
 def _check_weights(candidates: Sequence[tuple[Candidate, int]]) -> None:
     """Raise InputError that names every missing file of weights, each with the command that fetches it.
 
-    A file of the user's own is also read: it may be of another encoder.
+    A file of the user's own is also read, because it may belong to another encoder.
     """
     missing: dict[str, None] = {}
     for candidate, crop in candidates:

@@ -38,10 +38,10 @@ class SearchResult:
 def run_search(
     config: SearchConfig, folder: RunFolder, view: View, workers: int | None = None, cluster: str | None = None
 ) -> SearchResult:
-    """Search, or go on with a search, until its budget is used up or it is told to stop.
+    """Search, or continue a search, until its budget is used up or it is told to stop.
 
-    workers: how many, if not one a GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError where
-    the run folder belongs to another search or another driver, or the data cannot be used.
+    workers: how many, if not one per GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError if
+    the run folder belongs to another search or another driver, or if the data cannot be used.
     """
     lock = FileLock(folder.lock)
     try:
@@ -55,11 +55,11 @@ def run_search(
             raise
         where = error.filename or folder.path
         raise InputError(
-            f"the disk is full: no space left for {where}; free some, and the same command goes on"
+            f"the disk is full: no space left for {where}; free some, then run the same command again to continue"
         ) from error
     except StorageInternalError as error:
         what = str(error.__cause__ or error).strip().splitlines()[0]
-        raise InputError(f"the storage of the study failed: {what}; the same command goes on") from error
+        raise InputError(f"the storage of the study failed: {what}; run the same command again to continue") from error
     finally:
         lock.release()
 
@@ -71,7 +71,7 @@ def _search(
         view.note(mended)
     report = Report(view.note, view.working)
     fold = open_fold(config, folder, report)
-    # Workers are seconds in starting; meanwhile the driver checks what it is going to ask of them.
+    # Workers take seconds to start; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
         possible = preflight(config, fold, report, folder.buildable)
         if (starts := starting_note(config, possible)) is not None:

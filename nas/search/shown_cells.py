@@ -27,7 +27,7 @@ class Shown(BaseModel, frozen=True, extra="forbid"):
     pictures: tuple[Path, ...]
 
     def text(self) -> str:
-        """The same for people."""
+        """The same as text for people."""
         total = sum(self.operations.values())
         lines = [f"{self.title}: genotype {self.genotype.hash}", "", f"{'operation':18} edges  share"]
         lines += [f"{name:18} {count:5d}  {count / total:5.0%}" for name, count in self.operations.items()]
@@ -49,7 +49,7 @@ class SearchShown(BaseModel, frozen=True, extra="forbid"):
     alphas_picture: Path
 
     def text(self) -> str:
-        """The same for people."""
+        """The same as text for people."""
         found = self.findings
         lines = [
             f"cell search {self.cells}: {len(found.genotypes)} genotypes in {seconds(found.search_seconds)} "
@@ -70,7 +70,7 @@ class SearchShown(BaseModel, frozen=True, extra="forbid"):
 
 
 def describe_target(run: Path | None, target: str, out: Path | None) -> Shown | SearchShown:
-    """Draw what `target` names; see `nas show --help`. Raises InputError where it names nothing with cells."""
+    """Draw what `target` names; see `nas show --help`. Raises InputError if it names nothing with cells."""
     if target.isdecimal():
         config, folder = read_run(run)
         job = _job(folder, int(target))
@@ -101,7 +101,7 @@ def _cells_of(candidate: Candidate, what: str) -> Genotype:
 
 
 def read_genotype(file: Path) -> Genotype:
-    """The genotype in a JSON file. Raises InputError where it holds none."""
+    """The genotype in a JSON file. Raises InputError if it holds none."""
     try:
         return Genotype.model_validate_json(file.read_bytes())
     except ValidationError as error:
@@ -118,7 +118,7 @@ def _of_search(run: Path | None, target: str, out: Path | None) -> Shown | Searc
     if findings is None:
         ended = ", ".join(identity for identity, found in known.items() if found) or "none"
         raise InputError(
-            f"{target!r} is no trial, file, bundle or hand-made genotype ({', '.join(HAND_MADE)}), and no cell search "
+            f"{target!r} is no trial, file, bundle or hand-made genotype ({', '.join(HAND_MADE)}), nor a cell search "
             f"of {folder.path} that has ended ({ended})"
         )
     if not name:

@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""How far a run has got."""
 
 from collections import Counter
 from pathlib import Path
@@ -29,12 +29,12 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     minutes_used: float
     minutes: float | None
     best_trial: int | None
-    best_metrics: dict[str, float]  # that it reached, by the titles of their columns; first the one that ranks
+    best_metrics: dict[str, float]  # of that trial, by column title; the ranking metric first
     failures: dict[int, str]  # trial -> reason
     cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
 
     def text(self) -> str:
-        """The same for people."""
+        """The same as text for people."""
         limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
         reached = ", ".join(f"{printable(title)} {value:.4f}" for title, value in self.best_metrics.items())
         best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
@@ -65,7 +65,7 @@ def read_status(run: Path | None) -> Status:
         running = False
     except Timeout:
         running = True
-    except OSError:  # a folder that cannot be written has no driver
+    except OSError:  # a folder that cannot be written to has no driver
         running = False
     used, asked, repeats, begun = 0.0, 0, set[int](), False
     if config.storage is not None or folder.journal.is_file():

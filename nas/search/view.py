@@ -30,4 +30,4 @@ class View(Protocol):
         """A trial was scored at a rung."""
 
     def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:
-        """A task has ended. board: the ranking that follows from it; None where it changes none."""
+        """A task has ended. board: the ranking that follows from it; None if nothing in it changes."""

@@ -1,4 +1,4 @@
-"""How long a search may go on: wall-clock time and hours of all devices, over every driver that its study had."""
+"""How long a search may go on: wall-clock time and hours of all devices, summed over every driver of its study."""
 
 import time
 from collections.abc import Callable
@@ -43,16 +43,16 @@ class Budget:
         return None if self.config.minutes is None else self.config.minutes - self.seconds() / 60
 
     def over(self) -> str | None:
-        """Which limit is reached, in words for the user; None while there is time."""
+        """Which limit has been reached, in words for the user; None while there is time."""
         minutes, hours = self.config.minutes, self.config.gpu_hours
         if minutes is not None and self.seconds() >= 60 * minutes:
-            return f"{minutes:g} minutes are over; with more --minutes"
+            return f"{minutes:g} minutes are used up; with more --minutes"
         if hours is not None and self.busy_seconds() >= 3600 * hours:
-            return f"{hours:g} GPU hours are used; with a larger study.gpu_hours"
+            return f"{hours:g} GPU hours are used up; with a larger study.gpu_hours"
         return None
 
     def save(self, now: bool = False) -> None:
-        """Keep in the study what was used, at most once a minute, so that a kill forgets no more than that."""
+        """Store the time used in the study, at most once a minute, so that a kill loses at most a minute of it."""
         if now or time.monotonic() - self._saved > _SAVE_SECONDS:
             self._saved = time.monotonic()
             self.study.set_user_attr(SECONDS, self.seconds())

@@ -23,7 +23,7 @@ from trainers.report import SILENT, Report
 
 @dataclass(frozen=True)
 class Buildable:
-    """Which values of the decisive choices of each family go together, and why others do not."""
+    """Which values of each family's decisive choices can be combined, and why others cannot."""
 
     tried: dict[str, tuple[Combination, ...]]  # by family
 
@@ -33,13 +33,13 @@ class Buildable:
 
     @property
     def refusals(self) -> list[str]:
-        """Why the others make none."""
+        """Why the other combinations make no network."""
         return [c.refusal for combinations in self.tried.values() for c in combinations if c.refusal is not None]
 
     def allows(self, family: str, field: str, value: Any, given: Mapping[str, Any]) -> bool:
-        """Whether a value of a decisive choice makes a network with those chosen before it, and any of those to come.
+        """Whether a value of a decisive choice can still make a network with the values chosen before it.
 
-        given: values by field, of which the decisive ones that stand before `field` count.
+        given: values by field; only those of decisive choices that come before `field` count.
         """
         names = FAMILIES[family].decisive
         known = {name: given[name] for name in names[: names.index(field)]} | {field: value}
@@ -47,21 +47,21 @@ class Buildable:
 
 
 class _Remembered(BaseModel, frozen=True, extra="forbid"):
-    """What was found, and of what: another space, program or library builds other things."""
+    """What was found, and for what: the result differs for another space, program or library."""
 
     of: str
     tried: dict[str, tuple[Combination, ...]]
 
 
 def find_buildable(config: SearchConfig, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
-    """What of the configuration's space can be built, a fraction of a second a combination.
+    """What of the configuration's space can be built; takes a fraction of a second per combination.
 
-    remembered: the file in which a process before this one left what it found, or this one leaves it. Raises InputError
-    where a family's choices can never be made.
+    remembered: the file from which an earlier process's result is read, or to which this one's is written. Raises
+    InputError if a family's choices can never be made.
     """
     check_options(config)
     if program_version().endswith("-dirty"):
-        remembered = None  # whoever edits the program would be told what its last edit built
+        remembered = None  # while the program is being edited, an earlier result may no longer hold
     found = None if remembered is None else _recall(remembered, config)
     if found is None:
         found = _build(config, report)
@@ -72,7 +72,7 @@ def find_buildable(config: SearchConfig, report: Report = SILENT, remembered: Pa
 
 
 def check_options(config: SearchConfig) -> None:
-    """Raise InputError, one line, where choices of a family can never be made. Cheap: builds nothing."""
+    """Raise InputError with one line if choices of a family can never be made. Cheap: builds nothing."""
     for family in config.space.families:
         FAMILIES[family].check_options(options(config.space, family, config.fit.crop), config.cell_space)
 
@@ -91,7 +91,7 @@ def _build(config: SearchConfig, report: Report) -> Buildable:
 
 
 def _refusal(config: SearchConfig, combination: Combination) -> str | None:
-    """Why a combination makes no network, tried with its smallest batch; None where it makes one."""
+    """Why a combination makes no network, tried with its smallest batch; None if it makes one."""
     family = combination.family
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
     try:
@@ -103,7 +103,7 @@ def _refusal(config: SearchConfig, combination: Combination) -> str | None:
 
 
 def offered_fit(config: SearchConfig, family: str, field: str) -> tuple[Any, ...]:
-    """The values of a field of the recipe that a family may be trained with, of a range its ends."""
+    """The values of a field of the recipe that a family may be trained with; for a range, its ends."""
     named = config.space.choices(family, "fit").get(field)
     if named is None:
         return (getattr(config.fit, field),)

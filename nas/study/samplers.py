@@ -1,4 +1,4 @@
-"""SAMPLERS and PRUNERS: how the next candidate is chosen, and when one that lies behind is stopped."""
+"""SAMPLERS and PRUNERS: how the next candidate is chosen, and when one that lags behind is stopped."""
 
 import hashlib
 import warnings
@@ -12,11 +12,12 @@ from search_spaces.errors import unknown_name
 
 def _tpe(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is one, for years
+        # `group` has been experimental for years.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
             n_startup_trials=config.random_trials,
             multivariate=True,
-            group=True,  # models parameters that only some encoders have together with the others
+            group=True,  # models parameters that only some encoders have jointly with the others
             constant_liar=True,  # keeps parallel workers apart
             seed=seed,
         )
@@ -48,10 +49,10 @@ PRUNERS: dict[str, Callable[[StudyConfig, int], optuna.pruners.BasePruner]] = {
 
 
 def make_sampler(config: StudyConfig, trial: int, part: str = "") -> optuna.samplers.BaseSampler:
-    """The trial sampler for one trial; what is asked in several parts names them, or it would draw the same twice.
+    """The trial sampler for one trial. If it is asked in several parts, each has a name; else it would draw the same.
 
-    Its seed depends on the study's seed and the trial's number alone, so a resumed study suggests what an unbroken
-    one would have, and two workers never get the same suggestion. Raises InputError for an unknown name.
+    Its seed depends only on the study's seed, the trial's number and the part, so a resumed study suggests what an
+    unbroken one would have, and two workers never get the same suggestion. Raises InputError for an unknown name.
     """
     if config.trial_sampler not in SAMPLERS:
         raise unknown_name("trial sampler", config.trial_sampler, SAMPLERS)

@@ -21,9 +21,9 @@ _DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql
 
 
 def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
-    """The storage that study and dashboard share; without a URL the run folder's journal.
+    """The storage that study and dashboard share; without a URL, the run folder's journal.
 
-    Raises InputError where a server cannot be reached or used.
+    Raises InputError if a server cannot be reached or used.
     """
     if url is None:
         try:
@@ -52,17 +52,17 @@ def pictures(folder: RunFolder) -> FileSystemArtifactStore:
 
 
 class PatientStorage(RDBStorage):
-    """A database that may be restarted under a running search: what it could not answer is asked again for a while."""
+    """A database that may be restarted during a search: a question that it cannot answer is repeated for a while."""
 
     def __init__(self, url: str) -> None:
         from sqlalchemy.pool import NullPool
 
-        # A connection for each question: none that a restarted server has forgotten, and milliseconds apiece.
+        # A new connection for each question costs milliseconds; an old one may be unknown to a restarted server.
         super().__init__(url, engine_kwargs={"poolclass": NullPool})
         self._numbers: dict[int, int] = {}  # study -> number of the trial that is created next
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
-        """A trial that was created while the answer was lost is not created again: this process alone creates any."""
+        """A trial whose creation was done but not answered is not created again: only this process creates trials."""
         from optuna.storages._rdb.models import TrialModel
 
         of_study = session.query(TrialModel).filter_by(study_id=study_id)
@@ -77,9 +77,9 @@ class PatientStorage(RDBStorage):
 
 
 def _server_is_away(error: BaseException | None) -> bool:
-    """Whether a lost connection is the error, or stands behind it.
+    """Whether the error is a lost connection, or was caused by one.
 
-    Where one is lost inside `get_trials`, Optuna asks again in the broken session, which fails for a reason of its own.
+    If one is lost inside `get_trials`, Optuna asks again in the broken session, which then fails with another error.
     """
     from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -99,17 +99,17 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
         while True:
             try:
                 answer = method(self, *arguments, **named)
-                # Asked twice, "is it mine?" is answered no where the first answer, yes, was lost on its way.
+                # If the first answer to "is it mine?", a yes, was lost on its way, the second answer is no.
                 return True if asked_before and method.__name__ == "set_trial_state_values" else answer
             except optuna.exceptions.UpdateFinishedTrialError:
                 if not asked_before:
                     raise
-                return True  # the answer that was lost said so
+                return True  # the lost answer was yes
             except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 if not _server_is_away(error):
                     raise
                 if not asked_before:
-                    print("nas: note: the storage does not answer; it is asked again for a while", file=sys.stderr)
+                    print("nas: note: the storage does not answer; retrying for a while", file=sys.stderr)
                 asked_before = True
                 if time.monotonic() - began > PATIENCE:
                     raise
@@ -119,7 +119,7 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# Optuna puts a cache before a database, which asks by the names with an underscore.
+# Optuna puts a cache in front of a database; the cache calls the methods whose names begin with an underscore.
 _ASKED_BY_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_THE_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(PatientStorage, _name)))

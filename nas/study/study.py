@@ -1,6 +1,6 @@
-"""The Optuna study of a run: open it, ask it for the next job, tell it what came of one.
+"""The Optuna study of a run: open it, ask it for the next job, tell it the outcome of one.
 
-Only the driver calls this. What a trial was and how it ended also lies in the trial's folder, so that everything but
+Only the driver calls this. What a trial was and how it ended is also kept in the trial's folder, so that everything but
 the sampler works without Optuna.
 """
 
@@ -41,7 +41,7 @@ _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of
 def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> optuna.Study:
     """The study of a run; a new one starts with the fixed trials waiting.
 
-    Raises InputError where a database server has a study of this name that another run folder began.
+    Raises InputError if a database server has a study of this name that another run folder began.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -75,14 +75,14 @@ def _check_owner(study: optuna.Study, folder: RunFolder) -> None:
     elif known != own:
         raise InputError(
             f"the storage has a study {study.study_name!r} of another run folder; choose another name "
-            "(--set study.name=NAME), or give --run that folder"
+            "(--set study.name=NAME), or name that folder with --run"
         )
 
 
 def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
-    """Let every kind of genotype that is going to be found be tried once in each family, as far as the budget reaches.
+    """Queue one trial for every kind of genotype to be found, in each family, as far as the budget reaches.
 
-    Whatever else belongs to such a trial, its crop too, is the sampler's choice. The families take turns.
+    Everything else about such a trial, including its crop, is the sampler's choice. The families take turns.
     """
     trials = study.get_trials(deepcopy=False)
     waiting = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs and GIVEN_UP not in t.user_attrs}
@@ -95,7 +95,7 @@ def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
 
 
 def unfinished(study: optuna.Study) -> list[Trial]:
-    """Trials that a driver before us left running, to be taken up again under their own numbers."""
+    """Trials that an earlier driver left running, to be resumed under their own numbers."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [Trial(study, frozen._trial_id) for frozen in running]
 
@@ -108,7 +108,7 @@ def count_candidates(study: optuna.Study) -> int:
 
 
 def ask(study: optuna.Study, config: SearchConfig) -> Trial:
-    """The next trial: the first that waits, or a new one."""
+    """The next trial: the first that is waiting, or a new one."""
     trials = study.get_trials(deepcopy=False)
     number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
     study.sampler = make_sampler(config.study, number)
@@ -116,7 +116,7 @@ def ask(study: optuna.Study, config: SearchConfig) -> Trial:
 
 
 def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
-    """Let a finished trial's candidate be trained once more, with another seed."""
+    """Queue another training of a finished trial's candidate, with another seed."""
     original = study.get_trials(deepcopy=False)[trial]
     attributes: dict[str, Any] = {REPEATS: trial, SEED_INDEX: seed_index}
     attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
@@ -124,19 +124,19 @@ def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
 
 
 def cells_needed(trial: Trial, config: SearchConfig, possible: Buildable) -> CellPlan | None:
-    """The cell search whose genotypes a trial is going to choose from; None where it needs none."""
+    """The cell search whose genotypes a trial is going to choose from; None if it needs none."""
     _as_then(trial, config, "/family")
     wanted = None if FIXED in trial.user_attrs else cells_wanted(trial, config, possible)
     return None if wanted is None else plan_for(config, *wanted)
 
 
 def _as_then(trial: Trial, config: SearchConfig, part: str = "") -> None:
-    """What a killed driver had not yet asked of the sampler is drawn as it would have been then."""
+    """Set the sampler so that what a killed driver had not yet drawn is drawn as it would have been then."""
     trial.study.sampler = make_sampler(config.study, trial.number, part)
 
 
 def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: Genotypes = no_genotypes) -> Job:
-    """What a trial is to train. Asked again, after a stop, it is the same."""
+    """What a trial is to train; the same when asked again after a stop."""
     _as_then(trial, config)
     attributes = trial.user_attrs
     seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
@@ -161,7 +161,7 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
 
 
 def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
-    """Close a trial. One that was interrupted stays open, to be gone on with."""
+    """Close a trial. An interrupted one stays open, to be resumed."""
     outcome = record.outcome
     if outcome.state == "interrupted":
         return
@@ -178,7 +178,7 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.report(outcome.score.value, outcome.step)  # the end of the learning curve
         study.tell(trial.number, outcome.score.value)
     elif outcome.state == "infeasible":
-        # A failed trial is invisible to the sampler, which would propose the like of it again.
+        # A failed trial is invisible to the sampler, which would propose similar ones again.
         trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)
         study.tell(trial.number, state=TrialState.PRUNED)
     else:

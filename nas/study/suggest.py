@@ -32,7 +32,7 @@ FAMILY, GENOTYPE = "family", "genotype"
 
 
 def no_genotypes(family: str, crop: int) -> Mapping[str, Genotype]:
-    """For spaces without cells."""
+    """Stands in for found genotypes in spaces without cells."""
     raise ValueError(f"no cells of family {family} were searched")
 
 
@@ -57,7 +57,7 @@ def suggest(
 
 
 def cells_wanted(trial: optuna.Trial, config: SearchConfig, possible: Buildable) -> tuple[str, int] | None:
-    """Family and crop whose cells a trial is going to need; None where it needs none."""
+    """Family and crop whose cells a trial is going to need; None if it needs none."""
     family = _family(trial, config)
     if not needs_cells(config, family):
         return None
@@ -82,7 +82,7 @@ def genotype_parameters(config: SearchConfig, family: str, name: str) -> dict[st
 
 
 def origin_of(trial: optuna.Trial, family: str) -> str | None:
-    """How a trial's cells were found, or their name; None where it has none."""
+    """How a trial's cells were found, or their name; None if it has none."""
     found = trial.params.get(f"{family}.{GENOTYPE}")
     return None if found is None else str(found)
 
@@ -137,10 +137,10 @@ def _walk(
     answer: Answer,
     until: str | None = None,
 ) -> _Chosen:
-    """Take a value for every choice of a family, one after the other; `until` the choice of that field.
+    """Take a value for every choice of a family, one after another, stopping before the choice of the field `until`.
 
-    start: the values of fields that are not chosen. A choice none of whose values goes with those before it is left
-    out.
+    start: the values of fields that are not chosen. A choice is left out if none of its values goes with those before
+    it.
     """
     chosen = _Chosen()
     for row in _rows(config, family):
@@ -154,7 +154,7 @@ def _walk(
 
 
 def _rows(config: SearchConfig, family: str) -> list[Row]:
-    """The rows of the space and, where cells are searched for the family, one of how they are found."""
+    """The rows of the space and, if cells are searched for the family, one row for how they are found."""
     found = list(rows(config.space, family))
     if needs_cells(config, family):
         first = sum(row.field in FAMILIES[family].decisive for row in found)
@@ -164,10 +164,10 @@ def _rows(config: SearchConfig, family: str) -> list[Row]:
 
 
 def _offered(row: Row, family: str, given: Mapping[str, Any], possible: Buildable) -> tuple[str, Distribution] | None:
-    """The name of a choice in the study and its values, after those before it; None where nothing is left to choose.
+    """The name of a choice in the study and its values, given the choices before it; None if nothing is left to choose.
 
-    Where these leave it only some of its values (a decoder that an encoder has no features for, a crop that it cannot
-    take) the name tells which: Optuna wants one set of values a name, and the sampler then learns about each set apart.
+    If these leave it only some of its values (an encoder may not fit a decoder or a crop), the name says which: Optuna
+    wants one set of values per name, and the sampler then learns about each set separately.
     """
     kind = FAMILIES[family]
 
@@ -186,7 +186,7 @@ def _offered(row: Row, family: str, given: Mapping[str, Any], possible: Buildabl
 
 
 def _of_range(row: Row, choice: Range) -> Distribution:
-    """Whole numbers where the field holds such."""
+    """Whole numbers if the field holds whole numbers."""
     low, high = (read_value(_owner(row), row.field, end) for end in (choice.low, choice.high))
     kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
     return kind(low, high, log=choice.log)
@@ -198,7 +198,7 @@ def _label(value: Any) -> Any:
 
 
 def _meant(row: Row, label: Any) -> Any:
-    """The value of the field that a label stands for; names of what is going to be found stay names."""
+    """The value of the field that a label stands for; names of genotypes still to be found stay names."""
     values = () if isinstance(row.choice, Range) else row.choice
     value = next((value for value in values if _label(value) == label), label)
     return value if row.found else read_value(_owner(row), row.field, value)

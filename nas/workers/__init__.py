@@ -1,1 +1,1 @@
-"""Worker processes: how they are started, kept, given tasks, and what messages they exchange with the driver."""
+"""Worker processes: how they are started, kept alive and given tasks, and their messages to and from the driver."""

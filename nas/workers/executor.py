@@ -12,14 +12,14 @@ from nas.workers.launcher import Launcher, Received, Worker
 from nas.workers.protocol import Answer, Died, Ended, Event, Ready, Start
 from search_spaces.errors import InputError
 
-LATE_SECONDS = 180.0  # until the user is told of a worker that has not begun
+LATE_SECONDS = 180.0  # before the user is told about a worker that has not started
 FAILED_STARTS = 3  # in a row, before a device is given up
 
 
 class Executor:
     """All workers of a search. Use as a context: leaving it ends them.
 
-    logs: where worker number n prints. workers: how many, if not one a device. They start at once, which takes them
+    logs: where worker number n prints. workers: how many, if not one per device. They start at once, which takes
     seconds, and touch nothing before `open`.
     """
 
@@ -33,7 +33,7 @@ class Executor:
         self._failed_starts: dict[Path, int] = {}
         self._busy = 0.0
         self._opened = False
-        self._late: list[Worker] = []  # those that the user was told of
+        self._late: list[Worker] = []  # those that the user was told about
         self._workers = [self._start(name, logs(i)) for i, name in enumerate(names)]
 
     def _start(self, device: str, log: Path) -> Worker:
@@ -43,7 +43,7 @@ class Executor:
         return worker
 
     def open(self) -> None:
-        """Let the workers open the run: its configuration and volumes are as they will stay."""
+        """Let the workers open the run: its configuration and volumes will not change any more."""
         self._opened = True
         for worker in self._workers:
             worker.open()
@@ -88,7 +88,7 @@ class Executor:
             self._busy += time.monotonic() - worker.since
 
     def answer(self, task: str, answer: trial.Answer) -> None:
-        """Let the worker that is busy with this task go on, stop or leave."""
+        """Tell the worker that is busy with this task to go on, stop or leave."""
         for worker in self._workers:
             if worker.task == task:
                 worker.send(Answer(task=task, answer=answer))
@@ -110,24 +110,26 @@ class Executor:
             worker.task = None
             worker.ready = worker.ready and not event.last
         elif isinstance(event, Died):
-            # What it was busy with is known here alone: the task may have been given to it while it was dying.
+            # Only the executor knows its task, which may have been given to it while it was dying.
             event = event.model_copy(update={"task": worker.task})
             self._done(worker)
             event = event.model_copy(update={"given_up": self._replace(worker, event)})
         return event
 
     def _late_worker(self) -> Died | None:
-        """A note on a worker that has not begun for minutes, as on a cluster without room for it."""
+        """A note on a worker that has not started after minutes, as on a cluster without room for it."""
         for worker in self._workers:
             late = self._opened and not worker.ready and time.monotonic() - worker.started > LATE_SECONDS
             if late and worker not in self._late:
                 self._late.append(worker)
-                what = f"a worker on {worker.device} has not begun for {LATE_SECONDS / 60:g} minutes"
-                return Died(task=None, reason="", given_up=f"{what}: it waits for a free place, or see {worker.log}")
+                what = f"a worker on {worker.device} has not started after {LATE_SECONDS / 60:g} minutes"
+                return Died(
+                    task=None, reason="", given_up=f"{what}: it may be waiting for a free place; see {worker.log}"
+                )
         return None
 
     def _replace(self, worker: Worker, death: Died) -> str | None:
-        """Start a worker again; give its device up, with a note, if it dies before it is ready for the third time."""
+        """Start a worker again; if it died three times before it was ready, give its device up and return a note."""
         self._workers.remove(worker)
         if not worker.ready:
             self._failed_starts[worker.log] = self._failed_starts.get(worker.log, 0) + 1
@@ -139,4 +141,4 @@ class Executor:
         lost = f"no worker can be started on {worker.device} ({death.reason}): {last}; see {worker.log}"
         if not self._workers:
             raise InputError(lost)
-        return f"{lost}; the search goes on without it"
+        return f"{lost}; the search continues without it"

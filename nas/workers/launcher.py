@@ -1,4 +1,4 @@
-"""Worker and Launcher: what the executor needs of a worker process, and of whoever starts one."""
+"""Worker and Launcher: what the executor needs from a worker process, and from what starts one."""
 
 import queue
 from pathlib import Path
@@ -13,21 +13,21 @@ class Worker(Protocol):
     device: str
     log: Path
     task: str | None  # the id of what it is busy with
-    since: float  # when it was given that
+    since: float  # when it was given its task
     started: float
     ready: bool
 
     def open(self) -> None:
-        """Let it open the run: its configuration and volumes are as they will stay."""
+        """Let it open the run: its configuration and volumes will not change any more."""
 
     def send(self, message: Order) -> None:
-        """Send it a message; does nothing where it has just died."""
+        """Send it a message; does nothing if it has just died."""
 
     def close_input(self) -> None:
         """Ask it to end."""
 
     def end(self, at_once: bool) -> None:
-        """Wait for it to end, and kill it after a while, or at once where it has begun nothing."""
+        """Wait for it to end, and kill it after a while, or at once if it has begun nothing."""
 
 
 Received = tuple[Worker, Event]  # a message, and the worker it came from
@@ -37,13 +37,13 @@ class Launcher(Protocol):
     """What starts workers: this machine, or a cluster."""
 
     def devices(self) -> list[str]:
-        """One name a worker."""
+        """One device name per worker."""
 
     def threads(self, workers: int) -> int:
-        """CPU threads for each of so many workers."""
+        """CPU threads for each worker, if there are this many."""
 
     def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> Worker:
         """Start a worker; its messages arrive in `inbox`."""
 
     def close(self) -> None:
-        """No more workers are wanted."""
+        """Release everything: no more workers are wanted."""

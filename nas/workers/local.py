@@ -1,4 +1,4 @@
-"""Worker processes of this machine: one a GPU, or one in all where there is none."""
+"""Worker processes on this machine: one per GPU, or a single one if there is none."""
 
 import os
 import queue
@@ -19,7 +19,7 @@ from results.run_folder import RunFolder
 
 
 def devices(wanted: str) -> list[str]:
-    """One name a worker: every GPU, or the CPU where there is none or it was asked for."""
+    """One device name per worker: every GPU, or the CPU if there is none or it was asked for."""
     if wanted == "cpu" or not torch.cuda.is_available():
         return ["cpu"]
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if wanted in ("auto", "cuda") else [wanted]
@@ -57,7 +57,7 @@ class LocalWorker:
         self._inbox.put((self, Died(task=None, reason=_why(code))))
 
     def send(self, message: Order) -> None:
-        """Send it a message; does nothing where it has just died."""
+        """Send it a message; does nothing if it has just died."""
         assert self.process.stdin is not None
         with suppress(OSError, ValueError):  # its reader reports the death
             self.process.stdin.write(message.model_dump_json() + "\n")
@@ -69,7 +69,7 @@ class LocalWorker:
             self.process.stdin.close()
 
     def end(self, at_once: bool) -> None:
-        """Wait for the process to end, and kill it after a while, or at once where it has begun nothing."""
+        """Wait for the process to end, and kill it after a while, or at once if it has begun nothing."""
         try:
             self.process.wait(timeout=0 if at_once else 10)
         except subprocess.TimeoutExpired:
@@ -86,11 +86,11 @@ class LocalLauncher:
     device: str = "auto"
 
     def devices(self) -> list[str]:
-        """One name a worker."""
+        """One device name per worker."""
         return devices(self.device)
 
     def threads(self, workers: int) -> int:
-        """CPU threads for each of so many workers."""
+        """CPU threads for each worker, if there are this many."""
         return max(1, len(os.sched_getaffinity(0)) // workers)
 
     def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> LocalWorker:
@@ -99,7 +99,7 @@ class LocalLauncher:
         return LocalWorker(order, inbox)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to release."""
 
 
 def _why(code: int) -> str:

@@ -1,4 +1,4 @@
-"""The worker's process: started as early as can be, because what it imports takes it seconds.
+"""The worker's process: started as early as possible, because its imports take seconds.
 
 Imports nothing heavy, so that a command can start one before it imports anything itself.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nas.config.environment import ENVIRONMENT
 
-_warm: list["WorkerProcess"] = []  # started, and nobody's yet
+_warm: list["WorkerProcess"] = []  # started, but not taken yet
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class WorkerProcess:
 
 
 def start_process() -> WorkerProcess:
-    """Start one."""
+    """Start a worker process."""
     channel, written = os.pipe()  # not its standard output: libraries print there as they like
     process = subprocess.Popen(
         [sys.executable, "-m", "nas.workers.worker", str(written)],
@@ -34,7 +34,7 @@ def start_process() -> WorkerProcess:
         pass_fds=(written,),
         text=True,
         bufsize=1,
-        start_new_session=True,  # Ctrl-C is the driver's to answer
+        start_new_session=True,  # the driver answers Ctrl-C
     )
     os.close(written)
     return WorkerProcess(process, channel)
@@ -50,7 +50,7 @@ def _printed() -> int:
 
 
 def warm_up() -> None:
-    """Start a process that `take` will find; a search needs one at least, whatever its settings are."""
+    """Start a process that `take` will find; a search needs at least one, whatever its settings are."""
     _warm.append(start_process())
     atexit.register(_dismiss)
 

@@ -1,4 +1,4 @@
-"""The messages between driver and worker: one JSON object a line, over the worker's standard input and its channel.
+"""The messages between driver and worker: one JSON object per line, over the worker's standard input and its channel.
 
 Both call a task by its id.
 """
@@ -68,7 +68,7 @@ class Scored(BaseModel, frozen=True, extra="forbid"):
 
 
 class Ended(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the task has ended, this way."""
+    """Worker: the task has ended, with this outcome."""
 
     kind: Literal["ended"] = "ended"
     task: str
@@ -82,7 +82,7 @@ class Died(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["died"] = "died"
     task: str | None
     reason: str
-    given_up: str | None = None  # a note for the user where the worker is not started again
+    given_up: str | None = None  # a note for the user if the worker is not started again
 
 
 Event = Ready | Progress | Scored | Ended | Died

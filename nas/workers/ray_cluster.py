@@ -1,6 +1,6 @@
 """Workers on a Ray cluster: each an actor that starts the worker process of nas/workers/local.py on its node.
 
-The actor passes lines of text on and knows nothing else; what is lost with a node is an attempt, as with any worker.
+The actor only passes lines of text on. A lost node costs each of its tasks one attempt, like any lost worker.
 """
 
 import logging
@@ -53,7 +53,7 @@ class _Relay:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray would try for minutes."""
+    """Raise OSError if nothing listens there: Ray would keep trying for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
@@ -65,7 +65,7 @@ def _look(paths: list[str]) -> tuple[str, str, list[str]]:
 
 
 class RayWorker:
-    """What the driver holds of a worker on a node."""
+    """The driver's side of a worker on a node."""
 
     def __init__(self, actor: Any, order: Open, inbox: "queue.Queue[Received]") -> None:
         self.device, self.log = order.device, Path(order.log)
@@ -86,7 +86,7 @@ class RayWorker:
                     if isinstance(event, Died):
                         return
         except (ray.exceptions.RayError, ValidationError) as error:
-            ray.kill(self._actor)  # where it is only out of reach, it must not write beside its successor
+            ray.kill(self._actor)  # if it is only out of reach, it must not write beside its successor
             reason = f"its node or its process is gone ({type(error).__name__})"
             self._inbox.put((self, Died(task=None, reason=reason)))
 
@@ -95,7 +95,7 @@ class RayWorker:
         self.send(self._order)
 
     def send(self, message: Order) -> None:
-        """Send it a message; does nothing where it has just died."""
+        """Send it a message; does nothing if it has just died."""
         self._actor.send.options(concurrency_group="send").remote(message.model_dump_json())
 
     def close_input(self) -> None:
@@ -110,9 +110,9 @@ class RayWorker:
 
 
 class RayLauncher:
-    """Starts workers on the nodes of a cluster: one a GPU, or one a node where the search runs on CPUs.
+    """Starts workers on the nodes of a cluster: one per GPU, or one per node if the search runs on CPUs.
 
-    Raises InputError where no cluster answers, or a node does not see what the search needs.
+    Raises InputError if no cluster answers, or a node does not see what the search needs.
     """
 
     def __init__(self, folder: RunFolder, config: SearchConfig, address: str) -> None:
@@ -126,7 +126,7 @@ class RayLauncher:
             _knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
         except (OSError, ValueError, RuntimeError) as error:
-            # Ray takes 127.0.0.1 for the machine's name in its network, so it has to be another loopback address.
+            # Ray takes 127.0.0.1 for the machine's name in its network, so it must be another loopback address.
             raise InputError(
                 f"no Ray cluster answers at {address}; `ray start --head --node-ip-address=127.0.0.2` starts one that "
                 "this machine alone can reach"
@@ -142,7 +142,7 @@ class RayLauncher:
         self._check_nodes([str(path.absolute()) for path in needed])
 
     def _check_nodes(self, paths: list[str]) -> None:
-        """Every node sees the same paths and runs the same program."""
+        """Check that every node sees the same paths and runs the same program."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         look = self._ray.remote(_look)
@@ -162,29 +162,31 @@ class RayLauncher:
         own = program_version()
         for name, version, unseen in answers:
             if unseen:
-                raise InputError(f"node {name} does not see {', '.join(unseen)}; put it where every node sees it")
+                raise InputError(f"node {name} does not see {', '.join(unseen)}; put it where every node can see it")
             if version != own:
-                raise InputError(f"node {name} has version {version} of this program and the driver {own}; install one")
+                raise InputError(
+                    f"node {name} has version {version} of this program and the driver has {own}; install the same"
+                )
 
     def devices(self) -> list[str]:
-        """One name a worker. Ray shows each actor its own GPU alone."""
+        """One device name per worker. Ray shows each actor only its own GPU."""
         return ["cuda:0" if self._on_gpu else "cpu"] * self._count
 
     def threads(self, workers: int) -> int:
-        """CPU threads for each of so many workers: as many as the smallest node has for its share of them.
+        """CPU threads for each worker, if there are this many: as many as the smallest node has for its share of them.
 
-        Raises InputError where the cluster has no room for all: Ray would let the rest wait without a word.
+        Raises InputError if the cluster has no room for all: Ray would silently let the rest wait.
         """
         cpus = sum(int(node["Resources"]["CPU"]) for node in self._nodes)
         room, kind = (self._count, "GPUs") if self._on_gpu else (cpus, "CPUs")
         if workers > room:
-            raise InputError(f"the cluster has {room} {kind}, one for each worker; --workers {workers} is more")
+            raise InputError(f"the cluster has {room} {kind}, one for each worker; --workers {workers} is too many")
         smallest = min(int(node["Resources"]["CPU"]) for node in self._nodes)
         return max(1, smallest // -(-workers // len(self._nodes)))  # on uneven nodes Ray places more on the larger
 
     def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> Worker:
-        """Start a worker on the node with the most room; waits in Ray's queue where there is none."""
-        # Groups of one thread each: messages arrive in order, while another thread waits for the worker's.
+        """Start a worker on the node with the most room; waits in Ray's queue if there is none."""
+        # Groups of one thread each: messages to the worker stay in order while another thread waits for its own.
         relay = self._remote(concurrency_groups={"send": 1, "receive": 1})(_Relay)
         resources = {"num_gpus": 1, "num_cpus": 1} if self._on_gpu else {"num_cpus": threads}
         order = Open(run=str(self._folder.path), device=device, threads=threads, log=str(log.absolute()))

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM: the first asks to stop in good order, the second stops at once.
 
-timeout(1) and batch systems signal a process and then its group, so what follows within ONE_ASKING is the same asking.
+timeout(1) and batch systems signal a process and then its group, so signals within ONE_ASKING are one request.
 """
 
 import os
@@ -15,24 +15,24 @@ from typing import NoReturn
 from search_spaces.errors import InputError
 
 ONE_ASKING = 0.5  # seconds
-BEGINS_AGAIN = "stopped before the end; the same command begins again"
+BEGINS_AGAIN = "stopped before the end; the same command starts over"
 
 
 class _Stopped(KeyboardInterrupt):
-    """Python ends with 130, whatever is made of it, where a plain KeyboardInterrupt once passed through an exec().
+    """Raised in place of a plain KeyboardInterrupt: once that has passed through an exec(), Python ends with 130.
 
-    Every dataclass has one while it is made, so an import can be its place.
+    It does so even if the exception is caught. Making a dataclass calls exec(), so this can happen in an import.
     """
 
 
 class _Asked:
-    """When somebody asked, if anybody did."""
+    """When a stop was last requested, if it was."""
 
     def __init__(self, at: float | None = None) -> None:
         self.at = at
 
     def again(self) -> bool:
-        """Note a signal; whether it is another asking than the last one's."""
+        """Note a signal; returns whether it is a new request."""
         now = time.monotonic()
         if self.at is not None and now - self.at < ONE_ASKING:
             return False
@@ -40,15 +40,15 @@ class _Asked:
         return True
 
 
-# Python drops what is raised inside a callback of its own (imports have such), so that a signal came is also noted.
+# Python drops what is raised inside its own callbacks, such as those of imports, so every signal is also noted here.
 _noted = _Asked()
 
 
 @contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM; a second one does what it always did.
+    """Set `stop` at the first SIGINT or SIGTERM; a second one has its usual effect.
 
-    Does nothing outside of the main thread (a notebook's, say), where Python allows no handlers.
+    Does nothing outside the main thread (a notebook's, say), where Python allows no handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,7 +64,7 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         first = asked.at is None
-        if not asked.again():  # noted before anything else: the next signal may come within this one's answer
+        if not asked.again():  # noted before anything else: the next signal may come while this one is handled
             return
         if first:
             stop.set()
@@ -81,10 +81,10 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def goes_on(message: str = "stopped; the same command goes on") -> Iterator[None]:
-    """Around a command that takes long: a signal ends it in one line, wherever it is, and what it made is cleared away.
+def goes_on(message: str = "stopped; run the same command again to continue") -> Iterator[None]:
+    """For a command that takes long: a signal ends it with one line, wherever it is, and its temporary files go.
 
-    While `stop_on_signal` is in force, that answers. Raises InputError with `message` for the signal.
+    While `stop_on_signal` is in force, that handles signals instead. Raises InputError with `message` on a signal.
     """
     _noted.at = None
     if threading.current_thread() is threading.main_thread():
@@ -95,10 +95,10 @@ def goes_on(message: str = "stopped; the same command goes on") -> Iterator[None
         yield
     except KeyboardInterrupt as error:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of the same asking; the command is over
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # part of the same request; the command is over
         raise InputError(message) from error
     finally:
-        _noted.at = None  # whatever this process does next was not asked to stop
+        _noted.at = None  # nobody asked what this process does next to stop
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,8 +1,8 @@
-"""The worker process: does what the driver sends, one task after the other, in a warm interpreter.
+"""The worker process: does the tasks that the driver sends, one after another, in a warm interpreter.
 
 `python -m nas.workers.worker CHANNEL` reads messages (nas/workers/protocol.py) from its standard input and writes its
 own to the file descriptor CHANNEL. It knows nothing of Optuna. When the driver is gone, its input closes and it ends
-at once: the last checkpoint stands.
+at once: the last checkpoint remains.
 """
 
 import os
@@ -60,7 +60,7 @@ class _Worker:
 
 
 def main(descriptor: int) -> None:
-    """Do one task after the other until the driver closes our input."""
+    """Do one task after another until the driver closes our input."""
     # A terminal or a batch system signals every process; it is the driver that decides what to do.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -85,7 +85,7 @@ def main(descriptor: int) -> None:
 def _do(task: Task, worker: _Worker) -> Ended:
     """Do one task; an exception becomes an outcome, and its traceback goes to the task's log.
 
-    It is this process's last where an error on a GPU may have left it unusable.
+    It is this process's last task if an error may have left its GPU unusable.
     """
     began = time.monotonic()
     healthy = True
@@ -164,7 +164,7 @@ def _receive(stream: IO[str]) -> "queue.Queue[Order]":
                 inbox.put(from_driver.validate_json(line))
             code = 0
         except ValidationError:
-            traceback.print_exc()  # a worker that waits for ever would let the driver wait, too
+            traceback.print_exc()  # a worker that waited forever would make the driver wait, too
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -174,7 +174,7 @@ def _receive(stream: IO[str]) -> "queue.Queue[Order]":
 
 
 def _print_to(file: Path) -> None:
-    """Send everything printed, also by compiled code, to a log from now on."""
+    """Send everything printed, including by compiled code, to a log from now on."""
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -183,7 +183,7 @@ def _print_to(file: Path) -> None:
 
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
-    """Send everything printed, also by compiled code, to a log."""
+    """Send everything printed inside the block, including by compiled code, to a log."""
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
     try:

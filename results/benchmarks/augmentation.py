@@ -1,12 +1,12 @@
-"""Samples a second and core, change by change, beside albumentations' plain 2D pipeline; and whether training waits.
+"""Samples per second and core for each change, next to albumentations' plain 2D pipeline; and whether training waits.
 
-    OMP_NUM_THREADS=1 python results/benchmarks/augmentation.py            # samples a second, one core
+    OMP_NUM_THREADS=1 python results/benchmarks/augmentation.py            # samples per second, one core
     OMP_NUM_THREADS=1 python results/benchmarks/augmentation.py --training # share of a step that waits, two loaders
 
 Samples are counted in CPU time of the one thread, so that other work on the machine does not count. The volume is a
 memory-mapped phantom of 192 x 620 x 620 voxels, warm in the page cache. Each figure is the median of several runs,
-taken in turn. The 2D pipeline is the one that this project had before, with albumentations 2.0.8, no dependency
-any more (pip install albumentations==2.0.8); it is left out where that is missing.
+taken in turn. The 2D pipeline is the one that this project had before, with albumentations 2.0.8, which is no longer a
+dependency (pip install albumentations==2.0.8); it is left out if that is missing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for a newer release when imported
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it looks for a newer release on the network when imported
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ def samples_a_second(crop: int, slices: int) -> None:
                 began = time.thread_time()
                 for number in range(count):
                     sample(sampler, turn * count + number)
-                if turn:  # the first compiles and warms the page cache
+                if turn:  # the first run compiles and warms the page cache
                     rates[name].append(count / (time.thread_time() - began))
         for name, values in rates.items():
             rate = statistics.median(values)
@@ -133,10 +133,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     arguments = parser.parse_args()
     if arguments.training:
-        print("| changes | ms a step | waiting |\n|---|---:|---:|")
+        print("| changes | ms per step | waiting |\n|---|---:|---:|")
         waiting(arguments.crop, arguments.batch, arguments.steps)
         return
-    print("| patch | changes | samples a second | ms a sample |\n|---|---|---:|---:|")
+    print("| patch | changes | samples per second | ms per sample |\n|---|---|---:|---:|")
     for crop, slices in ((96, 3), (256, 5), (512, 3)):
         samples_a_second(crop, slices)
 

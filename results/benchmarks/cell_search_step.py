@@ -4,10 +4,10 @@
     python results/benchmarks/cell_search_step.py [--level L1] [--width 16] [--edge 48] [--repeats 7]
 
 A step is forward and backward on a random patch of edge^3 voxels, batch 1. Weight steps give gradients to all weights,
-alpha steps to the alphas alone. Memory is what autograd keeps for the backward pass, counted exactly; on a GPU the
-largest allocation stands beside it. Every variant is timed in turn, and that several times over. Then the predicted
-seconds of 20 random networks are compared with measured ones. Prints a report in Markdown. Minutes on a GPU; on two CPU
-cores take a small patch.
+alpha steps to the alphas only. Memory is what autograd keeps for the backward pass, counted exactly; on a GPU the
+largest allocation is reported too. All variants are timed in turn, several times over. Then the predicted seconds of 20
+random networks are compared with measured ones. Prints a report in Markdown. Takes minutes on a GPU; on two CPU cores,
+use a small patch.
 """
 
 import argparse

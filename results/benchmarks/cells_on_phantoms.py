@@ -1,11 +1,11 @@
-"""Searched cells against random ones, networks drawn by hand and 2.5D U-Nets, at equal cost of a training.
+"""Searched cells against random ones, networks drawn by hand and 2.5D U-Nets, at equal training cost.
 
     python results/benchmarks/cells_on_phantoms.py FOLDER --seeds 0 1 2 [--seconds 100] [--steps 300]
     python results/benchmarks/cells_on_phantoms.py FOLDER --report
 
-Cost is the CPU time of the process, so run it with OMP_NUM_THREADS=1, one process a core (give each its own --seeds).
-Every training gets the same --seconds; what a search costs, the random arm may spend on more random networks. Each
-result is a line of FOLDER/points.jsonl; seeds that are there already are not run again.
+Cost is the CPU time of the process, so run it with OMP_NUM_THREADS=1, one process per core (give each its own --seeds).
+Every training gets the same --seconds; the random arm may spend the cost of the search on more random networks. Each
+result is a line of FOLDER/points.jsonl; seeds that are already there are not run again.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from trainers.report import Report
 
 CONFIG = read_config("demo")
 SLICES, CROP = 16, 32
-RANDOMS = 12  # random genotypes at hand; as many are trained as the cost of the search allows
+RANDOMS = 12  # random genotypes available; as many are trained as the cost of the search allows
 
 
 def kidneys(folder: Path) -> tuple[tuple[Volume, ...], Volume]:
@@ -58,7 +58,7 @@ def kidneys(folder: Path) -> tuple[tuple[Volume, ...], Volume]:
 
 
 def train(candidate: Candidate, crop: int, batch: int, seconds: float, seed: int, folder: Path) -> dict[str, float]:
-    """Train for so much CPU time and score the held-out kidney."""
+    """Train for this much CPU time and score the held-out kidney."""
     volumes, held_out = kidneys(folder)
     accelerator = make_accelerator("float32", "cpu")
 
@@ -179,7 +179,7 @@ def report(folder: Path) -> None:
 
 
 def _paired(lines: list[dict[str, Any]], wanted: str) -> str:
-    """Seed by seed, because trainings of one seed see the same patches; with the t-test of their mean."""
+    """Differences seed by seed, because trainings with one seed see the same patches; with a t-test of their mean."""
 
     def mean(seed: int, name: str) -> float:
         own = [line for line in lines if line["seed"] == seed and name in (line["arm"], line["name"].split("-")[0])]

@@ -113,7 +113,7 @@ def first_slices(volume: Path, folder: Path, slices: int) -> Path:
 
 
 def warm_up(folder: Path) -> None:
-    """Compile what is compiled once in a lifetime of the cache, and import what is imported late."""
+    """Compile what is compiled once and then cached, and import what is imported late."""
     prepare(scan_one(write_volume(folder, 2, None)), folder / "cache")
 
 
@@ -131,7 +131,7 @@ def compare(volume: Path, cache: Path, name: str, repeats: int) -> None:
                 pass
 
     def read_and_write() -> None:
-        """The least that a conversion can do: no check, no statistics."""
+        """The least that a conversion must do: no check, no statistics."""
         cache.mkdir()
         with (cache / "voxels").open("wb", buffering=0) as out:
             for file in files:

@@ -1,9 +1,9 @@
-"""Many workers, many short trials: nothing doubled, nothing lost, little time for the driver, memory that stays flat.
+"""Many workers, many short trials: nothing twice, nothing lost, little time spent in the driver, constant memory.
 
     python results/benchmarks/eight_workers.py FOLDER [--workers 8] [--trials 200]
 
-Runs `nas search` with more workers than cores, and looks from outside at the CPU time and the memory of driver and
-workers. Prints a report in Markdown.
+Runs `nas search` with more workers than cores, and watches the CPU time and memory of driver and workers from
+outside. Prints a report in Markdown.
 """
 
 import argparse

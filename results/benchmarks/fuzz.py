@@ -1,11 +1,11 @@
-"""Damaged files of every kind that is read: each is refused in one clear line, or read, and never more.
+"""Damaged files of every kind that is read: each is refused in one clear line or read, and nothing else happens.
 
     python results/benchmarks/fuzz.py [--inputs 100000] [--seconds 600] [--only NAME ...] [--seed 0]
 
-For each reader a whole file is made, then damaged again and again (bytes flipped and overwritten, spans cut, doubled,
-moved and swapped with others, the end torn off) and read. InputError is the only exception allowed. Whatever else is
-raised is printed on stderr with its traceback, once for each place it came from; so is what takes longer than five
-seconds, and what kills the process. Memory is limited to 4 GiB more than at the start.
+For each reader an intact file is made, then damaged again and again (bytes flipped and overwritten, spans cut, doubled,
+moved and swapped with others, the end torn off) and read. InputError is the only exception allowed. Any other exception
+is printed on stderr with its traceback, once for each place it came from; so is an input that takes longer than five
+seconds or kills the process. Memory is limited to 4 GiB more than at the start.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def damage(whole: bytes, rng: random.Random) -> bytes:
 
 @dataclass
 class Found:
-    """What came of the inputs to one reader; a defect is named by the place it came from."""
+    """What happened to the inputs of one reader; a defect is named by the place it came from."""
 
     tried: int = 0
     refused: int = 0
@@ -84,7 +84,7 @@ def fuzz(make: Callable[[Path], Target], inputs: int, seconds: float, seed: int)
         while found.tried < inputs and time.monotonic() < until:
             ears, mouth = Pipe(duplex=False)
             tried.value = 0
-            # With the number of inputs so far as part of the seed, a process goes on with others than the last one.
+            # The number of inputs so far is part of the seed, so that a new process does not repeat inputs.
             rng = random.Random(f"{make.__name__}/{seed}/{found.tried}")
             child = Process(target=_read_many, args=(file, read, whole, rng, inputs - found.tried, until, tried, mouth))
             child.start()
@@ -111,7 +111,7 @@ def _read_many(
     tried: Any,
     mouth: Connection,
 ) -> None:
-    with Path(os.devnull).open("w") as nowhere:  # readers say what they pass over
+    with Path(os.devnull).open("w") as nowhere:  # readers report what they skip
         os.dup2(nowhere.fileno(), 1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, used + MORE_MEMORY))
@@ -149,7 +149,7 @@ def main() -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     defects = 0
-    print("| reader | inputs | refused | read all the same | defects |\n|---|---:|---:|---:|---:|")
+    print("| reader | inputs | refused | read anyway | defects |\n|---|---:|---:|---:|---:|")
     for make in TARGETS:
         if arguments.only and make.__name__ not in arguments.only:
             continue

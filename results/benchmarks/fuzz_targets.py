@@ -1,4 +1,4 @@
-"""What `fuzz.py` damages: for each reader a whole file, and how it is read."""
+"""What `fuzz.py` damages: for each reader an intact file, and how it is read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def tiff_lzw(root: Path) -> Target:
 
 
 def tiff_lzw_predictor(root: Path) -> Target:
-    """The same on differences, in tiles."""
+    """The same with differencing, in tiles."""
     return _compressed(root, compression="lzw", predictor=True, tile=(16, 16))
 
 
@@ -195,7 +195,7 @@ def genotype(root: Path) -> Target:
 
 
 def record(root: Path) -> Target:
-    """What came of a trial."""
+    """A trial's record."""
     from results.record import Job, Outcome, Record
     from search_spaces.families.unet import UnetCandidate
     from trainers.fit import FitConfig
@@ -220,7 +220,7 @@ def leaderboard(root: Path) -> Target:
 
 
 def journal(root: Path) -> Target:
-    """The study: what cannot be mended is named."""
+    """The study: damage that cannot be mended is named."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -234,7 +234,7 @@ def journal(root: Path) -> Target:
 
 
 def checkpoint(root: Path) -> Target:
-    """A training's checkpoint: a damaged one is passed over."""
+    """A training's checkpoint: a damaged one is skipped."""
     path = save_checkpoint(root / "c", 3, {"a": torch.arange(6.0)}, {"groups": [1, 2]})
     return path / "tensors.safetensors", lambda: load_checkpoint(root / "c")
 

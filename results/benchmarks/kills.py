@@ -1,9 +1,9 @@
-"""A search that is struck again and again ends as one that ran through: kills, lost steps, time to go on.
+"""A search that is killed again and again ends like one that ran without a stop: kills, lost steps, time to continue.
 
     python results/benchmarks/kills.py FOLDER [--kills 50] [--seed 0]
 
-Runs one small search without disturbance. Then runs it again and again in fresh folders, and at random moments strikes
-the driver, the worker or both, with SIGKILL, SIGTERM or SIGINT; after each blow to the driver the same command is given
+Runs one small search without disturbance. Then runs it again and again in fresh folders, and at random moments hits the
+driver, the worker or both with SIGKILL, SIGTERM or SIGINT; after each hit on the driver the same command is given
 again, until the search ends by itself. Every such search must have the leaderboard of the undisturbed one, bit for bit,
 and no trial twice. Prints a report in Markdown.
 """
@@ -130,13 +130,13 @@ def begin(config: Path, folder: Path, cache: Path) -> tuple[subprocess.Popen[str
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The leaderboard without what no two runs share."""
+    """The leaderboard without the values that differ between any two runs."""
     found = json.loads((folder / "leaderboard.json").read_text())["rows"]
     return [{key: value for key, value in row.items() if key not in SPENT} for row in found]
 
 
 def newest_step(checkpoints: Path) -> int:
-    """Of the checkpoints in a folder; 0 where there is none."""
+    """The newest step of the checkpoints in a folder; 0 if there is none."""
     return max((int(path.name.removeprefix("step-")) for path in checkpoints.glob("step-*")), default=0)
 
 
@@ -154,7 +154,7 @@ def lost(folder: Path) -> int | None:
 
 
 def where(lines: list[tuple[float, str]], folder: Path) -> str:
-    """What the search was at, from what it said last and what lies in its folder."""
+    """What the search was doing, from its last message and the files in its folder."""
     if not lines or not (folder / "study.journal").is_file():
         return "making or converting volumes, checks"
     if (folder / "best").exists() or any(path.name.startswith(".best") for path in folder.iterdir()):
@@ -183,7 +183,7 @@ def strike(driver: subprocess.Popen[str], who: str, number: int) -> None:
 
 
 def disturbed(config: Path, folder: Path, cache: Path, rng: random.Random, longest: float, figures: Figures) -> None:
-    """One search to its end, with a blow every few seconds."""
+    """One search to its end, with a hit every few seconds."""
     struck: float | None = None
     while True:
         driver, lines = begin(config, folder, cache)
@@ -230,9 +230,9 @@ def main() -> None:
     rng, figures = random.Random(arguments.seed), Figures()
     while figures.blows.total() < arguments.kills:
         folder = root / f"struck-{figures.runs}"
-        # A cache of its own every second time, so that volumes are converted under the blows too.
+        # Every second search has its own cache, so that the hits also strike the conversion of volumes.
         own = root / f"cache-{figures.runs}" if figures.runs % 2 else cache
-        if own != cache:  # timings differ from one measuring to the next, and with them the cells that are found
+        if own != cache:  # timings differ from one measurement to the next, and with them the cells that are found
             shutil.copytree(cache / "costs", own / "costs")
         disturbed(config, folder, own, rng, whole / 2, figures)
         figures.runs += 1
@@ -249,9 +249,9 @@ def main() -> None:
 def report(figures: Figures, whole: float) -> None:
     """As Markdown."""
     steps, seconds = figures.lost_steps, figures.seconds_to_go_on
-    print(f"\n{figures.blows.total()} blows in {figures.runs} searches; undisturbed, one takes {whole:.0f} s.")
+    print(f"\n{figures.blows.total()} hits in {figures.runs} searches; undisturbed, one takes {whole:.0f} s.")
     print(f"Leaderboards that differ from the undisturbed one: {len(figures.different)}.\n")
-    print("| blow | times |\n|---|---:|")
+    print("| hit | times |\n|---|---:|")
     for name, count in sorted(figures.blows.items()):
         print(f"| {name} | {count} |")
     print("\n| while | times |\n|---|---:|")
@@ -261,7 +261,7 @@ def report(figures: Figures, whole: float) -> None:
         print(f"\nSteps lost by a SIGKILL in training: median {statistics.median(steps):g}, worst {max(steps)}.")
     if seconds:
         print(
-            f"From the same command to going on with the work: median {statistics.median(seconds):.1f} s, "
+            f"From giving the command again to continuing the work: median {statistics.median(seconds):.1f} s, "
             f"worst {max(seconds):.1f} s."
         )
 

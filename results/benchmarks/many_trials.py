@@ -3,9 +3,9 @@
     python results/benchmarks/many_trials.py FOLDER [--trials 2000] [--workers 16]
 
 The driver, its executor, the study and the run folder are the real ones; the workers are stand-ins in the same process
-that answer every job at once with a made-up score, so that all time that passes is the driver's. Then `nas status`,
-`nas leaderboard` and `nas search` (to the first thing it gives a worker to do) are timed on what lies there, each in a
-process of its own, and the dashboard's server is asked for what its page asks for. Prints a report in Markdown.
+that answer every job at once with a made-up score, so that all the time that passes is the driver's. Then `nas status`,
+`nas leaderboard` and `nas search` (up to its first task for a worker) are timed on the result, each in a process of its
+own, and the dashboard's server is sent the requests that its page makes. Prints a report in Markdown.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def made_up(job: Job) -> Score:
 
 @dataclass
 class StandIn:
-    """Answers at once."""
+    """A stand-in worker that answers at once."""
 
     inbox: "queue.Queue[Received]"
     steps: list[int]
@@ -134,7 +134,7 @@ class StandIn:
 
 @dataclass(frozen=True)
 class StandIns:
-    """Starts them."""
+    """Starts the stand-in workers."""
 
     workers: int
     steps: list[int]
@@ -174,7 +174,7 @@ class Clock:
 
 
 def answered(arguments: list[str], until: str | None = None) -> float:
-    """Seconds from a command to its end, or to the first line that begins with `until`; it is told to stop then."""
+    """Seconds from a command to its end, or to the first line that begins with `until`, when it is told to stop."""
     began = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", "nas", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -230,7 +230,7 @@ def dashboard(folder: Path) -> list[tuple[str, float]]:
 
 
 def fill(root: Path, trials: int, workers: int) -> None:
-    """Search with stand-ins; print what a trial costs the driver."""
+    """Search with stand-in workers; print what a trial costs the driver."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     config = parse_config({**CONFIG, "study": {**CONFIG["study"], "trials": trials}}, "many_trials")
@@ -246,7 +246,7 @@ def fill(root: Path, trials: int, workers: int) -> None:
         driver.run(executor)
     each = np.diff([began, *clock.ends])
     print(f"{len(each)} trials with {workers} stand-in workers.\n")
-    print("| trials ended | CPU seconds for one (mean of the last 100) | memory (MB) |\n|---:|---:|---:|")
+    print("| trials ended | CPU seconds per trial (mean of the last 100) | memory (MB) |\n|---:|---:|---:|")
     for last in sorted({100, 200, 500, 1000, trials}):
         if last <= len(each):
             memory = clock.memory[last // 100 - 1] / 1e6 if last >= 100 else 0
@@ -268,7 +268,7 @@ def main() -> None:
         fill(arguments.folder, arguments.trials, arguments.workers)
     run = ["--run", str(folder.path)]
     more = ["--trials", str(arguments.trials + 1)]
-    answered(["search", *run, *more], "trial ")  # a search of real workers has built every choice of its space before
+    answered(["search", *run, *more], "trial ")  # a real search would already have built its space
     print("| command | seconds (median of 3) |\n|---|---:|")
     for name, words, until in [
         ("nas --help", ["--help"], None),

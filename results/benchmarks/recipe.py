@@ -1,14 +1,14 @@
-"""The strong recipe, that of the 2.5D baselines, and the strong one with one part left out at a time, on a kidney of
+"""The strong recipe, the recipe of the 2.5D baselines, and the strong one without one part at a time, on a kidney of
 another scale and contrast.
 
     python results/benchmarks/recipe.py FOLDER --masks rles.csv --seeds 0 1 2 [--only full source ...] [--steps 1500]
     python results/benchmarks/recipe.py FOLDER --report
 
-Trained on two phantoms of the project and a block of a real vascular tree; held out are another block of it, far from
-the first, and a phantom, both 0.7 times as large in voxels, with flatter contrast, more blur and more noise. rles.csv
-is `hipct_k3_dense_pseudomask/rles.csv` of the real data: a whole kidney's tree, to which tissue, walls and noise are
-given here. Each training is a line of FOLDER/points.jsonl; what is there already is not run again. Run one process a
-core, each with its own --seeds, with OMP_NUM_THREADS=1.
+Training uses two phantoms of the project and a block of a real vascular tree; another block of it, far from the first,
+and a phantom are held out, both 0.7 times as large in voxels, with flatter contrast, more blur and more noise. rles.csv
+is `hipct_k3_dense_pseudomask/rles.csv` of the real data: a whole kidney's tree, to which this script adds tissue, walls
+and noise. Each training is a line of FOLDER/points.jsonl; trainings that are already there are not run again. Run one
+process per core, each with its own --seeds, with OMP_NUM_THREADS=1.
 """
 
 import argparse
@@ -49,8 +49,8 @@ BLOCKS = {"train": 40, "held-out": 330}
 
 STRONG_NETWORK: dict[str, Any] = {"slices_in": 3, "masks": "all", "resolution": "stem", "decoder_norm": "group"}
 STRONG_FIT: dict[str, Any] = {"loss": "dice + focal + surface_cubes", "augmentation": "strong"}
-# Of the baselines in 2.5D (docs/recipe.md): 5 slices, dice, the middle mask; flips alone. Encoder, steps and rate are
-# equal for all.
+# The recipe of the 2.5D baselines (docs/recipe.md): 5 slices, dice, the middle mask, flips only. Encoder, steps and
+# rate are the same for all.
 SOURCE_NETWORK: dict[str, Any] = {"slices_in": 5, "masks": "middle"}
 SOURCE_FIT: dict[str, Any] = {"loss": "dice", "augmentation": "flips"}
 
@@ -73,7 +73,7 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
-# A step of the full recipe takes a tenth more CPU time than one of the baselines': equal time is more steps.
+# A step of the full recipe takes a tenth more CPU time than one of the baselines', so equal time means more steps.
 MORE_STEPS = {"source, as long": 1.1, "source, a quarter longer": 1.25}
 
 
@@ -95,7 +95,7 @@ def _make(name: str, masks: Path) -> tuple[NDArray[np.uint16], NDArray[np.uint8]
     rng = np.random.default_rng(sum(map(ord, name)))
     held_out = name in ("phantom_3", "tree_2")
     shape = tuple(round(edge / SMALLER) for edge in SHAPE) if held_out else SHAPE
-    # The thinnest vessels are as thin in voxels as in training: thinner ones nobody could see.
+    # The thinnest vessels are as thin in voxels as in training: nobody could see thinner ones.
     smallest = THINNEST / SMALLER if held_out else THINNEST
     config = phantoms.PhantomConfig(shape=shape, noise=0.15, smallest_radius=smallest)
     if name.startswith("phantom"):
@@ -108,7 +108,7 @@ def _make(name: str, masks: Path) -> tuple[NDArray[np.uint16], NDArray[np.uint8]
 
 
 def _block(masks: Path, first: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The block of that shape with the most surface among those that begin at a slice of the tree."""
+    """The block of this shape with the most surface, among those that begin at the given slice of the tree."""
     rows = read_rles(masks)["kidney_3_dense"]
     first += min(rows)
     planes = [decode(rows[z].rle, 1706, 1510, str(z)) for z in range(first, first + shape[0])]
@@ -127,7 +127,7 @@ def _painted(config: phantoms.PhantomConfig, label: NDArray[np.uint8], rng: np.r
     lumen = np.where(label > 0, 0.5 - inside, outside - 0.5).astype(np.float32)
     wall = np.full(label.shape, 1.2, np.float32)
     edges = np.array(config.shape, float)
-    # An organ so large that the block lies within it.
+    # An organ large enough to contain the whole block.
     organ = Organ(config.shape, (edges - 1) / 2, 4 * edges, 0.0, 0.05, float(edges.min()))
     decoys = phantoms._draw_decoys(config, organ, (lumen, wall), rng)
     return phantoms._paint(config, organ, (lumen, wall, *decoys), rng)
@@ -136,7 +136,7 @@ def _painted(config: phantoms.PhantomConfig, label: NDArray[np.uint8], rng: np.r
 def _as_held_out(
     image: NDArray[np.uint16], label: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    """Smaller in voxels, blurred, of another contrast, noisier."""
+    """The volume made smaller in voxels, blurred, flatter in contrast and noisier."""
     steps = (1 / SMALLER,) * 3
     small = np.stack(list(resampled(image, SHAPE, steps)))
     mask = np.stack(list(resampled(label, SHAPE, steps))) >= LABEL_CUT
@@ -195,7 +195,7 @@ def train(folder: Path, arm: str, seed: int, steps: int, crop: int) -> dict[str,
 
 
 def report(folder: Path) -> None:
-    """Means, and differences to the full recipe paired by seed, with 95 % intervals of Student's t."""
+    """Means, and differences from the full recipe paired by seed, with 95 % intervals of Student's t."""
     lines = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
     print("| recipe | surface dice | minus full (95 % interval) | at 63 µm | minus full (95 % interval) | CPU s |")
     print("|---|---|---|---|---|---:|")

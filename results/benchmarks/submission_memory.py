@@ -2,11 +2,11 @@
 
     python results/benchmarks/submission_memory.py FOLDER [--cases 500x400x400 1500x800x800]
 
-A case is a shape, `+` between several kidneys of one call, and `@zyx` behind it for the axes (z alone otherwise).
-FOLDER needs 13 bytes a voxel; what is made in it is deleted again. The network is one convolution, which finds the dark
-tubes of these kidneys by their mean grey. It stands in for a trained one, which takes hours for such kidneys on a CPU;
-its own memory is bounded by inference.batch_voxels. All else is `nas predict` as it is. The CSV is decoded and compared
-with the masks. Prints a report in Markdown.
+A case is a shape, or several joined by `+` for the kidneys of one call, followed by `@zyx` for the axes (z alone
+otherwise). FOLDER needs 13 bytes per voxel; what is made in it is deleted again. The network is one convolution, which
+finds the dark tubes of these kidneys by their mean grey. It stands in for a trained one, which takes hours for such
+kidneys on a CPU; its own memory is bounded by inference.batch_voxels. Everything else is `nas predict` itself. The CSV
+is decoded and compared with the masks. Prints a report in Markdown.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import ScoreConfig
 
 CASES = (
-    "3x400x400+3x400x400",  # the competition's placeholder: 3 slices a kidney
+    "3x400x400+3x400x400",  # the competition's placeholder: 3 slices per kidney
     "500x400x400@zyx",
     "500x400x400+500x400x400+500x400x400@zyx",
     "1500x400x400@zyx",
@@ -47,7 +47,7 @@ CROP = 64
 SMALLEST_COMPONENT = 64  # voxels
 THRESHOLD = 0.5
 POLL_SECONDS = 0.05
-PREDICT = "--predict"  # how this script calls itself, in the process that is measured
+PREDICT = "--predict"  # how this script calls itself in the measured process
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def make_bundle(path: Path, axes: tuple[int, ...]) -> Path:
 
 
 def peak_memory(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
-    """Most bytes that the command had in memory, and most that no file stands behind: the system cannot drop those."""
+    """Peak bytes that the command had in memory, and peak bytes not backed by a file, which the system cannot drop."""
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     process, rss, own = psutil.Process(child.pid), 0, 0
     while child.poll() is None:

@@ -4,7 +4,8 @@
     python results/benchmarks/surface_dice.py [--rles FILE.csv] [--repeats 7]
 
 FILE.csv holds the mask of a whole kidney, run-length encoded (default: hipct_k3_dense_pseudomask/rles.csv in the folder
-named by NAS_REAL_DATA). Everything is measured in one run, with functions compiled before. Prints a report in Markdown.
+named by NAS_REAL_DATA). Everything is measured in one run, with functions compiled beforehand. Prints a report in
+Markdown.
 """
 
 import argparse
@@ -171,7 +172,7 @@ def ball_of(radius: float) -> NDArray[np.int64]:
 
 
 def probability_maps(target: NDArray[np.bool_]) -> dict[str, NDArray[np.uint8]]:
-    """What networks give: a trained one, one that is less sure, and the worst there is, noise in every voxel."""
+    """What networks output: a trained one, one that is less sure, and the worst case, noise in every voxel."""
     rng = np.random.default_rng(1)
     vessels = target.astype(np.float32)
     return {
@@ -198,7 +199,7 @@ def spread(times: list[float]) -> str:
 
 
 def reset_peak_memory() -> int:
-    """Forget the peak (Linux); bytes held now."""
+    """Reset the peak (Linux); returns the bytes held now."""
     Path("/proc/self/clear_refs").write_text("5")
     return memory("VmRSS")
 

@@ -2,8 +2,8 @@
 
     python results/benchmarks/training_step.py FOLDER [--steps 60]
 
-FOLDER gets a synthetic kidney of 1024 x 1303 x 912 voxels (3.7 GB), used again by later runs. Without a GPU the script
-says so and measures nothing: the preset is not meant for a CPU.
+FOLDER gets a synthetic kidney of 1024 x 1303 x 912 voxels (3.7 GB), which later runs use again. Without a GPU the
+script says so and measures nothing: the preset is not meant for a CPU.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def kidney(folder: Path) -> Volume:
 
 
 def measure(volume: Volume, candidate: UnetCandidate, fit: FitConfig, steps: int) -> str:
-    """One row: milliseconds a step, share of it spent waiting for data, peak memory, loss at the end."""
+    """One row: milliseconds per step, the share spent waiting for data, peak memory, loss at the end."""
     accelerator = make_accelerator(fit.precision)
     torch.manual_seed(0)
     torch.cuda.reset_peak_memory_stats()
@@ -68,7 +68,7 @@ def measure(volume: Volume, candidate: UnetCandidate, fit: FitConfig, steps: int
     next(stream)
     waits = []
     for _ in range(30):
-        time.sleep(step)  # the GPU computes; the loader works meanwhile
+        time.sleep(step)  # the GPU computes while the loader works
         began = time.perf_counter()
         next(stream)
         waits.append(time.perf_counter() - began)
@@ -110,7 +110,7 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, volume of {SHAPE} voxels\n")
     volume = kidney(arguments.folder)
     config = read_config("sennet")
-    print("| encoder (Unet) | crop | batch | ms a step | waiting for data | peak GiB | samples/s |")
+    print("| encoder (Unet) | crop | batch | ms per step | waiting for data | peak GiB | samples/s |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for encoder in ENCODERS:
         print(measure(volume, UnetCandidate(encoder=encoder, slices_in=3), config.fit, arguments.steps), flush=True)

@@ -1,4 +1,4 @@
-"""Architecture: everything that rebuilds a bundle's network and its prediction, weights apart."""
+"""Architecture: everything needed to rebuild a bundle's network and its prediction, except the weights."""
 
 from typing import Literal
 
@@ -37,13 +37,13 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def known_volumes(self) -> dict[str, str]:
-        """Name -> content hash of the volumes that the weights know: trained on, or by way of a teacher's labels."""
+        """Name -> content hash of the volumes that the weights know: trained on, or through a teacher's labels."""
         taught = {name: content for teacher in self.teachers for name, content in teacher.volumes.items()}
         return {**taught, **self.train_volumes}
 
 
 class Architecture(BaseModel, frozen=True, extra="forbid"):
-    """Everything that rebuilds the network and its prediction, weights apart."""
+    """Everything needed to rebuild the network and its prediction, except the weights."""
 
     format: Literal[2] = 2
     name: str
@@ -58,7 +58,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
 
 
 def architecture_of(record: Record, fold: Fold, provenance: Provenance, reading: Reading) -> Architecture:
-    """The description of a trial's network. Raises ValueError where the trial has no parameters on record."""
+    """The description of a trial's network. Raises ValueError if the trial has no parameters on record."""
     job = record.job
     if record.outcome.parameters is None:
         raise ValueError(f"trial {job.trial} was not trained")

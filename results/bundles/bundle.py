@@ -39,7 +39,7 @@ class Bundle:
 
 
 def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tensor]) -> Path:
-    """Write a bundle as one act: the folder appears whole, replacing one that was there."""
+    """Write a bundle atomically: the folder appears complete, replacing an earlier one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -57,18 +57,18 @@ def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tens
 
 
 def rewrite_description(path: Path, architecture: Architecture) -> None:
-    """Give a bundle another description of the same network: another reading of it."""
+    """Replace a bundle's description by another one of the same network, with another reading."""
     write_atomically(path / CARD, model_card(architecture))
     write_atomically(path / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
 
 
 def read_architecture(path: Path) -> Architecture:
-    """The description in a bundle's folder; InputError where it is none."""
+    """The description in a bundle's folder; InputError if there is none."""
     return read_description(path / ARCHITECTURE, Architecture, "a bundle")
 
 
 def read_description(file: Path, model: type[M], what: str) -> M:
-    """The model that a folder's file describes; InputError where the folder is not `what`, as in "a bundle"."""
+    """The model that a folder's file describes; InputError if the folder is not `what`, as in "a bundle"."""
     try:
         return model.model_validate_json(file.read_bytes())
     except OSError as error:
@@ -80,10 +80,10 @@ def read_description(file: Path, model: type[M], what: str) -> M:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Rebuild the network of a bundle, on the CPU. Raises InputError where a part is missing or does not fit."""
+    """Rebuild the network of a bundle, on the CPU. Raises InputError if a part is missing or does not fit."""
     architecture = read_architecture(path)
     if architecture.normalisation != Normalisation():
-        raise InputError(f"{path} was trained on grey values stretched in another way than this version does")
+        raise InputError(f"{path} was trained on grey values stretched in another way than in this version")
     network = build_network(architecture.candidate.folded(), architecture.fit.crop, pretrained=False)
     try:
         weights = load_file(path / WEIGHTS)

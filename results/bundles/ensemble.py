@@ -1,4 +1,4 @@
-"""Ensemble: several bundles that are read as one network, as a folder that names them."""
+"""Ensemble: several bundles that are read as one network, kept as a folder that names them."""
 
 import hashlib
 import os
@@ -29,8 +29,8 @@ class Ensemble(BaseModel, frozen=True, extra="forbid"):
     format: Literal[2] = 2
     name: str
     members: tuple[Member, ...] = Field(min_length=2)
-    # Of the mean of their probabilities. Of its inference the smallest component alone counts, which is removed from
-    # the mean's mask; all else each member reads with its own. The score knows what members were tuned on.
+    # How the mean of their probabilities is read. Only the smallest component of its inference counts, for removing
+    # components from the mean's mask; everything else is each member's own. The score profits from members' tuning.
     reading: KeptReading
     study: str
     version: str
@@ -38,7 +38,7 @@ class Ensemble(BaseModel, frozen=True, extra="forbid"):
 
 
 def content_hash(bundle: Path) -> str:
-    """Of a bundle's description and weights: another one as soon as either changes. InputError where one is missing."""
+    """The hash of a bundle's description and weights; changes when either does. InputError if one is missing."""
     digest = hashlib.blake2b(digest_size=16)
     for name in (ARCHITECTURE, WEIGHTS):
         try:
@@ -62,7 +62,7 @@ def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
 
 
 def read_ensemble(path: Path) -> Ensemble:
-    """The description in an ensemble's folder; InputError where it is none."""
+    """The description in an ensemble's folder; InputError if there is none."""
     return read_description(path / ENSEMBLE, Ensemble, "an ensemble")
 
 
@@ -72,12 +72,12 @@ def check_members(path: Path, ensemble: Ensemble) -> list[Path]:
     for place, member in zip(places, ensemble.members, strict=True):
         if content_hash(place) != member.content_hash:
             raise InputError(
-                f"{place} is not as it was when {path} was made, and the threshold may not fit it: delete {path} and "
+                f"{place} has changed since {path} was made, and the threshold may no longer fit: delete {path} and "
                 "make it again with the command that made it"
             )
     return places
 
 
 def read_members(path: Path, ensemble: Ensemble) -> tuple[Bundle, ...]:
-    """The bundles of an ensemble. Raises InputError where `check_members` and `read_bundle` do."""
+    """The bundles of an ensemble. Raises InputError when `check_members` or `read_bundle` does."""
     return tuple(read_bundle(place) for place in check_members(path, ensemble))

@@ -17,8 +17,8 @@ def model_card(architecture: Architecture) -> str:
     spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
     result = (
         f"On {', '.join(map(escape, architecture.provenance.held_out_volumes))}: {escape(score.text())}.\n\n"
-        f"Ranked by {escape(protocol_of(score.rank_by))}. The interval says how the score depends on which part of "
-        "that kidney was scored. It does not say how kidneys differ: expect less on another one, "
+        f"Ranked by {escape(protocol_of(score.rank_by))}. The interval shows how the score depends on which part of "
+        "that kidney is scored. It does not show how kidneys differ: expect a lower score on another kidney, "
         "above all at another voxel spacing."
         if score
         else "Trained on all kidneys: there is no held-out score."
@@ -36,8 +36,8 @@ trial {architecture.provenance.trial}, seed {architecture.provenance.seed}.
 
 ## Use
 `nas predict {{this folder}} VOLUME` writes a mask at threshold {reading.threshold:.3f}. Grey values are stretched
-for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; give pieces of one
-kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Symmetries averaged:
+for each kidney so that its percentiles {LOW_PERCENTILE:g} and {HIGH_PERCENTILE:g} fall on 0 and 1; predict pieces
+of one kidney together. Trained at a voxel spacing of {spacing} µm{_read_at(fit)}. Symmetries averaged:
 {inference.symmetries}. Connected components: {removed}.{_tuned(reading)}
 
 ## Network and training
@@ -65,28 +65,28 @@ def _patches(architecture: Architecture) -> str:
 
 
 def _tuned(reading: Reading) -> str:
-    """Where the reading was chosen, to go on after a sentence."""
+    """Where the reading was chosen, as a sentence that begins with a space."""
     if not reading.tuned_on:
         return ""
     where = f" Symmetries and components were chosen on {', '.join(map(escape, reading.tuned_on))}"
     if reading.score is None:
         return f"{where}."
-    return f"{where}, for each half of its slabs on the other, so the score above does not profit from the choice."
+    return f"{where}, for each half of the slabs on the other half, so the score above does not profit from the choice."
 
 
 def _network(candidate: Candidate) -> str:
-    """What its family says of the network, as rows of a table."""
+    """What its family says about the network, as rows of a table."""
     return "\n".join(f"| {what} | {escape(value)} |" for what, value in candidate.card().items())
 
 
 def _read_at(fit: FitConfig) -> str:
-    """What the recipe does with voxel sizes, to go on a sentence."""
+    """What the recipe does with voxel sizes, to continue a sentence."""
     if fit.voxel_size_um is not None:
-        return f", read at {fit.voxel_size_um:g} µm, to which every scan is brought"
+        return f", read at {fit.voxel_size_um:g} µm, to which every scan is resampled"
     return "" if fit.target_um is None else f", with samples made to look like scans of {fit.target_um:g} µm"
 
 
 def _teachers(architecture: Architecture) -> str:
-    """A row for the kidneys that makers of soft labels had seen, where there were any."""
+    """A row for the kidneys that makers of soft labels had seen, if there were any."""
     kidneys = sorted({kidney for teacher in architecture.provenance.teachers for kidney in teacher.kidneys})
-    return f"| soft labels by networks that know | {', '.join(map(escape, kidneys))} |\n" if kidneys else ""
+    return f"| soft labels by networks that have seen | {', '.join(map(escape, kidneys))} |\n" if kidneys else ""

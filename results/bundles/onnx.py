@@ -16,16 +16,16 @@ ONNX = "model.onnx"
 
 
 def require_onnx() -> None:
-    """Raise InputError where ONNX cannot be written, before hours are spent on what should be."""
+    """Raise InputError if ONNX cannot be written, before hours are spent on a network to be exported."""
     if any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         raise InputError("ONNX export needs the extra: pip install 'vessel-nas[onnx]'")
 
 
 def to_onnx(bundle: Bundle) -> tuple[Path, float]:
-    """Write model.onnx into a bundle; its path and the largest difference to torch's output.
+    """Write model.onnx into a bundle; its path and the largest difference from torch's output.
 
     The graph takes float (B, slices_in, crop, crop) with any B and gives logits. The difference is measured with
-    onnxruntime on random input. Raises InputError where the extra `onnx` is not installed.
+    onnxruntime on random input. Raises InputError if the extra `onnx` is not installed.
     """
     require_onnx()
     import onnxruntime
@@ -55,7 +55,7 @@ def to_onnx(bundle: Bundle) -> tuple[Path, float]:
 
 @contextmanager
 def _attention_written_out(network: nn.Module) -> Iterator[None]:
-    """Without torch's fused attention, which the exporter only knows for four dimensions; SAM's has three."""
+    """Turn off torch's fused attention, which the exporter only supports in four dimensions; SAM's has three."""
     fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_attn", False)]
     for module in fused:
         module.fused_attn = False

@@ -1,4 +1,4 @@
-"""Reading: how a trained network is read, the threshold found for that, and what it reached."""
+"""Reading: how a trained network is read, the threshold found for that, and the score it reached."""
 
 from typing import Annotated
 
@@ -16,9 +16,9 @@ class Reading(BaseModel, frozen=True, extra="forbid"):
     """
 
     inference: InferenceConfig
-    threshold: float | None  # probability from which a voxel is vessel; None: not known, as of a mean never scored
+    threshold: float | None  # probability from which a voxel is vessel; None: not known, as for a mean never scored
     score_config: ScoreConfig  # how it is scored
-    score: Score | None = None  # on the held-out kidney; None where nothing was scored
+    score: Score | None = None  # on the held-out kidney; None if nothing was scored
     tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash
 
     def unscored(self) -> "Reading":
@@ -37,7 +37,7 @@ KeptReading = Annotated[Reading, AfterValidator(_with_threshold)]
 
 
 def reading_of(record: Record, score_config: ScoreConfig) -> Reading:
-    """How a trial was read and scored. Raises ValueError where it never was: no threshold is known then."""
+    """How a trial was read and scored. Raises ValueError if it never was: no threshold is known then."""
     job, score = record.job, record.outcome.score
     if score is None:
         raise ValueError(f"trial {job.trial} was never scored, so no threshold is known")

@@ -1,1 +1,1 @@
-"""The leaderboard: ranking, rows, and how they are read aloud."""
+"""The leaderboard: its ranking and rows, and how they are explained."""

@@ -10,12 +10,12 @@ from results.text import escape, millions, seconds
 
 @dataclass(frozen=True)
 class Column:
-    """What one column of the leaderboard says of a row."""
+    """What one column of the leaderboard shows of a row."""
 
     heading: str
     text: Callable[[Row], str]
-    narrowest: int = 0  # terminal that has room for it, in characters
-    right: bool = True  # numbers
+    narrowest: int = 0  # width in characters of the narrowest terminal that shows it
+    right: bool = True  # aligned to the right, as numbers are
 
 
 def columns(board: Leaderboard) -> list[Column]:
@@ -58,7 +58,7 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _metric(board: Leaderboard, name: str) -> list[Column]:
-    """The column of one metric, and that of its second score where there is one; a wide terminal has all of them."""
+    """The column of one metric, and of its second score if there is one; only a wide terminal shows all of them."""
     title, before = board.titles[name], list(board.titles).index(name)  # columns of metrics further to the left
     ranks = name == board.rank_by
     shown = [Column(title, lambda row: _value(row.metrics, name), 0 if ranks else 120 + 10 * before)]

@@ -1,4 +1,4 @@
-"""The leaderboard: what is known of every candidate, ranked, as scripts read it; made by ranking.py."""
+"""The leaderboard: what is known about every candidate, ranked, as scripts read it; made by ranking.py."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     reason: str | None = None
     second_metrics: dict[str, float] = {}  # on the same kidney at voxels of the leaderboard's second_um
     start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
-    # Of the two tables above once more, under the keys that scripts rely on.
+    # Values of the two tables above, repeated under the keys that scripts rely on.
     surface_dice: float | None = Field(default_factory=_one_of("metrics", "surface_dice"))
     voxel_dice: float | None = Field(default_factory=_one_of("metrics", "voxel_dice"))
     second_surface_dice: float | None = Field(default_factory=_one_of("second_metrics", "surface_dice"))
@@ -50,13 +50,13 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
 
     study: str
     held_out: str
-    metric: str  # that ranks and how it is measured, for people
+    metric: str  # the one that ranks and how it is measured, for people
     rank_by: str  # its name
-    titles: dict[str, str]  # of all metrics by name, in the order of their columns: first the one that ranks
+    titles: dict[str, str]  # of all metrics by name, in the order of their columns: the one that ranks first
     best: int | None  # the leader's trial
     seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
     rows: tuple[Row, ...]
-    second_um: float | None = None  # voxel size of the second score; None where no row has one
+    second_um: float | None = None  # voxel size of the second score; None if no row has one
 
     def value(self, row: Row) -> float | None:
         """What a row is ranked by."""
@@ -69,12 +69,12 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _has_the_column_that_ranks(self) -> "Leaderboard":
         if self.rank_by not in self.titles:
-            raise ValueError(f"{self.rank_by!r} ranks and has no title")
+            raise ValueError(f"{self.rank_by!r} ranks but has no title")
         return self
 
 
 def read_leaderboard(path: Path) -> Leaderboard:
-    """The ranking in a leaderboard.json. Raises InputError where it is missing or damaged."""
+    """The ranking in a leaderboard.json. Raises InputError if it is missing or damaged."""
     try:
         return Leaderboard.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -84,42 +84,43 @@ def read_leaderboard(path: Path) -> Leaderboard:
 
 
 def reading(board: Leaderboard) -> str:
-    """How to read the ranking, in a few honest sentences."""
+    """How to read the ranking, in a few sentences."""
     if board.best is None:
         return "No candidate was trained to its end and scored, so there is nothing to rank yet."
     tied = [r for r in board.rows if r.tied_with_best and r.trial != board.best]
     spread = (
-        f"Training again with another seed moves a score by {board.seed_deviation:.3f} (standard deviation)."
+        f"Training again with another seed changes a score by {board.seed_deviation:.3f} (standard deviation)."
         if board.seed_deviation is not None
-        else "No candidate was trained with two seeds, so the spread between trainings is unknown and ties miss it."
+        else "No candidate was trained with two seeds, so the spread between trainings is unknown and not part of ties."
     )
     ties = (
         f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."
         if tied
-        else "The slabs tell every other row apart from the best."
+        else "Every other row can be told apart from the best."
         if sum(row.rank is not None for row in board.rows) > 1
-        else "There is one row, and nothing to compare it with."
+        else "There is only one row, so there is nothing to compare it with."
     )
     second = (
         ""
         if board.second_um is None
-        else f" What is said at {board.second_um:.0f} µm (in a terminal where it has room) is of the same kidney "
-        "resampled, at the same thresholds: how well a network stands another voxel size; it does not decide the order."
+        else f" Values at {board.second_um:.0f} µm (shown if the terminal is wide enough) are from the same kidney, "
+        "resampled, at the same thresholds. They show how well a network copes with another voxel size; they do not "
+        "affect the ranking."
     )
     return (
-        f"{ties} {spread}{_starts(board)} The interval says how the score depends on which part of this kidney was "
-        "scored; one kidney cannot tell how much kidneys differ, and the leader was chosen on it, so expect a little "
-        f"less on the next.{second}"
+        f"{ties} {spread}{_starts(board)} The interval shows how the score depends on which part of this kidney is "
+        "scored. One kidney cannot show how much kidneys differ, and the leader was chosen on it, so expect a somewhat "
+        f"lower score on the next.{second}"
     )
 
 
 def _starts(board: Leaderboard) -> str:
-    """That rows of different starts are no fair comparison, where there are both kinds; begins with a space."""
+    """A warning that rows of different starts compare unfairly, if there are both kinds; begins with a space."""
     ranked = [row for row in board.rows if row.rank is not None and row.start is not None]
     scratch = sum(row.start == SCRATCH for row in ranked)
     if not 0 < scratch < len(ranked):
         return ""
     return (
         f" {scratch} of {len(ranked)} ranked row(s) started from random weights (start: scratch) and the others from "
-        "pretrained ones: between the two kinds the score compares start and network at once."
+        "pretrained ones: between the two kinds, a difference in score mixes start and network."
     )

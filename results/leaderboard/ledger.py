@@ -14,9 +14,9 @@ from trainers.metrics.score import ScoreConfig
 
 @dataclass
 class Ledger:
-    """Reads a run folder once, then keeps up by what it is given: thousands of trials are not read again for each.
+    """Reads a run folder once and then adds each new record, so that thousands of trials are not read again for each.
 
-    Raises InputError where a record cannot be understood.
+    Raises InputError if a record cannot be understood.
     """
 
     folder: RunFolder
@@ -48,7 +48,7 @@ class Ledger:
         self._board = None
 
     def board(self) -> Leaderboard:
-        """The ranking of what is known; leaderboard.json and LEADERBOARD.md are written where it is new."""
+        """The ranking of what is known; leaderboard.json and LEADERBOARD.md are written if it has changed."""
         if self._board is None:
             records = [record for _, record in sorted(self._records.items())]
             self._board = rank(records, self.study, self.held_out, self.score)
@@ -57,7 +57,7 @@ class Ledger:
         return self._board
 
     def drop_weights(self, most: int, busy: Set[int]) -> None:
-        """Keep the weights of the rows at the top alone, but those of busy trials: hundreds would fill a disk."""
+        """Keep only the weights of the top rows and of busy trials: those of hundreds would fill a disk."""
         kept = {row.trial for row in self.board().rows[:most]}
         for number in sorted(self._with_weights - busy):
             record = self._records.get(number)

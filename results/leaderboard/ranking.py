@@ -35,9 +35,9 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
     """Rank the records; those that are not complete follow unranked, in order of their trials.
 
     config: how all of them were scored. A candidate trained with several seeds counts by its mean. Its interval is a
-    bootstrap over the held-out kidney's slabs and its seeds. A row is tied with the best where a paired bootstrap over
-    the same slabs does not tell them apart, or their difference is within two standard errors of the spread that seeds
-    alone make. Raises InputError for a record that was ranked by another metric.
+    bootstrap over the held-out kidney's slabs and its seeds. A row is tied with the best if a paired bootstrap over
+    the same slabs does not tell them apart, or if their difference is within two standard errors of the spread between
+    seeds. Raises InputError for a record that was ranked by another metric.
     """
     complete: dict[int, list[Record]] = {}
     for record in records:
@@ -63,11 +63,13 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
 
 def _check_ranked_by(metric: str, trial: int, score: Score) -> None:
     if score.rank_by != metric:
-        raise InputError(f"trial {trial} was ranked by {score.rank_by}; set score.rank_by, which is {metric}, to that")
+        raise InputError(
+            f"trial {trial} was ranked by {score.rank_by}, but score.rank_by is {metric}; set it to {score.rank_by}"
+        )
 
 
 def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
-    """Pooled standard deviation between trainings that differ in the seed alone; None without any such pair."""
+    """Pooled standard deviation between trainings that differ only in their seed; None without any such pair."""
     squares, degrees = 0.0, 0
     for scores in designs:
         values = np.array([s.value for s in scores])
@@ -80,7 +82,7 @@ def _rows(designs: Sequence[_Design], deviation: float | None, config: ScoreConf
     """The rows of the designs, the best first."""
     draws = np.stack([_draws(design.scores, config.rank_by) for design in designs])
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
-    surely_behind = np.quantile(draws[0] - draws, 0.025, axis=1)  # of the best, by at least so much
+    surely_behind = np.quantile(draws[0] - draws, 0.025, axis=1)  # the best by at least this much
     return [
         _row(
             design,
@@ -153,7 +155,7 @@ def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool
 
 
 def _means(values: Sequence[dict[str, float]], metrics: Sequence[str]) -> dict[str, float]:
-    """The mean of each metric that was measured every time; nothing where there are no values."""
+    """The mean of each metric that was measured every time; nothing if there are no values."""
     measured = (name for name in metrics if values and all(name in by_name for by_name in values))
     return {name: float(np.mean([by_name[name] for by_name in values])) for name in measured}
 

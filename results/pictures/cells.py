@@ -1,4 +1,4 @@
-"""Pictures of networks of cells: their cells and their whole as graphs, and how the alphas moved."""
+"""Pictures of networks of cells: their cells and the whole network as graphs, and the alphas over time."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ def operation_shares(genotype: Genotype) -> dict[str, int]:
 
 
 def draw_genotype(path: Path, genotype: Genotype, title: str, findings: CellFindings | None = None) -> None:
-    """Draw every cell of a genotype, and the network they stand in, as .png or .svg by the name of the file.
+    """Draw every cell of a genotype, and the network they stand in, as .png or .svg according to the file's name.
 
-    findings: of the search it came from; probabilities are then written beside the operations.
+    findings: those of the search it came from; probabilities are then written beside the operations.
     """
     columns = 2
     rows = -(-len(genotype.cells) // columns)
@@ -110,7 +110,7 @@ def _arrow(
     )
     axis.add_patch(patch)
     if label:
-        # Nearer to the start: edges into one node would write over each other at its end.
+        # Nearer to the start: at its end, the labels of edges into one node would overlap.
         x, y = (0.56 * a + 0.44 * b for a, b in zip(start, end, strict=True))
         axis.text(
             x,
@@ -130,7 +130,7 @@ def _dot(axis: Any, x: float, y: float, text: str) -> None:
 
 
 def _draw_network(axis: Any, genotype: Genotype) -> None:
-    """The U: one row a level, the encoder down the left, the decoder up the right."""
+    """The U: one row per level, the encoder down the left, the decoder up the right."""
     levels = genotype.levels
     hybrid = not any(cell.kind == "encoder_normal" for cell in genotype.cells)
     for level in range(levels):
@@ -149,7 +149,7 @@ def _draw_network(axis: Any, genotype: Genotype) -> None:
         style = ":" if gate == "attention" else "-"
         _line(axis, (0.6 * source + 1.4, -source), (9.0 - 0.6 * target, -target), _FAINT, style)
     gated = " · dotted: through an attention gate" if skips and any(gate == "attention" for *_, gate in skips) else ""
-    axis.set_title(f"network: red halves, green doubles the resolution, grey skips{gated}", fontsize=9, loc="left")
+    axis.set_title(f"network: red halves the resolution, green doubles it, grey skips{gated}", fontsize=9, loc="left")
     axis.set_xlim(-0.2, 10.6)
     axis.set_ylim(-levels + 0.4, 0.5)
     axis.set_axis_off()
@@ -173,7 +173,7 @@ def _line(axis: Any, start: tuple[float, float], end: tuple[float, float], colou
 
 
 def draw_alphas(path: Path, history: Path, title: str) -> None:
-    """Draw losses, entropy and expected cost over steps, and of every decision how sure it has become."""
+    """Draw losses, entropy and expected cost over steps, and how sure every decision has become."""
     lines = read_lines(history)
     figure = new_figure(11, 7)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.6])
@@ -210,7 +210,7 @@ def _draw_certainty(axis: Any, lines: Sequence[Mapping[str, Any]]) -> None:
     marks = range(0, len(keys), max(1, len(keys) // 40))
     axis.set_yticks([mark + 0.5 for mark in marks], [keys[mark] for mark in marks], fontsize=5)
     axis.set_xlabel("step")
-    axis.set_title("how sure each decision is: 0 all options alike, 1 decided", fontsize=9)
+    axis.set_title("how sure each decision is: 0 all options equal, 1 decided", fontsize=9)
     axis.figure.colorbar(shown, ax=axis, fraction=0.02)
 
 

@@ -35,9 +35,9 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a curve by rising step: of several for one step (after a stop) the last.
+    """The lines of a curve in the order of their steps; of several lines for one step (after a stop), the last.
 
-    A line that a power cut tore is left out, and so is the one that was then written behind its half.
+    A line that a power cut tore is left out, and so is the one that was then written right after its half.
     """
     found: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -48,7 +48,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curve(path: Path, losses: Path, scores: Path, title: str, metric: str) -> None:
-    """Draw loss, and the values of a metric before the end where there are any, over steps."""
+    """Draw the loss over steps, and the values of a metric before the end, if there are any."""
     figure = new_figure(7, 3.6)
     axis = figure.subplots()
     points = read_lines(losses)

@@ -1,4 +1,4 @@
-"""An empty picture, for files alone. matplotlib is imported with the first one: the driver of a search draws none."""
+"""Figures for files only. matplotlib is imported with the first one, because the driver of a search draws none."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of so many inches, whose parts find their places by themselves."""
+    """A figure of this size in inches, with automatic layout."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -19,7 +19,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
-    """Write a figure as one act; the format is that of the file's name."""
+    """Write a figure atomically; the format follows from the file's name."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     figure.savefig(aside, dpi=dpi, format=path.suffix.removeprefix("."))
     aside.replace(path)

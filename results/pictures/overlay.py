@@ -1,4 +1,4 @@
-"""Pictures of a prediction: the slice with the most vessels, labels and prediction as outlines."""
+"""Pictures of a prediction: the slice with the most vessels, with labels and prediction as outlines."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def draw_overlay(
         _outline(left, predicted, PREDICTION_COLOUR)
         left.set_title(f"{volume.name}, slice {z}\n{said(own.values, digits=3)}", fontsize=9, parse_math=False)
         right.imshow(_differences(label, predicted), interpolation="nearest")
-        right.set_title("white: both · blue: missed · orange: invented", fontsize=8)
+        right.set_title("white: both · blue: missed · orange: false positive", fontsize=8)
         for axis in (left, right):
             axis.set_axis_off()
     figure.suptitle(f"{title}\nblue: label · orange: prediction", fontsize=10, parse_math=False)

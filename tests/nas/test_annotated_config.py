@@ -16,7 +16,7 @@ from nas.config.search_config import SearchConfig
 
 
 def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The classes of values in an annotation, wherever they stand in it."""
+    """The classes of values anywhere in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -60,7 +60,7 @@ def test_values_that_toml_has_to_escape_read_back(tmp_path: Path) -> None:
 def test_each_key_stands_once_with_its_comment() -> None:
     lines = annotated(read_config("cpu")).splitlines()
     assert "steps = 300  # optimiser steps, not epochs" in lines
-    assert "# gpu_hours = ...  # of all devices added up (of CPU workers without a GPU); None: no limit" in lines
+    assert "# gpu_hours = ...  # total over all devices (over CPU workers without a GPU); None: no limit" in lines
     section = lines[lines.index("[study]") : lines.index("[data]")]
     keys = [found[1] for line in section if (found := re.match(r"(?:# )?(\w+) = ", line))]
     assert keys == list(type(read_config("cpu").study).model_fields)
@@ -115,7 +115,7 @@ class _Example(_Base):
     )  # of several lines
 
 
-def test_the_comment_of_a_field_is_the_one_behind_it_or_that_above_it() -> None:
+def test_the_comment_of_a_field_is_the_one_after_it_or_the_one_above_it() -> None:
     assert field_comments(_Example) == {
         "inherited": "of the base",
         "beside": "what stands behind it",

@@ -1,4 +1,4 @@
-"""What of a space can be built is found once a run."""
+"""Which networks of a space can be built is found out once per run."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_every_combination_makes_a_network_or_has_its_reason() -> None:
     assert seen == [(done, 8) for done in range(9)]
 
 
-def test_a_value_is_allowed_where_something_can_be_built_of_it_and_of_those_before_it() -> None:
+def test_a_value_is_allowed_if_it_can_be_built_with_the_values_before_it() -> None:
     found = find_buildable(CONFIG)
     given = {"encoder": "tu-resnet10t", "decoder": "Unet"}
     assert found.allows("unet", "encoder", "tu-vit_tiny_patch16_224", given)
@@ -77,7 +77,7 @@ def test_a_second_process_builds_nothing_and_knows_the_same(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("harm", ["another space", "another library", "torn", "an edited program"])
-def test_what_is_remembered_of_something_else_is_built_again(
+def test_what_is_remembered_for_another_space_or_program_is_built_again(
     harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "buildable.json"

@@ -119,7 +119,7 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
     assert families == {"unet", "cells", "hybrid"}
 
 
-def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path) -> None:
+def test_every_genotype_to_be_found_is_queued_once(tmp_path: Path) -> None:
     config = _config(study={"trials": 9}, cell_search=ONE_CROP)
     folder, possible = create(tmp_path), find_buildable(config)
     open_study(folder, config, possible)
@@ -137,7 +137,7 @@ def test_every_genotype_that_is_going_to_be_found_is_queued_once(tmp_path: Path)
 
 
 def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path: Path) -> None:
-    """What is asked before the cells are known must not decide what is asked after it."""
+    """What is asked before the cells are known must not decide what is asked afterwards."""
     encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100", "resnet18"]
     config = _config(
         study={"trials": 200, "random_trials": 200},
@@ -171,7 +171,7 @@ def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_ag
     assert [t.user_attrs["found"] for t in again.trials].count("cells/perturbation-1") == 2
 
 
-def test_a_run_goes_on_with_fewer_trials_than_it_has_fixed() -> None:
+def test_a_run_continues_with_fewer_trials_than_it_has_fixed_ones() -> None:
     fixed = [{"name": "f", "candidate": {"slices_in": 3}}]
     config = parse_config({**VALUES, "study": {"trials": 1}, "fixed": fixed}, "test")
     assert plans(config) == ()
@@ -196,7 +196,7 @@ def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_prese
     assert config.cell_search.steps == steps
 
 
-def test_no_more_is_queued_than_the_budget_allows(tmp_path: Path) -> None:
+def test_the_queue_does_not_exceed_the_budget(tmp_path: Path) -> None:
     config = _config(study={"trials": 3}, cell_search=ONE_CROP)
     study = open_study(create(tmp_path), config, find_buildable(config))
     assert [t.system_attrs["fixed_params"] for t in study.trials] == [
@@ -264,7 +264,7 @@ def test_a_configuration_with_cells_passes() -> None:
         ),
         (
             {"space": {"families": ["hybrid"], "hybrid": {"encoder": ["tu-vit_tiny_patch16_224"]}}},
-            "nothing of family hybrid in this space can be built",
+            "no network of family hybrid in this space can be built",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Any field can be searched: its values are asked of Optuna, come back in the design, and are read back from one."""
+"""Any field can be searched: Optuna is asked for its values, the design holds them, and they are read back from it."""
 
 import json
 import tomllib
@@ -136,7 +136,7 @@ def test_all_fields_at_once_survive_being_written(section: str) -> None:
     assert parse_config(tomllib.loads(write_config(config)), "again") == config
 
 
-def test_whole_numbers_stay_whole_and_fractions_fractions() -> None:
+def test_whole_numbers_stay_whole_and_fractions_stay_fractions() -> None:
     config = parse_config(
         {"space": {"fit": {"batch_size": {"low": 2.0, "high": 5.0}, "learning_rate": {"low": 1, "high": 2}}}}, "test"
     )
@@ -150,7 +150,7 @@ def test_whole_numbers_stay_whole_and_fractions_fractions() -> None:
     assert type(design.fit.batch_size) is int
 
 
-def test_what_can_be_off_is_off_where_none_is_chosen_and_none_is_a_name_elsewhere() -> None:
+def test_none_turns_off_what_can_be_off_and_is_a_name_elsewhere() -> None:
     values = {"gradient_clip": "none", "augmentation": "none", "voxel_size_um": "none"}
     config = parse_config({"space": {"fit": values, "inference": {"symmetries": "none"}}}, "test")
     design = suggest(optuna.create_study().ask(), config, find_buildable(config))
@@ -158,7 +158,7 @@ def test_what_can_be_off_is_off_where_none_is_chosen_and_none_is_a_name_elsewher
     assert (design.fit.augmentation, design.inference.symmetries) == ("none", "none")
 
 
-def test_what_no_name_or_number_says_is_stored_as_json() -> None:
+def test_what_is_no_name_or_number_is_stored_as_json() -> None:
     config = _of("inference", "axes", [[0], [0, 1, 2]])
     trial = optuna.create_study().ask()
     suggest(trial, config, find_buildable(config))
@@ -175,7 +175,7 @@ def test_a_choice_is_named_on_the_command_line() -> None:
     assert (design.inference.overlap, trial.params["inference.overlap"]) == (0.5, 0.5)
 
 
-def test_of_a_range_nothing_is_known_where_the_field_is_off() -> None:
+def test_a_range_is_not_registered_if_the_field_is_off() -> None:
     config = parse_config(
         {
             "space": {"fit": {"gradient_clip": {"low": 0.5, "high": 5.0}}},

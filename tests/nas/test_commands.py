@@ -1,4 +1,4 @@
-"""The table of commands: a function and a row are a command, and the fields of a request are its options."""
+"""The table of commands: a function and a row make a command, and the fields of a request are its options."""
 
 from dataclasses import dataclass
 from pathlib import Path

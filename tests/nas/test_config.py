@@ -23,7 +23,7 @@ def test_a_preset_is_complete_and_survives_being_written(preset: str, tmp_path: 
 
 
 def _keys(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The way to every value that is no table."""
+    """The path to every value that is not a table."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _keys(value, (*path, key))
@@ -138,7 +138,7 @@ def test_a_folder_with_the_name_of_a_preset_does_not_hide_it(tmp_path: Path, mon
     assert read_config("demo").study.name == "demo"
 
 
-def test_an_unknown_preset_names_the_near_one() -> None:
+def test_an_unknown_preset_names_the_nearest_one() -> None:
     with pytest.raises(InputError, match="unknown preset 'sennett'; did you mean 'sennet'"):
         read_config("sennett")
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows of a trial: its result or why there is none, its pictures, and no foreign markup."""
+"""What the dashboard shows about a trial: its result or why there is none, its pictures, and no foreign markup."""
 
 from pathlib import Path
 

@@ -40,7 +40,7 @@ def test_none_takes_out_what_can_be_off_and_is_a_name_elsewhere() -> None:
     assert merge(base, difference) == {"study": {"pruner": "none"}, "fit": {}}
 
 
-def test_a_name_that_stands_for_numbers_wins_over_those_of_the_base_alone() -> None:
+def test_a_name_that_stands_for_numbers_wins_only_over_those_of_the_base() -> None:
     base = {"cell_search": {"steps": 5, "floor": 0.3, "learning_rate": 1.0}}
     difference = {"cell_search": {"algorithm": "darts", "learning_rate": 2.0}}
     assert merge(base, difference) == {"cell_search": {"steps": 5, "algorithm": "darts", "learning_rate": 2.0}}

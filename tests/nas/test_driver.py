@@ -1,4 +1,4 @@
-"""The driver without processes: an executor plays what workers would report, everything else is the real thing."""
+"""The driver without processes: an executor plays what workers would report; everything else is real."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -90,7 +90,7 @@ class Search:
         return self._out.getvalue()
 
     def states(self) -> list[str]:
-        """Of the trials in the study."""
+        """The states of the trials in the study."""
         return [trial.state.name for trial in self.study.trials]
 
     def record(self, trial: int) -> Record:
@@ -109,7 +109,7 @@ def _config(*changes: dict[str, dict[str, Any]]) -> SearchConfig:
 
 
 def _trains(task: Task) -> list[Event]:
-    """Every training comes to its end; the later, the better."""
+    """Every training completes; later ones score better."""
     assert isinstance(task, TrialTask)
     return [Ended(task=task.id, outcome=complete(1 + task.job.trial))]
 
@@ -167,7 +167,7 @@ def test_a_dead_worker_costs_an_attempt_and_the_trial_goes_on(folder: RunFolder)
     executor = search.run(play)
     assert [task.id for task in executor.started] == ["trial-0", "trial-0", "trial-1"]
     assert folder.trial(0).attempts.read_text() == '{"reason": "killed"}\n'
-    assert "note: trial 0: killed; attempt 2 of 3 goes on from there\ntrial 0: plain, resumed\n" in search.printed
+    assert "note: trial 0: killed; attempt 2 of 3 continues from there\ntrial 0: plain, resumed\n" in search.printed
     assert search.states() == ["COMPLETE"] * 2
 
 
@@ -197,7 +197,7 @@ def test_attempts_of_an_earlier_driver_count(folder: RunFolder) -> None:
     assert second.record(0).outcome.reason == "killed, 3 times"
 
 
-def test_stopped_it_lets_the_workers_leave_and_another_driver_goes_on(folder: RunFolder) -> None:
+def test_a_stopped_driver_lets_the_workers_leave_and_another_driver_continues(folder: RunFolder) -> None:
     search = Search(folder, _config())
 
     def play(task: Task) -> list[Event]:
@@ -207,7 +207,7 @@ def test_stopped_it_lets_the_workers_leave_and_another_driver_goes_on(folder: Ru
 
     executor = search.run(play, workers=2)
     assert sorted(executor.answers) == [("trial-0", "leave"), ("trial-1", "leave")]
-    assert "running trials write a checkpoint and leave; the same command goes on with them" in search.printed
+    assert "running trials write a checkpoint and leave; the same command continues them" in search.printed
     assert search.states() == ["RUNNING"] * 2
     assert search.record(0).outcome == LEFT
     again = Search(folder, _config())
@@ -229,7 +229,7 @@ def test_a_worker_that_dies_while_it_is_stopped_costs_no_attempt(folder: RunFold
     assert search.states() == ["RUNNING"]
 
 
-def test_a_trial_that_was_recorded_but_not_told_is_not_trained_again(folder: RunFolder) -> None:
+def test_a_trial_that_was_recorded_but_not_reported_to_the_study_is_not_trained_again(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"trials": 1}}))
 
     def play(task: Task) -> list[Event]:
@@ -266,17 +266,19 @@ def test_a_full_disk_ends_the_search_with_its_reason(folder: RunFolder) -> None:
         return [Ended(task=task.id, outcome=full)] if task.id == "trial-1" else _stays(task)
 
     search = Search(folder, _config())
-    with pytest.raises(InputError, match=r"^the disk is full; when that is mended, the same command goes on$"):
+    with pytest.raises(
+        InputError, match=r"^the disk is full; once that is fixed, run the same command again to continue$"
+    ):
         search.run(play, workers=2)
     assert search.states() == ["RUNNING"] * 2
 
 
-def test_a_budget_that_is_used_up_is_named_with_what_goes_on(folder: RunFolder) -> None:
+def test_a_budget_that_is_used_up_is_named_with_how_to_continue(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"gpu_hours": 1.0}}))
     executor = search.run(_stays, hours=1.5)
     assert executor.answers == [("trial-0", "leave")]
     assert "note: 1 GPU hours are used: running trials" in search.printed
-    assert "leave; the same command with a larger study.gpu_hours goes on with them" in search.printed
+    assert "leave; the same command with a larger study.gpu_hours continues them" in search.printed
     assert not Search(folder, _config({"study": {"gpu_hours": 1.0}})).driver.has_work()
     assert Search(folder, _config({"study": {"gpu_hours": 2.0}})).driver.has_work()
 
@@ -320,7 +322,7 @@ def test_a_cell_search_that_fails_gives_up_its_trials_with_the_reason(folder: Ru
     search.run(play, workers=2)  # the second asks for trials, which wait for the cells
     assert folder.cells("cells-16").failure.read_text() == "the loss became nan\n"
     assert f"cell search cells-16: {state}, the loss became nan" in search.printed
-    assert f"without {folder.cells('cells-16').failure}, the cell search cells-16 is tried again\n" in search.printed
+    assert f"delete {folder.cells('cells-16').failure} to try the cell search cells-16 again\n" in search.printed
     assert search.states() == ["FAIL"] * 2
     assert {trial.user_attrs["reason"] for trial in search.study.trials} == {
         "the cell search cells-16 failed: the loss became nan"

@@ -47,7 +47,7 @@ class Search:
         self.decisions = Decisions(self.study, self.config, possible, self.folder, budget, self.ledger.board)
 
     def begin(self) -> Task:
-        """What comes next, which is a task."""
+        """The next step, which is a task."""
         step = self.decisions.next_step()
         assert isinstance(step, TrialTask | CellSearchTask), step
         step.prepare(self.folder)
@@ -61,13 +61,13 @@ class Search:
         self.decisions.closed(task, outcome)
 
     def searched(self, task: Task) -> None:
-        """End a cell search that has found its cells."""
+        """End a cell search as if it had found its cells."""
         assert isinstance(task, CellSearchTask)
         write_findings(self.folder, task.plan, self.config)
         self.end(task, Outcome(state="complete"))
 
     def failed(self, task: Task) -> None:
-        """End a cell search that has found none."""
+        """End a cell search as if it had found none."""
         assert isinstance(task, CellSearchTask)
         task.place(self.folder).failure.write_text("the loss became nan\n")
         self.end(task, FAILED)
@@ -104,7 +104,7 @@ def test_the_baseline_comes_first_then_new_candidates_then_the_leader_with_other
     assert not search.decisions.has_work()
 
 
-def test_every_leader_is_repeated_the_first_one_first(folder: RunFolder) -> None:
+def test_every_leader_is_repeated_starting_with_the_first(folder: RunFolder) -> None:
     search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 2, "seeds": 2}}))
     for quality in (3, 1, 4):
         search.end(search.begin(), complete(quality))
@@ -112,7 +112,7 @@ def test_every_leader_is_repeated_the_first_one_first(folder: RunFolder) -> None
     assert search.decisions.next_step() is None
 
 
-def test_cell_searches_come_before_trials_and_meanwhile_those_that_need_no_cells(folder: RunFolder) -> None:
+def test_cell_searches_come_first_and_meanwhile_trials_that_need_no_cells(folder: RunFolder) -> None:
     search = Search(folder, tiny_config(BOTH, NO_BASELINE, {"study": {"trials": 20}}))
     assert search.begin().id == "cells-16"
     task = search.begin()
@@ -120,7 +120,7 @@ def test_cell_searches_come_before_trials_and_meanwhile_those_that_need_no_cells
     assert task.job.candidate.family == "unet"
 
 
-def test_one_worker_trains_the_baselines_before_the_cells_and_others_search_meanwhile(folder: RunFolder) -> None:
+def test_one_worker_trains_the_baselines_first_while_others_search_cells(folder: RunFolder) -> None:
     search = Search(folder, tiny_config(BOTH))
     assert [search.begin().id for _ in range(2)] == ["trial-0", "cells-16"]
 
@@ -135,14 +135,14 @@ def test_trials_wait_for_their_cells_and_come_first_when_these_are_found(folder:
     assert all(isinstance(task, TrialTask) and task.job.candidate.family == "cells" for task in found)
 
 
-def test_no_more_trials_wait_for_cells_than_are_worth_asking_for(folder: RunFolder) -> None:
+def test_only_so_many_trials_wait_for_cells(folder: RunFolder) -> None:
     search = Search(folder, tiny_config(CELLS, NO_BASELINE, {"study": {"trials": 40}}))
     search.begin()
     assert search.decisions.next_step() is None
     assert len(search.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))) == MOST_HELD + 1
 
 
-def test_without_its_cells_a_trial_is_given_up_and_nothing_else_is_tried(folder: RunFolder) -> None:
+def test_a_trial_without_its_cells_is_given_up_and_nothing_else_is_tried(folder: RunFolder) -> None:
     search = Search(folder, tiny_config(CELLS, NO_BASELINE, {"study": {"trials": 2}}))
     cells = search.begin()
     assert search.decisions.next_step() is None

@@ -89,7 +89,7 @@ def test_a_message_of_the_driver_is_one_line_that_holds_all_of_it(message: BaseM
         '{"task": "trial-1", "answer": "go"}',
     ],
 )
-def test_what_is_no_message_is_an_error(line: str) -> None:
+def test_anything_that_is_not_a_message_is_an_error(line: str) -> None:
     with pytest.raises(ValidationError):
         from_driver.validate_json(line)
 
@@ -126,7 +126,7 @@ def test_a_worker_that_cannot_open_its_run_names_its_log_and_does_not_hang(tmp_p
 
 
 @pytest.mark.slow
-def test_a_worker_touches_nothing_before_it_is_told_to_and_can_be_sent_away(tmp_path: Path) -> None:
+def test_a_worker_touches_nothing_before_it_is_told_to_and_can_be_dismissed(tmp_path: Path) -> None:
     folder = create(tmp_path / "run")  # without a configuration, which the worker would miss
     began = time.monotonic()
     with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:

@@ -1,4 +1,4 @@
-"""What an exception says about its trial, and what the sampler learns from it."""
+"""What an exception means for its trial, and what the sampler learns from it."""
 
 import errno
 import signal
@@ -59,7 +59,7 @@ def test_other_errors_fail_with_one_line(error: Exception, reason: str) -> None:
 
 
 def test_the_sampler_avoids_what_does_not_fit_into_memory(tmp_path: Path) -> None:
-    """Crops over 300 do not fit; the others score alike, and nothing but the constraint tells them apart."""
+    """Crops over 300 do not fit; all others score the same, so only the constraint tells them apart."""
     config = StudyConfig(random_trials=10)
     study = optuna.create_study(direction="maximize")
     job = Job(

@@ -185,7 +185,7 @@ def test_a_volume_without_labels_takes_a_threshold(tmp_path: Path) -> None:
     assert done.threshold == 128 / 255
 
 
-def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
+def test_a_share_that_cannot_be_reached_is_reported(tmp_path: Path) -> None:
     folder = write_volume(tmp_path)
     (tmp_path / "dataset.toml").write_text("[volumes.kidney_2]\nannotated = 0.01\n")
     _, notes = run(make_bundle(tmp_path / "b"), folder)
@@ -203,7 +203,11 @@ def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
         ("annotated = 1.0", {}, "annotated = 1, so there is no share to match; .* or give --threshold"),
         ("annotated = 0.0", {}, "annotated = 0, so there is no share to match"),
         ("labels = 'none'", {}, "no label set 'none'"),
-        ("labels = 'labels'\nsoft = true", {}, "uses the soft labels 'labels'; take them out of dataset.toml"),
+        (
+            "labels = 'labels'\nsoft = true",
+            {},
+            "uses the soft labels 'labels'; to make new ones, remove these from dataset.toml",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

@@ -56,7 +56,7 @@ def test_a_torn_end_is_cut_off_and_kept_beside(folder: RunFolder, tail: bytes) -
     assert len(_study(folder).trials) == 6
 
 
-def test_a_journal_cut_anywhere_can_be_gone_on_with(folder: RunFolder) -> None:
+def test_a_journal_cut_anywhere_can_be_continued(folder: RunFolder) -> None:
     whole = folder.journal.read_bytes()
     first_trial = whole.index(b'"op_code":4')
     for length in range(first_trial, len(whole), 37):
@@ -68,7 +68,7 @@ def test_a_journal_cut_anywhere_can_be_gone_on_with(folder: RunFolder) -> None:
         assert len(_study(folder).trials) == count + 1
 
 
-def test_a_line_that_was_added_behind_a_torn_one_is_kept(folder: RunFolder) -> None:
+def test_a_line_that_was_added_after_a_torn_one_is_kept(folder: RunFolder) -> None:
     whole = folder.journal.read_bytes()
     folder.journal.write_bytes(whole + b'{"op_code":6,"trial_id":4,"va')
     backend = JournalFileBackend(str(folder.journal))
@@ -80,7 +80,7 @@ def test_a_line_that_was_added_behind_a_torn_one_is_kept(folder: RunFolder) -> N
     assert mend(folder) == []
 
 
-def test_half_written_files_go_wherever_they_lie(folder: RunFolder) -> None:
+def test_half_written_files_are_removed_wherever_they_are(folder: RunFolder) -> None:
     asides = [folder.path / ".leaderboard.json.77", folder.cells("c").path / "genotypes" / ".a.json.78"]
     old, new = folder.retrained / ".best.79" / "weights", folder.retrained / ".best.80" / "weights"
     for path in (*asides, old, new):
@@ -109,7 +109,7 @@ def test_the_lock_of_a_process_that_is_gone_is_removed(folder: RunFolder) -> Non
     assert not lock.is_symlink()
 
 
-def test_half_written_files_and_damaged_checkpoints_go(folder: RunFolder) -> None:
+def test_half_written_files_and_damaged_checkpoints_are_removed(folder: RunFolder) -> None:
     place = folder.trial(0)
     save_checkpoint(place.checkpoints, 5, {"a": torch.ones(2)}, {})
     save_checkpoint(place.checkpoints, 9, {"a": torch.zeros(2)}, {})
@@ -126,7 +126,7 @@ def test_half_written_files_and_damaged_checkpoints_go(folder: RunFolder) -> Non
     assert mend(folder) == []
 
 
-def test_scratch_files_go_when_their_trial_has_ended(folder: RunFolder) -> None:
+def test_scratch_files_are_removed_when_their_trial_has_ended(folder: RunFolder) -> None:
     for number in (0, 1):
         folder.trial(number).scratch.mkdir(parents=True)
     folder.trial(1).record.write_text("{}")
@@ -166,7 +166,7 @@ def test_a_bundle_that_was_to_be_replaced_is_put_back(folder: RunFolder) -> None
     assert (folder.retrained / "mine").is_dir()
 
 
-def test_a_line_that_is_no_line_of_a_journal_is_damage(folder: RunFolder) -> None:
+def test_a_line_that_does_not_belong_in_a_journal_is_damage(folder: RunFolder) -> None:
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join([*lines[:3], b'{"a": 1}\n', *lines[3:]]))
     with pytest.raises(InputError, match="damaged in line 4"):

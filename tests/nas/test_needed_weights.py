@@ -155,7 +155,7 @@ def test_damaged_weights_are_missing_and_fetched_again(
 
 
 @pytest.mark.slow
-def test_a_hub_out_of_reach_is_one_line_that_says_what_would_do(tmp_path: Path) -> None:
+def test_a_hub_out_of_reach_is_one_line_that_says_what_would_help(tmp_path: Path) -> None:
     done = run_command(tmp_path, "http://127.0.0.1:9", "fetch", expect=1)
     assert done.stderr.startswith(f"nas: {REPOSITORY} cannot be fetched from 127.0.0.1:9: ")
     assert f"`hf download {REPOSITORY} model.safetensors`" in done.stderr
@@ -163,7 +163,7 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_would_do(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_without_a_hub_sizes_are_estimated_from_the_parameters_and_licences_are_timms_or_unknown() -> None:
+def test_without_a_hub_sizes_are_estimated_and_licences_are_timms_or_unknown() -> None:
     config = config_of("unet", "sam", unet={"encoder": ["resnet18"]})
     resnet, hiera = list_weights(config)
     # 3 slices as 3 colours: torchvision's ResNet-18 without its classifier of 513 000.
@@ -193,7 +193,7 @@ def test_a_file_of_the_users_own_is_listed_with_its_size(tmp_path: Path) -> None
     assert (row.file, row.size_bytes, row.repository) == (path, path.stat().st_size, None)
 
 
-def test_every_encoder_of_the_families_is_needed_and_no_other() -> None:
+def test_the_encoders_of_the_families_are_needed_and_no_others() -> None:
     config = config_of("sam", sam={"encoder_weights": ["none", "fb_r896"]})
     found = [(candidate.family, candidate.encoder, candidate.encoder_weights) for candidate, _ in needed(config)]
     assert found == [("sam", "sam2_hiera_tiny", "none"), ("sam", "sam2_hiera_tiny", "fb_r896")]

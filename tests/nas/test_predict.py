@@ -74,12 +74,12 @@ def test_finished_masks_are_kept_by_the_same_bundle_and_the_rest_is_predicted(tm
     notes: list[str] = []
     again = predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv", notes=notes)
     assert again.kept == ("kidney_5",)
-    assert any("kidney_5: its mask is there already" in note for note in notes)
+    assert any("kidney_5: its mask already exists" in note for note in notes)
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
 @pytest.mark.parametrize("change", ["threshold", "weights", "voxels"])
-def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None:
+def test_masks_made_in_another_way_are_not_kept(tmp_path: Path, change: str) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m")
     if change == "weights":
@@ -93,7 +93,7 @@ def test_masks_of_other_makers_are_not_kept(tmp_path: Path, change: str) -> None
             predict(network, test, out=tmp_path / "m", threshold=threshold)
 
 
-def test_a_mask_that_was_cut_short_is_not_kept_and_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_mask_that_was_cut_short_is_not_kept_and_is_reported_before_the_work(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m")
     shutil.rmtree(tmp_path / "m" / "kidney_5")
@@ -170,18 +170,18 @@ def test_the_mean_of_two_constant_networks_is_cut_at_the_threshold_that_was_aske
 
 def test_bundles_with_thresholds_of_their_own_need_one(tmp_path: Path) -> None:
     low, high = bundle(tmp_path / "low", 0.2, threshold=0.1), bundle(tmp_path / "high", 0.6, threshold=0.5)
-    with pytest.raises(InputError, match=r"thresholds of their own \(0.100, 0.500\).*give --threshold"):
+    with pytest.raises(InputError, match=r"different thresholds \(0.100, 0.500\).*give --threshold"):
         predict(low, high, scan(tmp_path, "kidney_5"), out=tmp_path / "m")
 
 
-def test_a_threshold_that_members_share_is_the_means(tmp_path: Path) -> None:
+def test_a_threshold_that_members_share_is_that_of_their_mean(tmp_path: Path) -> None:
     first, second = bundle(tmp_path / "a", 0.6, threshold=0.5), bundle(tmp_path / "b", 0.7, threshold=0.501)
     found = predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m.npy")
     assert found.threshold == 0.5
     assert read_mask(tmp_path / "m.npy").all()
 
 
-def test_members_that_remove_other_components_are_refused(tmp_path: Path) -> None:
+def test_members_that_remove_components_of_different_sizes_are_refused(tmp_path: Path) -> None:
     other = InferenceConfig(axes=(0,), smallest_component=9)
     first, second = bundle(tmp_path / "a"), bundle(tmp_path / "b", inference=other)
     with pytest.raises(InputError, match="different sizes"):
@@ -260,7 +260,7 @@ def test_a_masks_slices_come_back_one_by_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack(list(mask_slices(tmp_path / "m"))), read_mask(tmp_path / "m"))
 
 
-def test_a_volume_that_cannot_be_read_is_told_before_any_is_predicted(tmp_path: Path) -> None:
+def test_a_volume_that_cannot_be_read_is_reported_before_any_is_predicted(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     scan(test, "kidney_9", (2, 3, 3))
     with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read in crops of 32"):
@@ -268,7 +268,7 @@ def test_a_volume_that_cannot_be_read_is_told_before_any_is_predicted(tmp_path: 
     assert not (tmp_path / "m").exists()
 
 
-def test_a_volume_that_cannot_be_scored_is_told_before_it_is_predicted(tmp_path: Path) -> None:
+def test_a_volume_that_cannot_be_scored_is_reported_before_it_is_predicted(tmp_path: Path) -> None:
     network, flat = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5", (1, 32, 32))
     with pytest.raises(InputError, match="kidney_5 has too few slices to choose a threshold on one half"):
         predict(network, flat, out=tmp_path / "m", score=True)
@@ -288,4 +288,4 @@ def test_a_score_without_a_labelled_vessel_is_explained(tmp_path: Path) -> None:
         tifffile.imwrite(file, np.zeros((32, 40), np.uint8))
     notes: list[str] = []
     predict(network, kidney, out=tmp_path / "m", score=True, notes=notes)
-    assert any(note.startswith("no vessel is labelled: the score says no more than") for note in notes)
+    assert any(note.startswith("no vessel is labelled: the score only says") for note in notes)

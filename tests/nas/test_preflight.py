@@ -79,7 +79,7 @@ def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) ->
         (
             "space",
             {"unet": {"decoder": ["PAN"]}},
-            "nothing of family unet in this space can be built: encoder 'tu-resnet10t' with decoder",
+            "no network of family unet in this space can be built: encoder 'tu-resnet10t' with decoder",
         ),
         ("space", {"unet": {"slices_in": [3, 4]}}, "slices_in has 4, which has no middle slice"),
         ("space", {"fit": {"crop": [32, 128]}}, "crop 128 is too large for a of shape (24, 48, 48)"),
@@ -138,7 +138,7 @@ def test_a_fixed_trial_beyond_the_budget_is_not_looked_at() -> None:
     _check("study", {"trials": 1}, fixed=[*_fixed(), *_fixed({"decoder": "PAN"})])
 
 
-def test_some_refused_combinations_are_no_mistake() -> None:
+def test_some_refused_combinations_are_not_a_mistake() -> None:
     _check("space", {"unet": {"decoder": ["Unet", "PAN"]}})
 
 

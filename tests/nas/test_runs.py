@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> Path:
     return folder.path
 
 
-def test_without_anything_the_demo_is_run_below_results() -> None:
+def test_without_arguments_the_demo_is_run_below_results() -> None:
     config, folder = open_run(None, None, None, [], has_data=False)
     assert config == read_config("demo")
     assert folder.path == RUNS / "demo"
@@ -194,7 +194,7 @@ def test_a_run_that_was_killed_before_its_study_was_written_has_a_status(run: Pa
     assert read_status(run).candidates == 0
 
 
-def test_a_repeated_training_that_failed_is_no_candidate_and_is_told_of(run: Path) -> None:
+def test_a_repeated_training_that_failed_is_no_candidate_but_is_reported(run: Path) -> None:
     folder = RunFolder(run)
     study = optuna.create_study(study_name="mine", storage=open_storage(folder, None))
     study.enqueue_trial({}, user_attrs={REPEATS: 7})

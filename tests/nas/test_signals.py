@@ -1,4 +1,4 @@
-"""Signals that come while nobody can answer them."""
+"""Signals that arrive while nothing can handle them."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def own_handlers() -> Iterator[None]:
 
 
 def test_a_signal_whose_exception_was_dropped_still_stops_what_comes_next() -> None:
-    """Python drops what is raised inside its own callbacks, as those of imports."""
+    """Python drops what is raised inside its own callbacks, such as those of imports."""
     stop = threading.Event()
     with goes_on():
         with suppress(KeyboardInterrupt):  # as such a callback does
@@ -34,14 +34,14 @@ def test_a_signal_whose_exception_was_dropped_still_stops_what_comes_next() -> N
 
 
 def test_a_signal_of_an_earlier_command_does_not_stop_the_next() -> None:
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
+    with pytest.raises(InputError, match="stopped; run the same command again to continue"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     stop = threading.Event()
     with stop_on_signal(stop):  # of a program that calls it without `goes_on`
         assert not stop.is_set()
 
 
-def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
+def test_signals_to_a_process_and_then_its_group_are_one_request() -> None:
     stop = threading.Event()
     with stop_on_signal(stop):
         for _ in range(5):
@@ -49,24 +49,28 @@ def test_a_process_and_its_group_are_signalled_at_once_for_one_asking() -> None:
         assert stop.is_set()
 
 
-def test_a_second_asking_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_request_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.workers.signals.ONE_ASKING", 0.0)
     stop = threading.Event()
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on(), stop_on_signal(stop):
+    with (
+        pytest.raises(InputError, match="stopped; run the same command again to continue"),
+        goes_on(),
+        stop_on_signal(stop),
+    ):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_two_signals_at_once_end_a_command_in_one_line() -> None:
-    with pytest.raises(InputError, match="stopped; the same command goes on"), goes_on():
+    with pytest.raises(InputError, match="stopped; run the same command again to continue"), goes_on():
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)  # to the group, while the line is written: this process lives on
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_dataclass_is_made_ends_with_1(number: signal.Signals, tmp_path: Path) -> None:
-    """Dataclasses are made by exec(), in which Python takes a KeyboardInterrupt for the end of the process."""
+    """Dataclasses are made by exec(); after a KeyboardInterrupt in one, Python ends the process with 130."""
     code = f"""
 import os, signal, sys
 from nas.workers.signals import goes_on
@@ -83,4 +87,4 @@ except InputError as error:
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     command = [sys.executable, "-m", "signalled"]  # with -c it would not look
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "stopped; the same command goes on\n")
+    assert (done.returncode, done.stdout) == (1, "stopped; run the same command again to continue\n")

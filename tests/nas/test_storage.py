@@ -39,7 +39,7 @@ def _config(url: str, name: str = "s") -> SearchConfig:
 
 @contextmanager
 def beside(work: Callable[[], None]) -> Iterator[threading.Thread]:
-    """Do the work in a thread, and leave none behind: tests that follow meet the server as it was."""
+    """Do the work in a thread, and leave none behind, so that later tests find the server as it was."""
     thread = threading.Thread(target=work)
     thread.start()
     try:
@@ -60,7 +60,7 @@ def _one_trial(study: optuna.Study, value: float) -> int:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_restarted_loses_nothing_and_doubles_nothing(server: Postgres, tmp_path: Path) -> None:
+def test_a_server_that_is_restarted_loses_nothing_and_repeats_nothing(server: Postgres, tmp_path: Path) -> None:
     study = optuna.create_study(
         study_name="restarted", storage=open_storage(create(tmp_path), server.url), direction="maximize"
     )
@@ -85,7 +85,7 @@ def test_a_server_that_is_restarted_loses_nothing_and_doubles_nothing(server: Po
 
 
 @pytest.mark.slow
-def test_a_connection_that_is_lost_at_any_question_loses_nothing_and_doubles_nothing(
+def test_a_connection_lost_at_any_question_loses_nothing_and_repeats_nothing(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = open_storage(create(tmp_path), server.url)
@@ -111,7 +111,7 @@ def test_a_connection_that_is_lost_at_any_question_loses_nothing_and_doubles_not
     assert all(len(t.intermediate_values) == 3 and len(t.params) == 1 for t in study.trials)
 
 
-def test_a_trial_whose_creation_was_done_and_not_heard_of_is_there_once(
+def test_a_trial_that_was_created_without_an_answer_exists_once(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = optuna.create_study(study_name="unheard", storage=open_storage(create(tmp_path), server.url))
@@ -155,7 +155,7 @@ def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Pa
         ("not a url", "storage not a url cannot be opened"),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_said_in_one_line(url: str, message: str, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as caught:
         open_storage(create(tmp_path), url)
     assert "secret" not in str(caught.value)

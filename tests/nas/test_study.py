@@ -1,4 +1,4 @@
-"""The study of a run: what is tried, in which order, and that a stop changes none of it."""
+"""The study of a run: what is tried, in which order, and that a stop does not change it."""
 
 from functools import cache
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_a_study_reopened_has_no_fixed_trial_twice(folder: RunFolder) -> None:
     assert len(open_study(folder, CONFIG, possible()).trials) == 2
 
 
-def test_no_more_fixed_trials_are_tried_than_trials_were_asked_for(folder: RunFolder) -> None:
+def test_fixed_trials_beyond_the_number_of_trials_are_not_tried(folder: RunFolder) -> None:
     assert len(open_study(folder, _trials(CONFIG, 1), possible()).trials) == 1
     # ... and a budget raised later takes in the others.
     assert [t.user_attrs["name"] for t in open_study(folder, CONFIG, possible()).trials] == ["first", "second"]
@@ -255,7 +255,7 @@ def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State)
     assert study.trials[0].user_attrs["reason"] == "because"
 
 
-def test_an_interrupted_trial_can_be_told_later(folder: RunFolder) -> None:
+def test_the_end_of_an_interrupted_trial_can_be_reported_later(folder: RunFolder) -> None:
     study = open_study(folder, SEARCHED, possible())
     trial = ask(study, SEARCHED)
     job = job_of(trial, SEARCHED, possible())

@@ -1,4 +1,4 @@
-"""What a study is offered: only what can be built, and the same again when asked again."""
+"""What a study is offered: only what can be built, and the same when asked again."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ def _design(candidate: Candidate, **fit: Any) -> Design:
     return Design(candidate, FitConfig.model_validate({**CONFIG.fit.model_dump(), **fit}), InferenceConfig())
 
 
-def test_all_that_can_be_built_is_offered_and_nothing_else() -> None:
+def test_everything_that_can_be_built_is_offered_and_nothing_else() -> None:
     found = {(design.candidate.encoder, design.candidate.decoder, design.fit.crop) for design in _drawn(CONFIG, 150)}
     assert found == {
         ("tu-resnet10t", "Unet", 64),
@@ -72,7 +72,7 @@ def test_all_that_can_be_built_is_offered_and_nothing_else() -> None:
     }
 
 
-def test_an_encoder_that_goes_with_nothing_is_not_offered() -> None:
+def test_an_encoder_that_fits_no_decoder_is_not_offered() -> None:
     config = _config(
         unet={"encoder": ["mit_b0", "tu-resnet10t"], "decoder": ["UnetPlusPlus"], "slices_in": [3]}, fit={"crop": [64]}
     )
@@ -134,7 +134,7 @@ SAM = _config(
 )
 
 
-def test_an_encoder_of_sam_is_kept_or_adapted_where_it_has_weights_and_trained_in_full_where_it_has_none() -> None:
+def test_an_encoder_of_sam_is_frozen_or_adapted_only_if_it_has_weights() -> None:
     found = {(c.encoder_weights, c.tuning, c.lora_rank) for c in _candidates(SAM, 60) if c.family == "sam"}
     assert found == {
         ("none", "full", None),
@@ -144,8 +144,8 @@ def test_an_encoder_of_sam_is_kept_or_adapted_where_it_has_weights_and_trained_i
     }
 
 
-def test_a_choice_of_which_only_some_values_are_left_has_a_name_of_its_own() -> None:
-    """Optuna wants one set of values a name."""
+def test_a_choice_with_only_some_values_left_has_its_own_name() -> None:
+    """Optuna wants one set of values per name."""
     config = SAM.model_copy(update={"space": SAM.space.model_copy(update={"families": ("sam",)})})
     section = {**SAM.space.family("sam").candidate, "tuning": ["full", "frozen"]}
     config = _config(families=["sam"], sam=section, fit={"crop": [32], "batch_size": [2]})
@@ -157,7 +157,7 @@ def test_a_choice_of_which_only_some_values_are_left_has_a_name_of_its_own() -> 
     assert names == {"sam.tuning", "sam.tuning of full"}
 
 
-def test_a_choice_of_which_nothing_is_left_keeps_its_default_and_is_not_asked() -> None:
+def test_a_choice_with_no_values_left_keeps_its_default_and_is_not_asked() -> None:
     study, possible = _study(), find_buildable(SAM)
     for _ in range(40):
         trial = study.ask()

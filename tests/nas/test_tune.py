@@ -100,7 +100,7 @@ def test_a_signal_leaves_nothing_behind(tuned: tuple[Path, Path, Tuned], monkeyp
         yield Report(progress=stop)
 
     monkeypatch.setattr("nas.commands.progress.reporting", signalled)
-    with pytest.raises(InputError, match="stopped before the end; the same command begins again"):
+    with pytest.raises(InputError, match="stopped before the end; the same command starts over"):
         tune_command(bundle=network, volumes=[kidney], device="cpu", as_json=True)
     assert len(seen[0]) == 1 and not list(cache.glob(".scratch-*"))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def worker(folder: RunFolder) -> Iterator[Spoken]:
-    """A worker that has opened its run; it does one test's task after the other's, as in a search."""
+    """A worker that has opened its run; it does the tasks of one test after another, as in a search."""
     worker = Spoken(start_process())
     worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(folder.worker_log(0))))
     assert worker.until(Ready) == Ready(device="cpu")
@@ -107,7 +107,7 @@ def test_a_cell_search_leaves_when_told_to(worker: Spoken) -> None:
     assert worker.until(Ended).outcome.state == "interrupted"
 
 
-def test_a_recipe_of_another_precision_runs_in_the_same_worker_and_is_stopped_when_told_to(worker: Spoken) -> None:
+def test_a_recipe_with_another_precision_runs_in_the_same_worker_and_stops_when_told_to(worker: Spoken) -> None:
     worker.send(Start(task=trial_task(3, precision="bfloat16")))
     worker.until(Scored)
     worker.send(Answer(task="trial-3", answer="stop"))
@@ -129,7 +129,7 @@ def test_a_trial_told_to_leave_writes_a_checkpoint(worker: Spoken, folder: RunFo
     assert len(list(task.place(folder).checkpoints.iterdir())) == 1
 
 
-def test_it_ends_when_its_input_is_closed_also_in_the_middle_of_a_task(worker: Spoken, folder: RunFolder) -> None:
+def test_it_ends_when_its_input_is_closed_even_in_the_middle_of_a_task(worker: Spoken, folder: RunFolder) -> None:
     worker.send(Start(task=trial_task(5, steps=100_000)))
     worker.until(Progress)
     assert worker.close() == 0

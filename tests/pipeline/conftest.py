@@ -25,7 +25,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, session_folder: Path, config: Path, cache: Path) -> Path:
-    """A finished search that nothing happened to, for the tests of one module to do with as they like."""
+    """A finished, undisturbed search that the tests of one module may change."""
     finished = made_once(
         session_folder / "finished", lambda folder: nas("search", config, "--run", folder, cache=cache)
     )

@@ -1,4 +1,4 @@
-"""The whole way with searched cells, through the command line: one study, stopped and gone on with."""
+"""The whole pipeline with searched cells, through the command line: one study, stopped and resumed."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_both_families_are_ranked_in_one_study(run: Path) -> None:
     assert {path.name for path in (run / "cells").iterdir()} == {"cells-16", "hybrid-64"}
 
 
-def test_status_says_how_far_the_cell_searches_are(run: Path, cache: Path) -> None:
+def test_status_says_how_far_the_cell_searches_have_got(run: Path, cache: Path) -> None:
     status = json.loads(nas("status", "--run", run, "--json", cache=cache).stdout)
     assert status["cell_searches"] == {"cells-16": "complete", "hybrid-64": "complete"}
     assert "cell search cells-16: complete" in nas("status", "--run", run, cache=cache).stdout
@@ -222,7 +222,7 @@ def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_pa
 
 
 def test_one_worker_trains_the_baselines_before_it_searches_cells(config: Path, cache: Path, tmp_path: Path) -> None:
-    """So that there is something to compare and to export, whenever the time is over."""
+    """So that there is something to compare and to export whenever the time runs out."""
     fixed = '[[fixed]]\nname = "plain"\ncandidate = { encoder = "tu-mobilenetv3_small_100", slices_in = 3 }\n'
     (tmp_path / "baseline.toml").write_text(config.read_text() + fixed)
     ask = ("--families", "cells", "--trials", "2", "--workers", "1")

@@ -1,4 +1,4 @@
-"""What the command line answers to mistakes: one line that names them, exit code 1, and nothing is lost."""
+"""How the command line answers mistakes: one line that names them, exit code 1, and nothing is lost."""
 
 import json
 import subprocess

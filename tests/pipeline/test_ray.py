@@ -1,4 +1,4 @@
-"""The same search on a Ray cluster of two nodes, one of which goes away."""
+"""The same search on a Ray cluster of two nodes, one of which is lost."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_a_search_on_a_cluster_that_loses_a_node_ends_as_a_local_one(cluster: An
     away = tmp_path / "away"
     many = nas("search", config, "--run", away, "--cluster", cluster.address, "--workers", "3", cache=cache, expect=1)
     assert many.stderr.strip().splitlines()[-1] == (
-        "nas: the cluster has 2 CPUs, one for each worker; --workers 3 is more"
+        "nas: the cluster has 2 CPUs, one for each worker; --workers 3 is too many"
     )
     command = [sys.executable, "-m", "nas", "search", str(config), "--run", str(away), "--cluster", cluster.address]
     command += ["--set", "study.checkpoint_seconds=0", *same]
@@ -66,7 +66,7 @@ def test_a_search_on_a_cluster_that_loses_a_node_ends_as_a_local_one(cluster: An
     assert _rows(away) == _rows(tmp_path / "local")
 
 
-def test_a_cluster_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "tiny.toml"
     config.write_text(TINY)
     done = nas(

@@ -27,7 +27,7 @@ D = TypeVar("D", Architecture, Ensemble)
 
 
 def _stopped_in_the_second(run: Path, cache: Path) -> str:
-    """Begin `nas retrain top2`, and stop it by Ctrl-C when its first bundle is whole; what it said last."""
+    """Begin `nas retrain top2` and stop it by Ctrl-C when its first bundle is complete; returns its last output."""
     command = [sys.executable, "-m", "nas", "retrain", "top2", "--run", str(run)]
     environment = {**os.environ, "NAS_CACHE": str(cache)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -49,14 +49,14 @@ def _bundles(run: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def top2(run: Path, cache: Path) -> dict[str, Any]:
-    """What `nas retrain top2` said when it went on after a stop in the second training."""
-    assert "the same command goes on" in _stopped_in_the_second(run, cache)
+    """What `nas retrain top2` said when it continued after a stop in the second training."""
+    assert "run the same command again to continue" in _stopped_in_the_second(run, cache)
     assert len(_bundles(run)) == 1
     answer: dict[str, Any] = json.loads(nas("retrain", "top2", "--run", run, "--json", cache=cache).stdout)
     return answer
 
 
-def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
+def test_top2_continues_after_a_stop_and_scores_as_predict_does(
     run: Path, cache: Path, top2: dict[str, Any], tmp_path: Path
 ) -> None:
     done = top2
@@ -77,7 +77,7 @@ def test_top2_goes_on_after_a_stop_and_scores_as_predict_does(
     assert again["score"] == found["score"]
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
     answer = nas("retrain", "top2", "--run", run, cache=cache, expect=1)
-    assert "top2 is there already" in answer.stderr
+    assert "top2 already exists" in answer.stderr
 
 
 def _make(run: Path, count: int, on: Side) -> TopTrained:
@@ -95,7 +95,7 @@ def test_an_ensemble_of_more_designs_than_there_are_is_refused(run: Path) -> Non
 
 
 def test_one_design_is_no_ensemble() -> None:
-    with pytest.raises(InputError, match=r"top1: an ensemble has two members or more"):
+    with pytest.raises(InputError, match=r"top1: an ensemble needs at least two members"):
         top_count("top1")
     assert (top_count("top12"), top_count("best"), top_count("7")) == (12, None, None)
 
@@ -107,7 +107,7 @@ def _top2(run: Path, on: Side) -> tuple[Ensemble, list[Architecture]]:
 
 
 def read_otherwise(described: D, **changes: object) -> D:
-    """A bundle or an ensemble, read in another way."""
+    """Change how a bundle or an ensemble is read."""
     return described.model_copy(update={"reading": described.reading.model_copy(update=changes)})
 
 
@@ -125,7 +125,7 @@ def _best_dice(run: Path, ensemble: str) -> float:
     return found.score.best
 
 
-def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
+def test_bundles_trained_on_all_kidneys_are_read_like_those_that_held_one_out(
     run: Path, cache: Path, top2: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(cache))
@@ -136,7 +136,7 @@ def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
     inference = before.reading.inference.model_copy(update={"symmetries": "flips", "smallest_component": 16})
     tuned = {"inference": inference, "threshold": 0.125, "tuned_on": before.provenance.held_out_volumes}
     rewrite_description(first, read_otherwise(before, **tuned))
-    assert f"{first} is not as it was when" in _refused(run, 2, "all")
+    assert f"{first} has changed since" in _refused(run, 2, "all")
     shutil.rmtree(top2["ensemble"])
     known, ways = _top2(run, "train")
     removing = {"smallest_component": 16 if known.reading.inference.smallest_component is None else None}
@@ -150,7 +150,7 @@ def test_what_is_trained_on_all_kidneys_is_read_as_what_held_one_out(
     assert whole.reading == known.reading.unscored()
     assert [member.reading for member in members] == [way.reading.unscored() for way in ways]
     assert members[0].reading.threshold == 0.125
-    # Tuned again since: what was trained on all is not trained again, and is read as its twin is by now.
+    # Tuned again since: what was trained on all kidneys is not trained again, and is read as its twin is now.
     rewrite_description(first, read_otherwise(read_architecture(first), threshold=0.25))
     for ensemble in ("top2", "top2-all"):
         shutil.rmtree(run / "retrained" / ensemble)

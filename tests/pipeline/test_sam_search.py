@@ -1,4 +1,4 @@
-"""The whole way with SAM's encoders, through the command line, from weights in a file of the user's own."""
+"""The whole pipeline with SAM's encoders, through the command line, from weights in a file of the user's own."""
 
 import json
 from pathlib import Path

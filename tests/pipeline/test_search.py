@@ -1,4 +1,4 @@
-"""The whole way on phantoms, through the command line: search, resume, retrain, predict, score."""
+"""The whole pipeline on phantoms, through the command line: search, resume, retrain, predict, score."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_finished_search_run_again_changes_nothing(run: Path, config: Path, ca
     assert _board(run) == before
 
 
-def test_more_trials_go_on_from_where_it_stopped(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
+def test_more_trials_continue_where_the_search_stopped(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "tiny"
@@ -63,7 +63,7 @@ def test_other_settings_on_the_same_folder_are_refused(run: Path, config: Path, 
     assert answer.stderr.count("\n") == 1
 
 
-def test_time_that_runs_out_leaves_the_trial_to_be_gone_on_with(config: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_trial_is_resumed_after_the_time_ran_out(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
     long = ["--set", "fit.steps=100000", "--set", "study.rungs=0"]
     nas("search", config, "--run", folder, *long, "--minutes", "0.1", cache=cache, expect=1)
@@ -88,7 +88,7 @@ def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
     assert found["score"]["values"]["surface_dice"] == pytest.approx(expected["values"]["surface_dice"], abs=1e-6)
     assert found["mask_values"]["surface_dice"] == pytest.approx(expected["best"], abs=1e-6)
     again = nas("retrain", "best", "--run", run, cache=cache, expect=1)
-    assert f"{bundle} is there already" in again.stderr
+    assert f"{bundle} already exists" in again.stderr
     alone = json.loads(nas("score", tmp_path / "mask.npy", scan / "labels", "--json", cache=cache).stdout)
     assert alone["surface_dice"] == pytest.approx(found["mask_values"]["surface_dice"], abs=1e-9)
 
@@ -102,7 +102,7 @@ def test_another_seed_trains_another_network_beside_the_first(run: Path, cache: 
     reached = [one["record"]["outcome"]["score"]["mean_over_thresholds"] for one in done]
     assert reached[0] != reached[1]
     answer = nas(*ask, "--seed", "8", cache=cache, expect=1)
-    assert f"{done[1]['bundle']} is there already" in answer.stderr
+    assert f"{done[1]['bundle']} already exists" in answer.stderr
     # From the bundle itself: the seed replaces the one in its name.
     third = json.loads(nas("retrain", done[1]["bundle"], *ask[2:], "--seed", "9", "--json", cache=cache).stdout)
     assert Path(third["bundle"]).name == f"trial-{trial:04d}-seed-9"
@@ -113,18 +113,18 @@ def test_two_commands_do_not_train_one_bundle(run: Path, cache: Path) -> None:
     (run / "retrained").mkdir(exist_ok=True)
     with FileLock(run / "retrained" / f".trial-{trial:04d}-seed-5.lock"):  # as the other one holds it
         answer = nas("retrain", "best", "--seed", "5", "--run", run, cache=cache, expect=1)
-    assert answer.stderr.startswith("nas: another command trains ")
+    assert answer.stderr.startswith("nas: another command is training ")
     assert not list((run / "retrained").glob("trial-*-seed-5*"))
 
 
-def test_a_target_that_is_none_is_one_line(run: Path, cache: Path) -> None:
+def test_an_unknown_target_is_one_line(run: Path, cache: Path) -> None:
     answer = nas("retrain", "²", "--run", run, cache=cache, expect=1)
     assert answer.stderr.startswith("nas: cannot retrain '²': give `best`")
 
 
 def test_a_seed_for_several_trainings_is_refused(run: Path, cache: Path) -> None:
     answer = nas("retrain", "top2", "--seed", "1", "--run", run, cache=cache, expect=1)
-    assert answer.stderr.strip() == "nas: --seed is of one training, and top2 trains several: give a trial's number"
+    assert answer.stderr.strip() == "nas: --seed is for one training, but top2 trains several: give a trial's number"
 
 
 def test_a_submission_decodes_to_the_predicted_mask(run: Path, cache: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: P
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
     assert "mobilenetv3_small_100 · PSPNet · 3x32" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
-    # Of the resolutions that the space offers the dearest is what has to fit.
+    # The most expensive of the resolutions that the space offers must fit.
     large = ("--set", 'space.unet.resolution=["plain", "upscaled", "stem"]')
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, cache=cache)
     assert "mobilenetv3_small_100 · PSPNet upscaled · 3x32" in done.stdout

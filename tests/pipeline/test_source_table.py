@@ -1,4 +1,4 @@
-"""Preset source-table at a size that a CPU bears: all nine networks of its table train, and are ranked."""
+"""Preset source-table at a size that a CPU can handle: all nine networks of its table train and are ranked."""
 
 import json
 import tomllib

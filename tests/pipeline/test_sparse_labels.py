@@ -1,4 +1,4 @@
-"""Sparse labels on phantoms, through the command line: search, label with the best, search again with what it found."""
+"""Sparse labels on phantoms, through the command line: search, label with the best, search again with its labels."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def labelled(scans: Path, config: Path, cache: Path, tmp_path_factory: pytest.Te
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-def test_labels_of_a_search_s_best_say_what_it_has_seen(labelled: dict) -> None:  # type: ignore[type-arg]
+def test_labels_made_by_the_best_of_a_search_say_what_it_has_seen(labelled: dict) -> None:  # type: ignore[type-arg]
     assert labelled["source"]["kidneys"] == ["phantom_1", "phantom_2"]
     assert labelled["source"]["matched_share"] == labelled["labelled_voxels"] / labelled["vessel_voxels"]
 
@@ -72,7 +72,7 @@ def test_a_search_learns_from_labels_that_its_predecessor_made(
     assert provenance["teachers"] == [labelled["source"]]
 
 
-def test_holding_out_a_kidney_that_the_labels_maker_has_seen_is_one_line(
+def test_holding_out_a_kidney_that_the_maker_of_labels_has_seen_is_one_line(
     labelled: dict,  # type: ignore[type-arg]
     scans: Path,
     config: Path,

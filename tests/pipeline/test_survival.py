@@ -1,4 +1,4 @@
-"""A search that is struck: killed, told to stop, or met with trials that cannot work."""
+"""A search that is disturbed: killed, told to stop, or given trials that cannot work."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def _wait(driver: subprocess.Popen[str], there: Callable[[], object]) -> None:
 
 
 def _same(run: Path, other: Path) -> None:
-    """Everything of the rows but times and memory, to the last bit."""
+    """Everything in the rows except times and memory, bit for bit."""
     spent = {"train_seconds", "peak_memory_gib"}
     mine, theirs = ([{k: v for k, v in row.items() if k not in spent} for row in _rows(r)] for r in (run, other))
     assert mine == theirs
@@ -66,7 +66,7 @@ def test_a_worker_that_was_killed_costs_its_trial_an_attempt_and_no_step(
     printed, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0
     assert "note: trial 0: the worker was killed (signal 9)" in printed
-    assert "attempt 2 of 3 goes on from there" in printed
+    assert "attempt 2 of 3 continues from there" in printed
     _same(folder, run)
 
 
@@ -93,12 +93,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _newest_step(folder: Path) -> int:
-    """Of the checkpoints of trial 0; 0 where there is none."""
+    """The newest step of trial 0's checkpoints; 0 if there is none."""
     steps = [int(path.name.removeprefix("step-")) for path in folder.glob("trials/0000/checkpoint/step-*")]
     return max(steps, default=0)
 
 
-def test_a_signal_lets_the_workers_leave_and_the_same_command_goes_on(
+def test_after_a_signal_the_workers_leave_and_the_same_command_continues(
     run: Path, config: Path, cache: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "stopped"
@@ -108,7 +108,7 @@ def test_a_signal_lets_the_workers_leave_and_the_same_command_goes_on(
     driver.send_signal(signal.SIGTERM)
     printed, _ = driver.communicate(timeout=100)
     assert driver.returncode == 1
-    assert "running trials write a checkpoint and leave; the same command goes on with them" in printed
+    assert "running trials write a checkpoint and leave; the same command continues them" in printed
     assert not worker.is_running()
     again = nas("search", config, "--run", folder, cache=cache)
     assert "trial 1: " in again.stdout
@@ -128,7 +128,7 @@ def test_trials_that_all_fail_stop_the_search_with_a_diagnosis(config: Path, cac
     assert len(_rows(folder)) == 5
 
 
-def test_hours_of_workers_are_a_limit_inside_a_trial(config: Path, cache: Path, tmp_path: Path) -> None:
+def test_hours_of_workers_limit_a_search_even_inside_a_trial(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
     long = ["--set", "fit.steps=100000", "--set", "study.rungs=0", "--set", "study.gpu_hours=0.001"]
     done = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
@@ -143,7 +143,7 @@ def test_a_signal_before_the_search_began_is_answered_in_one_line(config: Path, 
     time.sleep(2.0)  # it imports
     driver.send_signal(signal.SIGTERM)
     _, printed = driver.communicate(timeout=60)
-    assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; the same command goes on")
+    assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; run the same command again to continue")
     assert not (tmp_path / "early" / "config.toml").exists()
 
 
@@ -167,7 +167,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_disk_that_fills_up_is_said_in_one_line_and_gone_on_with(
+def test_a_full_disk_is_reported_in_one_line_and_the_search_can_continue(
     run: Path, config: Path, cache: Path, small_disk: Path
 ) -> None:
     folder = small_disk / "run"

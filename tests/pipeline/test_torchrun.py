@@ -1,4 +1,4 @@
-"""Retraining in several processes is retraining in one."""
+"""Retraining in several processes gives what retraining in one gives."""
 
 import json
 import os
@@ -87,7 +87,7 @@ fit.resume(own)
 """
 
 
-def test_processes_that_see_different_checkpoints_do_not_go_on(tmp_path: Path) -> None:
+def test_processes_that_see_different_checkpoints_stop(tmp_path: Path) -> None:
     script = tmp_path / "resume.py"
     script.write_text(RESUME)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -1,4 +1,4 @@
-"""Learning curves: the mean of every step, once, whatever stopped in between; and a picture that is one."""
+"""Learning curves: every step counts once, whatever stopped the training; and the file drawn is a picture."""
 
 import json
 import struct
@@ -54,7 +54,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     assert _points(path) == [(1, 0.5)]
 
 
-def test_what_is_written_behind_a_torn_line_can_be_read(tmp_path: Path) -> None:
+def test_what_is_written_after_a_torn_line_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "losses"
     path.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     curve = LossCurve(path, steps=4)

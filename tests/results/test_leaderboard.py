@@ -162,9 +162,7 @@ def test_a_row_says_what_its_weights_were_at_the_start() -> None:
 @pytest.mark.parametrize(
     ("weights", "said"), [(("none", "imagenet"), True), (("none", "none"), False), (("imagenet", "ssl"), False)]
 )
-def test_two_kinds_of_start_among_the_ranked_rows_are_never_compared_silently(
-    weights: tuple[str, ...], said: bool
-) -> None:
+def test_a_ranking_with_two_kinds_of_start_says_so(weights: tuple[str, ...], said: bool) -> None:
     board = ranked([_with_start(trial, name) for trial, name in enumerate(weights)])
     assert ("1 of 2 ranked row(s) started from random weights" in reading(board)) is said
 
@@ -183,7 +181,8 @@ def test_durations_are_in_the_largest_fitting_unit(value: float | None, text: st
 
 def test_what_was_ranked_by_another_metric_is_not_ranked_with_the_rest() -> None:
     with pytest.raises(
-        InputError, match=r"trial 3 was ranked by surface_dice; set score\.rank_by, which is voxel_dice"
+        InputError,
+        match=r"trial 3 was ranked by surface_dice, but score\.rank_by is voxel_dice; set it to surface_dice",
     ):
         rank([record(3, 0.5)], "s", "k", ScoreConfig(rank_by="voxel_dice"))
 
@@ -199,7 +198,7 @@ def test_a_title_from_elsewhere_is_no_command_to_a_terminal() -> None:
 
 def test_a_leaderboard_without_the_column_that_ranks_is_refused() -> None:
     values = ranked([record(0, 0.5)]).model_dump() | {"rank_by": "other"}
-    with pytest.raises(ValueError, match="'other' ranks and has no title"):
+    with pytest.raises(ValueError, match="'other' ranks but has no title"):
         Leaderboard.model_validate(values)
 
 

@@ -76,7 +76,7 @@ def record(trial: int, found: Score) -> Record:
 
 
 def ledger_of(folder: Path, config: ScoreConfig) -> Ledger:
-    """Of two trials: the mask that is too wide, and the half one."""
+    """A ledger of two trials: the mask that is too wide, and the half mask."""
     ledger = Ledger(create(folder), "s", "k", config)
     for trial, mask in enumerate((WIDE, HALF)):
         ledger.folder.trial(trial).path.mkdir(parents=True)

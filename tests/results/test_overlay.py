@@ -1,4 +1,4 @@
-"""Pictures of predictions: one row a volume, at most three, and no label too odd for them."""
+"""Pictures of predictions: one row per volume, at most three, and any label can be drawn."""
 
 import struct
 from dataclasses import replace

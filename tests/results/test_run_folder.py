@@ -1,4 +1,4 @@
-"""The run folder: where the latest run is, and which trials it has."""
+"""The run folder: which run is the latest, and which trials it has."""
 
 from pathlib import Path
 
