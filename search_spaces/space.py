@@ -113,7 +113,9 @@ class SearchSpace(BaseModel, frozen=True, extra="allow"):
         for_all: Section = getattr(self, part)
         own: Section = getattr(self.family(family), part)
         named = {field: (f"{part}.{field}", choice) for field, choice in for_all.items()}
-        return named | {field: (f"{family}.{part}.{field}", choice) for field, choice in own.items()}
+        named |= {field: (f"{family}.{part}.{field}", choice) for field, choice in own.items()}
+        # In one order, however a file has its keys: a resumed study has to draw what an unbroken one would have.
+        return dict(sorted(named.items()))
 
 
 _NOTHING = FamilySpace.model_validate({})

@@ -200,3 +200,13 @@ def test_a_value_goes_with_the_rest_of_its_section() -> None:
         check_section({"many": (3, 1)}, _Owner, "there", _Owner(few=2))
     with pytest.raises(ValueError, match=r"^there\.few has -1: Input should be greater than 0$"):
         check_section({"few": Range(low=-1, high=3)}, _Owner, "there")
+
+
+def test_choices_are_made_in_one_order_however_a_file_has_them() -> None:
+    """A run folder's own file has lists before ranges, and a resumed study has to draw what an unbroken one would."""
+    ahead = {"learning_rate": {"low": 1e-4, "high": 1e-2}, "loss": ["dice", "bce"], "crop": [64]}
+    behind = dict(reversed(ahead.items()))
+    one, other = (_space(fit=fit, unet={"slices_in": [3], "encoder": ["resnet18"]}) for fit in (ahead, behind))
+    names = [row.name for row in rows(one, "unet")]
+    assert names == [row.name for row in rows(other, "unet")]
+    assert names == ["unet.encoder", "fit.crop", "unet.slices_in", "fit.learning_rate", "fit.loss"]
