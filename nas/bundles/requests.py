@@ -30,7 +30,8 @@ class RetrainRequest:
         typer.Option(
             min=0,
             max=2**32 - 1,
-            help="Seed of weights, crops and augmentation; the trial's own if not given. Each makes its own bundle.",
+            help="Seed of weights, crops and augmentation; the trial's own if not given. Another seed makes another "
+            "bundle.",
             show_default=False,
         ),
     ] = None

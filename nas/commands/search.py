@@ -27,14 +27,16 @@ def search(
     ] = None,
     run: Run = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit.", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Minutes to search at most.", show_default=False)] = None,
     families: Annotated[
-        str | None, typer.Option(help="Families of networks, as in unet,cells.", show_default=False)
+        str | None, typer.Option(help="Families of networks to search, as in unet,cells.", show_default=False)
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="One per GPU if not given.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers; one per GPU if not given.", show_default=False)
+    ] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
     set_: Set = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also export the best as ONNX.")] = False,

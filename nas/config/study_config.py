@@ -22,22 +22,22 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
 
     # Name of the study, and of its folder below results/runs.
     name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
-    seed: int = 0  # of the sampler, weights and samples; leaders are trained again with the next seeds
-    trials: PositiveInt = 40  # candidates to try, fixed ones included; leaders trained again are not counted
-    storage: str | None = None  # URL of a database for the study, as in postgresql://user@host/name; None: a file
-    minutes: PositiveFloat | None = None  # of training and scoring in total; None: no limit
-    gpu_hours: PositiveFloat | None = None  # total over all devices (over CPU workers without a GPU); None: no limit
-    attempts: PositiveInt = 3  # at a trial whose worker dies, before the trial is given up
-    failing_share: float = Field(default=0.5, gt=0, le=1)  # the search stops if more of its latest trials failed
-    trial_sampler: str = "tpe"  # a name in SAMPLERS
+    seed: int = 0  # seed of the sampler, weights and samples; repeated trainings of leaders take the next seeds
+    trials: PositiveInt = 40  # candidates to try, including fixed ones; repeated trainings of leaders do not count
+    storage: str | None = None  # database URL, as in postgresql://user@host/name; None: a file in the run folder
+    minutes: PositiveFloat | None = None  # time limit of training and scoring in total; None: no limit
+    gpu_hours: PositiveFloat | None = None  # time limit summed over GPUs, or over CPU workers; None: no limit
+    attempts: PositiveInt = 3  # attempts at a trial whose workers die, before it is given up
+    failing_share: float = Field(default=0.5, gt=0, le=1)  # a larger share of failed recent trials stops the search
+    trial_sampler: str = "tpe"  # how candidates are proposed: a name in SAMPLERS
     random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
-    pruner: str = "halving"  # a name in PRUNERS
-    rungs: NonNegativeInt = 2  # scores before the last step, at which a trial that lags behind is stopped
+    pruner: str = "halving"  # how trials are stopped early: a name in PRUNERS
+    rungs: NonNegativeInt = 2  # scores before the last step, at each of which a trial that lags behind is stopped
     reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and survivors shrink by this factor
-    leaders: NonNegativeInt = 3  # top rows of the leaderboard that are trained with several seeds
+    leaders: NonNegativeInt = 3  # number of top rows that are trained with several seeds
     seeds: PositiveInt = 3  # trainings of each leader, including the first
-    kept_weights: PositiveInt = 5  # top rows of the leaderboard whose weights stay on disk
-    checkpoint_seconds: NonNegativeFloat = 60.0  # between checkpoints; a killed worker loses at most this much
+    kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk
+    checkpoint_seconds: NonNegativeFloat = 60.0  # time between checkpoints; a killed worker loses at most this much
 
 
 def read_study_config(folder: RunFolder) -> StudyConfig:

@@ -60,7 +60,7 @@ def test_values_that_toml_has_to_escape_read_back(tmp_path: Path) -> None:
 def test_each_key_stands_once_with_its_comment() -> None:
     lines = annotated(read_config("cpu")).splitlines()
     assert "steps = 300  # optimiser steps, not epochs" in lines
-    assert "# gpu_hours = ...  # total over all devices (over CPU workers without a GPU); None: no limit" in lines
+    assert "# gpu_hours = ...  # time limit summed over GPUs, or over CPU workers; None: no limit" in lines
     section = lines[lines.index("[study]") : lines.index("[data]")]
     keys = [found[1] for line in section if (found := re.match(r"(?:# )?(\w+) = ", line))]
     assert keys == list(type(read_config("cpu").study).model_fields)
