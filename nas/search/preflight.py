@@ -12,7 +12,8 @@ from nas.jobs.cell_search import plans, search_settings
 from nas.jobs.trial import middle_part
 from nas.search.needed_weights import needed
 from nas.study.buildable import Buildable, check_options, find_buildable, offered_fit
-from nas.study.samplers import make_pruner, make_sampler
+from nas.study.pruners import make_pruner
+from nas.study.samplers import make_sampler
 from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import check_cell_space
 from search_spaces.cells.skeleton import check_width

@@ -1,4 +1,4 @@
-"""SAMPLERS and PRUNERS: how the next candidate is chosen, and when one that lags behind is stopped."""
+"""SAMPLERS: how the next candidate is chosen."""
 
 import hashlib
 import warnings
@@ -27,24 +27,9 @@ def _random(config: StudyConfig, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _halving(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
-    return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=rungs(config, steps)[0], reduction_factor=config.reduction, min_early_stopping_rate=0
-    )
-
-
-def _never(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
-    return optuna.pruners.NopPruner()
-
-
 SAMPLERS: dict[str, Callable[[StudyConfig, int], optuna.samplers.BaseSampler]] = {
     "tpe": _tpe,
     "random": _random,
-}
-
-PRUNERS: dict[str, Callable[[StudyConfig, int], optuna.pruners.BasePruner]] = {
-    "halving": _halving,
-    "none": _never,
 }
 
 
@@ -58,16 +43,3 @@ def make_sampler(config: StudyConfig, trial: int, part: str = "") -> optuna.samp
         raise unknown_name("trial sampler", config.trial_sampler, SAMPLERS)
     digest = hashlib.sha256(f"{config.seed}/{trial}{part}".encode()).digest()
     return SAMPLERS[config.trial_sampler](config, int.from_bytes(digest[:4], "big"))
-
-
-def make_pruner(config: StudyConfig, steps: int) -> optuna.pruners.BasePruner:
-    """The pruner for trials of `steps` optimiser steps. Raises InputError for an unknown name."""
-    if config.pruner not in PRUNERS:
-        raise unknown_name("pruner", config.pruner, PRUNERS)
-    return PRUNERS[config.pruner](config, steps)
-
-
-def rungs(config: StudyConfig, steps: int) -> list[int]:
-    """Steps at which a trial is scored, the last one included: each `reduction` times the one before."""
-    first = max(1, steps // config.reduction**config.rungs)
-    return [first * config.reduction**k for k in range(config.rungs) if first * config.reduction**k < steps] + [steps]

@@ -15,7 +15,8 @@ from nas.config.search_config import SearchConfig, design_of
 from nas.config.study_config import FIXED, FOUND, GIVEN_UP, REPEATS, SEED_INDEX
 from nas.jobs.cell_search import plan_for, plans
 from nas.study.buildable import Buildable
-from nas.study.samplers import make_pruner, make_sampler
+from nas.study.pruners import make_pruner
+from nas.study.samplers import make_sampler
 from nas.study.storage import open_storage
 from nas.study.suggest import (
     Genotypes,

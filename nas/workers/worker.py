@@ -28,7 +28,7 @@ from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold
 from nas.jobs.task import CellSearchTask, Task, TrialTask
-from nas.study.samplers import rungs
+from nas.study.pruners import rungs
 from nas.workers.protocol import Answer, Ended, Open, Order, Progress, Ready, Scored, Start, from_driver
 from results.record import Outcome
 from results.run_folder import RunFolder

@@ -30,7 +30,7 @@ from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.task import Task, TrialTask
 from nas.search.driver import Driver
 from nas.study.buildable import find_buildable
-from nas.study.samplers import rungs
+from nas.study.pruners import rungs
 from nas.study.study import open_study
 from nas.workers.executor import Executor
 from nas.workers.launcher import Received

@@ -2,7 +2,8 @@ import optuna
 import pytest
 
 from nas.config.study_config import StudyConfig
-from nas.study.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler, rungs
+from nas.study.pruners import PRUNERS, make_pruner, rungs
+from nas.study.samplers import SAMPLERS, make_sampler
 from search_spaces.errors import InputError
 
 
