@@ -196,7 +196,7 @@ def test_of_a_range_nothing_is_known_where_the_field_is_off() -> None:
         ({"fit": {"batch_size": [2, 2.5]}}, "space.fit.batch_size has 2.5: Input should be a valid integer"),
         ({"fit": {"warm_up": {"low": 0.1, "high": 1.0}}}, "space.fit.warm_up has 1.0: Input should be less than 1"),
         ({"fit": {"vessel_share": {"low": 0.5}}}, "space.fit.vessel_share.high is missing"),
-        ({"fit": {"vessel_share": {"low": 1.0, "high": 0.5}}}, "low = 1 lies above high = 0.5"),
+        ({"fit": {"vessel_share": {"low": 1.0, "high": 0.5}}}, "low = 1 is above high = 0.5"),
         ({"fit": {"crop": {"low": 32, "high": 64}}}, "fit.crop decides what can be built; give a list of its values"),
         ({"fit": {"precision": {"low": 1, "high": 2}}}, "space.fit.precision has 1: Input should be 'auto'"),
         ({"fit": {"voxel_size_um": [50.0], "target_um": ["none", 63.0]}},

@@ -234,9 +234,11 @@ def test_a_shortcut_adds_the_second_input_of_its_cells() -> None:
 
 def test_a_genotype_of_another_space_is_refused_in_one_line() -> None:
     of_hybrid, of_cells = hand_made("plain", "hybrid"), hand_made("plain", "cells", 3)
-    with pytest.raises(InputError, match=r"of another search space than family 'cells'; it lacks cells .*reduction"):
+    with pytest.raises(
+        InputError, match=r"belongs to another search space than family 'cells'; it lacks cells .*reduction"
+    ):
         check_buildable(_candidate("cells", of_hybrid), 32)
-    with pytest.raises(InputError, match="of another search space than family 'hybrid'; it lacks cells skip"):
+    with pytest.raises(InputError, match="belongs to another search space than family 'hybrid'; it lacks cells skip"):
         check_buildable(_candidate("hybrid", of_cells), 64)
 
 

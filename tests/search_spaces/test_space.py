@@ -65,8 +65,8 @@ def test_a_candidate_survives_json() -> None:
         ({"families": ["unet", "unet"]}, "families names the same family twice"),
         ({"families": []}, "at least 1 item"),
         ({"unett": {"encoder": ["resnet18"]}}, "unknown family 'unett'; did you mean 'unet'"),
-        ({"fit": {"learning_rate": {"low": 1e-2, "high": 1e-4}}}, "low = 0.01 lies above high = 0.0001"),
-        ({"fit": {"learning_rate": {"low": 0.0, "high": 1e-4, "log": True}}}, "begins above 0"),
+        ({"fit": {"learning_rate": {"low": 1e-2, "high": 1e-4}}}, "low = 0.01 is above high = 0.0001"),
+        ({"fit": {"learning_rate": {"low": 0.0, "high": 1e-4, "log": True}}}, "must begin above 0"),
         ({"fit": {"vessel_share": {"low": float("nan"), "high": 1.0}}}, "should be a finite number"),
         ({"fit": {"vessel_share": {"low": 0.5}}}, "high\n  Field required"),
         ({"fit": {"vessel_share": {"low": 0.5, "high": 1.0, "step": 0.1}}}, "step\n  Extra inputs are not permitted"),
@@ -90,9 +90,9 @@ def test_a_choice_that_cannot_be_made_is_refused(sections: dict[str, Any], messa
         ("unet", {"encoder": ["resnet18", "resnext101_32x16d"], "encoder_weights": ["imagenet"]},
          "encoder 'resnext101_32x16d' has none of the encoder_weights imagenet; it has instagram, ssl, swsl"),
         ("sam", {"tuning": ["frozen"]}, "tuning frozen keeps an encoder's weights, and encoder_weights offers none"),
-        ("cells", {"width": [4, 6]}, "cells of width 6 cannot be built: it is no multiple of 4; set it to 4 or 8"),
+        ("cells", {"width": [4, 6]}, "cells of width 6 cannot be built: use a multiple of 4; set it to 4 or 8"),
         ("cells", {"width": {"low": 4, "high": 8}}, "cells of width 5 cannot be built"),
-        ("cells", {"slices_in": [20]}, "slices_in 20 of family 'cells' is no multiple of 8"),
+        ("cells", {"slices_in": [20]}, "slices_in 20 of family 'cells' must be a multiple of 8"),
     ],
 )  # fmt: skip
 def test_choices_that_make_no_network_are_one_line(family: str, section: dict[str, Any], message: str) -> None:

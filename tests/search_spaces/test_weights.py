@@ -248,7 +248,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "holds values that are not numbers")]
+    ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "contains values that are not numbers")]
 )
 def test_a_file_that_torch_would_load_without_a_word_is_named(tmp_path: Path, harm: str, message: str) -> None:
     state = smp_state("resnet18")
