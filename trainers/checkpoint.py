@@ -80,7 +80,7 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest whole checkpoint below `folder`: (tensors, state), or None where there is none.
+    """The newest whole checkpoint below `folder`: (tensors, state), or None if there is none.
 
     A damaged one (a disk that lied about its flush) is passed over, with a line of its own, for the one before it.
     """
@@ -93,7 +93,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 
 def damaged_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints below `folder` that are not whole. Raises OSError where the disk does not let them be read."""
+    """Checkpoints below `folder` that are not whole. Raises OSError if the disk does not let them be read."""
     return [path for path in _newest_first(folder) if not _whole(path)]
 
 

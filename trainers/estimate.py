@@ -30,7 +30,7 @@ def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
     """Count a training step on torch's meta device: exact for what autograd saves, blind to a library's workspace.
 
     Half precision on a GPU saves about half of the activations, so the memory is an upper bound there.
-    Raises InputError where the candidate cannot be built.
+    Raises InputError if the candidate cannot be built.
     """
     with torch.device("meta"):
         network = build_network(candidate, fit.crop, pretrained=False).train()

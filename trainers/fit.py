@@ -233,9 +233,9 @@ class Fit:
         save_checkpoint(folder, self.step, tensors, {"groups": groups, **state})
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the newest checkpoint below `folder`; False where there is none.
+        """Go on from the newest checkpoint below `folder`; False if there is none.
 
-        Raises InputError where several processes do not see the same one.
+        Raises InputError if several processes do not see the same one.
         """
         loaded = load_checkpoint(folder)
         self._check_together(-1 if loaded is None else int(loaded[1]["step"]), folder)
@@ -256,7 +256,7 @@ class Fit:
 def _for_several(network: nn.Module, config: FitConfig, accelerator: Accelerator) -> nn.Module:
     """A network whose batch norms see the batch of all processes, where torch can do that: on GPUs.
 
-    Raises InputError where the batch cannot be shared out evenly.
+    Raises InputError if the batch cannot be shared out evenly.
     """
     processes, batch = accelerator.num_processes, config.batch_size
     if batch % processes:

@@ -19,7 +19,7 @@ def bilevel_split(
     Different kidneys where each side can have a fair share of the vessels; else different volumes of one kidney, those
     that lie inside another one (manifest.INSIDE) on its side; else two slabs of each volume with `gap` slices between
     them, so that no patch of one side reaches into the other. Of volumes inside each other only the one with the most
-    vessels is cut. Raises InputError where even that leaves a side without vessels.
+    vessels is cut. Raises InputError if even that leaves a side without vessels.
     """
     for name, key in (("kidney", lambda v: v.kidney), ("volume", _place)):
         sides = _halves(volumes, key)
@@ -71,7 +71,7 @@ def _halves(
 
 
 def _slabs(volume: Volume, gap: int) -> tuple[Volume, Volume] | None:
-    """The first and the last part of a volume, with about as many vessels; None where it is too short."""
+    """The first and the last part of a volume, with about as many vessels; None if it is too short."""
     depth, height, width = volume.shape
     if depth < gap + 2 or not len(volume.vessel_voxels):
         return None

@@ -87,7 +87,7 @@ def perturbation(
     Decision by decision, in random order: each option in turn is put into the same few networks, drawn from the alphas
     for everything not yet decided, and the option with the lowest mean loss stays. loss_of(network, number) may judge
     each of the few on a batch of its own: all options meet the same ones. on_decision(done, of) answers whether to go
-    on; None where it said no. (DARTS-PT, Wang et al. 2021, arXiv
+    on; None if it said no. (DARTS-PT, Wang et al. 2021, arXiv
     2108.04392, removes options from a mixture instead; a supernet that was trained path by path has never been one.)
     Operations come before edges. Options that the search dropped, and `zero`, are not tried.
     """

@@ -128,7 +128,7 @@ def _processor() -> str:
 
 
 def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
-    """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
+    """Raise InputError, one line, if boxes or crops do not suit the levels of the supernet."""
     candidate = config.supernet_candidate(plan.family)
     if candidate.boxes:
         check_boxes(plan.crop, candidate.slices_in, space)
@@ -140,7 +140,7 @@ def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> No
 def split_for(
     plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, report: Report = SILENT
 ) -> tuple[PatchSampler, PatchSampler]:
-    """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
+    """The samplers of weights and alphas. Raises InputError if the volumes cannot be split so."""
     candidate = config.supernet_candidate(plan.family)
     gap = max(candidate.slices_in, plan.crop) if candidate.boxes else plan.crop
     first, second = (

@@ -46,7 +46,7 @@ class CellSearch:
     whether or not the search was interrupted.
 
     network: called with images (B, k, H, W) and a path, gives logits. cost: seconds of the mean network that the alphas
-    describe, or None where cost does not count.
+    describe, or None if cost does not count.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class CellSearch:
         save_checkpoint(folder, self.step, tensors, state)
 
     def resume(self, folder: FilePath) -> bool:
-        """Go on from the newest checkpoint below `folder`; False where there is none."""
+        """Go on from the newest checkpoint below `folder`; False if there is none."""
         loaded = load_checkpoint(folder)
         if loaded is None:
             return False

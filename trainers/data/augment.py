@@ -87,7 +87,7 @@ class Move:
 
 
 def check_augmentation(text: str) -> str:
-    """The text, where it names an augmentation. Raises InputError where Augmentation does."""
+    """The text, where it names an augmentation. Raises InputError if Augmentation does."""
     _parse(text)
     return text
 
@@ -103,7 +103,7 @@ class Augmentation:
         self.changes = _parse(text)
 
     def move(self, rng: np.random.Generator, crop: int, smallest: float | None = None) -> Move | None:
-        """How the grid of a patch of edge `crop` is moved, or None where it stays as it is.
+        """How the grid of a patch of edge `crop` is moved, or None if it stays as it is.
 
         smallest: up to 1; the scale varies evenly around 1, and none is drawn below this one, nor above its inverse.
         None: the scale is drawn as the recipe has it.

@@ -16,10 +16,10 @@ from trainers.report import SILENT, Report
 
 @dataclass(frozen=True)
 class CheckRow:
-    """What is known of one volume; None where a broken volume does not tell.
+    """What is known of one volume; None if a broken volume does not tell.
 
     labelled_share: slices that hold a label. annotated: share of the vessels that the labels are said to hold.
-    vessel_share: labelled voxels among all. Shares are None where there are no labels.
+    vessel_share: labelled voxels among all. Shares are None if there are no labels.
     """
 
     name: str
@@ -48,7 +48,7 @@ def check(root: Path, out: Path | None = None, cache: Path | None = None, report
     """One row for each volume under a folder, and its picture as `<out>/<name>.png` where `out` is given.
 
     Volumes are converted into the cache on the way. A broken one gets a row with its error and stops nothing.
-    What was left out is reported, and how many volumes are done. Raises InputError where no volume is.
+    What was left out is reported, and how many volumes are done. Raises InputError if no volume is.
     """
     opened = [(place, *_open(place)) for place in find(root, report)]
     rows = []

@@ -43,7 +43,7 @@ def choose(
 ) -> tuple[list[VolumeSource], list[VolumeSource]]:
     """Sources to train on and sources to score on, which share no kidney.
 
-    What is left out, and how to take it in, is reported. Raises InputError where the configuration names
+    What is left out, and how to take it in, is reported. Raises InputError if the configuration names
     what is not there, where a volume in use has no labels, and where one of the two sides would be empty.
     """
     _check_names(sources, config)

@@ -77,7 +77,7 @@ def manifest_home(folder: Path) -> Path:
 
 
 def read_manifest(root: Path) -> Manifest | None:
-    """The dataset.toml at the root, or None where there is none. Raises InputError for what it does not understand."""
+    """The dataset.toml at the root, or None if there is none. Raises InputError for what it does not understand."""
     path = root / MANIFEST_NAME
     if not path.is_file():
         return None

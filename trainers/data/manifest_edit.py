@@ -20,7 +20,7 @@ def table_text(name: str, facts: Mapping[str, Value]) -> str:
 def with_facts(path: Path, text: str, name: str, facts: Mapping[str, Value]) -> str:
     """The text of a dataset.toml in which the table of volume `name` says `facts`; the table is added if it is missing.
 
-    path: for messages. Raises InputError where the volume is described in a way that is not edited here, such as an
+    path: for messages. Raises InputError if the volume is described in a way that is not edited here, such as an
     inline table: what was written is read again, and must differ in these facts alone.
     """
     newline = "\r\n" if "\r\n" in text else "\n"

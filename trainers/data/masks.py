@@ -33,7 +33,7 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
 
     No suffix: a folder of NNNN.tif counted from `first`. .tif: one file of many pages. .zarr: OME-Zarr. .npy: an array.
     The spacing is stored with it, except in .npy. The mask appears under its name only when it is complete.
-    Raises InputError where something is there already, for other suffixes, and for no slices or unequal ones.
+    Raises InputError if something is there already, for other suffixes, and for no slices or unequal ones.
     """
     suffix = check_mask_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -51,7 +51,7 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
 
 
 def check_mask_path(path: Path) -> str:
-    """The suffix that decides how a mask is written; InputError where none can be written there."""
+    """The suffix that decides how a mask is written; InputError if none can be written there."""
     suffix = suffix_of(path) or path.suffix.lower()
     if suffix not in _WRITERS:
         raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")

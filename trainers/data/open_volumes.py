@@ -13,7 +13,7 @@ from trainers.report import SILENT, Report
 def open_volumes(sources: Sequence[VolumeSource], cache: Path, report: Report = SILENT) -> Iterator[Volume]:
     """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale.
 
-    Raises InputError where `prepare` does.
+    Raises InputError if `prepare` does.
     """
     ready: dict[str, Volume] = {}
     for source in sources:
@@ -27,7 +27,7 @@ def open_volumes(sources: Sequence[VolumeSource], cache: Path, report: Report = 
 def open_piece(source: VolumeSource, root: Path, cache: Path, report: Report = SILENT) -> Volume:
     """One volume alone, with the grey scale that it has beside the other volumes of its kidney in the data set `root`.
 
-    Raises InputError where `find` and `prepare` do, for those others too.
+    Raises InputError if `find` and `prepare` do, for those others too.
     """
     others = [place.open(report) for place in find(root) if place.kidney == source.kidney and place.name != source.name]
     pieces = [source, *(other for other in others if other.spacing_um == source.spacing_um)]

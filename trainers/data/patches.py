@@ -211,7 +211,7 @@ class PatchSampler:
         return bool(fitting_axes(self._shape(volume), crop, axes, depth))
 
     def _usable_axes(self, volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> tuple[int, ...]:
-        """The axes along which patches can be cut; InputError where there is none."""
+        """The axes along which patches can be cut; InputError if there is none."""
         if volume.label is None:
             raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
         shape = self._shape(volume)
@@ -264,7 +264,7 @@ def _still_at(bend: NDArray[np.float32], row: float, column: float) -> NDArray[n
 
 
 def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, float, float]:
-    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not."""
+    """`volume_steps`; InputError if a cut would pass voxels over, which resampling a whole volume does not."""
     steps = volume_steps(volume, spacing_um)
     if max(steps) > WIDEST_STEP:
         raise InputError(

@@ -55,7 +55,7 @@ class Phantom:
 def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
     """The phantom kidney that this seed stands for; equal arguments give equal voxels.
 
-    A label voxel is one whose centre lies inside a lumen. Raises InputError where an edge is too short for an organ.
+    A label voxel is one whose centre lies inside a lumen. Raises InputError if an edge is too short for an organ.
     """
     if min(config.shape) < 16:
         raise InputError(f"phantom shape {config.shape} is too small; every edge needs at least 16 voxels")

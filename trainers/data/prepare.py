@@ -71,7 +71,7 @@ def statistics_of(source: VolumeSource, cache: Path) -> VolumeStatistics:
 
 
 def _open(source: VolumeSource, folder: Path) -> Volume | None:
-    """The converted volume, or None where there is none or its files are not whole."""
+    """The converted volume, or None if there is none or its files are not whole."""
     try:
         statistics = VolumeStatistics.model_validate_json((folder / STATISTICS).read_bytes())
         image = np.load(folder / IMAGE, mmap_mode="r", allow_pickle=False)

@@ -23,7 +23,7 @@ _UNIT_UM = {"micrometer": 1.0, "micron": 1.0, "um": 1.0, "millimeter": 1e3, "mm"
 
 
 def open_slices(path: Path) -> Slices:
-    """The stack at a path, whatever its format; raises InputError where the path holds none that is understood."""
+    """The stack at a path, whatever its format; raises InputError if the path holds none that is understood."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     if path.is_dir():

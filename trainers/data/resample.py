@@ -53,7 +53,7 @@ def unknown_spacing(name: str, wanted_um: float) -> InputError:
 def volume_steps(volume: Scanned, wanted_um: float | None) -> tuple[float, float, float]:
     """`steps_at` of a volume.
 
-    Raises InputError where another voxel size is wanted and the volume's own is unknown, or far coarser.
+    Raises InputError if another voxel size is wanted and the volume's own is unknown, or far coarser.
     """
     if wanted_um is not None and not volume.spacing_known:
         raise unknown_spacing(volume.name, wanted_um)
@@ -75,7 +75,7 @@ def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
 def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | None = None) -> Volume:
     """The volume with voxels of `wanted_um`, or the volume itself where it has them already, or for None.
 
-    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes. Raises InputError where the
+    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes. Raises InputError if the
     volume's own voxel spacing is unknown.
     """
     steps = volume_steps(volume, wanted_um)

@@ -20,7 +20,7 @@ EMPTY = "1 0"
 
 @dataclass(frozen=True)
 class RleRow:
-    """One row of a CSV file; height and width are None where the file has no such columns."""
+    """One row of a CSV file; height and width are None if the file has no such columns."""
 
     rle: str
     height: int | None = None
@@ -98,7 +98,7 @@ def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
 def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
     """Write `id,rle` rows as they come; the file appears under its name only when it is complete.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if it cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

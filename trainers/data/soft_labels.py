@@ -79,7 +79,7 @@ def is_vessel(label: NDArray[np.uint8], soft: SoftLabels | None) -> NDArray[np.b
 
 
 def origin_leak(name: str, soft: SoftLabels | None, kidney: str, tissue: dict[str, str]) -> str | None:
-    """Why a volume with these labels must not train when `kidney` is held out, in one line; None where it may.
+    """Why a volume with these labels must not train when `kidney` is held out, in one line; None if it may.
 
     tissue: name -> content hash of the held-out volumes, as far as they are known.
     """
@@ -103,7 +103,7 @@ def origin_leak(name: str, soft: SoftLabels | None, kidney: str, tissue: dict[st
 
 
 def refuse_as_target(name: str, soft: SoftLabels | None) -> None:
-    """Raise InputError where a score would take a network's opinion for the truth."""
+    """Raise InputError if a score would take a network's opinion for the truth."""
     if soft is not None:
         raise InputError(
             f"{name} has soft labels ({soft.name!r}), which a network made, and cannot be scored on; take `labels` and "

@@ -52,7 +52,7 @@ _SAMPLE_BYTES = 64 * 2**10
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """A volume as it lies on disk; label is None where there is none. `open_volumes` makes a Volume of it."""
+    """A volume as it lies on disk; label is None if there is none. `open_volumes` makes a Volume of it."""
 
     name: str
     kidney: str
@@ -202,7 +202,7 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
 
 
 def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
-    """The images or labels inside a volume's folder, or None; raises InputError where there are two."""
+    """The images or labels inside a volume's folder, or None; raises InputError if there are two."""
     names = IMAGE_NAMES if kind == "image" else LABEL_NAMES
     found = [path for path in sorted(folder.iterdir()) if stem_of(path) in names and (suffix_of(path) or path.is_dir())]
     if len(found) > 1:
@@ -211,7 +211,7 @@ def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
 
 
 def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
-    """The label set of that name in the volume's folder; InputError where there is none, or no folder to hold one."""
+    """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
     home = (label or image).parent
     if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
         raise InputError(

@@ -61,7 +61,7 @@ class TiffFolder(Slices):
         return str(self.files[z])
 
     def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
-        """The stack of these slices alone; raises InputError where one is not there."""
+        """The stack of these slices alone; raises InputError if one is not there."""
         by_number = dict(zip(self.numbers, self.files, strict=True))
         missing = [number for number in numbers if number not in by_number]
         if missing:
@@ -125,7 +125,7 @@ def open_folder(folder: Path) -> TiffFolder:
 
 
 def open_pages(path: Path) -> TiffPages:
-    """A multi-page file as a stack; raises InputError where its pages are not alike."""
+    """A multi-page file as a stack; raises InputError if its pages are not alike."""
     with _opened(path) as tif, decoding(path, _KIND):
         if len(tif.series) != 1:
             shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])

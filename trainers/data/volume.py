@@ -34,7 +34,7 @@ class Scanned(Protocol):
 class Volume:
     """One scanned kidney, or a part of it; all arrays are (D, H, W) = (z, y, x), usually memory-mapped.
 
-    image: uint16. label: uint8, 0 or 1, of soft labels 0 to 255, or None where there is none. vessel_voxels: int64,
+    image: uint16. label: uint8, 0 or 1, of soft labels 0 to 255, or None if there is none. vessel_voxels: int64,
     (N,), flat indices of labelled voxels (all of them, or a seeded random million), for sampling around vessels.
     content_hash is equal for two volumes exactly if all their grey values and their shape are.
     """

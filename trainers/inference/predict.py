@@ -40,7 +40,7 @@ def predict(
     A network of another voxel size reads the volume resampled, and its probabilities come back, before any threshold.
     Axes along which a plane is shorter than half a crop are left out, as in training (a plane cannot be reflected
     further). A volume whose sums do not fit in 2 GiB keeps them in files in `scratch`, which the caller removes.
-    Raises InputError where no axis is left.
+    Raises InputError if no axis is left.
     """
     seen = resample_volume(replace(volume, label=None), reader.voxel_size_um, scratch)
     levels = _predict_as_seen(reader, seen, config, accelerator, scratch, report)

@@ -57,7 +57,7 @@ class WeightedSum(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits and float targets, both (B, m, H, W) -> scalar. Targets are 0 to 1, or UNSURE.
 
-        Raises ValueError where the shapes differ, which smp would flatten away.
+        Raises ValueError if the shapes differ, which smp would flatten away.
         """
         if logits.shape != targets.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ in shape")
@@ -77,7 +77,7 @@ def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
 
 
 def check_loss(spec: str) -> str:
-    """The text, where it is a loss. Raises InputError where `build_loss` does."""
+    """The text, where it is a loss. Raises InputError if `build_loss` does."""
     _parse(spec)
     return spec
 
@@ -99,7 +99,7 @@ def _parse(spec: str) -> dict[str, float]:
 
 
 def check_slices_out(spec: str, slices_out: int, what: str = "the network") -> None:
-    """Raise InputError where a loss needs more neighbouring slices than a network, called `what`, gives."""
+    """Raise InputError if a loss needs more neighbouring slices than a network, called `what`, gives."""
     if "surface_cubes" in spec and slices_out < SLICES:
         raise InputError(
             f"loss {spec!r} compares neighbouring slices, but {what} gives {slices_out}: with surface_cubes a network "

@@ -23,7 +23,7 @@ class SparseWeights(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def marked_margin(self) -> int | None:
-        """The margin outside of which batches mark background as unsure; None where all of it counts in full."""
+        """The margin outside of which batches mark background as unsure; None if all of it counts in full."""
         return self.sparse_margin if self.sparse_background < 1 else None
 
 

@@ -44,7 +44,7 @@ def score(
     metrics are made of is summed, so a slab counts by its surface, or its voxels.
     smallest_component: thresholds are chosen as without it; then the masks at them lose smaller components, and those
     masks are scored. `mean_over_thresholds` is that of the masks before.
-    Raises InputError where a volume has no labels, and for fewer than two slabs (four slices).
+    Raises InputError if a volume has no labels, and for fewer than two slabs (four slices).
     """
     check_slabs(volumes, config.slabs)
     return score_slabs(cut_into_slabs(predictions, volumes, config.slabs), config, smallest_component)

@@ -59,7 +59,7 @@ def evaluate(
 ) -> tuple[Predictions, Score]:
     """Predict and score all held-out volumes, at their own voxel spacing and at the second one.
 
-    Raises InputError where `score` and `predict` do.
+    Raises InputError if `score` and `predict` do.
     """
     smallest = inference.smallest_component
     predictions, result, _ = score_twice(

@@ -22,7 +22,7 @@ class Metric:
     parts: what of each slab adds up over slabs and volumes, one array (slabs,) or more; `by_masks` makes them of masks
     alone. combine: sums of the parts, one array of any shape each, to values of that shape; it is asked for one sum and
     for thousands of them, drawn at random for an interval. at_thresholds: the values of chosen slabs together at all
-    thresholds, (255,), where the curve tells them; None where it does not, and each threshold would be a mask.
+    thresholds, (255,), where the curve tells them; None if it does not, and each threshold would be a mask.
     """
 
     title: str  # of a column, and inside a sentence

@@ -111,7 +111,7 @@ class Score(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def second_text(self) -> str:
-        """For people: the second score, or why there is none; empty where none was asked for."""
+        """For people: the second score, or why there is none; empty if none was asked for."""
         if self.second is None:
             return f"no second score: {self.no_second}" if self.no_second else ""
         return f"resampled to {self.second.voxel_size_um:g} µm, at the same thresholds: {said(self.second.values)}"

@@ -18,7 +18,7 @@ from trainers.metrics.table import METRICS
 def why_no_second(
     reader: Reader, volumes: Sequence[Volume], inference: InferenceConfig, config: ScoreConfig
 ) -> str | None:
-    """Why there can be no second score, or None where there can, or none is asked for. Found before any prediction."""
+    """Why there can be no second score, or None if there can, or none is asked for. Found before any prediction."""
     if config.second_um is None:
         return None
     if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
@@ -39,7 +39,7 @@ def why_no_second(
 
 
 def _outline(volume: Volume, wanted_um: float) -> Volume:
-    """What `resample_volume` makes of a volume, without its voxels. Raises InputError where it does."""
+    """What `resample_volume` makes of a volume, without its voxels. Raises InputError if it does."""
     steps = volume_steps(volume, wanted_um)
     if steps == (1.0, 1.0, 1.0):
         return volume

@@ -145,7 +145,7 @@ def cut_whole(predicted: Mask, target: Mask, spacing_um: Spacing = (1.0, 1.0, 1.
 def cut_into_slabs(predictions: Predictions, volumes: Sequence[Volume], slabs: int | Mapping[str, int]) -> Slabs:
     """The slabs of labelled volumes. slabs: how many each volume has at most, or each one by name.
 
-    Raises InputError where a volume has no labels, or soft ones.
+    Raises InputError if a volume has no labels, or soft ones.
     """
     labelled = []
     for volume in volumes:
@@ -159,7 +159,7 @@ def cut_into_slabs(predictions: Predictions, volumes: Sequence[Volume], slabs: i
 
 
 def check_slabs(volumes: Sequence[Scanned], slabs: int) -> None:
-    """Raise InputError where volumes give fewer than two slabs: one half chooses for the other."""
+    """Raise InputError if volumes give fewer than two slabs: one half chooses for the other."""
     if sum(len(slab_starts(volume.shape[0], slabs)) for volume in volumes) < 2:
         raise InputError(f"{volumes[0].name} has too few slices to choose a threshold on one half and score the other")
 
