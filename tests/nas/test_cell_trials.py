@@ -260,7 +260,7 @@ def test_a_configuration_with_cells_passes() -> None:
         ({"space": {"cells": {"fit": {"crop": [18]}}}}, "crop 18 of family 'cells' must be a multiple of 4"),
         (
             {"space": {"cells": {"slices_in": [64]}}},
-            "c of (24, 48, 48) voxels is too small to be read in boxes of 64 x 16 x 16",
+            "c of (24, 48, 48) voxels is too small to be read with boxes of 64 x 16 x 16",
         ),
         (
             {"space": {"families": ["hybrid"], "hybrid": {"encoder": ["tu-vit_tiny_patch16_224"]}}},

@@ -200,7 +200,7 @@ def test_of_a_range_nothing_is_known_where_the_field_is_off() -> None:
         ({"fit": {"crop": {"low": 32, "high": 64}}}, "fit.crop decides what can be built; give a list of its values"),
         ({"fit": {"precision": {"low": 1, "high": 2}}}, "space.fit.precision has 1: Input should be 'auto'"),
         ({"fit": {"voxel_size_um": [50.0], "target_um": ["none", 63.0]}},
-         "fit.voxel_size_um has 50.0 and fit.target_um has 63.0: voxel_size_um = 50 brings every scan to one"),
+         "fit.voxel_size_um has 50.0 and fit.target_um has 63.0: voxel_size_um = 50 resamples every scan to one"),
         ({"fit": {"voxel_size_um": [50.0]}, "unet": {"fit": {"target_um": [63.0]}}},
          "fit.voxel_size_um has 50.0 and unet.fit.target_um has 63.0"),
         ({"inference": {"axes": [0, 1]}}, "space.inference.axes has 0: Input should be a valid tuple"),

@@ -263,7 +263,7 @@ def test_a_masks_slices_come_back_one_by_one(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_be_read_is_told_before_any_is_predicted(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     scan(test, "kidney_9", (2, 3, 3))
-    with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read in crops of 32"):
+    with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read with crops of 32"):
         predict(network, test, out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
