@@ -22,8 +22,8 @@ class Metric:
     parts: the quantities of each slab that add up over slabs and volumes, one or more arrays (slabs,); `by_masks`
     computes them from masks alone. combine: turns sums of the parts, one array of any shape for each, into values of
     that shape; it is called for a single sum, and for thousands of random ones for an interval. at_thresholds: the
-    values of the chosen slabs together at all thresholds, (255,), if they follow from the curve; None if they do not and
-    every threshold would need a mask.
+    values of the chosen slabs together at all thresholds, (255,), if they follow from the curve; None if each threshold
+    would need a mask.
     """
 
     title: str  # name in the heading of a column, and inside a sentence
