@@ -87,7 +87,7 @@ def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) ->
         (
             "space",
             {"fit": {"augmentation": ["flips", "flips - tilt"]}},
-            "takes 'tilt' away, which 'flips' does not have",
+            "removes 'tilt', which 'flips' does not have",
         ),
         *(
             ("space", {"fit": {field: ["none", 400.0]}}, "a has voxels of 50 µm and cannot be trained on at 400 µm")

@@ -202,7 +202,7 @@ def test_a_cell_that_cannot_be_wired_is_refused(nodes: tuple[tuple[Edge, ...], .
 
 def test_a_shortcut_around_a_cell_that_changes_the_resolution_is_refused() -> None:
     nodes = ((Edge(source=0, operation="down_max"),),)
-    with pytest.raises(ValueError, match="cell of kind reduction changes the resolution, so that it can have no short"):
+    with pytest.raises(ValueError, match="cell of kind reduction changes the resolution, so it cannot have a shortcut"):
         CellGenotype(kind="reduction", nodes=nodes, shortcut="identity")
 
 
@@ -289,7 +289,7 @@ def test_a_candidate_that_contradicts_its_family_is_refused(values: dict[str, ob
     ("changes", "message"),
     [
         ({"same": ("conv3", "conv4")}, "unknown operation 'conv4'; did you mean"),
-        ({"down": ("down_max", "conv3")}, "operation 'conv3' is listed under 'down' and belongs under 'same'"),
+        ({"down": ("down_max", "conv3")}, "operation 'conv3' is listed under 'down' but belongs under 'same'"),
         ({"same": ("zero",)}, "carries nothing"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_choice_that_cannot_be_made_is_refused(sections: dict[str, Any], messa
         ("unet", {"encoder_weights": ["imagnet"]}, "unknown encoder_weights 'imagnet'; did you mean 'imagenet'"),
         ("unet", {"encoder": ["resnet18", "resnext101_32x16d"], "encoder_weights": ["imagenet"]},
          "encoder 'resnext101_32x16d' has none of the encoder_weights imagenet; it has instagram, ssl, swsl"),
-        ("sam", {"tuning": ["frozen"]}, "tuning frozen keeps an encoder's weights, and encoder_weights offers none"),
+        ("sam", {"tuning": ["frozen"]}, "tuning frozen keeps an encoder's weights, but encoder_weights offers none"),
         ("cells", {"width": [4, 6]}, "cells of width 6 cannot be built: use a multiple of 4; set it to 4 or 8"),
         ("cells", {"width": {"low": 4, "high": 8}}, "cells of width 5 cannot be built"),
         ("cells", {"slices_in": [20]}, "slices_in 20 of family 'cells' must be a multiple of 8"),

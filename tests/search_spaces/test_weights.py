@@ -205,7 +205,7 @@ def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Pa
         find_weights("resnext101_32x16d", "instagram")
     revision = offered_weights("resnext101_32x16d")["instagram"].revision
     command = f"hf download smp-hub/resnext101_32x16d.instagram model.safetensors --revision {revision}"
-    assert f"or these with `{command}`, or set encoder_weights to none" in str(caught.value)
+    assert f"or only these with `{command}`, or set encoder_weights to none" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
