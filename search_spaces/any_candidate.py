@@ -1,4 +1,4 @@
-"""AnyCandidate: a candidate of whichever family, as it stands in files and messages."""
+"""AnyCandidate: a candidate of any family, as it is written in files and messages."""
 
 from typing import Annotated, Any
 
@@ -10,9 +10,9 @@ from search_spaces.families import FAMILIES
 
 
 def read_candidate(values: Any) -> Candidate:
-    """The candidate that a table of values describes; `family` says of which class it is, the first row's if nothing.
+    """The candidate that a table of values describes. `family` names its class; the first row of FAMILIES if missing.
 
-    Raises ValueError where there is no such family, and ValidationError where its class does not take the values.
+    Raises ValueError if there is no such family, and ValidationError if its class does not accept the values.
     """
     if isinstance(values, Candidate):
         return values

@@ -4,7 +4,7 @@ from search_spaces.errors import InputError
 
 
 def refuse_crop(what: str, crop: int, edge: int, sized_to_crop: bool = False, smallest: int = 1) -> None:
-    """Raise InputError, with the nearest that would do, where a crop does not divide by `edge` or is too small."""
+    """Raise InputError, with the nearest valid crops, if a crop is not a multiple of `edge` or is too small."""
     if crop % edge == 0 and crop >= smallest:
         return
     why = "its windows and position tables are made for" if sized_to_crop else "its maps need"

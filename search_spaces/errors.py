@@ -5,15 +5,15 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line that says what, and what would do.
+    """Input from the user cannot be used; the message is one line that says what is wrong and what would work.
 
-    The command line prints the message alone and exits with 1. Every other exception is our own mistake and
-    keeps its traceback.
+    The command line prints only the message and exits with 1. Every other exception is our own mistake and keeps its
+    traceback.
     """
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
-    """The error for a name that is in no table: it names the nearest ones first, or all where none is near."""
+    """The error for a name that is not in a table: it suggests the nearest names, or lists all if none is near."""
     names = sorted(choices)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of: {', '.join(names)}"
@@ -21,7 +21,7 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
 
 
 def name_in(kind: str, table: Mapping[str, object]) -> Callable[[str], str]:
-    """A validator of names: gives back one that is in the table, and raises the error of `unknown_name` otherwise."""
+    """A validator that returns a name if it is in the table, and raises the error of `unknown_name` otherwise."""
 
     def check(name: str) -> str:
         if name not in table:

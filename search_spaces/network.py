@@ -1,4 +1,4 @@
-"""Candidate to network: build it, or say in one line and without allocating it why it cannot be built."""
+"""From candidate to network: build it, or say in one line, without allocating it, why it cannot be built."""
 
 import warnings
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from search_spaces.errors import InputError
 def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> nn.Module:
     """The network of a candidate: float (B, slices_in, H, W) -> logits (B, slices_out, H, W).
 
-    crop: edge of the training patches; H and W are the crop, or any multiple of its `stride` where it takes `any_size`.
-    With `pretrained` the encoder gets `candidate.encoder_weights` from this machine, never from the network;
-    without, nothing is loaded at all (the caller has weights of its own). What is not loaded is drawn from torch's
-    global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen, as is what
-    `candidate.tuning` keeps: training on several GPUs wants a gradient for each that is not.
-    Raises InputError where the candidate cannot be built or its weights are missing.
+    crop: edge of the training patches; H and W equal the crop, or any multiple of `candidate.stride` if
+    `candidate.any_size`. With `pretrained` the encoder gets `candidate.encoder_weights`, read from this machine and
+    never downloaded; without it no weights are loaded (the caller supplies them). Weights that are not loaded are drawn
+    from torch's global generator. Parameters that no output depends on (the stages after PSPNet's last map) are frozen,
+    and so are those that `candidate.tuning` freezes: training on several GPUs needs a gradient for every trained one.
+    Raises InputError if the candidate cannot be built or its weights are missing.
     """
     check_buildable(candidate, crop)
     path = candidate.find_weights() if pretrained else None
@@ -38,10 +38,10 @@ def build_network(candidate: Candidate, crop: int, pretrained: bool = True) -> n
 
 
 def build_supernet(space: CellSpace, candidate: CellCandidate, crop: int) -> nn.Module:
-    """The network that holds all of a space's cells; called with an image and a path, it gives a candidate's logits.
+    """The network that contains all cells of a space; called with an image and a path, it gives a candidate's logits.
 
-    candidate: its genotype does not matter. Raises InputError where the space names unknown operations, the crop does
-    not suit it, or the weights are missing.
+    The candidate's genotype is ignored. Raises InputError if the space names unknown operations, the crop does not
+    suit it, or the weights are missing.
     """
     check_cell_space(space)
     path = candidate.find_weights()
@@ -52,10 +52,11 @@ def build_supernet(space: CellSpace, candidate: CellCandidate, crop: int) -> nn.
 
 
 def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
-    """Raise InputError, one line with the reason, where a candidate cannot be built or trained at a crop.
+    """Raise InputError, one line with the reason, if a candidate cannot be built or trained at a crop.
 
-    Runs one training pass on torch's meta device: shapes only, a fraction of a second, and remembered. Weights do
-    not matter here (`find_weights` checks those). batch 1 is refused where a batch norm would see a single value.
+    Runs one training pass on torch's meta device: it computes only shapes, takes a fraction of a second, and is cached.
+    Weights do not matter here (`find_weights` checks them). A batch of 1 is refused if a batch norm would see only a
+    single value.
     """
     candidate.refuse(crop)
     reason = _training_pass(candidate.from_scratch(), crop, min(batch, 2)).failure
@@ -64,9 +65,9 @@ def check_buildable(candidate: Candidate, crop: int, batch: int = 2) -> None:
 
 
 def check_weights(candidate: Candidate, crop: int) -> None:
-    """Raise InputError where the candidate's weights are missing, or are of another encoder.
+    """Raise InputError if the candidate's weights are missing or belong to another encoder.
 
-    Reads the file, and allocates no network beside it.
+    Reads the file without allocating a network.
     """
     check_buildable(candidate, crop)
     path = candidate.find_weights()
@@ -80,13 +81,13 @@ def check_weights(candidate: Candidate, crop: int) -> None:
 
 
 def parameters(candidate: Candidate, crop: int) -> int:
-    """How many numbers of the candidate's network are trained. Raises InputError where it cannot be built."""
+    """Number of trained parameters of the candidate's network. Raises InputError if it cannot be built."""
     check_buildable(candidate, crop)
     return _training_pass(candidate.from_scratch(), crop, 2).parameters
 
 
 class _NumbersOnCpu(TorchFunctionMode):
-    """Keeps `linspace` real on the meta device: constructors read their drop-path rates from it."""
+    """Keeps `linspace` on the CPU under the meta device: constructors read their drop-path rates from it."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -96,37 +97,37 @@ class _NumbersOnCpu(TorchFunctionMode):
 
 
 def _construct(candidate: Candidate, crop: int) -> nn.Module:
-    """The network on torch's default device, meta included, with nothing loaded."""
+    """The network on torch's default device, which may be meta, without loaded weights."""
     with _NumbersOnCpu():
         network = candidate.build(crop)
-    # smp makes the first convolution anew, on the CPU wherever the rest is.
+    # smp replaces the first convolution by a new one on the CPU, wherever the rest is.
     return network.to(torch.get_default_device())
 
 
 def _size(candidate: Candidate, crop: int) -> int:
-    """The crop where the network depends on it, else 0, so that one network serves all crops in the cache."""
+    """The crop if the network depends on it, else 0, so that one cached network serves all crops."""
     return 0 if candidate.any_size else crop
 
 
 @lru_cache(maxsize=8)
 def _on_meta(candidate: Candidate, size: int) -> nn.Module:
-    """The network with shapes and no storage. Leaves torch's random state as it was."""
+    """The network with shapes but no storage. Leaves torch's random state unchanged."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return _construct(candidate, size)
 
 
 @dataclass(frozen=True)
 class _TrainingPass:
-    """What one pass in training mode on the meta device told."""
+    """What one pass in training mode on the meta device revealed."""
 
     failure: str | None
-    parameters: int = 0  # that get a gradient
-    unused: frozenset[str] = frozenset()  # names of those that get none
+    parameters: int = 0  # number of parameters that get a gradient
+    unused: frozenset[str] = frozenset()  # names of parameters that get none
 
 
 @lru_cache(maxsize=4096)
 def _training_pass(candidate: Candidate, crop: int, batch: int) -> _TrainingPass:
-    """Whatever the libraries raise is a reason to refuse the candidate, so everything is caught."""
+    """Catches every exception, because anything that the libraries raise is a reason to refuse the candidate."""
     try:
         network = _on_meta(candidate, _size(candidate, crop)).train()
         logits = network(torch.empty(batch, candidate.slices_in, crop, crop, device="meta"))
@@ -142,7 +143,7 @@ def _training_pass(candidate: Candidate, crop: int, batch: int) -> _TrainingPass
 
 
 def _reached_by_gradient(output: Tensor) -> set[Tensor]:
-    """The parameters that `output` depends on, read from autograd's graph: a backward pass would take as long again."""
+    """The parameters that `output` depends on, read from autograd's graph: a backward pass would double the time."""
     found, seen, stack = set(), set(), [output.grad_fn]
     while stack:
         node = stack.pop()

@@ -1,8 +1,8 @@
 """SearchSpace: the choices that a study may make, by the fields that they fill.
 
-`[space.unet] encoder = ["resnet18", "resnet50"]` names a field of the family's candidate, `[space.fit]` one of the
-recipe, `[space.inference]` one of how a volume is read. A list is chosen from; a table `{ low, high, log }` is a range.
-`[space.cells.fit] crop = [48]` says for one family what `[space.fit]` says for all.
+`[space.unet] encoder = ["resnet18", "resnet50"]` names a field of the family's candidate, `[space.fit]` a field of the
+recipe, and `[space.inference]` a field of how a volume is read. One value of a list is chosen; a table
+`{ low, high, log }` is a range. `[space.cells.fit] crop = [48]` sets for one family what `[space.fit]` sets for all.
 """
 
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ from search_spaces.errors import unknown_name
 from search_spaces.families import FAMILIES
 from search_spaces.field import read_value
 
-Part = Literal["candidate", "fit", "inference"]  # what a chosen value is a field of
+Part = Literal["candidate", "fit", "inference"]  # where the field of a chosen value belongs
 
 
 class Range(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Numbers from `low` to `high`, both included."""
+    """Numbers from `low` to `high`, inclusive."""
 
     low: int | float
     high: int | float
-    log: bool = False  # drawn evenly over orders of magnitude
+    log: bool = False  # whether values are drawn uniformly on a logarithmic scale
 
     @model_validator(mode="after")
     def _low_before_high(self) -> "Range":
         if not self.low <= self.high:
-            raise ValueError(f"low = {self.low:g} lies above high = {self.high:g}")
+            raise ValueError(f"low = {self.low:g} is above high = {self.high:g}")
         if self.log and self.low <= 0:
-            raise ValueError(f"low = {self.low:g} has no logarithm; a range with log = true begins above 0")
+            raise ValueError(f"low = {self.low:g} has no logarithm; a range with log = true must begin above 0")
         return self
 
 
 def _read_choice(value: Any) -> "Range | tuple[Any, ...]":
-    """A range of a table, the values of a list, or one value alone."""
+    """A range from a table, the values of a list, or a single value."""
     if isinstance(value, Range):
         return value
     if isinstance(value, dict):
@@ -59,9 +59,9 @@ Section = dict[str, Choice]  # by field
 
 
 class FamilySpace(BaseModel, frozen=True, extra="allow"):
-    """What is searched of one family: fields of its candidate; of recipe and reading what differs from other families.
+    """What is searched for one family: fields of its candidate, and choices of recipe and reading for it alone.
 
-    Every other key is a field of the candidate.
+    Every key besides those below is a field of the candidate.
     """
 
     fit: Section = Field(default_factory=dict)  # fields of the recipe, for this family alone
@@ -70,17 +70,17 @@ class FamilySpace(BaseModel, frozen=True, extra="allow"):
 
     @property
     def candidate(self) -> Mapping[str, Choice]:
-        """The choices of the candidate, by field."""
+        """The choices for the candidate, by field."""
         return self.__pydantic_extra__
 
 
 class SearchSpace(BaseModel, frozen=True, extra="allow"):
-    """What a study chooses from. What is not named keeps the value of its own section, or its family's default.
+    """What a study chooses from. A field that is not named keeps the value from its section, or its family's default.
 
-    Every other key is a name in FAMILIES.
+    Every key besides those below is a name in FAMILIES.
     """
 
-    families: Annotated[tuple[str, ...], Field(min_length=1)] = ("unet",)  # names in FAMILIES
+    families: Annotated[tuple[str, ...], Field(min_length=1)] = ("unet",)  # families to choose from: names in FAMILIES
     fit: Section = Field(default_factory=dict)  # fields of the recipe, for all families
     inference: Section = Field(default_factory=dict)  # fields of how volumes are read, for all families
     __pydantic_extra__: dict[str, FamilySpace]
@@ -100,16 +100,16 @@ class SearchSpace(BaseModel, frozen=True, extra="allow"):
         return self
 
     def family(self, name: str) -> FamilySpace:
-        """What is searched of a family."""
+        """What is searched for a family."""
         return self.__pydantic_extra__.get(name, _NOTHING)
 
     def searches(self, family: str) -> bool:
-        """Whether anything about a family's designs differs from trial to trial."""
+        """Whether anything in a family's designs differs from trial to trial."""
         choices = [row.choice for row in rows(self, family)]
         return len(self.families) > 1 or any(isinstance(c, Range) or len(c) > 1 for c in choices)
 
     def choices(self, family: str, part: Literal["fit", "inference"]) -> dict[str, tuple[str, Choice]]:
-        """The choices of the recipe, or of the reading, for a family: by field, with their names in the study."""
+        """The choices for a family's recipe or reading: by field, with their names in the study."""
         for_all: Section = getattr(self, part)
         own: Section = getattr(self.family(family), part)
         named = {field: (f"{part}.{field}", choice) for field, choice in for_all.items()}
@@ -124,9 +124,9 @@ _NOTHING = FamilySpace.model_validate({})
 def check_section(
     section: Mapping[str, Choice], owner: type[BaseModel], where: str, rest: BaseModel | None = None
 ) -> None:
-    """Raise ValueError, one line, for a field that the class does not have, or a value that it does not take.
+    """Raise ValueError, one line, for a field that the class does not have, or a value that it does not accept.
 
-    rest: an instance of the class, with whose other fields every value has to go.
+    rest: an instance of the class; every value must be compatible with its other fields.
     """
     for field, choice in section.items():
         if field not in owner.model_fields or field == "family":
@@ -141,9 +141,9 @@ def check_section(
 
 
 def check_pairs(choices: Mapping[str, tuple[str, Choice]], owner: type[BaseModel], rest: BaseModel) -> None:
-    """Raise ValueError, one line, where a value of one choice does not go with a value of another.
+    """Raise ValueError, one line, if a value of one choice is incompatible with a value of another.
 
-    choices: as `SearchSpace.choices` gives them. rest: an instance of the class, of which come the other fields.
+    choices: as returned by `SearchSpace.choices`. rest: an instance of the class that supplies the other fields.
     """
     values = rest.model_dump()
     for (field, (name, choice)), (its_field, (its_name, its_choice)) in pairs(choices.items(), 2):
@@ -156,24 +156,24 @@ def check_pairs(choices: Mapping[str, tuple[str, Choice]], owner: type[BaseModel
 
 
 def _what(error: ValidationError) -> str:
-    """The first mistake of a validation, without its place."""
+    """The first message of a validation error, without its location."""
     return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One choice of a space, as a study asks for it."""
+    """One choice in a space, as a study asks for it."""
 
     family: str
     part: Part
     field: str
-    name: str  # in the study: unet.encoder, fit.loss, cells.fit.crop
+    name: str  # its name in the study: unet.encoder, fit.loss, cells.fit.crop
     choice: Range | tuple[Any, ...]
-    found: bool = False  # its values are names of what a cell search is going to find
+    found: bool = False  # whether its values name genotypes that a cell search is still to find
 
 
 def rows(space: SearchSpace, family: str) -> tuple[Row, ...]:
-    """The choices of a family in the order in which they are made: those first that decide what can be built."""
+    """The choices for a family in the order in which they are made; those that decide what can be built come first."""
     kind = FAMILIES[family]
     own = space.family(family).candidate
     candidate = {f: Row(family, "candidate", f, f"{family}.{f}", own[f]) for f in kind.model_fields if f in own}
@@ -186,10 +186,10 @@ def rows(space: SearchSpace, family: str) -> tuple[Row, ...]:
 
 
 def options(space: SearchSpace, family: str, crop: int) -> dict[str, tuple[Any, ...]]:
-    """The values of every field of a family's candidate, and of "crop", which is `crop` where the space says nothing.
+    """The values of every field of a family's candidate, and of "crop", which is `crop` if the space does not name it.
 
-    Of a range its ends, or every whole number where the field holds such. A field without a default that the space does
-    not name is left out.
+    A range gives its two ends, or every integer if the field holds integers. A field without a default is left out if
+    the space does not name it.
     """
     kind = FAMILIES[family]
     own = space.family(family).candidate
@@ -217,7 +217,7 @@ def _values(owner: type[BaseModel], field: str, choice: Choice) -> tuple[Any, ..
 
 @dataclass(frozen=True)
 class Combination:
-    """Values of the decisive choices of a family, and why they make no network, or None where they do."""
+    """Values for a family's decisive choices, and why no network can be built with them (None if one can)."""
 
     family: str
     values: tuple[Any, ...]  # in the order of the family's `decisive`
@@ -230,17 +230,17 @@ class Combination:
 
     @property
     def crop(self) -> int:
-        """The crop among the values."""
+        """The crop in this combination."""
         crop: int = self.named["crop"]
         return crop
 
     def candidate(self, values: Mapping[str, Any]) -> Candidate:
-        """The candidate of these values and, for the fields that they do not name, of `values`."""
+        """The candidate with these values; fields that they do not name are taken from `values`."""
         own = {field: value for field, value in self.named.items() if field != "crop"}
         return FAMILIES[self.family].model_validate({**values, **own})
 
 
 def combinations(space: SearchSpace, family: str, crop: int) -> list[Combination]:
-    """All values of the decisive choices of a family, none tried yet."""
+    """All combinations of values of a family's decisive choices, not yet tried."""
     offered = options(space, family, crop)
     return [Combination(family, values) for values in product(*(offered[f] for f in FAMILIES[family].decisive))]

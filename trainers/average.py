@@ -1,4 +1,4 @@
-"""The running average of a network's weights, which is what gets scored and exported."""
+"""The running average of a network's weights, which is scored and exported."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ def weight_average(network: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of all weights and buffers of `network`.
 
     The decay grows to its full value over the first updates, min(decay, (1 + n) / (10 + n)), so that the random
-    weights of the start do not linger in a short training (the rule of TensorFlow's ExponentialMovingAverage).
+    initial weights do not linger in a short training (the rule of TensorFlow's ExponentialMovingAverage).
     """
     return AveragedModel(network, multi_avg_fn=_blend(decay), use_buffers=True)
 

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors for arrays, JSON for the rest, written so that a kill never leaves half of one.
+"""Checkpoints: safetensors for arrays, JSON for the rest, written so that a kill never leaves a partial one.
 
 A checkpoint is a folder `step-00001200/` with `tensors.safetensors` and `state.json`. It is written under another
-name, flushed to disk and renamed; the two newest are kept, so that one that turns out damaged is not the last.
+name, flushed to disk and renamed. The two newest are kept, as a fallback in case the last one is damaged.
 """
 
 import json
@@ -37,7 +37,7 @@ def _sync_file(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the text of a file as one act: readers see the old text or the new, never a part."""
+    """Replace the text of a file atomically: readers see the old text or the new one, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text, encoding="utf-8")
     _sync_file(aside)
@@ -46,11 +46,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, as one act. Views and channels-last tensors are stored contiguous."""
+    """Write tensors as safetensors, atomically. Views and channels-last tensors are stored as contiguous ones."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
-    except SafetensorError as error:  # which is what it makes of a full disk
+    except SafetensorError as error:  # raised for a full disk, among others
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
@@ -80,20 +80,20 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest whole checkpoint below `folder`: (tensors, state), or None where there is none.
+    """The newest complete checkpoint below `folder`: (tensors, state), or None if there is none.
 
-    A damaged one (a disk that lied about its flush) is passed over, with a line of its own, for the one before it.
+    A damaged one (after a false report that it was flushed) is skipped with a printed line; the one before it is used.
     """
     for path in _newest_first(folder):
         loaded = _load(path)
         if loaded is not None:
             return loaded
-        print(f"{path} is damaged and passed over")
+        print(f"{path} is damaged and is skipped")
     return None
 
 
 def damaged_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints below `folder` that are not whole. Raises OSError where the disk does not let them be read."""
+    """Incomplete or damaged checkpoints below `folder`. Raises OSError if the disk cannot be read."""
     return [path for path in _newest_first(folder) if not _whole(path)]
 
 
@@ -146,9 +146,9 @@ def restore_optimiser(
 def surroundings(
     schedule: torch.optim.lr_scheduler.LRScheduler, accelerator: Accelerator
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What a training has beside networks and optimisers, as tensors and plain values.
+    """The state of a training besides networks and optimisers, as tensors and plain values.
 
-    Random states, the place in the schedule, and the loss scale of float16.
+    It consists of random states, the position in the schedule, and the loss scale of float16.
     """
     tensors = {"random.cpu": torch.get_rng_state()}
     if accelerator.device.type == "cuda":

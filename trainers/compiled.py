@@ -1,4 +1,4 @@
-"""compiled: a function of numbers and arrays as machine code, which runs without the interpreter's lock."""
+"""compiled: turns a function of numbers and arrays into machine code, which runs without the GIL."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -9,8 +9,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def compiled(function: _F) -> _F:
-    """Compile with numba at the first call, and keep the result on disk where that can be written."""
+    """Compile with numba at the first call, and keep the result on disk if a cache folder can be written."""
     try:
         return cast(_F, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no folder to keep it in may be written, as in some containers: compile in each process
+    except RuntimeError:  # no cache folder can be written, as in some containers: compile in each process
         return cast(_F, numba.njit(nogil=True)(function))

@@ -1,4 +1,4 @@
-"""What training a candidate costs, found without training it: parameters, memory and time of a step."""
+"""What it costs to train a candidate, found without training it: parameters, memory and time of a step."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from search_spaces.network import build_network
 from trainers.fit import FitConfig, make_accelerator
 from trainers.losses.losses import build_loss
 
-# Of what is trained: weights, gradient, two moments of AdamW and the weight average, float32 each.
+# For trained parameters: weights, gradient, two moments of AdamW and the weight average, float32 each.
 _COPIES = 5
 _FROZEN_COPIES = 2  # weights and their average
 
@@ -22,15 +22,15 @@ class Estimate:
     """Cost of one optimiser step."""
 
     parameters: int
-    memory_bytes: int  # weights and their companions, and what autograd keeps for the backward pass
+    memory_bytes: int  # weights with their copies, and what autograd keeps for the backward pass
     operations: int  # multiplications and additions, forward and backward
 
 
 def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
-    """Count a training step on torch's meta device: exact for what autograd saves, blind to a library's workspace.
+    """Count a training step on torch's meta device: exact for what autograd saves, but without library workspaces.
 
     Half precision on a GPU saves about half of the activations, so the memory is an upper bound there.
-    Raises InputError where the candidate cannot be built.
+    Raises InputError if the candidate cannot be built.
     """
     with torch.device("meta"):
         network = build_network(candidate, fit.crop, pretrained=False).train()
@@ -40,7 +40,7 @@ def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         saved[storage._cdata] = storage.nbytes()
-        kept.append(tensor)  # a freed storage's address would be used again
+        kept.append(tensor)  # the address of a freed storage would be reused
         return tensor
 
     kept: list[Tensor] = []
@@ -55,7 +55,7 @@ def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
 
 
 def operations_per_second(candidate: Candidate, fit: FitConfig, device: str = "auto", steps: int = 3) -> float:
-    """How fast this machine trains: operations of a real step of one candidate over its median time."""
+    """How fast this machine trains: operations in a real step of one candidate, divided by its median time."""
     accelerator = make_accelerator(fit.precision, device)
     network: nn.Module = build_network(candidate, fit.crop, pretrained=False).to(accelerator.device).train()
     loss = build_loss(fit.loss)

@@ -45,36 +45,36 @@ class FitConfig(SparseWeights, frozen=True, extra="forbid", allow_inf_nan=False)
     """How the weights of one network are trained."""
 
     steps: PositiveInt = 2_000  # optimiser steps, not epochs
-    crop: PositiveInt = 256  # voxels, both edges of the square cut from a plane
-    batch_size: PositiveInt = 16  # samples a step
+    crop: PositiveInt = 256  # voxels along both edges of the square that is cut from a plane
+    batch_size: PositiveInt = 16  # samples per step
     loss: Annotated[str, AfterValidator(check_loss)] = "dice"  # a sum of names in LOSSES, as in "dice + 0.5*focal"
-    learning_rate: PositiveFloat = 6e-5  # the peak of the one-cycle schedule
-    weight_decay: NonNegativeFloat = 0.01  # AdamW's; not on biases and normalisation scales
+    learning_rate: PositiveFloat = 6e-5  # peak learning rate of the one-cycle schedule
+    weight_decay: NonNegativeFloat = 0.01  # weight decay of AdamW; not applied to biases and normalisation scales
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps in which the learning rate rises
-    gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient
-    average_decay: float = Field(default=0.99, ge=0, lt=1)  # of the weight average that is scored
+    gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient; None: no clipping
+    average_decay: float = Field(default=0.99, ge=0, lt=1)  # decay of the weight average that is scored
     vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
-    # A name in AUGMENTATIONS, perhaps without parts: "strong - tilt".
+    # A name in AUGMENTATIONS, optionally with parts removed: "strong - tilt".
     augmentation: Annotated[str, AfterValidator(check_augmentation)] = "strong"
-    voxel_size_um: PositiveFloat | None = None  # edge of the voxels that are trained on and predicted; None: as scanned
-    target_um: PositiveFloat | None = (
-        None  # voxels of scans to come: samples look like these; prediction reads as scanned
-    )
-    precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it, float32 on a CPU
-    loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer itself
+    # Voxel edge in micrometres at which the network is trained and predicts; None: as scanned.
+    voxel_size_um: PositiveFloat | None = None
+    # Voxel edge in micrometres of future scans, which training samples imitate; prediction reads scans as they are.
+    target_um: PositiveFloat | None = None
+    precision: Precision = "auto"  # auto: bfloat16 on a GPU that supports it, float32 on a CPU
+    loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer's own process
 
     @model_validator(mode="after")
     def _one_voxel_size(self) -> "FitConfig":
         if self.voxel_size_um is not None and self.target_um is not None:
             raise ValueError(
-                f"voxel_size_um = {self.voxel_size_um:g} brings every scan to one voxel size, so there is none for "
-                f"target_um = {self.target_um:g} to be centred on; set one of the two"
+                f"voxel_size_um = {self.voxel_size_um:g} resamples every scan to one voxel size, but "
+                f"target_um = {self.target_um:g} varies it; set only one of the two"
             )
         return self
 
     @property
     def sampled_um(self) -> float | None:
-        """Edge of a sample's voxels before its scale is varied; None: as scanned."""
+        """Voxel edge of a sample before its scale is varied; None: as scanned."""
         return self.voxel_size_um or self.target_um
 
 
@@ -89,7 +89,7 @@ def check_device(device: str) -> None:
 
 
 def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
-    """Where and how exactly to compute: `device` is auto (a GPU if there is one), cpu, cuda or cuda:N.
+    """The device and the precision to compute with: `device` is auto (a GPU if there is one), cpu, cuda or cuda:N.
 
     Raises InputError for another name, or a GPU that is not there.
     """
@@ -99,15 +99,15 @@ def make_accelerator(precision: Precision, device: str = "auto") -> Accelerator:
         torch.cuda.set_device(torch.device(device))
     if precision == "auto":
         precision = "float32" if use_cpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    # accelerate keeps the first device and precision of a process for good, and reads its own variables before its
-    # arguments; a worker trains many candidates, whose recipes may differ.
+    # accelerate keeps a process's first device and precision permanently, and its environment variables override its
+    # arguments; but a worker trains many candidates, whose recipes may differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     return Accelerator(cpu=use_cpu, mixed_precision=_ACCELERATE_NAMES[precision])
 
 
 def to_device(network: nn.Module, device: torch.device) -> tuple[nn.Module, torch.memory_format]:
-    """The network on a device in the layout that suits it there, and the layout of its input (B, k, H, W)."""
+    """The network on a device, in the memory layout that is best there, and the layout of its input (B, k, H, W)."""
     if device.type != "cuda":
         return network.to(device), torch.contiguous_format
     # On a GPU convolutions run on tensor cores in this layout without transposing around each of them.
@@ -116,16 +116,16 @@ def to_device(network: nn.Module, device: torch.device) -> tuple[nn.Module, torc
     for parameter in network.to(device).parameters():
         if parameter.ndim == (5 if solid else 4):
             parameter.data = parameter.data.to(memory_format=layout)
-    # The slices of a box are no channels: its network makes the channel itself.
+    # The slices of a box are not channels: its network adds the channel itself.
     return network, torch.contiguous_format if solid else layout
 
 
 class Fit:
     """The training of one network, step by step, resumable at any step.
 
-    `network` maps float (B, k, H, W) to logits (B, m, H, W) and is trained in place; `averaged` is what to score.
-    The same network, sampler, config and seed give the same weights on one machine's CPU, whether or not the
-    training was interrupted in between.
+    `network` maps float (B, k, H, W) to logits (B, m, H, W) and is trained in place; `averaged` is the one to score.
+    The same network, sampler, config and seed give the same weights on one machine's CPU, whether or not the training
+    was interrupted.
     """
 
     def __init__(
@@ -142,12 +142,12 @@ class Fit:
         network, self._layout = to_device(network, accelerator.device)
         self._loss = build_loss(config.loss, config.sparse_background).to(accelerator.device)
         groups = weight_groups(network.named_parameters(), config.weight_decay)
-        # fused: one pass over the weights; on two cores five times faster than the default.
+        # fused: a single pass over the weights, five times faster than the default on two cores.
         optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=config.learning_rate,
-            total_steps=config.steps + 1,  # the last step still has a rate of its own
+            total_steps=config.steps + 1,  # so that the last step still has a learning rate
             pct_start=config.warm_up,
         )
         self._average = weight_average(network, config.average_decay)
@@ -161,7 +161,7 @@ class Fit:
         return module
 
     def run(self, until: int, on_step: Callable[[int, float], bool]) -> bool:
-        """Train up to step `until`; False if `on_step(step, loss)` asked to stop before.
+        """Train up to step `until`; False if `on_step(step, loss)` asked to stop earlier.
 
         Raises NonFiniteLoss.
         """
@@ -187,7 +187,7 @@ class Fit:
         return True
 
     def _check_together(self, step: int, folder: Path) -> None:
-        """Each process reads the checkpoint by itself; on a shared disk one may not see it yet."""
+        """Check that all processes read the same checkpoint; on a shared disk some may not see it yet."""
         if self._accelerator.num_processes == 1:
             return
         steps = torch.tensor([step, -step], device=self._accelerator.device)
@@ -197,11 +197,11 @@ class Fit:
             first = "none" if lowest < 0 else f"that of step {lowest}"
             raise InputError(
                 f"the processes of this training see different checkpoints in {folder} ({first} and that of step "
-                f"{highest}); start it again when the disk that they share shows all of them the same"
+                f"{highest}); start the training again once they all see the same one on their shared disk"
             )
 
     def _all(self, go: bool) -> bool:
-        """Whether every process wants to go on: one that left alone would let the others wait for it."""
+        """Whether every process wants to go on: if one left alone, the others would wait for it."""
         if self._accelerator.num_processes == 1:
             return go
         flag = torch.tensor(int(go), device=self._accelerator.device)
@@ -220,7 +220,7 @@ class Fit:
         return self._stream
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint from which `resume` goes on as if nothing had happened."""
+        """Write a checkpoint from which `resume` continues exactly."""
         optimiser_state, groups = optimiser_tensors(self._optimiser)
         network = self._accelerator.unwrap_model(self.network)
         around, state = surroundings(self._schedule, self._accelerator)
@@ -233,9 +233,9 @@ class Fit:
         save_checkpoint(folder, self.step, tensors, {"groups": groups, **state})
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the newest checkpoint below `folder`; False where there is none.
+        """Continue from the newest checkpoint below `folder`; False if there is none.
 
-        Raises InputError where several processes do not see the same one.
+        Raises InputError if several processes do not see the same one.
         """
         loaded = load_checkpoint(folder)
         self._check_together(-1 if loaded is None else int(loaded[1]["step"]), folder)
@@ -247,20 +247,22 @@ class Fit:
         restore_optimiser(self._optimiser, tensors, state["groups"])
         restore_surroundings(self._schedule, self._accelerator, tensors, state)
         self.step = int(state["step"])
-        if self._accelerator.process_index:  # the random state is that of the first process
+        if self._accelerator.process_index:  # the restored random state is that of the first process
             torch.manual_seed(hash((self.step, self._accelerator.process_index)) % 2**63)
         self._stream = None
         return True
 
 
 def _for_several(network: nn.Module, config: FitConfig, accelerator: Accelerator) -> nn.Module:
-    """A network whose batch norms see the batch of all processes, where torch can do that: on GPUs.
+    """A network whose batch norms see the batch of all processes, on GPUs, where torch supports this.
 
-    Raises InputError where the batch cannot be shared out evenly.
+    Raises InputError if the batch cannot be split evenly.
     """
     processes, batch = accelerator.num_processes, config.batch_size
     if batch % processes:
-        raise InputError(f"a batch of {batch} cannot be shared evenly by {processes} processes; start a divisor of it")
+        raise InputError(
+            f"a batch of {batch} cannot be split evenly among {processes} processes; start a number that divides it"
+        )
     if accelerator.device.type != "cuda":
         return network
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

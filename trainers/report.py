@@ -1,4 +1,4 @@
-"""Report: where long work says what its user should know, and how far it is."""
+"""Report: how long-running work tells its user about events and progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """Who hears of a piece of work: nobody, unless told otherwise."""
+    """The functions that receive the news of a piece of work; by default they ignore it."""
 
     note: Callable[[str], None] = _ignore  # something the user should know, as a sentence
-    progress: Callable[[str, int, int], None] = _ignore  # the name of the work, how much of it is done, of how much
-    remark: Callable[[str], None] = _ignore  # a few words beside the progress, in place of those before: the loss
+    progress: Callable[[str, int, int], None] = _ignore  # the name of the work, the amount done, the total
+    remark: Callable[[str], None] = _ignore  # a few words beside the progress that replace the previous ones: the loss
 
     def part(self, before: int, count: int, size: int = 1) -> "Report":
-        """For work that is `size` of the `count` equal parts of a whole, of which `before` are done."""
+        """A report for work that makes up `size` of `count` equal parts of a whole, of which `before` are done."""
 
         def progress(what: str, done: int, total: int) -> None:
             self.progress(what, 1000 * before + 1000 * size * done // total, 1000 * count)
@@ -25,7 +25,7 @@ class Report:
         return replace(self, progress=progress)
 
     def of(self, owner: str) -> "Report":
-        """For one of several things whose work has the same names: `owner` is named before them."""
+        """A report for one of several things whose work has the same name: puts `owner` in front of that name."""
         return replace(self, progress=lambda what, done, total: self.progress(f"{owner}: {what}", done, total))
 
 

@@ -11,7 +11,7 @@ from search_spaces.cells.path import Path
 
 
 class NonFiniteLoss(Exception):
-    """The loss became NaN or infinite: this training has failed and going on would only waste time."""
+    """The loss became NaN or infinite: this training has failed, and continuing would only waste time."""
 
 
 def optimiser_step(
@@ -26,9 +26,9 @@ def optimiser_step(
 ) -> float:
     """Train `network` on one batch and return its loss.
 
-    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). path: which sub-network of a supernet. Of
-    several processes each brings its part of the batch, and all get the loss of the whole. Raises NonFiniteLoss before
-    the weights are touched.
+    images: float (B, k, H, W). labels: 0 or 1, (B, m, H, W). path: the sub-network of a supernet. If there are several
+    processes, each supplies its part of the batch, and all get the loss of the whole batch. Raises NonFiniteLoss
+    before the weights are changed.
     """
     optimiser.zero_grad(set_to_none=True)
     with accelerator.autocast():
@@ -48,8 +48,8 @@ def optimiser_step(
 def _of_all_processes(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
     """The whole batch, in the order of the processes.
 
-    The dice of a batch is no mean of the dice of its parts, so the loss needs all of them. Every process has the
-    gradient of the same loss, summed over the processes; DDP takes the mean, so that it is that of one process.
+    The dice of a batch is not the mean of the dice of its parts, so the loss needs all of them. Every process has the
+    gradient of the same loss, summed over the processes; DDP takes the mean, which gives the gradient of one process.
     """
     if accelerator.num_processes == 1:
         return logits, labels
@@ -61,7 +61,7 @@ def _of_all_processes(logits: Tensor, labels: Tensor, accelerator: Accelerator) 
 def weight_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, object]]:
     """Parameter groups for AdamW: biases and normalisation scales (one-dimensional) are not decayed.
 
-    What is frozen is in neither.
+    Frozen parameters are in neither group.
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []

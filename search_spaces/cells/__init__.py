@@ -1,1 +1,1 @@
-"""The small searched graphs: operations, cells, genotypes, skeletons, networks of them."""
+"""The small searched graphs: operations, cells, genotypes, skeletons, and networks of cells."""

@@ -15,29 +15,29 @@ from search_spaces.cells.skeleton import check_width
 
 
 class CellCandidate(Candidate, frozen=True, extra="forbid"):
-    """A network with cells: its wiring, and how wide it is. A study gets the wiring from a cell search of the family.
+    """A network with cells: its wiring and its width. A study gets the wiring from a cell search for the family.
 
-    Where a candidate is read from a file, a name in HAND_MADE stands for the genotype of that name.
+    In a candidate read from a file, a name in HAND_MADE stands for the genotype of that name.
     """
 
-    genotype: Genotype  # the wiring of the cells, or a name in HAND_MADE; the families say which names are read
+    genotype: Genotype  # the wiring of the cells, or a name in HAND_MADE; each family says which names it accepts
     width: PositiveInt = 16  # channels of the cells at the finest resolution
 
     @abstractmethod
     def build_supernet(self, space: CellSpace, crop: int) -> nn.Module:
-        """The network that holds every network of a space; its forward pass takes a path. The genotype is ignored."""
+        """The network that contains every network of a space; its forward pass takes a path. Ignores the genotype."""
 
     @property
     def decided_cells(self) -> Genotype | None:
         return self.genotype
 
     def cells_title(self, origin: str | None) -> str:
-        """The cells, for a row: how they were found, else their hash; and their width."""
+        """The cells, for a row of the leaderboard: how they were found, or else their hash; and their width."""
         return f"cells {origin or self.genotype.hash} c{self.width}"
 
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
-        """Also: every width can be built, and every genotype that the space names is one of the family."""
+        """Also checks that every width can be built, and that every named genotype belongs to the family."""
         super().check_options(options, cells)
         for width in options["width"]:
             check_width(width)
@@ -46,7 +46,7 @@ class CellCandidate(Candidate, frozen=True, extra="forbid"):
 
 
 def genotype_named(family: str) -> Callable[[Any], Any]:
-    """A validator that reads a name in HAND_MADE as the genotype of that name for a family."""
+    """A validator that turns a name in HAND_MADE into the genotype of that name for a family."""
 
     def read(value: Any) -> Any:
         return hand_made(value, family) if isinstance(value, str) else value

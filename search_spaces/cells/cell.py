@@ -1,4 +1,4 @@
-"""Cell: one wiring for searched and decided networks; what an edge carries is passed in."""
+"""Cell: the same wiring for searched and decided networks; the operations of its edges are passed in."""
 
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -12,12 +12,12 @@ from search_spaces.cells.genotype import CellKind, Genotype, Group, Shortcut, ce
 from search_spaces.cells.operations import OPERATIONS, Resampling, convolution, entangle, interpolate, norm
 from search_spaces.cells.path import Path, blend
 
-# (kind, group, node, source, dims, channels) -> what the edge carries, or None where there is no edge.
+# (kind, group, node, source, dims, channels) -> what the edge carries, or None if there is no edge.
 EdgeMaker = Callable[[CellKind, Group | None, int, int, int, int], "MixedOp | None"]
 
 
 class MixedOp(nn.Module):
-    """The operations that an edge may carry, of which a path picks some: (B, C, ...) -> (B, C, ...).
+    """The operations that an edge may carry, from which a path picks some: (B, C, ...) -> (B, C, ...).
 
     With one operation, as in a decided network, it needs no path.
     """
@@ -55,7 +55,7 @@ def decided_op(genotype: Genotype) -> EdgeMaker:
 
     def make(kind: CellKind, group: Group | None, node: int, source: int, dims: int, channels: int) -> MixedOp | None:
         nodes = genotype.nodes(cell_key(kind, group))
-        assert nodes is not None  # check_genotype has seen to it
+        assert nodes is not None  # check_genotype guarantees it
         for edge in nodes[node] if node < len(nodes) else ():
             if edge.source == source:
                 name = edge.operation
@@ -71,7 +71,7 @@ def _edge(kind: CellKind, group: Group | None, node: int, source: int, operation
 
 
 class Adapter(nn.Module):
-    """(B, before, ...) -> (B, after, ...), 2**-steps times the resolution (steps < 0 enlarges)."""
+    """(B, before, ...) -> (B, after, ...), at 2**-steps times the resolution (steps < 0 enlarges)."""
 
     def __init__(self, dims: int, before: int, after: int, steps: int = 0) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class Adapter(nn.Module):
 
 
 class Merge(nn.Module):
-    """The nodes of a cell to its output: a convolution of single voxels over all of them, and a norm."""
+    """Merges the nodes of a cell into its output: a pointwise convolution over all of them, and a norm."""
 
     def __init__(self, dims: int, nodes: int, channels: int) -> None:
         super().__init__()
         self.dims = dims
-        # One block a node, so that leading channels of every node are leading rows and columns.
+        # One block per node, so that the leading channels of every node are leading rows and columns.
         self.weight = nn.Parameter(torch.empty(channels, nodes, channels, *[1] * dims))
         nn.init.kaiming_uniform_(self.weight.view(channels, -1), a=5**0.5)
         self.norm = norm(dims, channels, affine=True)
@@ -109,10 +109,10 @@ class Merge(nn.Module):
 
 
 class Cell(nn.Module):
-    """Two inputs, some nodes that each sum some edges, one output of `channels` channels; maybe a shortcut around it.
+    """Two inputs, nodes that each sum some edges, one output of `channels` channels, and possibly a shortcut.
 
-    The inputs are first brought to `channels` channels and to one resolution: `inputs` has channels and the steps of
-    halving for each. A mask of 0 and 1 over the channels makes it a narrower cell.
+    The inputs are first brought to `channels` channels and to one resolution: `inputs` gives the channels of each and
+    how many times it is halved. A mask of 0 and 1 over the channels makes it a narrower cell.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Cell(nn.Module):
         return masked(self._around(self.merge(states[2:]), states[1], path), mask)
 
     def _around(self, out: Tensor, second: Tensor, path: Path | None) -> Tensor:
-        """The output with the second input added, as the path or the genotype has it (He et al. 2016, 1512.03385)."""
+        """The output, plus the second input if the path or the genotype says so (He et al. 2016, arXiv 1512.03385)."""
         picks = None if path is None else path.get(f"{self.key}/shortcut")
         if picks is None:
             return out + second if self.shortcuts[0] == "identity" else out
@@ -166,5 +166,5 @@ class Cell(nn.Module):
 
 
 def masked(image: Tensor, mask: Tensor | None) -> Tensor:
-    """The channels that a mask of 0 and 1 lets through; all of them for None."""
+    """The image with only the channels that a mask of 0 and 1 lets through; all of them for None."""
     return image if mask is None else image * mask

@@ -1,4 +1,4 @@
-"""CellSpace: what cell search may decide, as a list of decisions; and the way between decisions and genotypes."""
+"""CellSpace: what cell search may decide, as a list of decisions; and how decisions become genotypes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from search_spaces.cells.genotype import (
 from search_spaces.cells.operations import OPERATIONS, Resampling
 from search_spaces.errors import InputError, unknown_name
 
-Choice = Mapping[str, tuple[int, ...]]  # decision -> the options picked, by their places
+Choice = Mapping[str, tuple[int, ...]]  # decision -> the picked options, by their positions
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the cells of a family stand in."""
+    """The network around the cells of a family."""
 
     kinds: tuple[CellKind, ...]
     dims: Literal[2, 3]
-    levels: int | None  # resolutions; None: as many as the space says
-    stem: bool  # whether it has a stem of its own in front
+    levels: int | None  # number of resolutions; None: as many as the space says
+    stem: bool  # whether it begins with its own stem
 
 
 FRAMES: dict[str, Frame] = {  # by family
@@ -39,7 +39,7 @@ FRAMES: dict[str, Frame] = {  # by family
     # Behind a published encoder, whose maps have strides 1, 2, 4, 8, 16 and 32.
     "hybrid": Frame(("decoder_normal", "expansion", "skip"), dims=2, levels=6, stem=False),
 }
-# Which of a cell's edges change the resolution: those from its two inputs.
+# How the edges from a cell's two inputs change the resolution; its other edges keep it.
 RESAMPLING: dict[CellKind, Resampling] = {
     "encoder_normal": "same",
     "reduction": "down",
@@ -50,23 +50,26 @@ RESAMPLING: dict[CellKind, Resampling] = {
 
 
 class CellSpace(BaseModel, frozen=True, extra="forbid"):
-    """The choices of cell search: names of OPERATIONS by what they do to the resolution, and the shape of the network.
+    """The choices of cell search: names in OPERATIONS by what they do to the resolution, and the shape of the network.
 
-    `level = "L1"`, a name in CELL_SPACES, stands for all that is not given.
+    `level = "L1"`, a name in CELL_SPACES, supplies every value that is not given.
     """
 
-    same: Annotated[tuple[str, ...], Field(min_length=1)]  # at the same resolution
-    down: Annotated[tuple[str, ...], Field(min_length=1)]  # to half the resolution
-    up: Annotated[tuple[str, ...], Field(min_length=1)]  # to twice the resolution
-    nodes: PositiveInt = 3  # of a cell
-    edges: PositiveInt = 2  # into each node, of all that could be
-    shortcuts: Annotated[tuple[Shortcut, ...], Field(min_length=1)] = ("none",)  # around cells that keep the resolution
-    levels: int = Field(default=4, ge=2)  # resolutions of the family cells
-    groups: bool = False  # cells of their own for the top, the middle and the bottom level
-    skips: tuple[Literal["identity", "attention"], ...] = ()  # between all levels; empty: each level's own, as in U-Net
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)  # normal cells a level
-    widths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)  # share of a level's channels
-    stem_strides: Annotated[tuple[Literal[1, 2], ...], Field(min_length=1)] = (1,)  # 2: works at half the resolution
+    same: Annotated[tuple[str, ...], Field(min_length=1)]  # operations that keep the resolution: names in OPERATIONS
+    down: Annotated[tuple[str, ...], Field(min_length=1)]  # operations that halve the resolution: names in OPERATIONS
+    up: Annotated[tuple[str, ...], Field(min_length=1)]  # operations that double the resolution: names in OPERATIONS
+    nodes: PositiveInt = 3  # nodes of a cell
+    edges: PositiveInt = 2  # edges that each node keeps, of all that could lead into it
+    # Shortcuts to choose from, around cells that keep the resolution.
+    shortcuts: Annotated[tuple[Shortcut, ...], Field(min_length=1)] = ("none",)
+    levels: int = Field(default=4, ge=2)  # number of resolutions in networks of the family cells
+    groups: bool = False  # whether the top, middle and bottom levels have different cells
+    # Gates of skip connections between all levels; empty: only the connection within each level, as in U-Net.
+    skips: tuple[Literal["identity", "attention"], ...] = ()
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)  # numbers of normal cells per level
+    widths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)  # shares of a level's channels
+    # Strides of the stem; with 2 the cells work at half the resolution.
+    stem_strides: Annotated[tuple[Literal[1, 2], ...], Field(min_length=1)] = (1,)
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +93,7 @@ class CellSpace(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _at_most_all(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if max(value) != 1.0:
-            raise ValueError("widths are shares of the full width, and 1.0 is one of them")
+            raise ValueError("widths are shares of the full width, and the largest must be 1.0")
         return value
 
     def operations(self, resampling: Resampling) -> tuple[str, ...]:
@@ -98,8 +101,8 @@ class CellSpace(BaseModel, frozen=True, extra="forbid"):
         return {"same": self.same, "down": self.down, "up": self.up}[resampling]
 
 
-# The levels of search space, each adding to the one before. What the paper of SCNAS (Kim et al. 2019, arXiv 1906.05956)
-# had inside its cells is not public: L0 is the set of DARTS in three dimensions, and each list can be changed.
+# The levels of the search space, each adding to the one before. The operations that the SCNAS paper (Kim et al. 2019,
+# arXiv 1906.05956) used are not public: L0 is the set of DARTS in three dimensions, and each list can be changed.
 _SAME_0 = ("identity", "conv3", "sep3", "sep5", "dil3", "avg3", "max3")
 _DOWN_0 = ("down_max", "down_avg", "down_conv3", "down_sep3", "down_dil3")
 _UP_0 = ("up_linear", "up_transposed", "up_sep_transposed")
@@ -124,7 +127,7 @@ CELL_SPACES: dict[str, CellSpace] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """One thing to decide: pick `picks` of the options."""
+    """One decision: pick `picks` of the options."""
 
     key: str
     options: tuple[str, ...]
@@ -132,7 +135,7 @@ class Decision:
 
 
 def check_cell_space(space: CellSpace) -> None:
-    """Raise InputError, one line, for an operation that does not exist or stands in the wrong list."""
+    """Raise InputError, one line, for an operation that does not exist or is in the wrong list."""
     for resampling in ("same", "down", "up"):
         fitting = [name for name, operation in OPERATIONS.items() if operation.resampling == resampling]
         for name in space.operations(resampling):
@@ -140,7 +143,7 @@ def check_cell_space(space: CellSpace) -> None:
                 raise unknown_name("operation", name, fitting)
             if name not in fitting:
                 raise InputError(
-                    f"operation {name!r} is listed under {resampling!r} and belongs under "
+                    f"operation {name!r} is listed under {resampling!r} but belongs under "
                     f"{OPERATIONS[name].resampling!r}; choose from: {', '.join(fitting)}"
                 )
     if set(space.same) <= {"zero"}:
@@ -148,24 +151,24 @@ def check_cell_space(space: CellSpace) -> None:
 
 
 def levels_of(space: CellSpace, family: str) -> int:
-    """Resolutions of the family's networks."""
+    """Number of resolutions in the family's networks."""
     return FRAMES[family].levels or space.levels
 
 
 def levels_with(kind: CellKind, levels: int) -> range:
-    """The levels at which a kind of cell stands; an expansion stands at the level that it leads to."""
+    """The levels that have a kind of cell; an expansion belongs to the level that it leads to."""
     return range(levels) if kind == "encoder_normal" else range(levels - 1)
 
 
 def groups_of(kind: CellKind, levels: int, groups: bool) -> tuple[Group | None, ...]:
-    """The groups that have a cell of this kind; None alone where all levels share one."""
+    """The groups that have a cell of this kind; only None if all levels share one cell."""
     if not groups:
         return (None,)
     return tuple(dict.fromkeys(group_of(level, levels) for level in levels_with(kind, levels)))
 
 
 def decisions(space: CellSpace, family: str) -> tuple[Decision, ...]:
-    """All that is to be decided, in a fixed order. A thing with one option is no decision."""
+    """All decisions, in a fixed order. Whatever has only one option is not a decision."""
     return tuple(d for d in _decisions(space, family) if len(d.options) > d.picks)
 
 
@@ -191,19 +194,19 @@ def _decisions(space: CellSpace, family: str) -> Iterator[Decision]:
 
 
 def edge_options(space: CellSpace, kind: CellKind, source: int) -> tuple[str, ...]:
-    """Operations of an edge: from an input of a reduction or an expansion they change the resolution."""
+    """Operations of an edge; on an edge from an input of a reduction or expansion they change the resolution."""
     return space.operations(RESAMPLING[kind] if source < 2 else "same")
 
 
 def shortcut_options(space: CellSpace, kind: CellKind) -> tuple[Shortcut, ...]:
-    """What may go around a cell: nothing where it changes the resolution."""
+    """The shortcuts that a cell may have; only "none" if the cell changes the resolution."""
     return space.shortcuts if RESAMPLING[kind] == "same" else ("none",)
 
 
 def genotype_of(space: CellSpace, family: str, choice: Choice) -> Genotype:
-    """The genotype of one choice for every decision.
+    """The genotype that follows from one choice for every decision.
 
-    A node whose picked edges all carry `zero` keeps the first of them with the first operation that carries something.
+    A node whose picked edges all carry `zero` keeps the first of them, with the first operation that is not `zero`.
     """
     levels = levels_of(space, family)
     known = {decision.key: decision for decision in _decisions(space, family)}
@@ -241,7 +244,7 @@ def genotype_of(space: CellSpace, family: str, choice: Choice) -> Genotype:
 
 
 def _skips(levels: int, picked: Callable[[str], tuple[str, ...]], opened: str) -> tuple[Skip, ...]:
-    """The open connections; where all into a level are closed, its own has the gate `opened`."""
+    """The open connections; if all connections into a level are closed, its own gets the gate `opened`."""
     found = []
     for target in range(levels - 1):
         gates = {source: picked(f"skip/{source}>{target}")[0] for source in range(levels)}
@@ -254,21 +257,21 @@ def _skips(levels: int, picked: Callable[[str], tuple[str, ...]], opened: str) -
 
 
 def random_choice(decisions_: Sequence[Decision], rng: np.random.Generator) -> dict[str, tuple[int, ...]]:
-    """One option for every decision, all equally likely; several distinct ones where several are picked."""
+    """One option for every decision, all equally likely; several distinct ones if several are to be picked."""
     return {
         d.key: tuple(sorted(int(i) for i in rng.choice(len(d.options), d.picks, replace=False))) for d in decisions_
     }
 
 
 def check_genotype(genotype: Genotype, family: str) -> None:
-    """Raise InputError, one line, where a genotype is none of this family's or names unknown operations."""
+    """Raise InputError, one line, if a genotype does not belong to this family or names unknown operations."""
     keys = {cell.key for cell in genotype.cells}
     grouped = any(cell.group for cell in genotype.cells)
     wanted = {cell_key(k, g) for k in FRAMES[family].kinds for g in groups_of(k, genotype.levels, grouped)}
     if keys != wanted:
         more, less = ", ".join(sorted(keys - wanted)), ", ".join(sorted(wanted - keys))
         raise InputError(
-            f"genotype {genotype.hash} is of another search space than family {family!r}"
+            f"genotype {genotype.hash} belongs to another search space than family {family!r}"
             + (f"; it lacks cells {less}" if less else "")
             + (f"; it has cells {more}, which the family does not know" if more else "")
         )
@@ -286,5 +289,5 @@ def check_genotype(genotype: Genotype, family: str) -> None:
         if skip.source >= genotype.levels or skip.target >= genotype.levels - 1:
             raise InputError(
                 f"genotype {genotype.hash} has a skip from level {skip.source} to level {skip.target}, "
-                f"and its decoder has the levels 0 to {genotype.levels - 2}"
+                f"but its decoder has only the levels 0 to {genotype.levels - 2}"
             )

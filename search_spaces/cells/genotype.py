@@ -19,22 +19,22 @@ class Edge(BaseModel, frozen=True, extra="forbid"):
 
 
 class CellGenotype(BaseModel, frozen=True, extra="forbid"):
-    """The edges of one kind of cell; `group` where the levels of the network have cells of their own."""
+    """The edges of one kind of cell; `group` is set if the levels of the network have different cells."""
 
-    kind: CellKind  # what the cell does to the resolution, and on which side of the U it stands
-    group: Group | None = None  # which levels it is of; None: all
-    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)  # of each node the edges that come in
+    kind: CellKind  # what the cell does to the resolution, and its side of the U
+    group: Group | None = None  # the levels that use it; None: all
+    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)  # the incoming edges of each node
     shortcut: Shortcut = "none"  # identity: the cell's second input is added to its output
 
     @property
     def key(self) -> str:
-        """As in `encoder_normal` or `encoder_normal@top`."""
+        """The name of the kind of cell, such as `encoder_normal` or `encoder_normal@top`."""
         return cell_key(self.kind, self.group)
 
     @model_validator(mode="after")
     def _shortcut_fits(self) -> "CellGenotype":
         if self.shortcut != "none" and self.kind in ("reduction", "expansion"):
-            raise ValueError(f"a cell of kind {self.kind} changes the resolution, so that it can have no shortcut")
+            raise ValueError(f"a cell of kind {self.kind} changes the resolution, so it cannot have a shortcut")
         return self
 
     @field_validator("nodes")
@@ -54,23 +54,23 @@ class CellGenotype(BaseModel, frozen=True, extra="forbid"):
 class Skip(BaseModel, frozen=True, extra="forbid"):
     """One open connection from an encoder level to a decoder level; 0 is the full resolution."""
 
-    source: NonNegativeInt  # level of the encoder
-    target: NonNegativeInt  # level of the decoder
-    gate: Literal["identity", "attention"] = "identity"  # what it passes through
+    source: NonNegativeInt  # encoder level
+    target: NonNegativeInt  # decoder level
+    gate: Literal["identity", "attention"] = "identity"  # the gate that its map passes through
 
 
 class Genotype(BaseModel, frozen=True, extra="forbid"):
-    """Everything that cell search decides about a network; widths in channels are the candidate's matter.
+    """Everything that cell search decides about a network; the candidate sets the widths in channels.
 
-    Equal genotypes have equal JSON and equal hashes, whatever order their parts were given in.
+    Equal genotypes have equal JSON and equal hashes, regardless of the order in which their parts were given.
     """
 
-    cells: tuple[CellGenotype, ...] = Field(min_length=1)  # one of each kind, and of each group where there are groups
-    levels: PositiveInt  # resolutions, the finest first
-    depths: tuple[PositiveInt, ...]  # normal cells of each level, in the encoder and again in the decoder
+    cells: tuple[CellGenotype, ...] = Field(min_length=1)  # one per kind, and per group if there are groups
+    levels: PositiveInt  # number of resolutions, the finest first
+    depths: tuple[PositiveInt, ...]  # number of normal cells at each level, in the encoder and again in the decoder
     widths: tuple[PositiveFloat, ...]  # share of each level's channels that is used
-    stem_stride: Literal[1, 2] = 1  # 2: the cells work at half the resolution
-    skips: tuple[Skip, ...] | None = None  # None: each level's own
+    stem_stride: Literal[1, 2] = 1  # stride of the stem; with 2 the cells work at half the resolution
+    skips: tuple[Skip, ...] | None = None  # open skip connections; None: only the connection within each level
 
     @field_validator("cells")
     @classmethod
@@ -92,7 +92,7 @@ class Genotype(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def nodes(self, key: str) -> tuple[tuple[Edge, ...], ...] | None:
-        """The nodes of the cells with a key, or None where the genotype has none."""
+        """The nodes of the cells with this key, or None if the genotype has no such cells."""
         return next((cell.nodes for cell in self.cells if cell.key == key), None)
 
     def to_json(self) -> str:
@@ -100,20 +100,20 @@ class Genotype(BaseModel, frozen=True, extra="forbid"):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def shortcut(self, key: str) -> Shortcut:
-        """What goes around the cells with a key."""
+        """The shortcut of the cells with this key."""
         return next((cell.shortcut for cell in self.cells if cell.key == key), "none")
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits; equal exactly for equal genotypes."""
+        """Twelve hexadecimal digits, equal if and only if the genotypes are equal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 def cell_key(kind: CellKind, group: Group | None) -> str:
-    """The name of a kind of cell in a network: with its group where the levels differ."""
+    """The name of a kind of cell in a network, followed by its group if the levels differ."""
     return kind if group is None else f"{kind}@{group}"
 
 
 def group_of(level: int, levels: int) -> Group:
-    """Which third of a network a level belongs to."""
+    """The group that a level belongs to."""
     return "top" if level == 0 else "bottom" if level == levels - 1 else "middle"

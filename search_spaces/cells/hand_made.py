@@ -1,4 +1,4 @@
-"""HAND_MADE: genotypes that people drew, to compare what a search finds with."""
+"""HAND_MADE: genotypes designed by hand, as a baseline for what a search finds."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ from search_spaces.cells.cell_space import FRAMES, RESAMPLING
 from search_spaces.cells.genotype import CellGenotype, CellKind, Edge, Genotype
 from search_spaces.errors import unknown_name
 
-Nodes = Sequence[Sequence[tuple[int, str]]]  # of every node its edges: (source, operation)
+Nodes = Sequence[Sequence[tuple[int, str]]]  # the edges of every node: (source, operation)
 
-# Two 3 x 3 x 3 convolutions a level, as in 3D U-Net (Çiçek et al. 2016, arXiv 1606.06650).
+# Two 3 x 3 x 3 convolutions per level, as in 3D U-Net (Çiçek et al. 2016, arXiv 1606.06650).
 _PLAIN: dict[str, Nodes] = {
     "normal": [[(0, "conv3"), (1, "conv3")], [(2, "conv3")]],
     "skip": [[(1, "identity")]],
     "down": [[(1, "down_max")]],
     "up": [[(1, "up_transposed")]],
 }
-# The same with what came in added to what goes out, and strided convolutions between levels, in the manner of the
-# residual encoder U-Net (Isensee et al. 2024, arXiv 2404.09556).
+# The same with the input added to the output, and strided convolutions between levels, similar to the residual
+# encoder U-Net (Isensee et al. 2024, arXiv 2404.09556).
 _RESIDUAL: dict[str, Nodes] = {
     "normal": [[(0, "conv3"), (1, "conv3")], [(1, "identity"), (2, "conv3")]],
     "skip": [[(1, "identity")]],
@@ -24,7 +24,7 @@ _RESIDUAL: dict[str, Nodes] = {
     "up": [[(1, "up_transposed")]],
 }
 
-HAND_MADE: dict[str, tuple[dict[str, Nodes], int]] = {  # name -> cells, normal cells a level
+HAND_MADE: dict[str, tuple[dict[str, Nodes], int]] = {  # name -> cells, normal cells per level
     "plain": (_PLAIN, 1),
     "residual": (_RESIDUAL, 1),
     "residual-deep": (_RESIDUAL, 2),
@@ -32,9 +32,9 @@ HAND_MADE: dict[str, tuple[dict[str, Nodes], int]] = {  # name -> cells, normal 
 
 
 def hand_made(name: str, family: str, levels: int = 4) -> Genotype:
-    """A genotype of HAND_MADE for a family, as in `plain`, or with so many levels, as in `plain/3`.
+    """A genotype of HAND_MADE for a family, by its name (`plain`) or by name and number of levels (`plain/3`).
 
-    `levels` is how many the family cells has where the name does not say; hybrid networks have those of their encoder.
+    `levels` applies to the family cells if the name gives no number; hybrid networks have the levels of their encoder.
     Raises InputError for an unknown name.
     """
     base, slash, number = name.partition("/")

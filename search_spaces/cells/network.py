@@ -1,6 +1,6 @@
 """Networks of cells: the 3D U-shape of family `cells`, and the decoder behind a pretrained encoder of `hybrid`.
 
-One code for the supernet, which takes a path, and for the decided network, which needs none.
+The same code builds the supernet, which takes a path, and the decided network, which needs none.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ Pair = tuple[Tensor, Tensor]  # outputs of the last two cells
 
 
 class SkipJoin(nn.Module):
-    """All encoder maps that reach one decoder level: their sum at its resolution and channels.
+    """The sum of all encoder maps that reach one decoder level, at its resolution and number of channels.
 
-    Where all connections are closed, the level's own is open. None where no open one has a map.
+    If all connections are closed, the level's own is open. None if no open connection has a map.
     """
 
     def __init__(self, skeleton: Skeleton, target: int, channels: Sequence[int]) -> None:
@@ -59,19 +59,19 @@ class SkipJoin(nn.Module):
 
 
 def _counts(pick: Pick) -> bool:
-    """Whether a pick adds anything; one that is only compared with another has the value 0."""
+    """Whether a pick contributes to the sum; one that is only compared with another has the value 0."""
     return pick.weight is None or float(pick.weight.detach()) > 0.0
 
 
 class _Levels(nn.Module):
-    """What encoder and decoder share: masks of the levels, and stacks of normal cells."""
+    """What encoder and decoder share: channel masks of the levels, and stacks of normal cells."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
         self.skeleton = skeleton
 
     def mask(self, level: int, path: Path | None, like: Tensor) -> Tensor | None:
-        """1 for the channels of a level that the path uses, 0 for the others; None where all are."""
+        """1 for the channels of a level that the path uses, 0 for the others; None if it uses all of them."""
         picks = None if path is None else path.get(f"width/{level}")
         if picks is None:
             return None
@@ -84,7 +84,7 @@ class _Levels(nn.Module):
         return blend(picks, used).view(1, channels, *[1] * self.skeleton.dims)
 
     def stack(self, cells: nn.ModuleList, pair: Pair, level: int, path: Path | None, mask: Tensor | None) -> Pair:
-        """As many of the cells, one behind the other, as the path says."""
+        """Applies as many of the cells, one after another, as the path says."""
         picks = None if path is None else path.get(f"depth/{level}")
         options = self.skeleton.depths[level]
         deepest = max(options) if picks is None else max(options[pick.option] for pick in picks)
@@ -102,7 +102,7 @@ class _Levels(nn.Module):
 
 
 class CellEncoder(_Levels):
-    """A map at the finest resolution -> the maps of every level, and the last two maps of the coarsest."""
+    """A map at the finest resolution -> the maps of all levels, and the last two maps of the coarsest level."""
 
     def __init__(self, skeleton: Skeleton, make_edge: EdgeMaker) -> None:
         super().__init__(skeleton)
@@ -134,8 +134,8 @@ class CellEncoder(_Levels):
 class CellDecoder(_Levels):
     """The maps of an encoder, and its last two at the coarsest level -> a map at the finest level.
 
-    channels: of the encoder's maps, by level; a level with 0 channels has none. With `skip_cells` each level's own map
-    goes through a cell before it joins.
+    channels: those of the encoder's maps, by level; a level with 0 channels has no map. With `skip_cells` each level's
+    own map passes through a cell before it is joined.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class CellDecoder(_Levels):
         self.joins, self.skip_cells = nn.ModuleDict(), nn.ModuleDict()
         self.expansion, self.normal = nn.ModuleDict(), nn.ModuleDict()
         bottom = skeleton.levels - 1
-        before = [channels[bottom], channels[bottom]]  # of the two maps that the next expansion gets
+        before = [channels[bottom], channels[bottom]]  # channels of the two maps that the next expansion receives
         for level in range(bottom - 1, -1, -1):
             group, width, name = skeleton.group(level), widths[level], str(level)
             inputs = ((before[0], 0), (before[1], 0))
@@ -182,7 +182,7 @@ class CellDecoder(_Levels):
 
 
 class CellNetwork(nn.Module):
-    """Family `cells`: float (B, D, H, W) -> logits (B, D, H, W), all in three dimensions."""
+    """Family `cells`: float (B, D, H, W) -> logits (B, D, H, W), entirely in three dimensions."""
 
     def __init__(self, skeleton: Skeleton, make_edge: EdgeMaker) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class CellNetwork(nn.Module):
 
 
 class HybridNetwork(nn.Module):
-    """Family `hybrid`: float (B, k, H, W) -> logits (B, m, H, W): a 2D encoder as it is, a decoder of cells."""
+    """Family `hybrid`: float (B, k, H, W) -> logits (B, m, H, W); an unchanged 2D encoder, a decoder of cells."""
 
     def __init__(
         self, encoder: nn.Module, channels: Sequence[int], skeleton: Skeleton, make_edge: EdgeMaker, classes: int
@@ -232,7 +232,7 @@ class HybridNetwork(nn.Module):
 
 
 class Head(nn.Sequential):
-    """(B, C, ...) -> logits (B, classes, ...); starts at a small probability everywhere, as vessels are rare."""
+    """(B, C, ...) -> logits (B, classes, ...); initially predicts a small probability, because vessels are rare."""
 
     def __init__(self, dims: int, channels: int, classes: int, start: float = -2.0) -> None:
         last = convolution(dims)(channels, classes, 1)

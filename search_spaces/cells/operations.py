@@ -1,8 +1,9 @@
 """OPERATIONS: what an edge of a cell may carry, in two or three dimensions from one table.
 
-Every operation keeps its channels: (B, C, ...) -> (B, C, ...), at the same, half or twice the resolution. Norms are
-per channel and sample, without scale, shift or running statistics: an operation's output then has one scale whatever
-paths were sampled before, and a channel that is zero stays zero, so that leading channels alone are a narrower network.
+Every operation keeps the number of channels: (B, C, ...) -> (B, C, ...), at the same, half or twice the resolution.
+Norms act per channel and sample, without scale, shift or running statistics. So an operation's output has the same
+scale regardless of the paths sampled before, and a zero channel stays zero: the leading channels alone form a narrower
+network.
 Convolutions have no bias for the same reason.
 """
 
@@ -16,18 +17,18 @@ from torch.nn import functional
 
 Resampling = Literal["same", "down", "up"]
 
-_HIDDEN = 8  # of a squeeze-and-excitation; fixed, so that it does not depend on the number of channels
-_GROUP = 4  # channels a group of the grouped convolution
-_LARGEST_DEPTHWISE = 7  # the kernel that the smaller ones are cut from
+_HIDDEN = 8  # hidden channels of squeeze-and-excitation; fixed, whatever the number of channels
+_GROUP = 4  # channels per group of the grouped convolution
+_LARGEST_DEPTHWISE = 7  # edge of the kernel from which the smaller ones are cut
 
 
 def convolution(dims: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
-    """The convolution of 2 or 3 dimensions."""
+    """The convolution layer for 2 or 3 dimensions."""
     return nn.Conv2d if dims == 2 else nn.Conv3d
 
 
 def norm(dims: int, channels: int, affine: bool = False) -> nn.Module:
-    """Instance norm of 2 or 3 dimensions; no running statistics."""
+    """Instance norm for 2 or 3 dimensions, without running statistics."""
     make = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
     return make(channels, affine=affine)
 
@@ -39,16 +40,16 @@ def interpolate(image: Tensor, factor: float) -> Tensor:
 
 
 class Zero(nn.Module):
-    """Nothing: zeros."""
+    """No connection: gives zeros."""
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.zeros_like(image)
 
 
 class Depthwise(nn.Module):
-    """One kernel a channel, of `size` voxels along each axis.
+    """One kernel per channel, with `size` voxels along each axis.
 
-    `entangle` may give it a larger one, of which it uses the middle, and which several sizes share (weight
+    `entangle` may replace it by a larger kernel that several sizes share; this layer then uses its middle (weight
     entanglement, as in Sukthanker et al. 2023, arXiv 2312.10440).
     """
 
@@ -68,7 +69,7 @@ class Depthwise(nn.Module):
 
 
 class Pool(nn.Module):
-    """Mean or largest value of 3 voxels along each axis."""
+    """Mean or maximum over 3 voxels along each axis."""
 
     def __init__(self, dims: int, largest: bool, stride: int) -> None:
         super().__init__()
@@ -78,14 +79,14 @@ class Pool(nn.Module):
         if self.largest:
             pool = functional.max_pool2d if self.dims == 2 else functional.max_pool3d
             return pool(image, 3, self.stride, 1)
-        # Replicated, not left out of the mean: torch refuses to pool 3D maps that are smaller than the kernel.
+        # Padding is replicated, not left out of the mean: torch refuses to pool 3D maps smaller than the kernel.
         padded = functional.pad(image, [1] * (2 * self.dims), mode="replicate")
         mean = functional.avg_pool2d if self.dims == 2 else functional.avg_pool3d
         return mean(padded, 3, self.stride)
 
 
 class Blur(nn.Module):
-    """Half the resolution behind a binomial filter (Zhang 2019, arXiv 1904.11486): no aliasing of thin vessels."""
+    """Halves the resolution after a binomial filter (Zhang 2019, arXiv 1904.11486): no aliasing of thin vessels."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class Blur(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """(B, C, ..., 2n) -> (B, C * 2**dims, ..., n): every voxel kept, as a channel."""
+    """(B, C, ..., 2n) -> (B, C * 2**dims, ..., n): keeps every voxel, as a channel."""
 
     def forward(self, image: Tensor) -> Tensor:
         batch, channels, *edges = image.shape
@@ -124,14 +125,14 @@ class DepthToSpace(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution, linear between voxels."""
+    """Doubles the resolution, with linear interpolation."""
 
     def forward(self, image: Tensor) -> Tensor:
         return interpolate(image, 2)
 
 
 class SqueezeExcite(nn.Module):
-    """Scales every channel by what all channels hold on average (Hu et al. 2018, arXiv 1709.01507)."""
+    """Scales every channel by a factor computed from the means of all channels (Hu et al. 2018, arXiv 1709.01507)."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
@@ -144,7 +145,7 @@ class SqueezeExcite(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Scales every voxel by one number, found from its neighbourhood in all channels."""
+    """Scales every voxel by one factor, computed from its neighbourhood in all channels."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
@@ -188,9 +189,9 @@ def _depthwise(dims: int, channels: int, size: int) -> nn.Module:
 
 
 def _factorised(dims: int, channels: int) -> nn.Module:
-    """3 x 3 across the first axis, which mixes the channels, then 3 along it, each by itself; in a plane 1 x 3, 3 x 1.
+    """3 x 3 across the first axis, mixing channels, then depthwise 3 along it; in two dimensions 1 x 3, then 3 x 1.
 
-    If both mixed channels, a network with fewer of them would be no part of one with more.
+    If both mixed channels, a network with fewer channels would not be contained in one with more.
     """
     make: Any = convolution(dims)
     rest = dims - 1
@@ -204,7 +205,7 @@ def _pool(dims: int, channels: int, largest: bool, stride: int = 1) -> nn.Module
 
 
 def _pointwise(dims: int, before: Sequence[nn.Module], channels: int, factor: int = 1) -> nn.Module:
-    """Some layers without weights, then a convolution of single voxels from `factor` times the channels."""
+    """Some layers without weights, then a pointwise convolution that takes `factor` times the channels."""
     return nn.Sequential(
         nn.ReLU(), *before, convolution(dims)(channels * factor, channels, 1, bias=False), norm(dims, channels)
     )
@@ -224,7 +225,7 @@ def _sub_pixel(dims: int, channels: int) -> nn.Module:
 
 
 def _linear(dims: int, channels: int) -> nn.Module:
-    """Mixed before it is enlarged: the two commute, and so it is cheaper."""
+    """Mixes channels before enlarging: the two steps commute, and this order is cheaper."""
     return nn.Sequential(
         nn.ReLU(), convolution(dims)(channels, channels, 1, bias=False), Upsample(), norm(dims, channels)
     )
@@ -275,9 +276,9 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def entangle(operations: Sequence[nn.Module]) -> None:
-    """Let the depthwise convolutions among some operations of one edge share one kernel, the largest possible.
+    """Make the depthwise convolutions among the operations of one edge share one kernel, the largest of them.
 
-    They then train each other: the middle of the kernel is in every one of them.
+    They then train each other, because each of them uses the middle of that kernel.
     """
     found = [layer for operation in operations for layer in operation.modules() if isinstance(layer, Depthwise)]
     if len(found) < 2:

@@ -1,4 +1,4 @@
-"""Path: which options of a supernet one pass goes through, and how much each counts."""
+"""Path: the options of a supernet that one pass takes, and the weight of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from search_spaces.cells.cell_space import Choice
 
 @dataclass(frozen=True)
 class Pick:
-    """One option of a decision, by its place. weight: scalar tensor that carries a gradient, or None for a plain 1."""
+    """One option of a decision, by its position. weight: a scalar tensor that carries a gradient, or None for 1."""
 
     option: int
     weight: Tensor | None = None
@@ -19,7 +19,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Path:
-    """The picks of every decision. aux_skip: share of its input that every mixed operation adds to its output."""
+    """The picks for every decision. aux_skip: share of its input that every mixed operation adds to its output."""
 
     picks: Mapping[str, tuple[Pick, ...]]
     aux_skip: float = 0.0
@@ -28,17 +28,17 @@ class Path:
         return self.picks[decision]
 
     def get(self, decision: str) -> tuple[Pick, ...] | None:
-        """The picks of a decision, or None where there is nothing to decide."""
+        """The picks for a decision, or None if there is nothing to decide."""
         return self.picks.get(decision)
 
 
 def plain_path(choice: Choice, aux_skip: float = 0.0) -> Path:
-    """The path of one choice, every option counting 1."""
+    """The path of one choice, with weight 1 for every option."""
     return Path({key: tuple(Pick(option) for option in options) for key, options in choice.items()}, aux_skip)
 
 
 def blend(picks: tuple[Pick, ...], value: Callable[[int], Tensor]) -> Tensor:
-    """Sum of the picked options' values, each by its weight."""
+    """Weighted sum of the values of the picked options."""
     parts = []
     for pick in picks:
         part = value(pick.option)

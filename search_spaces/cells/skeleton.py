@@ -1,4 +1,4 @@
-"""Skeleton: the U of levels that cells stand in, for a supernet and for a decided network alike."""
+"""Skeleton: the U-shape of levels around the cells, for supernets and for decided networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,54 +8,54 @@ from search_spaces.cells.cell_space import FRAMES, CellSpace, groups_of, levels_
 from search_spaces.cells.genotype import Genotype, Group, Shortcut, cell_key, group_of
 from search_spaces.errors import InputError
 
-MOST_CHANNELS = 256  # of a level
-WIDTH_STEP = 4  # channels; the grouped convolution needs multiples of it
+MOST_CHANNELS = 256  # most channels of a level
+WIDTH_STEP = 4  # channels; the grouped convolution needs multiples of this
 Gate = Literal["closed", "identity", "attention"]
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Sizes of everything but the edges.
+    """Sizes of everything except the edges.
 
-    Where an entry has several options, a path has to say which; a decided network has one of each.
+    If an entry has several options, a path must say which; a decided network has one option for each.
     """
 
     dims: Literal[2, 3]
-    nodes: Mapping[str, int]  # of every kind of cell, by its key
-    shortcuts: Mapping[str, tuple[Shortcut, ...]]  # options of every kind of cell, by its key
-    channels: tuple[int, ...]  # of every level, the finest first
+    nodes: Mapping[str, int]  # number of nodes of every kind of cell, by its key
+    shortcuts: Mapping[str, tuple[Shortcut, ...]]  # options for every kind of cell, by its key
+    channels: tuple[int, ...]  # channels of every level, the finest first
     groups: bool
-    depths: tuple[tuple[int, ...], ...]  # options of every level
-    widths: tuple[tuple[float, ...], ...]  # options of every level, as shares of its channels
+    depths: tuple[tuple[int, ...], ...]  # options for every level
+    widths: tuple[tuple[float, ...], ...]  # options for every level, as shares of its channels
     stem_strides: tuple[int, ...]
-    # Gate options by target level, then source level; None: each level's own, passed on as it is.
+    # Gate options by target level, then source level; None: only the connection within each level, ungated.
     skips: tuple[dict[int, tuple[Gate, ...]], ...] | None
 
     @property
     def levels(self) -> int:
-        """How many resolutions."""
+        """Number of resolutions."""
         return len(self.channels)
 
     def group(self, level: int) -> Group | None:
-        """The group of a level, where levels have cells of their own."""
+        """The group of a level, or None if all levels share their cells."""
         return group_of(level, self.levels) if self.groups else None
 
 
 def channels_of(width: int, levels: int) -> tuple[int, ...]:
-    """Channels of every level: `width` at the finest, then doubled up to a limit."""
+    """Channels of every level: `width` at the finest, doubled at each coarser one up to a limit."""
     return tuple(min(width * 2**level, max(MOST_CHANNELS, width)) for level in range(levels))
 
 
 def check_width(width: int) -> None:
-    """Raise InputError for a width that the operations of cells cannot have."""
+    """Raise InputError for a width that the operations of cells do not support."""
     if width % WIDTH_STEP:
         below, above = width // WIDTH_STEP * WIDTH_STEP, (width // WIDTH_STEP + 1) * WIDTH_STEP
         near = f"{below} or {above}" if below else f"{above}"
-        raise InputError(f"cells of width {width} cannot be built: it is no multiple of {WIDTH_STEP}; set it to {near}")
+        raise InputError(f"cells of width {width} cannot be built: use a multiple of {WIDTH_STEP}; set it to {near}")
 
 
 def narrowed(channels: int, share: float) -> int:
-    """A share of the channels of a level, in whole groups of a grouped convolution; at least one."""
+    """A share of the channels of a level, rounded to whole groups of a grouped convolution; at least one group."""
     return max(WIDTH_STEP, round(channels * share / WIDTH_STEP) * WIDTH_STEP) if share < 1 else channels
 
 

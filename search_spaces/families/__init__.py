@@ -1,4 +1,4 @@
-"""FAMILIES: every kind of network that a study may try, by the name in `family`. The first is meant where none is."""
+"""FAMILIES: every kind of network that a study may try, by the name in `family`; the first is the default."""
 
 from search_spaces.candidate import Candidate
 from search_spaces.families.cells import CellsCandidate

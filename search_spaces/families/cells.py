@@ -1,4 +1,4 @@
-"""Family `cells`: a 3D network of cells, and the supernet that its genotype is found in."""
+"""Family `cells`: a 3D network of cells, and the supernet in which its genotype is found."""
 
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -18,11 +18,11 @@ from search_spaces.errors import InputError
 
 
 class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
-    """A 3D network of cells: float (B, D, H, W) -> logits of the same shape. It starts from scratch."""
+    """A 3D network of cells: float (B, D, H, W) -> logits of the same shape. It is trained from scratch."""
 
     family: Literal["cells"] = "cells"
-    genotype: Annotated[Genotype, BeforeValidator(genotype_named("cells"))]  # of its cells, or a name in HAND_MADE
-    slices_in: PositiveInt = 32  # depth of its boxes; all slices get a mask
+    genotype: Annotated[Genotype, BeforeValidator(genotype_named("cells"))]  # the wiring, or a name in HAND_MADE
+    slices_in: PositiveInt = 32  # depth of its boxes in slices; all of them get a mask
 
     boxes = True
     priced = ("width", "slices_in")
@@ -58,7 +58,7 @@ class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
 
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
-        """Also: every box suits the levels of the genotypes on offer, or of those that a cell search may find."""
+        """Also checks that every box suits the levels of the genotypes on offer, or of those a cell search may find."""
         super().check_options(options, cells)
         for slices, crop in product(options["slices_in"], options["crop"]):
             if "genotype" not in options:
@@ -76,12 +76,12 @@ class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
 
 
 def check_boxes(crop: int, slices: int, cells: CellSpace) -> None:
-    """Raise InputError, one line, where boxes do not suit the networks of a space of cells."""
+    """Raise InputError, one line, if boxes do not suit the networks of a cell space."""
     stride = 2 ** (cells.levels - 1) * max(cells.stem_strides)
     for name, edge, smallest in (("crop", crop, 2 * stride), ("slices_in", slices, stride)):
         if edge % stride or edge < smallest:  # norms need more than one voxel
             below, above = edge // stride * stride, max(smallest, (edge // stride + 1) * stride)
             raise InputError(
-                f"{name} {edge} of family 'cells' is no multiple of {stride}, the stride of its networks, from "
-                f"{smallest} on; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
+                f"{name} {edge} of family 'cells' must be a multiple of {stride}, the stride of its networks, and at "
+                f"least {smallest}; set it to " + (f"{below} or {above}" if below >= smallest else f"{above}")
             )

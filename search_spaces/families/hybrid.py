@@ -18,14 +18,14 @@ from search_spaces.errors import InputError, name_in
 from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.encoders import ENCODERS, encoder_arguments
 
-_STRIDE = 32  # of the encoder's coarsest map
+_STRIDE = 32  # stride of the encoder's coarsest map
 
 
 class HybridCandidate(EncoderCandidate, CellCandidate, frozen=True, extra="forbid"):
     """A published 2D encoder with a decoder of cells: float (B, slices_in, H, W) -> logits (B, slices_out, H, W)."""
 
     family: Literal["hybrid"] = "hybrid"
-    genotype: Annotated[Genotype, BeforeValidator(genotype_named("hybrid"))]  # of its cells, or a name in HAND_MADE
+    genotype: Annotated[Genotype, BeforeValidator(genotype_named("hybrid"))]  # the wiring, or a name in HAND_MADE
     encoder: Annotated[str, AfterValidator(name_in("encoder", ENCODERS))] = "resnet18"  # a name in ENCODERS
 
     decisive = ("encoder", "crop")

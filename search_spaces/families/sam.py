@@ -1,8 +1,8 @@
-"""Family `sam`: the image encoder of SAM or SAM 2, without prompts, and a light decoder over several scales.
+"""Family `sam`: the image encoder of SAM or SAM 2, without prompts, and a lightweight multi-scale decoder.
 
 float (B, slices_in, crop, crop) -> logits (B, slices_out, crop, crop). The encoder is frozen, adapted by LoRA (arXiv
-2106.09685), or trained in full. It starts at stride 4 or 16, coarser than most vessels, and surface dice at tolerance 0
-counts single voxels, so a few convolutions of the image itself join before the last one.
+2106.09685), or trained in full. Its first maps have stride 4 or 16, coarser than most vessels, and surface dice at
+tolerance 0 counts single voxels. So a few convolutions of the image itself are joined in before the last layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ from search_spaces.published.encoder_candidate import EncoderCandidate
 from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_ENCODERS, STRIDES, build_sam_encoder
 
 _STRIDE = STRIDES[-1]
-_CHANNELS = 96  # of the pyramid
-_STEM_CHANNELS = 24  # at full resolution, where a channel costs most
-# The layers of an attention block that LoRA is added to: what makes queries, keys and values, and what joins the heads.
+_CHANNELS = 96  # channels of the pyramid
+_STEM_CHANNELS = 24  # channels at full resolution, where a channel costs most
+# The layers of an attention block that LoRA is added to: those for queries, keys and values, and the output projection.
 _ADAPTED = r".*\.attn\.(qkv|proj)"
 
 
 class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
-    """The image encoder of SAM or SAM 2 with a light decoder; predicts on tiles of its crop alone."""
+    """The image encoder of SAM or SAM 2 with a lightweight decoder; predicts only on tiles of the size of its crop."""
 
     family: Literal["sam"] = "sam"
-    # A name in SAM_ENCODERS.
+    # The image encoder: a name in SAM_ENCODERS.
     encoder: Annotated[str, AfterValidator(name_in("encoder of family sam", SAM_ENCODERS))] = "samvit_base_patch16"
-    tuning: Literal["full", "lora", "frozen"] = "full"  # how much of the encoder is trained; from scratch all of it
-    lora_rank: PositiveInt | None = None  # of the two factors that tuning lora adds to a layer; 8 if not given
+    tuning: Literal["full", "lora", "frozen"] = "full"  # how the encoder is trained; from scratch always full
+    lora_rank: PositiveInt | None = None  # rank of the two factors that tuning lora adds to a layer; default 8
 
     decisive = ("encoder", "crop")
     priced = ("tuning",)
@@ -50,13 +50,15 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _tunes_what_it_can(self) -> "SamCandidate":
         if (self.tuning == "lora") != (self.lora_rank is not None):
-            raise ValueError("lora_rank goes with tuning lora, and only with it")
+            raise ValueError("lora_rank goes with tuning lora, and with no other tuning")
         if self.tuning != "full" and self.encoder_weights == "none":
-            raise ValueError(f"tuning {self.tuning} keeps the encoder's weights: set encoder_weights, or tuning full")
+            raise ValueError(
+                f"tuning {self.tuning} keeps the encoder's weights: set encoder_weights, or tuning to full"
+            )
         return self
 
     def build(self, crop: int) -> nn.Module:
-        """The network, with nothing loaded. Frozen parameters want no gradient."""
+        """The network, without loaded weights. Frozen parameters do not require a gradient."""
         encoder = build_sam_encoder(self.encoder, self.slices_in, crop)
         if self.tuning != "full":
             encoder.requires_grad_(False)
@@ -77,10 +79,10 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
 
     @property
     def any_size(self) -> bool:
-        return False  # position tables belong to the crop
+        return False  # position tables are made for the crop
 
     def from_scratch(self) -> "SamCandidate":
-        # Not checked: what is frozen without weights is no candidate, but its shapes are the same.
+        # Not validated: a frozen encoder without weights is not a valid candidate, but its shapes are the same.
         return self.model_copy(update={"encoder_weights": "none"})
 
     def fold(self, network: nn.Module) -> None:
@@ -106,7 +108,7 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
 
     @classmethod
     def allows(cls, name: str, value: Any, given: Mapping[str, Any]) -> bool:
-        """Also: what is frozen has to be worth keeping, so an encoder that starts from scratch is trained in full."""
+        """Also requires tuning full for an encoder from scratch: freezing random weights would be pointless."""
         if name == "tuning":
             return bool(value == "full" or given["encoder_weights"] != "none")
         if name == "lora_rank":
@@ -119,7 +121,7 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
         starts = {name for encoder in options["encoder"] for name in cls.weights_for(encoder, options)}
         if "full" not in options["tuning"] and starts == {"none"}:
             raise InputError(
-                f"tuning {', '.join(options['tuning'])} keeps an encoder's weights, and encoder_weights offers none to "
+                f"tuning {', '.join(options['tuning'])} keeps an encoder's weights, but encoder_weights offers none to "
                 "keep; name weights of the encoder, or add full to tuning"
             )
         if "lora" in options["tuning"] and starts != {"none"}:
@@ -136,26 +138,24 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
 
 
 def require_peft() -> None:
-    """Raise InputError where LoRA cannot be had."""
+    """Raise InputError if peft, which LoRA needs, is not installed."""
     if find_spec("peft") is None:
-        raise InputError(
-            "tuning lora needs the extra: pip install 'vessel-nas[lora]'; or take lora out of space.sam.tuning"
-        )
+        raise InputError("tuning lora needs peft: pip install 'vessel-nas[lora]'; or remove lora from space.sam.tuning")
 
 
 def _add_lora(encoder: nn.Module, rank: int) -> None:
-    """Two factors of a rank beside every adapted layer; their product starts at zero and is added unscaled."""
-    from peft import LoraConfig, inject_adapter_in_model  # seconds of imports, wanted by few candidates
+    """Add two factors of this rank beside every adapted layer; their product starts at zero and is added unscaled."""
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import, and few candidates need it
 
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=_ADAPTED), encoder)
 
 
 @torch.no_grad()
 def fold_lora(network: nn.Module) -> nn.Module:
-    """The same network with the factors of LoRA added to the weights they stand beside, in place.
+    """The same network with its LoRA factors merged into the weights beside them, in place.
 
-    What is scored and exported is this, so that a bundle is rebuilt as if trained in full (`folded`), without peft.
-    Other networks are left as they are.
+    The merged network is scored and exported, so that a bundle is rebuilt as if trained in full (`folded`), without
+    peft. Other networks are left unchanged.
     """
     for name, module in list(network.named_modules()):
         if hasattr(module, "lora_A"):
@@ -165,9 +165,9 @@ def fold_lora(network: nn.Module) -> nn.Module:
 
 
 class SamNetwork(nn.Module):
-    """Encoder, pyramid of strides 4 to 32, sum from coarse to fine, and full resolution.
+    """Encoder, pyramid of strides 4 to 32, summation from coarse to fine, and a head at full resolution.
 
-    A plain ViT's maps of stride 16 become a pyramid as in ViTDet (arXiv 2203.16527), the shallower ones the finer.
+    A plain ViT's maps of stride 16 become a pyramid as in ViTDet (arXiv 2203.16527): shallower maps become finer ones.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class SamNetwork(nn.Module):
 
 
 def _scale(stride: int) -> nn.Module:
-    """A map of stride 16 at another of STRIDES."""
+    """Resamples a map of stride 16 to one of STRIDES."""
     if stride == 32:
         return nn.MaxPool2d(2)
     doublings = {4: 2, 8: 1, 16: 0}[stride]
@@ -216,7 +216,7 @@ def _convolution(before: int, after: int) -> nn.Module:
 
 
 def _norm(channels: int) -> nn.Module:
-    """Without running statistics: batches are small where the encoder is large."""
+    """A norm without running statistics, because batches are small if the encoder is large."""
     return nn.GroupNorm(8, channels)
 
 

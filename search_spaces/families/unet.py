@@ -1,4 +1,4 @@
-"""Family `unet`: a published encoder with a published decoder, of segmentation-models-pytorch and timm."""
+"""Family `unet`: a published encoder with a published decoder, from segmentation-models-pytorch and timm."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -24,14 +24,14 @@ from search_spaces.published.resolution import (
 
 
 class UnetCandidate(EncoderCandidate, frozen=True, extra="forbid"):
-    """A U-Net or one of its kin that reads planes, as it is published, with a choice of how its mask gets sharp."""
+    """A published U-Net, or a related network, that reads planes; options make its mask sharp at full resolution."""
 
     family: Literal["unet"] = "unet"
     encoder: Annotated[str, AfterValidator(name_in("encoder", ENCODERS))] = "resnet18"  # a name in ENCODERS
     decoder: Annotated[str, AfterValidator(name_in("decoder", DECODERS))] = "Unet"  # a name in DECODERS
-    resolution: Resolution = "plain"  # how its mask gets sharp at full resolution: a name in RESOLUTIONS
-    decoder_norm: DecoderNorm = "batch"  # of the decoder; group comes with GELU instead of ReLU
-    upsampling: Upsampling = "published"  # of the decoder's maps; a decoder without a choice keeps its own
+    resolution: Resolution = "plain"  # how its mask becomes sharp at full resolution: a name in RESOLUTIONS
+    decoder_norm: DecoderNorm = "batch"  # the decoder's normalisation; group also replaces ReLU by GELU
+    upsampling: Upsampling = "published"  # interpolation of the decoder's maps; not every decoder has a choice
 
     decisive = ("encoder", "decoder", "crop")
 
@@ -115,7 +115,7 @@ class UnetCandidate(EncoderCandidate, frozen=True, extra="forbid"):
 
     @classmethod
     def lightest(cls, options: Options) -> dict[str, Any]:
-        """The cheapest resolution path, and batch norm before group norm, because it refuses more."""
+        """The cheapest resolution path, and batch norm rather than group norm, because batch norm refuses more."""
         first = super().lightest(options)
         first["resolution"] = min(options["resolution"], key=list(RESOLUTIONS).index)
         if "batch" in options["decoder_norm"]:

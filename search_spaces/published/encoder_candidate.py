@@ -14,12 +14,12 @@ from search_spaces.published.weights import find_weights, is_file_name, load_wei
 
 
 class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
-    """A network that reads planes with their neighbours as channels, behind an encoder that others published."""
+    """A network with a published encoder that reads planes, with neighbouring slices as channels."""
 
     encoder: str  # a name in the family's table of encoders
-    encoder_weights: str = "none"  # none, a name the encoder offers (imagenet), or a .safetensors file
-    slices_in: PositiveInt = 5  # neighbouring slices seen at once: the input channels
-    masks: Literal["middle", "all"] = "middle"  # the slices that get a mask: the middle one, or all that come in
+    encoder_weights: str = "none"  # none, a name that the encoder offers (imagenet), or a .safetensors file
+    slices_in: PositiveInt = 5  # neighbouring slices read at once: the input channels
+    masks: Literal["middle", "all"] = "middle"  # which input slices get a mask: the middle one, or all
 
     @property
     def slices_out(self) -> int:
@@ -40,19 +40,19 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
         return self.model_copy(update={"encoder_weights": "none"})
 
     def built_with(self, crop: int) -> dict[str, Any]:
-        """What the encoder's constructor is told besides its name and its input channels."""
+        """Further arguments of the encoder's constructor, besides its name and its input channels."""
         return {}
 
     @property
     def encoder_title(self) -> str:
-        """The encoder, and the weights that it starts from."""
+        """The encoder's name, and the weights that it starts from."""
         return self.encoder.removeprefix("tu-") + ("" if self.start is None else f" ({self.start})")
 
     def refuse_slices(self) -> None:
-        """Raise InputError where the slices that come in have no middle one, and a mask of that is wanted."""
+        """Raise InputError if only the middle slice gets a mask but the number of input slices is even."""
         if self.masks == "middle" and self.slices_in % 2 == 0:
             raise InputError(
-                f"slices_in is {self.slices_in}, which has no middle slice; set it to an odd number, or masks to all"
+                f"slices_in is {self.slices_in}, which has no middle slice; set it to an odd number, or masks to 'all'"
             )
 
     @classmethod
@@ -63,7 +63,7 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
 
     @classmethod
     def check_options(cls, options: Options, cells: CellSpace) -> None:
-        """Also: every encoder has at least one of the encoder weights, and every name of weights an encoder."""
+        """Also checks that every encoder has at least one of the encoder weights, and every weights name an encoder."""
         super().check_options(options, cells)
         even = [slices for slices in options["slices_in"] if slices % 2 == 0]
         if even and "middle" in options["masks"]:
@@ -82,6 +82,6 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
 
     @classmethod
     def weights_for(cls, encoder: str, options: Options) -> list[str]:
-        """The encoder weights on offer that exist for an encoder; files are taken to be for each of them."""
+        """The encoder weights on offer that exist for an encoder; a file is assumed to be for every encoder."""
         given = {"encoder": encoder}
         return [name for name in options["encoder_weights"] if cls.allows("encoder_weights", name, given)]

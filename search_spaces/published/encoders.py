@@ -1,6 +1,6 @@
-"""ENCODERS: every published encoder that a candidate may name, and what has to be known of it.
+"""ENCODERS: every published encoder that a candidate may name, and its properties.
 
-Names are segmentation-models-pytorch's (`resnet18`), or timm's behind `tu-` (`tu-convnext_tiny`).
+Names are those of segmentation-models-pytorch (`resnet18`), or those of timm after `tu-` (`tu-convnext_tiny`).
 """
 
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Encoder:
-    """How the encoder of one name behaves; the defaults describe a plain convolutional network.
+    """How one encoder behaves; the defaults describe a plain convolutional network.
 
-    The name itself is segmentation-models-pytorch's (`resnet18`), or timm's behind `tu-` (`tu-convnext_tiny`).
+    Its name is that of segmentation-models-pytorch (`resnet18`), or that of timm after `tu-` (`tu-convnext_tiny`).
     """
 
-    # A pyramid of maps at strides 2 (or 4) to 32, or token maps that all have one stride (vision transformers).
+    # A pyramid of maps at strides 2 (or 4) to 32, or token maps that all have the same stride (vision transformers).
     gives: Literal["pyramid", "tokens"] = "pyramid"
     # Windows or position tables are made for one input size: the network is built for its crop, predicts on tiles
-    # of exactly that size, and needs a crop that divides by 32.
+    # of exactly that size, and needs a crop that is a multiple of 32.
     sized_to_crop: bool = False
-    # Its last stages can keep stride 16 by dilation, which some decoders ask for.
+    # Its last stages can keep stride 16 by dilation, which some decoders need.
     dilates: bool = True
 
 
 ENCODERS: dict[str, Encoder] = {
-    # ResNet and ResNeXt encoders (arXiv 1512.03385, 1611.05431); resnet10t and 14t are timm's short ones.
+    # ResNet and ResNeXt encoders (arXiv 1512.03385, 1611.05431); resnet10t and resnet14t are small variants from timm.
     "tu-resnet10t": Encoder(),
     "tu-resnet14t": Encoder(),
     "resnet18": Encoder(),
@@ -40,7 +40,7 @@ ENCODERS: dict[str, Encoder] = {
     "se_resnet101": Encoder(),
     "se_resnext50_32x4d": Encoder(),
     "se_resnext101_32x4d": Encoder(),
-    # DenseNet encoders (arXiv 1608.06993). They shrink by pooling, so they cannot be dilated.
+    # DenseNet encoders (arXiv 1608.06993). They downsample by pooling, so they cannot be dilated.
     "densenet121": Encoder(dilates=False),
     "densenet161": Encoder(dilates=False),
     "densenet169": Encoder(dilates=False),
@@ -68,10 +68,10 @@ ENCODERS: dict[str, Encoder] = {
     "tu-convnextv2_base": Encoder(),
     # MaxViT encoders (arXiv 2204.01697): attention inside windows and over a grid, both of one size.
     #
-    # timm makes window and grid a thirty-second of the input edge (`img_size=crop`), so every crop that divides by 32
-    # fits: 3 x 3 windows at 96, the trained 7 x 7 at 224, 16 x 16 at 512. Pretrained position tables are resampled to
-    # the window. A network built so accepts no other tile: at 96 instead of 64 the maps do not divide by the window,
-    # and at 128 the windows would fit but the grid would be another one than in training.
+    # timm makes window and grid a thirty-second of the input edge (`img_size=crop`), so every multiple of 32 is a valid
+    # crop: 3 x 3 windows at 96, the original 7 x 7 at 224, 16 x 16 at 512. Pretrained position tables are resampled to
+    # the window. Such a network accepts no other tile size: if it was built for 64, the maps of a tile of 96 are not
+    # multiples of the window; at 128 the windows would fit, but the grid would differ from that in training.
     "tu-maxvit_rmlp_pico_rw_256": Encoder(sized_to_crop=True, dilates=False),
     "tu-maxvit_nano_rw_256": Encoder(sized_to_crop=True, dilates=False),
     "tu-maxvit_tiny_tf_224": Encoder(sized_to_crop=True, dilates=False),
@@ -91,19 +91,19 @@ ENCODERS: dict[str, Encoder] = {
     "tu-regnety_016": Encoder(),
     "tu-regnety_032": Encoder(),
     "tu-regnety_064": Encoder(),
-    # Mix transformer encoders of SegFormer (arXiv 2105.15203): a pyramid, and free of position tables, so any size.
+    # Mix transformer encoders of SegFormer (arXiv 2105.15203): a pyramid, of any size because without position tables.
     "mit_b0": Encoder(),
     "mit_b1": Encoder(),
     "mit_b2": Encoder(),
     "mit_b3": Encoder(),
     "mit_b4": Encoder(),
     "mit_b5": Encoder(),
-    # Encoders made for telephones, and therefore the fastest on a CPU (arXiv 1905.02244, 2404.10518, 2206.10589).
+    # Encoders for mobile phones, and therefore the fastest on a CPU (arXiv 1905.02244, 2404.10518, 2206.10589).
     "tu-mobilenetv3_small_100": Encoder(),
     "tu-mobilenetv3_large_100": Encoder(),
     "tu-mobilenetv4_conv_small": Encoder(),
     "tu-edgenext_xx_small": Encoder(dilates=False),
-    # Plain vision transformers (arXiv 2010.11929): token maps of stride 16 only, for the decoder DPT.
+    # Plain vision transformers (arXiv 2010.11929): only token maps of stride 16, for the decoder DPT.
     #
     # Their position table is made for the crop; a pretrained one is resampled to it.
     "tu-vit_tiny_patch16_224": Encoder(gives="tokens", sized_to_crop=True),
@@ -113,8 +113,8 @@ ENCODERS: dict[str, Encoder] = {
 
 
 def encoder_arguments(name: str, edge: int) -> dict[str, Any]:
-    """What timm has to be told of an encoder besides its name; edge: of the image that it sees."""
+    """Further arguments for timm, besides the encoder's name. edge: that of the image that the encoder sees."""
     encoder = ENCODERS[name]
     size = {"img_size": edge} if encoder.sized_to_crop else {}
-    # smp builds these with their classifier, of as many classes as the pretraining had.
+    # smp builds these with their classifier, with as many classes as in pretraining.
     return {**size, "num_classes": 0} if encoder.gives == "tokens" else size

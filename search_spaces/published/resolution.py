@@ -1,7 +1,7 @@
-"""RESOLUTIONS: what a network does so that its mask is sharp at full resolution, around any published U-Net.
+"""RESOLUTIONS: ways to make the mask of any published U-Net sharp at full resolution.
 
-Most encoders halve the image at once and some (ConvNeXt, MaxViT, SegFormer) quarter it; surface dice at tolerance 0
-looks at nothing but the voxels at the border.
+The first layer of most encoders halves the image, and some (ConvNeXt, MaxViT, SegFormer) quarter it; but surface dice
+at tolerance 0 depends only on the voxels at the border.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ _GROUPS = 8
 
 
 class Stem(nn.Module):
-    """A network and beside it two convolutions at full resolution, joined by a last one: (B, k, H, W) -> (B, m, H, W).
+    """A network and two parallel convolutions at full resolution, joined by a last one: (B, k, H, W) -> (B, m, H, W).
 
-    network: gives `Stem.CHANNELS` maps at full resolution. As the ninth place of the competition, and the first for
-    encoders of stride 4, gave their encoders a first map at full resolution; here it meets the decoder's last map, so
-    that it suits every decoder.
+    network: gives `Stem.CHANNELS` maps at full resolution. In the competition, the ninth place (and the first place for
+    its encoders of stride 4) gave the encoder a first map at full resolution. Here that map joins the decoder's last
+    map instead, so it works with every decoder.
     """
 
     CHANNELS = _STEM_CHANNELS
@@ -49,9 +49,9 @@ class Stem(nn.Module):
 
 
 class Upscaled(nn.Module):
-    """A network that sees its image at twice the size, and whose logits are brought back: (B, k, H, W) -> (B, m, H, W).
+    """A network that sees the image at twice its size; its logits are scaled back: (B, k, H, W) -> (B, m, H, W).
 
-    As the fifth place of the competition did. Bilinear there and the mean of 2 x 2 back: both keep the centre.
+    The competition's fifth place did this. Bilinear upscaling and averaging of 2 x 2 pixels both keep the centre.
     """
 
     FACTOR = 2
@@ -71,8 +71,8 @@ class Upscaled(nn.Module):
         return F.avg_pool2d(self.network(large), self.FACTOR)
 
 
-# How a network is made of the constructor of a published one, which takes the number of maps that it is to give; the
-# cheapest first.
+# How to make a network from the constructor of a published one, which takes its number of output maps; the cheapest
+# first.
 RESOLUTIONS: dict[Resolution, Callable[[Callable[[int], nn.Module], int, int], nn.Module]] = {
     "plain": lambda make, _slices_in, slices_out: make(slices_out),
     "stem": lambda make, slices_in, slices_out: Stem(make(_STEM_CHANNELS), slices_in, slices_out),
@@ -81,14 +81,14 @@ RESOLUTIONS: dict[Resolution, Callable[[Callable[[int], nn.Module], int, int], n
 
 
 def scale_of(resolution: Resolution) -> int:
-    """How many times larger the published network sees the image."""
+    """Factor by which the image is enlarged for the published network."""
     return Upscaled.FACTOR if resolution == "upscaled" else 1
 
 
 def restyle(decoder: nn.Module, norm: DecoderNorm) -> None:
-    """Change a decoder in place: with "group", GroupNorm for batch norm and GELU for ReLU, as the competition's winner.
+    """Change a decoder in place: "group" replaces batch norm by GroupNorm and ReLU by GELU, like the first place.
 
-    Norms of groups do not depend on which patches share a batch.
+    Group norms do not depend on which patches share a batch.
     """
     if norm == "batch":
         return
@@ -103,11 +103,11 @@ def restyle(decoder: nn.Module, norm: DecoderNorm) -> None:
 
 
 def keep_centres(network: nn.Module) -> None:
-    """Let bilinear upsampling keep the centres of voxels, in place.
+    """Make bilinear upsampling keep the centres of voxels, in place.
 
-    smp's heads, FPN and PAN align the corner voxels instead: a shift of up to half a coarse voxel that changes with the
-    tile's size. PSPNet does so with its pooled maps, which have no place, and DPT is read at its crop alone; these two
-    stay as they are.
+    smp's heads, FPN and PAN align the corner voxels instead, which shifts them by up to half a coarse voxel, depending
+    on the tile's size. PSPNet does so with its pooled maps, which have no position, and DPT only reads tiles of its
+    crop; these two stay as they are.
     """
     for module in network.modules():
         if getattr(module, "align_corners", None):

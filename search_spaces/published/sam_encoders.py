@@ -1,9 +1,9 @@
 """SAM_ENCODERS: the image encoders of SAM (arXiv 2304.02643) and SAM 2 (arXiv 2408.00714), for family sam.
 
-Names are timm's. Both kinds attend inside windows in most blocks and over the whole picture in some. timm pads maps
-that their windows do not divide: SAM's 14 x 14 tokens on the 16 x 16 of a crop of 256 would fill 28 x 28, two thirds of
-them padding that the others attend to. So the windows are made for the crop, as large as they fit up to the size they
-were trained at.
+Names are timm's. Both kinds attend inside windows in most blocks and over the whole image in some. timm pads maps that
+are not multiples of the window: with SAM's windows of 14 x 14 tokens, the 16 x 16 tokens of a crop of 256 would be
+padded to 28 x 28, two thirds of which are padding that the real tokens attend to. So the windows are made for the crop,
+as large as they fit, up to the size used in pretraining.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ import torch.nn.functional as nnf
 from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
 from torch import Tensor, nn
 
-PATCH = 16  # voxels along an edge that SAM makes one token of
-STRIDES = (4, 8, 16, 32)  # of the pyramid that the decoder takes
-# What the colours of their training, scaled to 0..1, were shifted and scaled by: the means of timm's configurations. A
-# frozen encoder has to see what it was trained on.
+PATCH = 16  # edge in voxels of the square that becomes one of SAM's tokens
+STRIDES = (4, 8, 16, 32)  # strides of the pyramid that the decoder takes
+# The mean and deviation used to normalise colours, scaled to 0..1, in pretraining: averages over timm's configurations.
+# A frozen encoder must see the range of values it was trained on.
 GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
 
 
@@ -26,7 +26,7 @@ GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
 class SamEncoder:
     """A plain vision transformer, whose maps all have stride 16, or a Hiera, which gives a pyramid."""
 
-    blocks: tuple[int, ...]  # whose maps are taken: of a ViT those that attend globally, of a Hiera the stages
+    blocks: tuple[int, ...]  # blocks whose maps are used: for a ViT those that attend globally, for a Hiera its stages
     window: int  # tokens along an edge, at stride 16
     plain: bool = False
 
@@ -43,17 +43,17 @@ SAM_ENCODERS: dict[str, SamEncoder] = {
 
 
 def build_sam_encoder(name: str, slices_in: int, crop: int) -> nn.Module:
-    """Timm's model: float (B, slices_in, crop, crop) -> four maps, of stride 16 each or of STRIDES.
+    """Timm's model: float (B, slices_in, crop, crop) -> four maps, all of stride 16, or of the strides in STRIDES.
 
-    crop: a multiple of 32. What only the classifier or SAM's neck needs is left out.
+    crop: a multiple of 32. Layers that only the classifier or SAM's neck needs are left out.
     """
     encoder = SAM_ENCODERS[name]
     windows: dict[str, Any]
     if encoder.plain:
         windows = {"img_size": crop, "window_size": fitting_window(crop // PATCH, encoder.window)}
     else:
-        # Queries are pooled from 2 x 2 between stages, so the window of a stage is twice that of the next. Those of
-        # stride 4 and 8 divide every crop.
+        # Queries are pooled over 2 x 2 tokens between stages, so each stage's window is twice that of the next. The
+        # windows at strides 4 and 8 divide every crop.
         coarsest = fitting_window(crop // 32, encoder.window // 2)
         windows = {"window_spec": (8, 4, 2 * coarsest, coarsest)}
     model: nn.Module = timm.create_model(
@@ -63,16 +63,16 @@ def build_sam_encoder(name: str, slices_in: int, crop: int) -> nn.Module:
 
 
 def fitting_window(tokens: int, largest: int) -> int:
-    """The edge of the windows that cover `tokens` with the least padding, in as few as `largest` allows."""
+    """Edge of the windows that cover `tokens` with the least padding, using as few windows as `largest` allows."""
     return -(-tokens // -(-tokens // largest))
 
 
 def encoder_state(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state under the names of our encoder, its position tables made for the crop.
+    """A published state dict under the names of our encoder, with position tables resampled to the crop.
 
     state: timm's names, with or without neck and head; those of SAM's own files (`image_encoder.`,
-    `image_encoder.trunk.`); or ours. wanted: the state of our encoder, whose factors of LoRA are kept. What does not
-    fit keeps its name or shape, for `load_state_dict` to refuse.
+    `image_encoder.trunk.`); or ours. wanted: the state of our encoder, whose LoRA factors are kept. Tensors that do not
+    fit keep their name or shape, so that `load_state_dict` refuses them.
     """
     renamed = {key: key.removeprefix("model.").replace(".base_layer.", ".") for key in wanted if ".lora_" not in key}
     ours = {plain: key for key, plain in renamed.items()}
@@ -80,10 +80,10 @@ def encoder_state(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, T
     found = {key: value for key, value in wanted.items() if ".lora_" in key}
     for key, value in state.items():
         if whole_sam and not key.startswith("image_encoder."):
-            continue  # the prompt encoder, the mask decoder, the memory
+            continue  # prompt encoder, mask decoder, memory
         plain = _timm_name(key)
         if plain.startswith(("neck.", "head.")):
-            continue  # what follows the encoder's last block
+            continue  # layers after the encoder's last block
         target = wanted.get(ours.get(plain, ""))
         fits = target is None or value.shape == target.shape
         found[ours.get(plain, key)] = value if fits or target is None else _resampled(name, plain, value, target)
@@ -98,10 +98,10 @@ def _timm_name(key: str) -> str:
 
 
 def _resampled(name: str, key: str, value: Tensor, target: Tensor) -> Tensor:
-    """A position table for another number of tokens; anything else as it is.
+    """A position table resampled to another number of tokens; anything else is returned unchanged.
 
-    Tables of the whole picture are stretched, as timm and SAM's own code do. Of a window's table the middle is taken:
-    it holds the same distances, of which a smaller window has fewer.
+    Tables of the whole image are stretched, as in timm and in SAM's own code. A smaller window takes the middle of a
+    window's table, because it has the same distances, only fewer of them.
     """
     if key == "pos_embed" and value.ndim == target.ndim == 4 and value.shape[-1] == target.shape[-1]:
         table: Tensor = resample_abs_pos_embed_nhwc(value, [target.shape[1], target.shape[2]])

@@ -109,8 +109,8 @@ def test_every_part_can_be_taken_away_and_is_then_off():
     [
         ("standart", "unknown augmentation 'standart'; did you mean 'standard'"),
         ("strong - tilted", "unknown part in augmentation 'strong - tilted', 'tilted'; did you mean 'tilt'"),
-        ("flips - tilt", "augmentation 'flips - tilt' takes 'tilt' away, which 'flips' does not have"),
-        ("strong - tilt - tilt", "takes 'tilt' away, which 'strong' does not have or has lost"),
+        ("flips - tilt", "augmentation 'flips - tilt' removes 'tilt', which 'flips' does not have"),
+        ("strong - tilt - tilt", "removes 'tilt', which 'strong' does not have, or no longer has"),
     ],
 )
 def test_what_cannot_be_understood_gets_one_line(text, message):

@@ -134,7 +134,7 @@ def test_targets_of_another_shape_are_not_flattened_away() -> None:
         ("dice + fokal", "unknown loss 'fokal'; did you mean 'focal'?"),
         ("", "not a sum like"),
         ("dice +", "not a sum like"),
-        ("dice - focal", "'dice - focal' is no term"),
+        ("dice - focal", "'dice - focal' is not a term"),
         ("dice * 0.5", "not a sum like"),
         ("-1*dice", "not a sum like"),
         ("0*dice", "a weight is a positive number"),

@@ -232,21 +232,21 @@ def test_a_configuration_with_cells_passes() -> None:
     ("sections", "message"),
     [
         ({"cell_space": {"same": ["conv3", "conf3"]}}, "unknown operation 'conf3'; did you mean 'conv3'"),
-        ({"cell_space": {"up": ["conv3"]}}, "operation 'conv3' is listed under 'up' and belongs under 'same'"),
+        ({"cell_space": {"up": ["conv3"]}}, "operation 'conv3' is listed under 'up' but belongs under 'same'"),
         ({"cell_search": {"estimator": "two-paths"}}, "unknown estimator 'two-paths'; did you mean 'two-path'"),
         ({"cell_search": {"estimator": "sampled"}}, "unknown estimator 'sampled'"),
         (
             {"cell_search": {"supernets": {"cells": {"candidate": {"width": 14}}}}},
-            "cells of width 14 cannot be built: it is no multiple of 4; set it to 12 or 16",
+            "cells of width 14 cannot be built: use a multiple of 4; set it to 12 or 16",
         ),
         (
             {"space": {"cells": {"width": [6]}}},
-            "cells of width 6 cannot be built: it is no multiple of 4; set it to 4 or 8",
+            "cells of width 6 cannot be built: use a multiple of 4; set it to 4 or 8",
         ),
         ({"cell_search": {"loss": "dise"}}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),
         (
             {"cell_search": {"supernets": {"cells": {"candidate": {"slices_in": 10}}}}},
-            "slices_in 10 of family 'cells' is no multiple of 4",
+            "slices_in 10 of family 'cells' must be a multiple of 4",
         ),
         (
             {"cell_search": {"supernets": {"hybrid": {"crops": [32]}}}},
@@ -257,10 +257,10 @@ def test_a_configuration_with_cells_passes() -> None:
             {"cell_search": {"supernets": {"hybrid": {"crops": [48]}}}},
             "at crop 48 cannot be built: its maps need multiples of 32 of at least 64",
         ),
-        ({"space": {"cells": {"fit": {"crop": [18]}}}}, "crop 18 of family 'cells' is no multiple of 4"),
+        ({"space": {"cells": {"fit": {"crop": [18]}}}}, "crop 18 of family 'cells' must be a multiple of 4"),
         (
             {"space": {"cells": {"slices_in": [64]}}},
-            "c of (24, 48, 48) voxels is too small to be read in boxes of 64 x 16 x 16",
+            "c of (24, 48, 48) voxels is too small to be read with boxes of 64 x 16 x 16",
         ),
         (
             {"space": {"families": ["hybrid"], "hybrid": {"encoder": ["tu-vit_tiny_patch16_224"]}}},

@@ -104,7 +104,7 @@ def test_set_changes_one_value_and_reads_it_as_toml() -> None:
         ("fit.vessel_share=2", "fit.vessel_share = 2"),
         ("trials", "--set takes section.key=value"),
         ("study.trials.x=1", "study.trials: Input should be a valid integer"),
-        ("space.fit.learning_rate={low=1e-2,high=1e-3}", "space.fit.learning_rate: low = 0.01 lies above high = 0.001"),
+        ("space.fit.learning_rate={low=1e-2,high=1e-3}", "space.fit.learning_rate: low = 0.01 is above high = 0.001"),
         ("space.fit.learning_rate=[-1]", "space.fit.learning_rate has -1: Input should be greater than 0"),
         ("space.unet.encodr=resnet18", "space: unknown choice in unet, 'encodr'; did you mean 'encoder'"),
     ],

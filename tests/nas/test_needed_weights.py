@@ -232,6 +232,6 @@ def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_pat
 def test_missing_weights_of_sam_are_one_line_with_both_commands() -> None:
     with pytest.raises(
         InputError,
-        match=r"`nas weights fetch` and its configuration, or these with `hf download timm/samvit_base_patch16.sa1b",
+        match=r"fetch` and its configuration, or only these with `hf download timm/samvit_base_patch16.sa1b",
     ):
         find_weights("samvit_base_patch16", "sa1b")

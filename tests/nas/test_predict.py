@@ -89,7 +89,7 @@ def test_masks_made_in_another_way_are_not_kept(tmp_path: Path, change: str) -> 
         scan(test, "kidney_5", seed=7)
     threshold = 0.6 if change == "threshold" else None
     for _ in range(2):  # also when it is tried again
-        with pytest.raises(InputError, match=r"kidney_5: is there already"):
+        with pytest.raises(InputError, match=r"kidney_5: already exists"):
             predict(network, test, out=tmp_path / "m", threshold=threshold)
 
 
@@ -99,7 +99,7 @@ def test_a_mask_that_was_cut_short_is_not_kept_and_is_reported_before_the_work(t
     shutil.rmtree(tmp_path / "m" / "kidney_5")
     slices = sorted((tmp_path / "m" / "kidney_6").iterdir())
     slices[2].write_bytes(slices[2].read_bytes()[:40])
-    with pytest.raises(InputError, match="kidney_6: is there already"):
+    with pytest.raises(InputError, match="kidney_6: already exists"):
         predict(network, test, out=tmp_path / "m")
     assert not (tmp_path / "m" / "kidney_5").exists()
 
@@ -109,7 +109,7 @@ def test_a_mask_that_lost_a_slice_is_not_kept_and_one_that_lost_all_is_made_agai
     predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")
     slices = sorted((tmp_path / "m" / "kidney_6").iterdir())
     slices[-1].unlink()
-    with pytest.raises(InputError, match="kidney_6: is there already"):
+    with pytest.raises(InputError, match="kidney_6: already exists"):
         predict(network, test, out=tmp_path / "m", submission=tmp_path / "again.csv")
     for one in slices[:-1]:
         one.unlink()
@@ -123,7 +123,7 @@ def test_a_mask_that_another_call_wrote_is_not_taken_for_this_bundles(tmp_path: 
     predict(first, test, out=tmp_path / "m")
     shutil.rmtree(tmp_path / "m" / "kidney_5")  # and not the hidden note beside it
     predict(second, test / "kidney_5", out=tmp_path / "m" / "kidney_5")
-    with pytest.raises(InputError, match="kidney_5: is there already"):
+    with pytest.raises(InputError, match="kidney_5: already exists"):
         predict(first, test, out=tmp_path / "m")
 
 
@@ -131,7 +131,7 @@ def test_a_mask_at_another_voxel_spacing_is_not_kept(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m")
     (tmp_path / "dataset.toml").write_text("[volumes.kidney_5]\nvoxel_spacing_um = 40.0\n")
-    with pytest.raises(InputError, match="kidney_5: is there already"):
+    with pytest.raises(InputError, match="kidney_5: already exists"):
         predict(network, test, out=tmp_path / "m")
 
 
@@ -263,7 +263,7 @@ def test_a_masks_slices_come_back_one_by_one(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_be_read_is_reported_before_any_is_predicted(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     scan(test, "kidney_9", (2, 3, 3))
-    with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read in crops of 32"):
+    with pytest.raises(InputError, match=r"kidney_9 of \(2, 3, 3\) voxels is too small to be read with crops of 32"):
         predict(network, test, out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

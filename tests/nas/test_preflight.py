@@ -87,7 +87,7 @@ def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) ->
         (
             "space",
             {"fit": {"augmentation": ["flips", "flips - tilt"]}},
-            "takes 'tilt' away, which 'flips' does not have",
+            "removes 'tilt', which 'flips' does not have",
         ),
         *(
             ("space", {"fit": {field: ["none", 400.0]}}, "a has voxels of 50 µm and cannot be trained on at 400 µm")
@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line_that_names_it(section: str, changes: dict[str, An
                     "fit": {"crop": 16},
                 }
             ],
-            "c of (24, 48, 48) voxels is too small to be read in boxes of 64 x 16 x 16",
+            "c of (24, 48, 48) voxels is too small to be read with boxes of 64 x 16 x 16",
         ),
         (_fixed(crop=128), "crop 128 is too large for a of shape (24, 48, 48)"),
         (_fixed(loss="dic"), "unknown loss 'dic'; did you mean 'dice'"),

@@ -96,7 +96,7 @@ def test_a_cell_search_that_fails_ends_the_same_way(worker: Spoken, folder: RunF
     worker.send(Start(task=task))
     ended = worker.until(Ended)
     assert (ended.task, ended.outcome.state) == ("cells-17", "failed")
-    assert str(ended.outcome.reason).startswith("crop 17 of family 'cells' is no multiple of")
+    assert str(ended.outcome.reason).startswith("crop 17 of family 'cells' must be a multiple of")
     assert "Traceback" in task.place(folder).log.read_text()
 
 

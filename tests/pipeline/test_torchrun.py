@@ -64,7 +64,7 @@ def test_two_processes_find_the_weights_of_one(run: Path, cache: Path) -> None:
 def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(run: Path, cache: Path) -> None:
     done = _torchrun(3, "retrain", "0", "--on", "all", "--run", str(run), cache=cache)
     assert done.returncode != 0
-    assert "nas: a batch of 4 cannot be shared evenly by 3 processes; start a divisor of it" in done.stderr
+    assert "nas: a batch of 4 cannot be split evenly among 3 processes; start a number that divides it" in done.stderr
 
 
 RESUME = """

@@ -98,7 +98,7 @@ def test_damaged_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"), [("int8", r"is int8; a file of float32"), ("nan", r"holds values that are not numbers")]
+    ("harm", "message"), [("int8", r"is int8; a file of float32"), ("nan", r"contains values that are not numbers")]
 )
 def test_bad_weights_that_torch_would_load_silently_are_one_line(
     bundle: Path, tmp_path: Path, harm: str, message: str

@@ -212,7 +212,7 @@ def test_a_cell_that_cannot_be_wired_is_refused(nodes: tuple[tuple[Edge, ...], .
 
 def test_a_shortcut_around_a_cell_that_changes_the_resolution_is_refused() -> None:
     nodes = ((Edge(source=0, operation="down_max"),),)
-    with pytest.raises(ValueError, match="cell of kind reduction changes the resolution, so that it can have no short"):
+    with pytest.raises(ValueError, match="cell of kind reduction changes the resolution, so it cannot have a shortcut"):
         CellGenotype(kind="reduction", nodes=nodes, shortcut="identity")
 
 
@@ -244,9 +244,11 @@ def test_a_shortcut_adds_the_second_input_of_its_cells() -> None:
 
 def test_a_genotype_of_another_space_is_refused_in_one_line() -> None:
     of_hybrid, of_cells = hand_made("plain", "hybrid"), hand_made("plain", "cells", 3)
-    with pytest.raises(InputError, match=r"of another search space than family 'cells'; it lacks cells .*reduction"):
+    with pytest.raises(
+        InputError, match=r"belongs to another search space than family 'cells'; it lacks cells .*reduction"
+    ):
         check_buildable(_candidate("cells", of_hybrid), 32)
-    with pytest.raises(InputError, match="of another search space than family 'hybrid'; it lacks cells skip"):
+    with pytest.raises(InputError, match="belongs to another search space than family 'hybrid'; it lacks cells skip"):
         check_buildable(_candidate("hybrid", of_cells), 64)
 
 
@@ -297,7 +299,7 @@ def test_a_candidate_that_contradicts_its_family_is_refused(values: dict[str, ob
     ("changes", "message"),
     [
         ({"same": ("conv3", "conv4")}, "unknown operation 'conv4'; did you mean"),
-        ({"down": ("down_max", "conv3")}, "operation 'conv3' is listed under 'down' and belongs under 'same'"),
+        ({"down": ("down_max", "conv3")}, "operation 'conv3' is listed under 'down' but belongs under 'same'"),
         ({"same": ("zero",)}, "carries nothing"),
     ],
 )

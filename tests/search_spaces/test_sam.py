@@ -235,6 +235,6 @@ def test_lora_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sam, "find_spec", lambda name: None)
     candidate = SamCandidate(tuning="lora", encoder_weights="sa1b")
     with pytest.raises(
-        InputError, match=r"needs the extra: pip install 'vessel-nas\[lora\]'; or take lora out of space\.sam\.tuning"
+        InputError, match=r"needs peft: pip install 'vessel-nas\[lora\]'; or remove lora from space\.sam\.tuning"
     ):
         check_buildable(candidate, 64)

@@ -205,7 +205,7 @@ def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Pa
         find_weights("resnext101_32x16d", "instagram")
     revision = offered_weights("resnext101_32x16d")["instagram"].revision
     command = f"hf download smp-hub/resnext101_32x16d.instagram model.safetensors --revision {revision}"
-    assert f"or these with `{command}`, or set encoder_weights to none" in str(caught.value)
+    assert f"or only these with `{command}`, or set encoder_weights to none" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -248,7 +248,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "holds values that are not numbers")]
+    ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "contains values that are not numbers")]
 )
 def test_a_file_that_torch_would_load_without_a_word_is_named(tmp_path: Path, harm: str, message: str) -> None:
     state = smp_state("resnet18")

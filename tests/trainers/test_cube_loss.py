@@ -58,5 +58,5 @@ def test_the_right_answer_a_voxel_aside_costs_where_the_surface_is() -> None:
 
 
 def test_a_network_that_gives_one_slice_is_refused() -> None:
-    with pytest.raises(InputError, match="needs 2 neighbouring slices of output"):
+    with pytest.raises(InputError, match="needs 2 neighbouring output slices"):
         build_loss("dice + surface_cubes")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -64,13 +64,15 @@ def test_a_volume_too_small_for_the_crop_is_named() -> None:
 
 
 @pytest.mark.parametrize("boxes", [False, True])
-def test_probabilities_that_are_no_numbers_are_no_background(boxes: bool) -> None:
+def test_probabilities_that_are_nan_are_not_background(boxes: bool) -> None:
     class Broken(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return torch.full_like(images, torch.nan)
 
     reader = Reader(Broken(), slices_in=8, slices_out=8, crop=16, stride=8, any_size=False, boxes=boxes)
-    with pytest.raises(InputError, match=r"lump: the network's probabilities are no numbers; its weights are damaged$"):
+    with pytest.raises(
+        InputError, match=r"lump: the network's probabilities are not numbers; its weights are damaged$"
+    ):
         predict(reader, tube("lump", (16, 40, 40)), InferenceConfig(), CPU)
 
 

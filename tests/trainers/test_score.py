@@ -94,7 +94,7 @@ def test_a_score_whose_slabs_lack_what_ranks_is_refused() -> None:
     assert volume.label is not None
     values = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG).model_dump()
     values["slabs"][1]["parts"].pop("surface_dice")
-    with pytest.raises(ValueError, match="'surface_dice' ranks and was not measured everywhere"):
+    with pytest.raises(ValueError, match="the ranking metric 'surface_dice' was not measured everywhere"):
         Score.model_validate(values)
 
 

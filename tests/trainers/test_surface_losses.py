@@ -52,7 +52,7 @@ def test_edge_cross_entropy_equals_a_loop(seed: int) -> None:
     assert EdgeCrossEntropy(3.0)(logits, targets).item() == pytest.approx(total / weights, rel=1e-12)
 
 
-def test_boundary_dou_forgives_thick_vessels_more_than_thin_ones() -> None:
+def test_boundary_dou_follows_its_formula_for_thick_and_thin_vessels() -> None:
     thick, thin = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
     thick[..., 4:28, 4:28] = 1  # 576 voxels, 92 of them border: alpha = 1 - 2 * 92 / 576
     thin[..., :, 15] = 1  # all border: alpha = -1, which is the dice loss

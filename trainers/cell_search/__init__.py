@@ -1,1 +1,1 @@
-"""Differentiable cell search: weights and alphas in turn."""
+"""Differentiable cell search, which trains weights and alphas alternately."""

@@ -1,4 +1,4 @@
-"""Alphas: how much each option of each decision is preferred, and the paths drawn from that."""
+"""Alphas: how strongly each option of each decision is preferred, and the paths drawn from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
@@ -13,7 +13,7 @@ _START_NOISE = 1e-3  # standard deviation of the alphas at the start, as in DART
 
 
 class Alphas(nn.Module):
-    """One logit an option; options that were dropped have probability 0 for good.
+    """One logit per option; dropped options have probability 0 permanently.
 
     Alphas are float32 and stay on the CPU, wherever the network is, so that all devices draw the same paths.
     """
@@ -30,7 +30,7 @@ class Alphas(nn.Module):
             self.active.register_buffer(key, torch.ones(count, dtype=torch.bool))
 
     def probabilities(self, key: str, floor: float = 0.0) -> Tensor:
-        """Of the options of one decision, (options,); every option that is left has at least `floor`."""
+        """Probabilities of one decision's options, (options,); at least `floor` for every remaining option."""
         active = self.is_active(key)
         p = torch.softmax(self.logits[key].masked_fill(~active, -torch.inf), dim=0)
         if not floor:
@@ -39,12 +39,12 @@ class Alphas(nn.Module):
         return (1 - share * active.sum()) * p + share * active
 
     def is_active(self, key: str) -> Tensor:
-        """Which options are left, bool (options,)."""
+        """Which options remain, bool (options,)."""
         active: Tensor = self.active.get_buffer(key)
         return active
 
     def drop(self, key: str, option: int) -> None:
-        """Take an option out of the search."""
+        """Remove an option from the search."""
         self.is_active(key)[option] = False
 
     def table(self) -> dict[str, list[float]]:
@@ -53,7 +53,7 @@ class Alphas(nn.Module):
             return {key: self.probabilities(key).tolist() for key in self.decisions}
 
     def entropy(self) -> Tensor:
-        """Mean over the decisions of the entropy as a share of the largest possible, 0 to 1."""
+        """Mean entropy of the decisions, each as a share of its largest possible value, 0 to 1."""
         shares = []
         for key, decision in self.decisions.items():
             p = self.probabilities(key)[self.is_active(key)]  # the entropy's slope at 0 is infinite
@@ -65,13 +65,13 @@ Estimator = Callable[[Alphas, str, torch.Generator, float, float], tuple[Pick, .
 
 
 def draw(alphas: Alphas, estimator: str, rng: torch.Generator, tau: float, floor: float, aux_skip: float) -> Path:
-    """A path by one of the ESTIMATORS. tau: temperature of the Gumbel relaxation; floor: smallest probability."""
+    """A path from one of the ESTIMATORS. tau: temperature of the Gumbel relaxation; floor: smallest probability."""
     pick = ESTIMATORS[estimator]
     return Path({key: pick(alphas, key, rng, tau, floor) for key in alphas.decisions}, aux_skip)
 
 
 def _sampled(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:
-    """Drawn from the probabilities, without any gradient: for the steps that train weights."""
+    """Drawn from the probabilities, without a gradient, for the steps that train weights."""
     with torch.no_grad():
         p = alphas.probabilities(key, floor).cpu()
         options = torch.multinomial(p, alphas.decisions[key].picks, generator=rng)
@@ -79,10 +79,10 @@ def _sampled(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: 
 
 
 def _one_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:
-    """Straight-through Gumbel softmax that computes the sampled option alone.
+    """Straight-through Gumbel softmax that computes only the sampled option.
 
     Its weight has the value 1 and the gradient of its relaxed probability (GDAS, Dong and Yang 2019, arXiv 1910.04465,
-    without the terms of the options that were not computed: those would tell nothing of them).
+    without terms for options that were not computed, because these would carry no information about them).
     """
     left = torch.nonzero(alphas.is_active(key))[:, 0].tolist()
     noisy = torch.log(alphas.probabilities(key, floor)[left])
@@ -93,14 +93,14 @@ def _one_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor:
 
 
 def _two_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:
-    """The sampled options and one more, so that the gradient compares real outputs; tau does not matter.
+    """The sampled options and one more, so that the gradient compares real outputs; tau is not used.
 
-    The value is that of the sampled ones. Of an option k in place of another o the loss L changes by about
-    L'(y) (f_k - f_o), the mean of both ends being exact to second order. With k drawn from p, and o from the rest,
-    (1 - p_k) / 2 times that is, in the mean, the gradient of the expected loss in the logit of k, and minus that in
-    the logit of o. (Two sampled paths as in ProxylessNAS, Cai et al. 2019, arXiv 1812.00332; second order as in
-    ReinMax, Liu et al. 2023, arXiv 2304.08612; the weights are derived here, and tested against enumeration.) Where
-    several options are picked, one of them is compared.
+    The value is that of the sampled options. Replacing an option o by another option k changes the loss L by about
+    L'(y) (f_k - f_o); the mean over both ends is exact to second order. If k is drawn from p, and o from the rest,
+    (1 - p_k) / 2 times this change is, on average, the gradient of the expected loss with respect to the logit of k,
+    and its negative is that for the logit of o. (Two sampled paths as in ProxylessNAS, Cai et al. 2019, arXiv
+    1812.00332; second order as in ReinMax, Liu et al. 2023, arXiv 2304.08612; the weights are derived here, and tested
+    against enumeration.) If several options are picked, one of them is compared.
     """
     p = alphas.probabilities(key, floor).detach()
     picks = alphas.decisions[key].picks
@@ -111,13 +111,13 @@ def _two_path(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor:
     compared = sampled[int(torch.randint(len(sampled), (1,), generator=rng))]
     other, logits = rest[0], alphas.logits[key]
     swap = picks * (1 - p[compared]) / 2 * (logits[compared] - logits[other])
-    swap = swap - swap.detach()  # 0 with a gradient
+    swap = swap - swap.detach()  # 0, with a gradient
     weights = {compared: 1.0 + swap, other: -swap}
     return tuple(Pick(option, weights.get(option)) for option in sorted(order))
 
 
 def _mixture(alphas: Alphas, key: str, rng: torch.Generator, tau: float, floor: float) -> tuple[Pick, ...]:
-    """Every option, by its probability (DARTS, Liu et al. 2019, arXiv 1806.09055); nothing is drawn."""
+    """Every option, weighted by its probability (DARTS, Liu et al. 2019, arXiv 1806.09055); nothing is drawn."""
     p = alphas.probabilities(key, floor) * alphas.decisions[key].picks
     return tuple(Pick(option, p[option]) for option in range(len(p)) if bool(alphas.is_active(key)[option]))
 
@@ -148,12 +148,12 @@ def set_probability(p: Sequence[float], chosen: Sequence[int]) -> float:
 
 
 class Decks:
-    """Deals options so that those of one decision have been used equally often, but for one (strict fairness).
+    """Deals options so that the usage counts of one decision's options never differ by more than one (strict fairness).
 
-    A shuffled deck for each decision; a new one when it is used up. Of edges, of which a node takes several at once, so
-    only in the long run: a card that was just dealt from the deck before is passed over. Only decisions that a path
-    passes through take a card: operations of an edge that is not there learn nothing. Counts are plain numbers.
-    In the spirit of FairNAS (Chu et al. 2021, arXiv 1907.01845), where all operations of a layer take turns.
+    Each decision has a shuffled deck, and a new one when it is used up. Edges, of which a node takes several at once,
+    are only balanced in the long run, because an edge just dealt from the previous deck is skipped. Only decisions on
+    the path take a card, because operations on an absent edge learn nothing. Counts are plain numbers.
+    The idea is that of FairNAS (Chu et al. 2021, arXiv 1907.01845), where all operations of a layer take turns.
     """
 
     def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
@@ -177,7 +177,7 @@ class Decks:
             number, place = divmod(self.dealt[key], size)
             option = self._deck(key, number)[place]
             self.dealt[key] += 1
-            if option not in found:  # the same card of two decks in a row would be an edge twice
+            if option not in found:  # the same card from two consecutive decks would give an edge twice
                 found.append(option)
         return found
 

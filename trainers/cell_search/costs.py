@@ -1,4 +1,4 @@
-"""A measured table of what the parts of networks cost on this machine."""
+"""A table of the measured costs of parts of networks on this machine."""
 
 import statistics
 import time
@@ -14,18 +14,18 @@ from search_spaces.cells.cell import Adapter, Merge
 from search_spaces.cells.operations import OPERATIONS
 from trainers.fit import to_device
 
-REPEATS = 5  # timings of a part, of which the median counts
+REPEATS = 5  # timings per part; their median counts
 
 
 class Cost(BaseModel, frozen=True, extra="forbid"):
-    """Of one part, or of a whole network: one forward and backward pass of a batch."""
+    """Cost of one part or of a whole network: one forward and backward pass of a batch."""
 
     seconds: float
     memory_bytes: float  # kept for the backward pass
 
 
 class MeasuredCosts(BaseModel, frozen=True, extra="forbid"):
-    """A table as it lies on disk."""
+    """A cost table as stored on disk."""
 
     entries: dict[str, Cost]
     factor: float
@@ -34,7 +34,7 @@ class MeasuredCosts(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass
 class CostTable:
-    """Measures parts on the device they will run on, each once.
+    """Measures each part once, on the device it will run on.
 
     box: (batch, edges of the input along (D, H, W) or (H, W)).
     """
@@ -46,15 +46,15 @@ class CostTable:
 
     @property
     def dims(self) -> int:
-        """2 or 3."""
+        """Number of spatial dimensions, 2 or 3."""
         return len(self.box)
 
     def operation(self, name: str, channels: int, halvings: int) -> Cost:
-        """An operation on maps whose edges are the box's, halved so many times."""
+        """An operation on maps whose edges are those of the box, halved `halvings` times."""
         return self._get(f"{name}/{channels}/{halvings}", channels, halvings, lambda: _operation(name, self, channels))
 
     def adapter(self, before: int, after: int, steps: int, halvings: int) -> Cost:
-        """An adapter; `halvings` are those of its input."""
+        """An adapter; `halvings` refers to its input."""
         key = f"adapter/{before}/{after}/{steps}/{halvings}"
         return self._get(key, before, halvings, lambda: Adapter(self.dims, before, after, steps))
 
@@ -64,7 +64,7 @@ class CostTable:
         return self._get(key, channels, halvings, lambda: _MergeOf(Merge(self.dims, nodes, channels), nodes))
 
     def part(self, name: str, channels: int, halvings: int, build: Callable[[], nn.Module]) -> Cost:
-        """Any other part, known by its name."""
+        """Any other part, identified by its name."""
         return self._get(f"{name}/{channels}/{halvings}", channels, halvings, build)
 
     def _get(self, key: str, channels: int, halvings: int, build: Callable[[], nn.Module]) -> Cost:
@@ -75,7 +75,7 @@ class CostTable:
 
 
 class _MergeOf(nn.Module):
-    """A merge that takes one map for all its nodes."""
+    """A merge that takes the same map for all its nodes."""
 
     def __init__(self, merge: Merge, nodes: int) -> None:
         super().__init__()
@@ -91,11 +91,11 @@ def _operation(name: str, table: CostTable, channels: int) -> nn.Module:
 
 
 def measure(module: nn.Module, shape: tuple[int, ...], accelerator: Accelerator, repeats: int = REPEATS) -> Cost:
-    """Median seconds of a forward and backward pass on an input of this shape, and what autograd keeps for it."""
+    """Median seconds of a forward and backward pass on an input of this shape, and the bytes that autograd keeps."""
     device = accelerator.device
     module, layout = to_device(module, device)
     if device.type == "cuda" and len(shape) == 5:
-        layout = torch.channels_last_3d  # a part of a network, inside which boxes have channels
+        layout = torch.channels_last_3d  # inside a network, boxes have channels
     module.train()
     image = torch.randn(shape, device=device).to(memory_format=layout).requires_grad_()
     seconds, saved = [], dict[int, int]()
@@ -111,7 +111,7 @@ def measure(module: nn.Module, shape: tuple[int, ...], accelerator: Accelerator,
         began = time.perf_counter()
         if turn:
             _pass(module, image, accelerator)
-        else:  # the first one warms up, and is counted instead of timed
+        else:  # the first pass is a warm-up: its bytes are counted instead of its time
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
                 _pass(module, image, accelerator)
         _wait(device)

@@ -1,4 +1,4 @@
-"""From alphas to choices: the likeliest, samples, the least dispensable, and random ones of equal cost."""
+"""From alphas to choices: the likeliest, samples, the choice found by perturbation, and random ones of equal cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -10,21 +10,21 @@ from search_spaces.cells.cell_space import Decision, random_choice
 from trainers.cell_search.alphas import Alphas, set_probability
 
 Chosen = dict[str, tuple[int, ...]]
-RANDOM_DRAWS = 400  # from which the ones nearest in cost are taken
+RANDOM_DRAWS = 400  # random choices from which those nearest in cost are taken
 
 
 def likeliest(alphas: Alphas) -> Chosen:
-    """The choice with the highest probability: of every node the set of edges with the operations on them.
+    """The choice with the highest probability: for every node, a set of edges together with their operations.
 
-    Edges are drawn one after another without replacement, operations independently, and operations of edges that are
-    not there do not count. Nodes are independent of each other, so the best of each is the best of all. `zero` is
-    never chosen. Of equals the first.
+    Edges are drawn one after another without replacement, operations independently, and operations on absent edges do
+    not count. Nodes are independent of each other, so the best choices per node form the best choice overall. `zero` is
+    never chosen. In a tie the first option is taken.
     """
     return likeliest_of(alphas.decisions, alphas.table())
 
 
 def likeliest_of(decisions: Mapping[str, Decision], table: Mapping[str, Sequence[float]]) -> Chosen:
-    """`likeliest` for probabilities as plain numbers."""
+    """`likeliest` for probabilities given as plain numbers."""
     chosen: Chosen = {}
     for key, decision in decisions.items():
         if not key.endswith("/edges"):
@@ -63,7 +63,7 @@ def _log(probability: float) -> float:
 
 
 def sample(alphas: Alphas, seed: int) -> Chosen:
-    """A choice drawn from the probabilities; never `zero` where there is anything else."""
+    """A choice drawn from the probabilities; never `zero` if there is another option."""
     rng = np.random.default_rng(seed)
     chosen: Chosen = {}
     table = alphas.table()
@@ -82,14 +82,14 @@ def perturbation(
     seed: int,
     on_decision: Callable[[int, int], bool] = lambda _done, _of: True,
 ) -> Chosen | None:
-    """The choice whose every option is the one that the supernet does best with.
+    """The choice made of the options with which the supernet performs best.
 
-    Decision by decision, in random order: each option in turn is put into the same few networks, drawn from the alphas
-    for everything not yet decided, and the option with the lowest mean loss stays. loss_of(network, number) may judge
-    each of the few on a batch of its own: all options meet the same ones. on_decision(done, of) answers whether to go
-    on; None where it said no. (DARTS-PT, Wang et al. 2021, arXiv
-    2108.04392, removes options from a mixture instead; a supernet that was trained path by path has never been one.)
-    Operations come before edges. Options that the search dropped, and `zero`, are not tried.
+    Decisions are made one by one in random order: each option in turn is put into the same few networks, in which
+    everything undecided is drawn from the alphas, and the option with the lowest mean loss is kept. loss_of(network,
+    number) may evaluate each of the few networks on its own batch, the same for all options. on_decision(done, of)
+    returns whether to continue; the result is None if it returned False. (DARTS-PT, Wang et al. 2021, arXiv 2108.04392,
+    removes options from a mixture instead, but a supernet trained path by path has never been a mixture.)
+    Operations are decided before edges. Options that the search dropped, and `zero`, are not tried.
     """
     rng = np.random.default_rng(seed)
     contexts = [sample(alphas, int(rng.integers(2**31))) for _ in range(paths)]
@@ -118,7 +118,7 @@ def perturbation(
 
 
 def _with_edge(context: Chosen, key: str) -> Chosen:
-    """The context with the edge that an operation lies on, which would not matter otherwise."""
+    """The context with the operation's edge added; without that edge the operation would not matter."""
     node, _, source = key.rpartition("/")
     edges = context.get(f"{node}/edges")
     if edges is None or not source.isdecimal() or int(source) in edges:
@@ -129,7 +129,7 @@ def _with_edge(context: Chosen, key: str) -> Chosen:
 def random_of_cost(
     decisions: Sequence[Decision], cost_of: Callable[[Chosen], float], target: float, count: int, seed: int
 ) -> list[Chosen]:
-    """Of some hundred random choices the `count` nearest in cost to `target`, all different where there are so many."""
+    """The `count` choices nearest in cost to `target` among some hundred random ones, all different if possible."""
     rng = np.random.default_rng(seed)
     drawn = list(
         {str(choice): choice for choice in (random_choice(decisions, rng) for _ in range(RANDOM_DRAWS))}.values()

@@ -1,4 +1,4 @@
-"""What a network of cells costs, and what the mean network of a supernet does: the sum of its parts."""
+"""The cost of a network of cells, and of the mean network of a supernet, as the sum of the costs of its parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ from search_spaces.cells.skeleton import Skeleton, narrowed, skeleton_of_space
 from trainers.cell_search.costs import Cost, CostTable
 
 Option = TypeVar("Option")
-Factors = tuple[tuple[str, int], ...]  # decisions with one option each: a network has a part if it takes them all
+Factors = tuple[tuple[str, int], ...]  # decisions, each with an option: a network has the part if it takes all
 
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """Of a hybrid network's encoder, with the channels of its maps by level (0: it has none there)."""
+    """Cost of a hybrid network's encoder, with the channels of its maps by level (0: no map)."""
 
     cost: Cost
     channels: Sequence[int]
 
 
 class ExpectedCost:
-    """Seconds and bytes of the networks of one supernet: one forward and backward pass of a batch.
+    """Seconds and bytes of the networks in one supernet: one forward and backward pass of a batch.
 
-    Measures every part that the table does not know, and may take minutes for that; `on_part(done, of)` answers whether
-    to go on, and Stopped is raised where it says no. encoder: of a hybrid network. `factor`: what the sum of the parts'
-    seconds is multiplied with.
+    Measures every part that is not in the table, which may take minutes; `on_part(done, of)` returns whether to
+    continue, and Stopped is raised if it returns False. encoder: that of a hybrid network. `factor`: multiplies the sum
+    of the parts' seconds.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ExpectedCost:
         self._places = self._index(list(sums))
 
     def _index(self, products: Sequence[Factors]) -> Tensor:
-        """Where the factors of each product stand in all shares, one behind the other; short ones end with the 1."""
+        """Indices of each product's factors in the concatenated shares; short products are padded with the final 1."""
         begins, count = {}, 0
         for key, decision in self.decisions.items():
             begins[key] = count
@@ -80,18 +80,18 @@ class ExpectedCost:
         return torch.tensor([row + [count] * (longest - len(row)) for row in rows], dtype=torch.long)
 
     def of_probabilities(self, probabilities: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Scalars with a gradient; an edge is there with about its probability times the number of picks."""
+        """Scalars with a gradient; an edge is present with about its probability times the number of picks."""
         shares = [(probabilities[key] * d.picks).clamp(max=1.0) for key, d in self.decisions.items()]
         return self._of(torch.cat([*shares, torch.ones(1)]))
 
     def of_choice(self, choice: Choice) -> tuple[float, float]:
-        """Of one network."""
+        """Seconds and bytes of one network."""
         shares = [float(o in choice[key]) for key, d in self.decisions.items() for o in range(len(d.options))]
         seconds, memory = self._of(torch.tensor([*shares, 1.0]))
         return float(seconds), float(memory)
 
     def _of(self, shares: Tensor) -> tuple[Tensor, Tensor]:
-        """Every product of shares with what the parts that hang on it cost."""
+        """The sum of every product of shares times the cost of the parts that depend on it."""
         products = torch.ones(len(self._places), dtype=torch.float64)
         for column in self._places.unbind(dim=1):
             products = products * shares.double()[column]
@@ -100,12 +100,12 @@ class ExpectedCost:
 
 
 class Stopped(Exception):
-    """Measuring was told to stop."""
+    """The measurement was asked to stop."""
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Enumerates the parts of a supernet, each with the options that it hangs on and what it costs."""
+    """Enumerates the parts of a supernet, each with the options that it depends on and its cost."""
 
     space: CellSpace
     family: str
@@ -115,7 +115,7 @@ class _Parts:
     decided: frozenset[str]  # keys of the decisions
 
     def all(self) -> Iterator[tuple[Factors, Callable[[], Cost]]]:
-        """Every part; a part that several options lead to comes once for each."""
+        """Every part; a part that several options lead to occurs once for each of them."""
         dims, top = self.table.dims, self.skeleton.channels[0]
         for stride, stem in self._each("stem", self.skeleton.stem_strides):
             halved = stride - 1
@@ -127,7 +127,7 @@ class _Parts:
                 yield stem + factors, cost_of
 
     def _each(self, key: str, options: Sequence[Option]) -> list[tuple[Option, Factors]]:
-        """Every option with its factor, which is none where there is nothing to decide."""
+        """Every option with its factors, which are empty if there is nothing to decide."""
         return [(option, ((key, place),) if key in self.decided else ()) for place, option in enumerate(options)]
 
     def _channels(self, level: int, width: float) -> int:
@@ -137,7 +137,7 @@ class _Parts:
         levels = levels_of(self.space, self.family)
         for kind in FRAMES[self.family].kinds:
             for level in range(levels if kind == "encoder_normal" else levels - 1):
-                at = level + 1 if kind == "reduction" else level  # the level whose channels it has
+                at = level + 1 if kind == "reduction" else level  # the level whose number of channels it has
                 depths: list[tuple[int, Factors]] = [(1, ())]
                 if kind in ("encoder_normal", "decoder_normal"):
                     depths = self._each(f"depth/{level}", self.space.depths)
@@ -151,7 +151,7 @@ class _Parts:
     def _cell(
         self, kind: CellKind, level: int, channels: int, number: int, halved: int
     ) -> Iterator[tuple[Factors, Callable[[], Cost]]]:
-        """The parts of one cell, whose inputs lie `inside` halvings below the box and its output `outside`."""
+        """The parts of one cell; the box is halved `inside` times for its inputs, `outside` times for its output."""
         table, widths = self.table, self.skeleton.channels
         key = cell_key(kind, self.skeleton.group(level))
         inside = level + halved + (1 if kind == "expansion" else 0)

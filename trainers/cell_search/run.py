@@ -1,4 +1,4 @@
-"""One supernet from start to end: split, measure, search, decode; what comes out are genotypes to train."""
+"""One supernet from start to end: split, measure, search, decode; the result is genotypes to train."""
 
 import hashlib
 import platform
@@ -45,13 +45,13 @@ from trainers.data.volume import Volume
 from trainers.losses.losses import build_loss
 from trainers.report import SILENT, Report
 
-_CALIBRATED_ON = 3  # random networks
+_CALIBRATED_ON = 3  # number of random networks used for calibration
 
 
 class CellPlan(BaseModel, frozen=True, extra="forbid"):
-    """Which supernet to search: one for each family and class of crops."""
+    """The supernet to search: there is one for each family and class of crops."""
 
-    family: str  # one with cells
+    family: str  # a family with cells
     crop: PositiveInt
 
     @property
@@ -61,7 +61,7 @@ class CellPlan(BaseModel, frozen=True, extra="forbid"):
 
 
 class FoundGenotype(BaseModel, frozen=True, extra="forbid"):
-    """One genotype that a search hands on, and what a training step of it costs on the machine that searched."""
+    """One genotype found by a search, and the cost of one of its training steps on the machine that searched."""
 
     genotype: Genotype
     seconds: NonNegativeFloat
@@ -69,12 +69,12 @@ class FoundGenotype(BaseModel, frozen=True, extra="forbid"):
 
 
 class CellFindings(BaseModel, frozen=True, extra="forbid"):
-    """What came of one supernet."""
+    """The results of searching one supernet."""
 
     plan: CellPlan
     space: CellSpace
-    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation-1, sample-1, random-1 ...
-    probabilities: dict[str, list[float]]  # of every decision's options, at the end
+    genotypes: dict[str, FoundGenotype]  # by how it was found: likeliest, perturbation-1, sample-1, random-1, ...
+    probabilities: dict[str, list[float]]  # final probabilities of every decision's options
     options: dict[str, list[str]]
     search_seconds: float
     device: str
@@ -82,7 +82,7 @@ class CellFindings(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class CellTalk:
-    """Where a cell search says what it does. on_step answers whether to go on."""
+    """Functions that a cell search calls to report progress. on_step returns whether to continue."""
 
     on_step: Callable[[str, int, int, float | None], bool]  # phase, done, of, loss
     on_history: Callable[[dict[str, Any]], None]
@@ -90,9 +90,9 @@ class CellTalk:
 
 
 def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
-    """How the genotypes of a search are found; known before it begins, because the study chooses among them.
+    """The names of a search's genotypes, known before it begins because the study chooses among them.
 
-    The most promising first: where the budget ends early, the others are not trained.
+    The most promising come first: if the budget ends early, the others are not trained.
     """
 
     def numbered(kind: str, count: int) -> list[str]:
@@ -103,7 +103,7 @@ def genotype_names(config: CellSearchConfig) -> tuple[str, ...]:
 
 
 def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accelerator: Accelerator) -> str:
-    """A file name for the measured costs of a supernet on this machine: equal where nothing that matters differs."""
+    """A file name for the measured costs of a supernet on this machine; it depends on everything that affects them."""
     device = accelerator.device
     facts = (
         plan.model_dump_json(),
@@ -119,7 +119,7 @@ def costs_name(plan: CellPlan, space: CellSpace, config: CellSearchConfig, accel
 
 
 def _processor() -> str:
-    """The model of the CPU, where the system says it."""
+    """The model of the CPU, if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -128,7 +128,7 @@ def _processor() -> str:
 
 
 def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> None:
-    """Raise InputError, one line, where boxes or crops do not suit the levels of the supernet."""
+    """Raise InputError, one line, if boxes or crops do not suit the levels of the supernet."""
     candidate = config.supernet_candidate(plan.family)
     if candidate.boxes:
         check_boxes(plan.crop, candidate.slices_in, space)
@@ -140,7 +140,7 @@ def check_plan(plan: CellPlan, space: CellSpace, config: CellSearchConfig) -> No
 def split_for(
     plan: CellPlan, volumes: Sequence[Volume], config: CellSearchConfig, seed: int, report: Report = SILENT
 ) -> tuple[PatchSampler, PatchSampler]:
-    """The samplers of weights and alphas. Raises InputError where the volumes cannot be split so."""
+    """The samplers for weights and alphas. Raises InputError if the volumes cannot be split."""
     candidate = config.supernet_candidate(plan.family)
     gap = max(candidate.slices_in, plan.crop) if candidate.boxes else plan.crop
     first, second = (
@@ -172,11 +172,11 @@ def run_cells(
     save_every: float = 60.0,
     on_saved: Callable[[], None] = lambda: None,
 ) -> CellFindings | None:
-    """Search the cells of one supernet; None if it was asked to leave, with a checkpoint where it has begun to train.
+    """Search the cells of one supernet; None if asked to stop, with a checkpoint if training has begun.
 
-    Goes on from the newest checkpoint. cost_files: where measured costs are kept; the first that exists is read, so
-    that a search repeats though timings never do, and the others are written. Raises InputError for settings and
-    volumes that do not do, and NonFiniteLoss. save_every: seconds between checkpoints; on_saved is called after each.
+    Continues from the newest checkpoint. cost_files: files for measured costs; the first one that exists is read, so
+    that a search is repeatable although timings are not, and the others are written. Raises InputError for unsuitable
+    settings and volumes, and NonFiniteLoss. save_every: seconds between checkpoints; on_saved is called after each.
     """
     check_plan(plan, space, config)
     began = time.monotonic()
@@ -231,7 +231,7 @@ def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> 
 
 
 def _decode(search: CellSearch, costs: "_Costs", sides: Sides, talk: CellTalk) -> dict[str, Choice] | None:
-    """All genotypes that become trials, by name; None if it was asked to leave."""
+    """All genotypes that become trials, by name; None if asked to stop."""
     config, alphas, seed = search.config, search.alphas, search.seed
     chosen: dict[str, Choice] = {"likeliest": likeliest(alphas)}
     for number in range(config.perturbations):
@@ -266,9 +266,9 @@ def _decode(search: CellSearch, costs: "_Costs", sides: Sides, talk: CellTalk) -
 
 
 def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int], float]:
-    """The loss of a sub-network with the supernet's weights, on one of a few batches that no weight was trained on.
+    """A function that gives a sub-network's loss, with the supernet's weights, on one of a few batches.
 
-    Every turn has batches of its own.
+    No weight was trained on these batches, and every turn uses different ones.
     """
     paths, accelerator = search.config.perturbation_paths, search.accelerator
     stream = sides.alphas(turn * paths)
@@ -287,7 +287,7 @@ def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int
 
 @dataclass
 class _Costs:
-    """Seconds and bytes of anything in one supernet's space."""
+    """Seconds and bytes of any network in one supernet's space."""
 
     plan: CellPlan
     space: CellSpace
@@ -297,7 +297,7 @@ class _Costs:
     def prepare(
         self, network: nn.Module, seed: int, files: Sequence[Path], on_part: Callable[[int, int], bool]
     ) -> None:
-        """Measure every part, scaled so that they add up to whole networks; or read all this from a file."""
+        """Measure every part, scaled so that parts add up to whole networks; or read the costs from a file."""
         candidate = self.config.supernet_candidate(self.plan.family)
         batch, plane = self.config.supernets[self.plan.family].batch_size, (self.plan.crop, self.plan.crop)
         shape = (batch, candidate.slices_in, *plane)
@@ -320,7 +320,7 @@ class _Costs:
                 write_atomically(file, found.model_dump_json(indent=1) + "\n")
 
     def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
-        """Seconds of whole networks over the sum of their parts, the median of a few."""
+        """The ratio of a whole network's seconds to the sum of its parts, as the median over a few networks."""
         rng = np.random.default_rng(seed)
         ratios = []
         for _ in range(_CALIBRATED_ON):
@@ -348,7 +348,7 @@ def _read_costs(file: Path) -> MeasuredCosts:
 
 
 class _Summed(nn.Module):
-    """An encoder whose maps are added up, so that a backward pass goes through all of them."""
+    """An encoder whose maps are summed, so that a backward pass goes through all of them."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainer 2: weights and alphas of a supernet in turn, resumable at any step."""
+"""Trainer 2: trains weights and alphas of a supernet alternately, resumable at any step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,26 +27,25 @@ from trainers.fit import to_device
 from trainers.losses.losses import build_loss
 from trainers.step import NonFiniteLoss, optimiser_step, weight_groups
 
-Stream = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # number of the first batch -> batches without end
-REPORTS = 100  # lines of history, whatever the number of steps
-SETTLED_WINDOWS = 2  # windows in a row without much change, after which options are dropped
+Stream = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # number of the first batch -> endless batches
+REPORTS = 100  # lines of history, for any number of steps
+SETTLED_WINDOWS = 2  # consecutive windows with little change after which options are dropped
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Batches that weights learn from and batches that alphas learn from."""
+    """Batches for training the weights, and batches for training the alphas."""
 
     weights: Stream
     alphas: Stream
 
 
 class CellSearch:
-    """A search, step by step. The same network, sides, config and seed give the same alphas on one machine's CPU,
+    """A cell search, step by step.
 
-    whether or not the search was interrupted.
-
-    network: called with images (B, k, H, W) and a path, gives logits. cost: seconds of the mean network that the alphas
-    describe, or None where cost does not count.
+    The same network, sides, config and seed give the same alphas on one machine's CPU, whether or not the search was
+    interrupted. network: gives logits when called with images (B, k, H, W) and a path. cost: seconds of the mean
+    network that the alphas describe, or None if cost does not count.
     """
 
     def __init__(
@@ -75,23 +74,23 @@ class CellSearch:
             betas=(0.5, 0.999),
             weight_decay=config.alpha_weight_decay,
         )
-        self._before: dict[str, list[float]] = {}  # probabilities when options were last looked at
+        self._before: dict[str, list[float]] = {}  # probabilities at the last check for unlikely options
         self._settled: dict[str, int] = {}
         self._budget: float | None = None
         if cost is not None:
             with torch.no_grad():
-                self._budget = config.cost_budget * float(cost(self.alphas))  # alphas still prefer nothing
+                self._budget = config.cost_budget * float(cost(self.alphas))  # alphas have no preference yet
         torch.manual_seed(seed)
 
     @property
     def warm_steps(self) -> int:
-        """Steps before the alphas move."""
+        """Number of steps before the alphas change."""
         return int(self.config.warm_up * self.config.steps)
 
     def run(
         self, until: int, on_step: Callable[[int, float], bool], on_history: Callable[[dict[str, Any]], None]
     ) -> bool:
-        """Train up to step `until`; False if `on_step(step, loss)` asked to stop before. Raises NonFiniteLoss."""
+        """Train up to step `until`; False if `on_step(step, loss)` asked to stop earlier. Raises NonFiniteLoss."""
         self.network.train()
         every = max(1, self.config.steps // REPORTS)
         while self.step < until:
@@ -109,12 +108,12 @@ class CellSearch:
         return True
 
     def _progress(self) -> float:
-        """0 when alphas begin to move, 1 at the end."""
+        """0 when the alphas begin to change, 1 at the end."""
         left = self.config.steps - 1 - self.warm_steps
         return max(0.0, (self.step - self.warm_steps) / left) if left > 0 else 1.0
 
     def path(self, estimator: str, purpose: int) -> Path:
-        """A path as this step would draw it; `purpose` tells apart several draws of one step."""
+        """The path that this step draws; `purpose` distinguishes several draws in one step."""
         progress = self._progress()
         first, last = self.config.tau
         rng = torch.Generator().manual_seed(hash((self.seed, self.step, purpose)) % 2**63)
@@ -131,7 +130,7 @@ class CellSearch:
         return self.on_device(next(self._streams[side]))
 
     def on_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Images and labels where the network is, in its memory layout."""
+        """Images and labels on the network's device, in its memory layout."""
         images, labels = batch
         device = self.accelerator.device
         return images.to(device, non_blocking=True, memory_format=self._layout), labels.to(device, non_blocking=True)
@@ -151,7 +150,7 @@ class CellSearch:
         return loss
 
     def _alpha_step(self) -> float:
-        """One step of the alphas; the weights stay as they are (first order)."""
+        """One step of the alphas; the weights stay unchanged (first-order approximation)."""
         images, labels = self._batch("alphas")
         with self.accelerator.autocast():
             logits = self.network(images, self.path(self.config.estimator, purpose=1))
@@ -164,12 +163,12 @@ class CellSearch:
             over = torch.log(self._cost(self.alphas) / self._budget).clamp(min=0)
             total = total + self.config.cost_weight * over
         parameters = list(self.alphas.parameters())
-        # float16 would lose small gradients on their way through the network.
+        # Scaled, because float16 would lose small gradients on their way through the network.
         scale = 1.0 if self.accelerator.scaler is None else float(self.accelerator.scaler.get_scale())
         gradients = torch.autograd.grad(scale * total, parameters, allow_unused=True)
         if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
             if self.accelerator.scaler is not None:
-                return value  # too large a scale: the weight step makes it smaller
+                return value  # the loss scale is too large; the weight step reduces it
             raise NonFiniteLoss("a gradient of the alphas is not finite")
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient / scale
@@ -179,7 +178,7 @@ class CellSearch:
         return value
 
     def _look(self, alpha_step: int) -> None:
-        """Every so often: drop options that settled alphas make unlikely."""
+        """Check at regular intervals, and drop options that are unlikely once the alphas have settled."""
         if self.config.shrink_every is None or alpha_step % self.config.shrink_every:
             return
         now = self.alphas.table()
@@ -192,7 +191,7 @@ class CellSearch:
         self._before = self.alphas.table()
 
     def _shrink(self, key: str, probabilities: list[float]) -> None:
-        """Drop what is far less likely than the likeliest; two options and one with weights always stay."""
+        """Drop options far less likely than the likeliest; always keep at least two, and at least one with weights."""
         decision = self.alphas.decisions[key]
         floor = self.config.shrink_below * max(probabilities)
         for option in sorted(range(len(probabilities)), key=lambda o: probabilities[o]):
@@ -222,7 +221,7 @@ class CellSearch:
         }
 
     def save(self, folder: FilePath) -> None:
-        """Write a checkpoint from which `resume` goes on as if nothing had happened."""
+        """Write a checkpoint from which `resume` continues exactly."""
         around, state = surroundings(self._schedule, self.accelerator)
         tensors = {
             **{f"network.{k}": v for k, v in self.network.state_dict().items()},
@@ -243,7 +242,7 @@ class CellSearch:
         save_checkpoint(folder, self.step, tensors, state)
 
     def resume(self, folder: FilePath) -> bool:
-        """Go on from the newest checkpoint below `folder`; False where there is none."""
+        """Continue from the newest checkpoint below `folder`; False if there is none."""
         loaded = load_checkpoint(folder)
         if loaded is None:
             return False
@@ -281,7 +280,7 @@ def _learns(option: str) -> bool:
 
 
 def jensen_shannon(first: Sequence[float], second: Sequence[float]) -> float:
-    """Divergence of two distributions in bits, 0 for equal ones, 1 for ones that share nothing."""
+    """Divergence of two distributions in bits: 0 for equal ones, 1 for disjoint ones."""
     p, q = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
     middle = (p + q) / 2
     bits = torch.special.entr(middle).sum() - (torch.special.entr(p).sum() + torch.special.entr(q).sum()) / 2

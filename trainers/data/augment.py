@@ -1,8 +1,8 @@
-"""AUGMENTATIONS: random changes of a patch, as one text that names how strong they are and which parts are left out.
+"""AUGMENTATIONS: random changes of a patch, described by a text that gives their strength and the parts left out.
 
-Where a patch's grid lies in its volume (turned, scaled, bent) is drawn before the patch is cut, so that its voxels are
-interpolated once, from the volume itself: what is turned into view is real tissue, not a border. Symmetries and grey
-values follow on what was cut.
+The position of a patch's grid in its volume (turned, scaled, bent) is drawn before the patch is cut. So its voxels are
+interpolated once, from the volume itself, and rotation brings real tissue into view, not a border. Symmetries and
+changes of grey values follow after the cut.
 """
 
 from collections.abc import Callable
@@ -23,29 +23,29 @@ Rectangle = tuple[slice, slice]  # rows and columns of a patch
 
 @dataclass(frozen=True)
 class Changes:
-    """How strongly a sample may be changed, part by part; a part that is None is off.
+    """How strongly each part may change a sample; a part that is None is off.
 
-    A share is that of the samples that the part changes. Angles are in degrees and lengths in voxels of the patch.
+    A share is the share of samples that the part changes. Angles are in degrees, lengths in voxels of the patch.
     """
 
-    symmetries: bool = False  # the eight of the square, evenly
+    symmetries: bool = False  # the eight symmetries of the square, with equal probability
     turn: float | None = None  # largest angle within the plane
     tilt: float | None = None  # largest angle out of the plane, about any line in it
-    scale: tuple[float, float] | None = None  # how large things appear, drawn on a logarithmic scale
-    elastic: float | None = None  # standard deviation of the displacement, away from the anchor
-    moved: float = 0.0  # share of the samples that turn, tilt, scale and elastic change, all at once
+    scale: tuple[float, float] | None = None  # factor on the apparent size, drawn on a logarithmic scale
+    elastic: float | None = None  # standard deviation of the displacement far from the anchor
+    moved: float = 0.0  # share of samples that turn, tilt, scale and elastic change together
     light: tuple[float, float, float] | None = None  # share, largest shift of brightness, largest change of contrast
     gamma: tuple[float, float] | None = None  # share, largest logarithm of the exponent
     noise: tuple[float, float] | None = None  # share, largest standard deviation, in units of the two percentiles
-    cutmix: float | None = None  # share of the samples of which a rectangle comes from elsewhere in the same kidney
+    cutmix: float | None = None  # share of samples that get a rectangle from elsewhere in the same kidney
 
 
-# Why each number of "strong": facts of the competition's solutions. Tilt 30 degrees: the winner. Scale 0.55 to 1.3: the
-# third (0.55 to 1.05) and the winner (0.7 to 1.3). CutMix within a kidney: the fourth, sixth and ninth.
+# Sources for the numbers of "strong" in the competition's solutions. Tilt of 30 degrees: the first place. Scale 0.55 to
+# 1.3: the third (0.55 to 1.05) and the first (0.7 to 1.3). CutMix within a kidney: the fourth, sixth and ninth.
 AUGMENTATIONS: dict[str, Changes] = {
     "none": Changes(),
     "flips": Changes(symmetries=True),
-    # In the plane alone, mild.
+    # Mild changes within the plane.
     "standard": Changes(
         symmetries=True,
         turn=30.0,
@@ -70,15 +70,15 @@ AUGMENTATIONS: dict[str, Changes] = {
 }
 _OFF = Changes()
 PARTS: tuple[str, ...] = tuple(field.name for field in fields(Changes) if field.name != "moved")
-_NODES = 5  # of the elastic grid along each edge of a patch, its border included
+_NODES = 5  # nodes of the elastic grid along each edge of a patch, including its border
 
 
 @dataclass(frozen=True)
 class Move:
     """How a patch's grid is moved about its anchor.
 
-    matrix: float64 (3, 3), of (slice, row, column): a step along an axis of the patch, in steps of an unmoved patch of
-    cubic voxels.
+    matrix: float64 (3, 3), over (slice, row, column): a step along an axis of the patch, in steps of an unmoved patch
+    with cubic voxels.
     bend: float32 (2, rows, columns) or None; see `oblique.Grid`.
     """
 
@@ -87,7 +87,7 @@ class Move:
 
 
 def check_augmentation(text: str) -> str:
-    """The text, where it names an augmentation. Raises InputError where Augmentation does."""
+    """The text itself, if it names an augmentation. Raises InputError if Augmentation does."""
     _parse(text)
     return text
 
@@ -103,10 +103,10 @@ class Augmentation:
         self.changes = _parse(text)
 
     def move(self, rng: np.random.Generator, crop: int, smallest: float | None = None) -> Move | None:
-        """How the grid of a patch of edge `crop` is moved, or None where it stays as it is.
+        """How the grid of a patch of edge `crop` is moved, or None if it stays as it is.
 
-        smallest: up to 1; the scale varies evenly around 1, and none is drawn below this one, nor above its inverse.
-        None: the scale is drawn as the recipe has it.
+        smallest: at most 1; the scale then varies evenly around 1, from this value to its inverse. None: the scale is
+        drawn as the recipe says.
         """
         drawn = self.changes
         if not (drawn.turn or drawn.tilt or drawn.scale or drawn.elastic) or rng.random() >= drawn.moved:
@@ -121,13 +121,14 @@ class Augmentation:
         return Move(matrix, _bend(rng, crop, drawn.elastic) if drawn.elastic else None)
 
     def wants_partner(self, rng: np.random.Generator) -> bool:
-        """Whether a sample is to be mixed with another one, see `draw_rectangle`."""
+        """Whether a sample is to be mixed with another one; see `draw_rectangle`."""
         return self.changes.cutmix is not None and bool(rng.random() < self.changes.cutmix)
 
     def change(self, patch: Patch, rng: np.random.Generator) -> Patch:
-        """Symmetries and grey values: image (slices_in, crop, crop) and label (slices_out, crop, crop), changed alike.
+        """Symmetries and changes of grey values: image (slices_in, crop, crop) and label (slices_out, crop, crop).
 
-        Shapes stay, labels stay as they are up to symmetry, grey values stay within the range of normalising.
+        Both get the same symmetry; nothing else changes the labels. Shapes stay the same, and grey values stay within
+        the range that normalising gives.
         """
         image, label = patch
         if self.changes.symmetries:
@@ -152,7 +153,7 @@ def _scales(scales: tuple[float, float], smallest: float | None) -> tuple[float,
 
 
 def draw_rectangle(rng: np.random.Generator, crop: int) -> Rectangle:
-    """Rows and columns that CutMix (arXiv 1905.04899) takes from another patch: a tenth to half of the plane."""
+    """Rows and columns that CutMix (arXiv 1905.04899) takes from another patch: a tenth to a half of the plane."""
     share = rng.uniform(0.1, 0.5)
     ratio = np.exp(rng.uniform(-0.7, 0.7))
     rows = min(crop, max(1, round(crop * np.sqrt(share * ratio))))
@@ -170,7 +171,7 @@ def _parse(text: str) -> Changes:
         if part not in PARTS:
             raise unknown_name(f"part in augmentation {text!r},", part, PARTS)
         if not getattr(changes, part):
-            raise InputError(f"augmentation {text!r} takes {part!r} away, which {name!r} does not have or has lost")
+            raise InputError(f"augmentation {text!r} removes {part!r}, which {name!r} does not have, or no longer has")
         changes = replace(changes, **{part: getattr(_OFF, part)})
     return changes
 
@@ -182,7 +183,7 @@ def _turned(angle: float) -> NDArray[np.float64]:
 
 
 def _tilted(angle: float, towards: float) -> NDArray[np.float64]:
-    """Rotation by `angle` about the line in the plane whose direction is `towards` (Rodrigues' formula)."""
+    """Rotation by `angle` about a line in the plane in direction `towards` (Rodrigues' formula)."""
     row, column = np.cos(towards), np.sin(towards)
     cross = np.array([[0.0, -column, row], [column, 0.0, 0.0], [-row, 0.0, 0.0]])
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross))
@@ -190,7 +191,7 @@ def _tilted(angle: float, towards: float) -> NDArray[np.float64]:
 
 def _bend(rng: np.random.Generator, crop: int, deviation: float) -> NDArray[np.float32]:
     """A smooth field of displacements, (2, crop, crop): cubic B-splines over a coarse grid of normal deviates."""
-    # A spline at its nodes is 1/6, 4/6 and 1/6 of three coefficients: half of their deviation, in two dimensions.
+    # At a node, a spline is 1/6, 4/6 and 1/6 of three coefficients, which halves the deviation in two dimensions.
     nodes = rng.normal(0.0, 2 * deviation, (2, _NODES + 2, _NODES + 2)).astype(np.float32)
     basis = _splines(crop)
     return np.ascontiguousarray(basis @ nodes @ basis.T)
@@ -198,7 +199,7 @@ def _bend(rng: np.random.Generator, crop: int, deviation: float) -> NDArray[np.f
 
 @lru_cache(maxsize=8)
 def _splines(crop: int) -> NDArray[np.float32]:
-    """Weights of the nodes at each of `crop` places, (crop, nodes + 2): a uniform cubic B-spline's."""
+    """Weights of a uniform cubic B-spline's nodes at each of `crop` positions, (crop, nodes + 2)."""
     places = np.linspace(0, _NODES - 1, crop)
     first = np.minimum(places.astype(int), _NODES - 2)
     t = places - first

@@ -16,12 +16,12 @@ from trainers.data.patches import PatchSampler
 class Batches:
     """Samples `start`, `start` + 1, ... in batches: image (B, slices_in, crop, crop) and target (B, slices_out, ...).
 
-    Both are float32; targets are 0 to 1, or UNSURE farther than `sparse_margin` voxels from the labels of a volume
-    whose labels are incomplete (None: never). Iterating goes on where the last iteration stopped: `position` is the
-    number of the next sample, and the stream is the same for any number of workers, so that saving this one integer
-    resumes it exactly.
-    workers: loader processes; 0 makes the samples in this one. share: which part of each batch to make, and of how
-    many; all parts, one behind the other, are the batch.
+    Both are float32. Targets are 0 to 1, or UNSURE farther than `sparse_margin` voxels from the labels of a volume
+    whose labels are incomplete (None: never). Iteration continues where the last one stopped: `position` is the number
+    of the next sample, and the stream is the same for any number of workers, so this one integer is enough to resume
+    it exactly.
+    workers: loader processes; 0 makes the samples in this process. share: which part of each batch to make, and of how
+    many parts; all parts in order form the batch.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Batches:
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
             pin_memory=torch.cuda.is_available(),
-            # The loader draws a seed when it starts; not from the global generator, which a resumed run must keep.
+            # The loader draws a seed when it starts; not from the global generator, whose state a resumed run needs.
             generator=torch.Generator(),
             worker_init_fn=_heed_the_trainer_alone,
         )
@@ -54,7 +54,7 @@ class Batches:
 
 
 def _heed_the_trainer_alone(_: int) -> None:
-    """A loader process ends with its trainer: a signal to all of them would leave that one without samples."""
+    """Ignores signals: a loader process ends with its trainer, which still needs samples after a signal to all."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -68,7 +68,7 @@ class _Samples(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
 
 class _Consecutive:
-    """Batches of consecutive sample numbers, without end; of each batch one part."""
+    """One part of each batch in an endless sequence of batches of consecutive sample numbers."""
 
     def __init__(self, start: int, batch_size: int, share: tuple[int, int]) -> None:
         self.start, self.batch_size = start, batch_size

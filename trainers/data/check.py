@@ -1,4 +1,4 @@
-"""Look at every volume of a folder: what it is, what is wrong with it, and a picture of it."""
+"""Checks every volume in a folder: its properties, what is wrong with it, and a picture of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ from trainers.report import SILENT, Report
 
 @dataclass(frozen=True)
 class CheckRow:
-    """What is known of one volume; None where a broken volume does not tell.
+    """What is known about one volume; None for what a broken volume does not reveal.
 
-    labelled_share: slices that hold a label. annotated: share of the vessels that the labels are said to hold.
-    vessel_share: labelled voxels among all. Shares are None where there are no labels.
+    labelled_share: share of slices with a label. annotated: stated share of the vessels that the labels contain.
+    vessel_share: share of labelled voxels. Shares are None if there are no labels.
     """
 
     name: str
@@ -30,8 +30,8 @@ class CheckRow:
     spacing_um: Spacing | None = None
     spacing_known: bool = False
     labels: str | None = None  # files, rles or none
-    label_set: str | None = None  # the name of the set in use
-    soft: bool = False  # it holds levels that a network made
+    label_set: str | None = None  # name of the label set in use
+    soft: bool = False  # whether the set holds levels predicted by a network
     annotated: float | None = None
     labelled_share: float | None = None
     vessel_share: float | None = None
@@ -47,8 +47,8 @@ class CheckRow:
 def check(root: Path, out: Path | None = None, cache: Path | None = None, report: Report = SILENT) -> list[CheckRow]:
     """One row for each volume under a folder, and its picture as `<out>/<name>.png` where `out` is given.
 
-    Volumes are converted into the cache on the way. A broken one gets a row with its error and stops nothing.
-    What was left out is reported, and how many volumes are done. Raises InputError where no volume is.
+    Volumes are also converted into the cache. A broken one gets a row with its error and does not stop the check.
+    Volumes that were left out and the number of volumes done are reported. Raises InputError if there is no volume.
     """
     opened = [(place, *_open(place)) for place in find(root, report)]
     rows = []
@@ -57,7 +57,7 @@ def check(root: Path, out: Path | None = None, cache: Path | None = None, report
             rows.append(CheckRow(place.name, error=error, notes=notes))
         else:
             rows.append(_row(source, notes, out, cache or default_cache(), report))
-        report.progress("looking at volumes", len(rows), len(opened))
+        report.progress("checking volumes", len(rows), len(opened))
     return rows
 
 
@@ -95,10 +95,10 @@ def _row(source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: 
     if source.soft is not None and source.soft.source is None:
         notes = (
             *notes,
-            f"soft labels without {SOURCE_NAME}: no search will train on them before it says who made them",
+            f"soft labels without {SOURCE_NAME}: no search will train on them until that file says what made them",
         )
     if labelled and not statistics.vessel_share:
-        notes = (*notes, "labels hold no vessel")
+        notes = (*notes, "labels contain no vessel")
     picture = None if out is None else draw_volume(volume, out / f"{source.name}.png")
     return CheckRow(
         **{

@@ -1,4 +1,4 @@
-"""One grey scale for all volumes of a kidney, so that a piece of it looks as it does in the whole."""
+"""One grey scale for all volumes of a kidney, so that a piece of it looks the same as in the whole."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
 
-_SLICES = 32  # looked at in each volume
-_VOXELS = 1 << 20  # taken from them at most
+_SLICES = 32  # slices sampled in each volume
+_VOXELS = 1 << 20  # most voxels taken from them
 
 
 def share_contrast(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     """The volumes with `grey_low` and `grey_high` taken over all volumes of the same kidney and voxel spacing.
 
-    A small piece by itself says little: one that holds nothing but air would have its noise stretched to full
-    contrast. Every volume counts by its voxels. A kidney of one volume keeps its own values; another voxel spacing is
-    another scan, with a grey scale of its own.
+    A small piece by itself says little: the noise of one that contains only air would be stretched to full contrast.
+    Every volume counts in proportion to its voxels. A kidney with one volume keeps its own values. Another voxel
+    spacing means another scan, with its own grey scale.
     """
     groups: dict[tuple[str, tuple[float, ...]], list[Volume]] = {}
     for volume in volumes:
@@ -41,7 +41,7 @@ def _scale(volumes: Sequence[Volume]) -> tuple[float, float]:
 
 
 def _sample(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Grey values of some slices, evenly spaced: reading these, not all, keeps a whole kidney cheap."""
+    """Grey values of some evenly spaced slices; reading only these is cheap even for a whole kidney."""
     slices = np.unique(np.linspace(0, len(image) - 1, _SLICES).round().astype(int))
     voxels = np.asarray(image[slices]).reshape(-1)
     return voxels[:: max(1, len(voxels) // _VOXELS)]

@@ -1,4 +1,4 @@
-"""Convert a volume slice by slice into a folder of plain arrays; a killed conversion goes on where it was."""
+"""Convert a volume slice by slice into a folder of plain arrays; a killed conversion continues where it stopped."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from trainers.report import SILENT, Report
 
 IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"
 _PROGRESS = "progress.json"
-# A kill loses at most so much work; what is recorded as done is on the disk.
+# A kill loses at most this much work; everything recorded as done is on disk.
 CHECKPOINT_SECONDS = 0.5
 _Result = TypeVar("_Result")
 
@@ -34,7 +34,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 class Progress(BaseModel, frozen=True, extra="forbid"):
-    """How far a conversion has come."""
+    """How much of a conversion is done."""
 
     slices: NonNegativeInt = 0
     scaling: Scaling | None = None
@@ -43,8 +43,8 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
 def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None:
     """Write image.npy, label.npy, vessels.npy and statistics.json of a volume into a folder, all synced to disk.
 
-    The folder may hold what a killed conversion of the same source left. Raises InputError for voxels that cannot
-    be read or taken, OSError for a folder that cannot be written.
+    The folder may contain the partial results of a killed conversion of the same source. Raises InputError for voxels
+    that cannot be read or used, OSError for a folder that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     depth = source.shape[0]
@@ -75,8 +75,8 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
             running.add(measures)
             if time.monotonic() - recorded > CHECKPOINT_SECONDS and (recording is None or recording.done()):
                 if recording is not None:
-                    recording.result()  # a disk that is full may say so only here
-                # Beside the conversion, which goes on while the disk writes.
+                    recording.result()  # a full disk may raise its error only here
+                # In parallel to the conversion, which continues while the disk writes.
                 recording = recorder.submit(_record, folder, progress.model_copy(update={"slices": done}), files)
                 recorded = time.monotonic()
             advance(before + done)
@@ -92,13 +92,13 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
 
 
 def needed_bytes(source: VolumeSource) -> int:
-    """The disk space of a converted volume, a little more than what it takes."""
+    """The disk space that a converted volume needs, plus a small margin."""
     voxels = int(np.prod(source.shape, dtype=np.int64))
     return voxels * (2 if source.label is None else 3) + 16 * 2**20
 
 
 def read_progress(source: VolumeSource, folder: Path) -> Progress:
-    """How far an earlier conversion came; nothing where its files are not as long as it says."""
+    """The progress of an earlier conversion; none if its files are shorter than recorded."""
     try:
         progress = Progress.model_validate_json((folder / _PROGRESS).read_bytes())
         if not progress.slices:
@@ -115,9 +115,9 @@ def read_progress(source: VolumeSource, folder: Path) -> Progress:
 def _blocks(
     source: VolumeSource, progress: Progress, image_file: FileIO, label_file: FileIO | None
 ) -> Iterator[tuple[int, BlockMeasures]]:
-    """Read, convert, write and measure the rest of the volume; gives the slices done so far and the measures, in order.
+    """Read, convert, write and measure the rest of the volume; yields the slices done and the measures, in order.
 
-    One thread takes a block all the way, while it is in its processor's cache.
+    One thread takes each block through all steps while it is in the processor's cache.
     """
     image, label = source.image, source.label
     with ExitStack() as stacks:
@@ -131,7 +131,7 @@ def _blocks(
             _write(image_file, grey.data, _end(np.uint16, source.shape, start))
             mask = None
             if label is not None and read_label is not None and label_file is not None:
-                # Two names, because mypy forgets inside the lambda that the label is there.
+                # A second name, because mypy forgets inside the lambda that the label is not None.
                 name_of = label.slice_name
                 take = to_mask if source.soft is None else to_levels
                 mask = take(_read(read_label, label, start, stop), lambda z: name_of(start + z))
@@ -150,7 +150,7 @@ def _measured(
 
 
 def _in_order(work: Callable[[int, int], _Result], ranges: list[tuple[int, int]], parallel: bool) -> Iterator[_Result]:
-    """The results of `work` on each range, in order; a few are under way at once, so memory stays bounded."""
+    """The results of `work` on each range, in order; only a few run at once, so memory stays bounded."""
     threads = _THREADS if parallel else 1
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_Result]] = deque()
@@ -169,7 +169,7 @@ def _in_order(work: Callable[[int, int], _Result], ranges: list[tuple[int, int]]
 def _ranges(source: VolumeSource, start: int) -> list[tuple[int, int]]:
     depth = max(source.image.block_depth, source.label.block_depth if source.label else 1)
     depth = min(depth, depth_within(source.shape, source.dtype, CHUNK_BLOCK_BYTES))
-    # Whole blocks from the front, so a resumed run meets the chunks of a chunked file where they begin.
+    # Whole blocks from the front, so that a resumed run starts at the beginning of a chunk in a chunked file.
     edges = [start, *range((start // depth + 1) * depth, source.shape[0], depth), source.shape[0]]
     return [(a, b) for a, b in pairwise(edges) if a < b]
 
@@ -181,13 +181,13 @@ def _read(read: ReadBlock, stack: Slices, start: int, stop: int) -> NDArray[Any]
         raise InputError(f"{stack.slice_name(start)}: not enough memory to read {stop - start} slices") from None
     if block.shape[:3] != (stop - start, *stack.shape[1:]):
         raise InputError(
-            f"{stack.slice_name(start)}: {block.shape[1:3]} voxels were read, {stack.shape[1:]} were announced"
+            f"{stack.slice_name(start)}: {block.shape[1:3]} voxels were read, but the header says {stack.shape[1:]}"
         )
     return block
 
 
 def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling:
-    """The finite range of all grey values; a pass of its own, because the first slice may hold the lowest ones."""
+    """The finite range of all grey values; needs its own pass, because any slice may contain the lowest ones."""
     whole = Scaling(low=np.inf, high=-np.inf)
     with source.image.reading() as read:
         ranges = _ranges(source, 0)
@@ -196,12 +196,12 @@ def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling
             whole = whole.merge(part)
             on_done(stop)
     if whole.low > whole.high:
-        raise InputError(f"{source.image.path}: no voxel of it is a finite number")
+        raise InputError(f"{source.image.path}: none of its voxels is a finite number")
     return whole
 
 
 def _measure_again(source: VolumeSource, folder: Path, slices: int, running: RunningMeasures) -> None:
-    """Measure what an earlier conversion wrote; reading it back is cheaper than keeping a record of it."""
+    """Measure what an earlier conversion wrote; reading it back is cheaper than recording the measures."""
     if not slices:
         return
     _, height, width = source.shape
@@ -221,9 +221,9 @@ def _measure_again(source: VolumeSource, folder: Path, slices: int, running: Run
 
 @contextmanager
 def _array_file(path: Path, dtype: type, shape: tuple[int, int, int], slices: int) -> Iterator[FileIO]:
-    """A .npy file opened for writing after its first slices.
+    """A .npy file opened for writing after its first `slices` slices.
 
-    Written by plain calls: the pages of a written memory map would count as this process's memory.
+    It is written by plain calls, because the pages of a written memory map would count as this process's memory.
     """
     with path.open("r+b" if slices else "wb", buffering=0) as file:
         if not slices:
@@ -233,7 +233,7 @@ def _array_file(path: Path, dtype: type, shape: tuple[int, int, int], slices: in
 
 
 def _header(dtype: type, shape: tuple[int, int, int]) -> bytes:
-    """The head of a .npy file of format 1.0, aligned to 64 bytes as numpy writes it."""
+    """The header of a .npy file of format 1.0, aligned to 64 bytes as numpy writes it."""
     text = json.dumps(np.dtype(dtype).newbyteorder("<").str).replace('"', "'")
     described = f"{{'descr': {text}, 'fortran_order': False, 'shape': {shape!r}, }}"
     padding = -(len(described) + 11) % 64
@@ -247,13 +247,13 @@ def _header(dtype: type, shape: tuple[int, int, int]) -> bytes:
 
 
 def _end(dtype: type, shape: tuple[int, int, int], slices: int) -> int:
-    """Where so many slices end in the file."""
+    """The position in the file where the first `slices` slices end."""
     return len(_header(dtype, shape)) + slices * shape[1] * shape[2] * np.dtype(dtype).itemsize
 
 
 def _write(file: FileIO, data: memoryview | bytes, offset: int) -> None:
     view = memoryview(data).cast("B")
-    while view:  # a nearly full disk takes a part of it and says so only at the next call
+    while view:  # a nearly full disk accepts a part, and reports the error only at the next call
         written = os.pwrite(file.fileno(), view, offset)
         view, offset = view[written:], offset + written
 

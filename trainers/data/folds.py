@@ -1,4 +1,4 @@
-"""Folds: which kidney is held out, which ones train, and the guard against the same tissue on both sides."""
+"""Folds: which kidney is held out, which are trained on, and the guard against the same tissue on both sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from trainers.data.sources import VolumeSource
 from trainers.data.volume import Spacing, Volume
 from trainers.report import SILENT, Report
 
-# Volumes whose voxels differ by more than this factor show vessels at another scale, and are left out unless named:
-# kidney_1_voi is a zoom of 5.2 µm among kidneys of 50 µm.
+# Volumes whose voxel sizes differ by more than this factor show vessels at another scale, and are left out unless they
+# are named: kidney_1_voi is a zoom at 5.2 µm among kidneys at 50 µm.
 WIDEST_SPACING_RATIO = 2.0
 
 
 class DataConfig(BaseModel, frozen=True, extra="forbid"):
-    """Which kidneys a search trains on and scores on."""
+    """Which kidneys a search trains and scores on."""
 
-    root: Path | None = None  # a folder of volumes; None makes phantoms
-    hold_out: str = ""  # a kidney, or a volume: then all of its kidney is held out and this volume alone is scored
-    train: tuple[str, ...] | None = None  # kidneys or volumes; None is every other kidney of similar voxel spacing
+    root: Path | None = None  # folder of volumes; None: phantoms are made
+    hold_out: str = ""  # the kidney to hold out; if a volume, its whole kidney is held out and only the volume scored
+    train: tuple[str, ...] | None = None  # kidneys or volumes to train on; None: all others with similar voxel spacing
     exclude: tuple[str, ...] = ()  # kidneys or volumes that are neither trained nor scored on
-    cache: Path | None = None  # where converted volumes lie; None is the user's cache folder
+    cache: Path | None = None  # folder for converted volumes; None: the user's cache folder
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One split by kidney: volumes that weights are trained on, and volumes that no training has seen."""
+    """One split by kidney: volumes that weights are trained on, and volumes that no training sees."""
 
     train: tuple[Volume, ...]
     held_out: tuple[Volume, ...]
@@ -43,8 +43,8 @@ def choose(
 ) -> tuple[list[VolumeSource], list[VolumeSource]]:
     """Sources to train on and sources to score on, which share no kidney.
 
-    What is left out, and how to take it in, is reported. Raises InputError where the configuration names
-    what is not there, where a volume in use has no labels, and where one of the two sides would be empty.
+    Volumes that are left out, and how to include them, are reported. Raises InputError if the configuration names
+    something that does not exist, if a volume in use has no labels, and if one of the two sides would be empty.
     """
     _check_names(sources, config)
     excluded = {source.name for source in sources if _matches(source, config.exclude)}
@@ -62,7 +62,7 @@ def choose(
         raise InputError(f"nothing is left to train on when {kidney} is held out; name kidneys or volumes in train")
     for source in train:
         _check_labelled(source, "trained on")
-        # Before hours of conversion; what only the voxels tell is the guard's.
+        # Checked before hours of conversion; the guard checks what only the voxels reveal.
         if leak := origin_leak(source.name, source.soft, kidney, {}):
             raise InputError(leak)
     return train, held_out
@@ -75,10 +75,10 @@ def guard(fold: Fold) -> None:
 
 
 def leaks(fold: Fold) -> list[str]:
-    """One line for each pair of a training and a held-out volume that hold the same tissue, or whose soft labels do.
+    """One line for each pair of a training and a held-out volume that share tissue, directly or through soft labels.
 
-    By kidney, by name (crops and zooms of the competition's volumes), by equal grey values, and by equal slices (crops
-    along z). A crop in the plane of the slices, or a resampled copy, is not seen.
+    Detected by kidney, by name (crops and zooms of the competition's volumes), by equal grey values, and by equal
+    slices (crops along z). A crop in the plane of the slices, or a resampled copy, is not detected.
     """
     slices = {id(volume): _slice_hashes(volume) for volume in (*fold.train, *fold.held_out)}
     found = []
@@ -98,7 +98,7 @@ def leaks(fold: Fold) -> list[str]:
 
 def _same_tissue(train: Volume, held_out: Volume) -> str | None:
     if train.kidney == held_out.kidney:
-        return f"both are of {train.kidney}"
+        return f"both belong to {train.kidney}"
     for inner, outer in ((train.name, held_out.name), (held_out.name, train.name)):
         if INSIDE.get(inner) == outer:
             return f"{inner} lies inside {outer}"
@@ -108,9 +108,9 @@ def _same_tissue(train: Volume, held_out: Volume) -> str | None:
 
 
 def _slice_hashes(volume: Volume) -> set[bytes]:
-    """Hashes of all slices that differ from one flat grey, by their middle rows only: a kidney takes seconds.
+    """Hashes of all slices that are not uniformly grey, from their middle rows only, so a kidney takes seconds.
 
-    The middle eight rows of a slice hold thousands of 16-bit values with noise; equal ones are no coincidence.
+    The middle eight rows of a slice contain thousands of noisy 16-bit values; equal rows cannot be a coincidence.
     """
     middle = volume.shape[1] // 2
     rows = slice(max(middle - 4, 0), middle + 4)
@@ -127,7 +127,7 @@ def _matches(source: VolumeSource, names: Sequence[str]) -> bool:
 
 
 def _check_names(sources: Sequence[VolumeSource], config: DataConfig) -> None:
-    """Every name in the configuration is a kidney or a volume that is there."""
+    """Check that every name in the configuration is an existing kidney or volume."""
     known = {source.kidney for source in sources} | {source.name for source in sources}
     named = [("hold_out", config.hold_out)] if config.hold_out else []
     named += [("train", name) for name in config.train or ()] + [("exclude", name) for name in config.exclude]
@@ -154,7 +154,7 @@ def _held_out_kidney(sources: Sequence[VolumeSource], config: DataConfig) -> str
 
 
 def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, report: Report) -> list[VolumeSource]:
-    """The held-out kidney's volumes that are scored: the named one, or all with complete labels."""
+    """The volumes of the held-out kidney that are scored: the named one, or all with complete labels."""
     of_kidney = [source for source in sources if source.kidney == kidney]
     if config.hold_out != kidney:
         named = [source for source in of_kidney if source.name == config.hold_out]
@@ -179,12 +179,12 @@ def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, re
     if not complete:
         names = ", ".join(s.name for s in of_kidney if _labelled(s) and s.soft is None)
         mend = f"name a labelled one in hold_out: {names}" if names else "hold out another kidney"
-        raise InputError(f"{kidney} has no volume with complete labels that people made to score on; {mend}")
+        raise InputError(f"{kidney} has no volume with complete, human-made labels to score on; {mend}")
     return complete
 
 
 def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, report: Report) -> list[VolumeSource]:
-    """Volumes of all other kidneys with a voxel spacing near that of the held-out one."""
+    """Volumes of all other kidneys whose voxel spacing is near that of the held-out one."""
     train = []
     for source in sources:
         if source.kidney == kidney:
@@ -192,8 +192,9 @@ def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, 
         ratios = [a / b for a, b in zip(source.spacing_um, spacing_um, strict=True)]
         if max(*ratios, *(1 / ratio for ratio in ratios)) > WIDEST_SPACING_RATIO:
             report.note(
-                f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} is more than "
-                f"{WIDEST_SPACING_RATIO:g} times off the held-out {_spacing(spacing_um)} (name it in train to take it)"
+                f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} differs by "
+                f"more than {WIDEST_SPACING_RATIO:g} times from the held-out {_spacing(spacing_um)} "
+                "(name it in train to use it)"
             )
         elif source.split == "test" and not _labelled(source):
             report.note(f"{source.name} is not trained on: it lies under test/ and has no labels")

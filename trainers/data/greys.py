@@ -1,4 +1,4 @@
-"""From the values that files hold to those that are kept: uint16 grey values, uint8 labels (0 and 1, or levels)."""
+"""From the values in files to those in the cache: uint16 grey values, uint8 labels (0 and 1, or levels)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,21 +11,21 @@ from search_spaces.errors import InputError
 from trainers.compiled import compiled
 from trainers.data.slices import Slices
 
-SliceName = Callable[[int], str]  # position in the block -> where that slice is, for messages
+SliceName = Callable[[int], str]  # position in the block -> the slice's file or place, for messages
 
 _HIGHEST = 65535
 _LABEL_VALUES_OR_NONE = (0, 1, 255)
 
 
 class Scaling(BaseModel, frozen=True, extra="forbid"):
-    """The finite range of a volume whose values do not fit into 16 bits; low becomes 0 and high becomes 65535."""
+    """The finite range of a volume whose values do not fit into 16 bits; low becomes 0, and high becomes 65535."""
 
     low: float
     high: float
     not_finite: NonNegativeInt = 0  # voxels that are NaN or infinite; they become 0
 
     def merge(self, other: "Scaling") -> "Scaling":
-        """The range of both."""
+        """The combined range of both."""
         return Scaling(
             low=min(self.low, other.low), high=max(self.high, other.high), not_finite=self.not_finite + other.not_finite
         )
@@ -39,7 +39,7 @@ def needs_scaling(stack: Slices) -> bool:
 
 
 def range_of(block: NDArray[Any]) -> Scaling:
-    """The finite range of one block; an infinite, reversed one where no value is finite."""
+    """The finite range of one block; an infinite, reversed range if no value is finite."""
     finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
     if not finite.size:
         return Scaling(low=np.inf, high=-np.inf, not_finite=block.size)
@@ -47,10 +47,10 @@ def range_of(block: NDArray[Any]) -> Scaling:
 
 
 def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
-    """What the conversion does to the grey values, in words; nothing for 16-bit grey."""
+    """What the conversion does to the grey values, in words; empty for 16-bit grey."""
     notes = []
     if stack.samples > 1:
-        notes.append(f"{stack.samples} colour channels that are equal, one kept")
+        notes.append(f"{stack.samples} equal colour channels, one of them kept")
     if stack.dtype.kind in "bu" and stack.dtype.itemsize == 1:
         notes.append("8-bit grey values, kept as they are; 16-bit scans show more")
     if stack.dtype.kind == "i" and scaling is None:
@@ -58,14 +58,14 @@ def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
     if scaling is not None:
         notes.append(f"{stack.dtype} values, scaled from {scaling.low:g}..{scaling.high:g} to 0..{_HIGHEST}")
         if scaling.not_finite:
-            notes.append(f"{scaling.not_finite} voxels were NaN or infinite, set to the lowest value")
+            notes.append(f"{scaling.not_finite} voxels were NaN or infinite and were set to the lowest value")
     return notes
 
 
 def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) -> NDArray[np.uint16]:
-    """A block of (n, H, W) or (n, H, W, samples) as uint16 (n, H, W); 16-bit grey is returned as it is.
+    """A block of (n, H, W) or (n, H, W, samples) as uint16 (n, H, W); 16-bit grey is returned unchanged.
 
-    Raises InputError for colour whose channels differ.
+    Raises InputError for colour images whose channels differ.
     """
     grey = one_channel(block, name_of)
     if scaling is not None:
@@ -80,23 +80,23 @@ def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) ->
 
 
 def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
-    """Labels as uint8 of 0 and 1. A slice holds 0 and 1, or 0 and 255; anything else raises InputError."""
+    """Labels as uint8 of 0 and 1. A slice may contain 0 and 1, or 0 and 255; anything else raises InputError."""
     label = one_channel(block, name_of)
     mask = np.empty(label.shape, np.uint8)
     for z, one in enumerate(label):
         highest = one.max()
-        # A slice of zeros passes as well: nothing in it differs from 0.
+        # A slice of zeros passes too, because nothing in it differs from 0.
         if highest not in _LABEL_VALUES_OR_NONE or not _is_two_valued(one.ravel(), highest, mask[z].ravel()):
             values = np.unique(one)
             shown = ", ".join(f"{value:g}" for value in values[:6].astype(float)) + (" ..." if values.size > 6 else "")
             raise InputError(
-                f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1 (soft = true takes levels)"
+                f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1 (soft = true allows levels)"
             )
     return mask
 
 
 def to_levels(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
-    """Soft labels as they are: uint8, 0 to 255. Raises InputError for another type, whose scale would be a guess."""
+    """Soft labels, unchanged: uint8, 0 to 255. Raises InputError for another type, whose scale would be a guess."""
     levels = one_channel(block, name_of)
     if levels.dtype != np.uint8:
         raise InputError(
@@ -106,18 +106,18 @@ def to_levels(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
 
 
 def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:
-    """The one channel of equal ones; two samples are grey and opacity, a fourth is opacity too."""
+    """One of several equal channels; of two samples the second is opacity, and so is a fourth sample."""
     if block.ndim == 3:
         return block
     for z, one in enumerate(block):
         if one.shape[-1] > 2 and not (one[..., :1] == one[..., 1:3]).all():
-            raise InputError(f"{name_of(z)}: a colour picture whose channels differ; write it as grey values")
+            raise InputError(f"{name_of(z)}: a colour image whose channels differ; write it as grey values")
     return np.ascontiguousarray(block[..., 0])
 
 
 @compiled
 def _is_two_valued(label: Any, highest: Any, mask: Any) -> bool:
-    """Fill the mask and say whether the labels are 0 and `highest` alone, in one pass; nan is neither."""
+    """Fill the mask and return whether the labels are only 0 and `highest`, in one pass; nan is neither."""
     others = 0
     for index in range(label.size):
         inside = label[index] != 0

@@ -1,4 +1,4 @@
-"""What is known of a volume beside its voxels: kidney, voxel spacing, annotated share; from dataset.toml or its name.
+"""Facts about a volume besides its voxels: kidney, voxel spacing, annotated share; from dataset.toml or its name.
 
 The facts of the competition's volumes come from the host's description of SenNet + HOA (2023).
 """
@@ -19,15 +19,15 @@ _Micrometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
-    """One table `[volumes.NAME]` of dataset.toml; None is "not said"."""
+    """One table `[volumes.NAME]` of dataset.toml; None means "not stated"."""
 
     kidney: Annotated[str, Field(min_length=1)] | None = (
-        None  # volumes of one kidney never sit on both sides of a split
+        None  # volumes of one kidney are never on both sides of a split
     )
     voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
-    annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels hold
-    labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None is "labels"
-    soft: bool | None = None  # True: its slices hold levels, 0 to 255, which a network made
+    annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels contain
+    labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None means "labels"
+    soft: bool | None = None  # True: its slices hold levels, 0 to 255, predicted by a network
 
     @property
     def spacing_um(self) -> Spacing | None:
@@ -41,7 +41,7 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
-    """All of dataset.toml."""
+    """The whole content of dataset.toml."""
 
     volumes: dict[str, VolumeFacts]
 
@@ -56,28 +56,28 @@ COMPETITION: dict[str, VolumeFacts] = {
     "kidney_6": VolumeFacts(kidney="kidney_6", voxel_spacing_um=63.08),
 }
 
-# Volumes that have labels only; their images are the slices of the same numbers of another volume.
+# Volumes that have only labels; their images are the slices with the same numbers in another volume.
 IMAGES_OF: dict[str, str] = {"kidney_3_dense": "kidney_3_sparse"}
 
-# Volumes that lie inside another one: a crop of it, or a zoom into it. Training on one leaks into the other.
+# Volumes that lie inside another one, as a crop or a zoom. Training on one leaks into the other.
 INSIDE: dict[str, str] = {"kidney_3_dense": "kidney_3_sparse", "kidney_1_voi": "kidney_1_dense"}
 
 
 def check_name(name: str, where: str) -> str:
-    """The name itself, where it can be one folder's name; a name that would leave its folder raises InputError."""
+    """The name itself, if it is valid as a folder name; a name that would lead out of its folder raises InputError."""
     if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
         raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
     return name
 
 
 def manifest_home(folder: Path) -> Path:
-    """Where the dataset.toml of the volumes in a folder lies or would lie: there, or beside train/ and test/."""
+    """The folder for the dataset.toml of the volumes in `folder`: that folder, or the one with train/ and test/."""
     inner = folder.name in {"train", "test"} and not (folder / MANIFEST_NAME).is_file()
     return folder.parent if inner else folder
 
 
 def read_manifest(root: Path) -> Manifest | None:
-    """The dataset.toml at the root, or None where there is none. Raises InputError for what it does not understand."""
+    """The dataset.toml at the root, or None if there is none. Raises InputError for what it does not understand."""
     path = root / MANIFEST_NAME
     if not path.is_file():
         return None
@@ -93,7 +93,7 @@ def read_manifest(root: Path) -> Manifest | None:
 
 
 def facts_of(name: str, manifest: Manifest | None) -> VolumeFacts:
-    """What is known of a volume: dataset.toml first, then the competition's names, None for what neither says."""
+    """What is known about a volume: from dataset.toml, then from the competition's names; None if neither states it."""
     known = COMPETITION.get(name, VolumeFacts())
     kidney = re.match(r"kidney_\d+(?=_|$)", name)
     if known.kidney is None and kidney:
@@ -103,7 +103,7 @@ def facts_of(name: str, manifest: Manifest | None) -> VolumeFacts:
 
 
 def _explain(path: Path, error: ValidationError) -> InputError:
-    """The first complaint of pydantic as one line in this file's words."""
+    """Pydantic's first error as one line, in terms of this file."""
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Change what dataset.toml says of one volume, and keep all else of it: order, comments, spaces."""
+"""Changes what dataset.toml says about one volume, and keeps everything else: order, comments, spaces."""
 
 import json
 import re
@@ -13,15 +13,15 @@ Value = str | bool | float
 
 
 def table_text(name: str, facts: Mapping[str, Value]) -> str:
-    """The lines of dataset.toml that say `facts` of a volume."""
+    """The lines of dataset.toml that state `facts` about a volume."""
     return "\n".join([_header(name), *(_line(key, value) for key, value in facts.items())])
 
 
 def with_facts(path: Path, text: str, name: str, facts: Mapping[str, Value]) -> str:
-    """The text of a dataset.toml in which the table of volume `name` says `facts`; the table is added if it is missing.
+    """The text of a dataset.toml whose table for volume `name` states `facts`; a missing table is added.
 
-    path: for messages. Raises InputError where the volume is described in a way that is not edited here, such as an
-    inline table: what was written is read again, and must differ in these facts alone.
+    path: for messages. Raises InputError if the volume is described in a form that cannot be edited here, such as an
+    inline table: the new text is parsed again, and must differ only in these facts.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines()
@@ -42,12 +42,12 @@ def with_facts(path: Path, text: str, name: str, facts: Mapping[str, Value]) -> 
         done = False
     if not done:
         said = ", ".join(_line(key, value) for key, value in facts.items())
-        raise InputError(f"{path}: {name} is described in a way that is not edited here; write by hand: {said}")
+        raise InputError(f"{path}: {name} is described in a form that cannot be edited here; add by hand: {said}")
     return result
 
 
 def _with_lines(table: list[str], facts: Mapping[str, Value]) -> list[str]:
-    """The lines of a table with new values; keys that it lacks come after its last key."""
+    """The lines of a table with new values; missing keys are added after its last key."""
     missing = dict(facts)
     changed = []
     for line in table:
@@ -58,9 +58,9 @@ def _with_lines(table: list[str], facts: Mapping[str, Value]) -> list[str]:
 
 
 def _comment(line: str) -> str:
-    """What stands behind the value of a line, the spaces before it included."""
+    """The comment after the value of a line, including the spaces before it."""
     for place in (match.start() for match in re.finditer(r"\s*#", line)):
-        if _parsed(line[:place]) is not None:  # else the sign is inside of a text
+        if _parsed(line[:place]) is not None:  # otherwise the # is inside a string
             return line[place:]
     return ""
 

@@ -1,4 +1,4 @@
-"""Masks to disk and back: a folder of TIFF slices, one TIFF, Zarr, .npy, chosen by the suffix of the path."""
+"""Writes and reads masks: a folder of TIFF slices, one TIFF, Zarr or .npy, chosen by the suffix of the path."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ _MICROMETRES_PER_CENTIMETRE = 1e4
 
 
 def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, first: int = 0) -> Path:
-    """Write a mask, 0 and 255, from a (D, H, W) array or from (H, W) slices as they come; anything but 0 is inside.
+    """Write a mask, 0 and 255, from a (D, H, W) array or from a stream of (H, W) slices; any value but 0 is inside.
 
     No suffix: a folder of NNNN.tif counted from `first`. .tif: one file of many pages. .zarr: OME-Zarr. .npy: an array.
-    The spacing is stored with it, except in .npy. The mask appears under its name only when it is complete.
-    Raises InputError where something is there already, for other suffixes, and for no slices or unequal ones.
+    The spacing is stored with it, except in .npy. The mask appears under its name only once it is complete.
+    Raises InputError if the path already exists, for other suffixes, and for no slices or unequal ones.
     """
     suffix = check_mask_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -51,32 +51,32 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, f
 
 
 def check_mask_path(path: Path) -> str:
-    """The suffix that decides how a mask is written; InputError where none can be written there."""
+    """The suffix that decides how a mask is written; InputError if none can be written there."""
     suffix = suffix_of(path) or path.suffix.lower()
     if suffix not in _WRITERS:
         raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")
     if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"{path}: is there already; choose another path or delete it")
+        raise InputError(f"{path}: already exists; choose another path or delete it")
     return suffix
 
 
 def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> NDArray[np.bool_]:
-    """A mask as bool (D, H, W), from anything that holds one: what `write_mask` wrote, a volume's folder, run lengths.
+    """A mask as bool (D, H, W), from any source: the output of `write_mask`, a volume's folder, or run lengths.
 
-    A volume's folder gives its labels. For a CSV file of several volumes `volume` names one; without the columns
-    height and width `shape` is needed. Values are 0 and 255, or 0 and 1.
+    A volume's folder gives its labels. For a CSV file with several volumes, `volume` names one; without the columns
+    height and width, `shape` is needed. Values are 0 and 255, or 0 and 1.
     """
     stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
     mask = np.empty(stack.shape, np.bool_)
     for z, one in enumerate(_slices_of(stack)):
         mask[z] = one
     if shape is not None and mask.shape != shape:
-        raise InputError(f"{path}: a mask of {mask.shape}, not of {shape}")
+        raise InputError(f"{path}: the mask has shape {mask.shape}, not {shape}")
     return mask
 
 
 def is_whole(path: Path, shape: tuple[int, int, int], numbers: Sequence[int]) -> bool:
-    """Whether a folder holds a mask's slices of these numbers and that shape, and each can be read."""
+    """Whether a folder holds a mask of that shape in slices with these numbers, all of them readable."""
     try:
         stack = open_slices(path)
         if stack.shape != shape or tuple(stack.numbers) != tuple(numbers):
@@ -89,7 +89,7 @@ def is_whole(path: Path, shape: tuple[int, int, int], numbers: Sequence[int]) ->
 
 
 def mask_slices(path: Path) -> Iterator[NDArray[np.bool_]]:
-    """The slices (H, W) of a mask on disk in order, from what `write_mask` wrote; a few are held at once."""
+    """The slices (H, W) of a mask written by `write_mask`, in order; only a few are held in memory at once."""
     return _slices_of(open_slices(_stack_in(path)))
 
 
@@ -118,7 +118,7 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: holds {len(volumes)} volumes; name one of them: {', '.join(sorted(volumes))}")
     name = volume or next(iter(volumes))
     if name not in volumes:
-        raise InputError(f"{path}: no rows of {name!r}; it holds {', '.join(sorted(volumes))}")
+        raise InputError(f"{path}: no rows for {name!r}; it holds {', '.join(sorted(volumes))}")
     rows = volumes[name]
     first, last = min(rows), max(rows)
     row = rows[first]
@@ -137,11 +137,11 @@ def _equal_slices(path: Path, slices: Mask | Iterable[Mask]) -> Iterator[NDArray
         shape = one.shape
         yield (one != 0).astype(np.uint8) * np.uint8(_INSIDE)
     if shape is None:
-        raise InputError(f"{path}: a mask of no slices")
+        raise InputError(f"{path}: the mask has no slices")
 
 
 def tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
-    """How slices are written: compressed, and with the voxel spacing."""
+    """Options for writing slices: compression, and the voxel spacing."""
     z, y, x = spacing_um
     return {
         "compression": "deflate",
@@ -170,7 +170,7 @@ def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spac
         depth, shape = 0, (0, 0)
         for one in slices:
             if not depth:
-                # The depth is known only at the end; numpy leaves room for its digits in the header.
+                # The depth is only known at the end; numpy leaves room for its digits in the header.
                 _npy_header(file, (0, *one.shape))
             file.write(one.data)
             depth, shape = depth + 1, one.shape
@@ -217,5 +217,5 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        with suppress(NotADirectoryError):  # what lies below a file is not there either
+        with suppress(NotADirectoryError):  # a path below a file does not exist either
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Oblique cuts: the voxels of a patch whose grid is turned, scaled or bent within its volume, in one interpolation.
+"""Oblique cuts: the voxels of a patch whose grid is turned, scaled or bent within its volume, interpolated once.
 
-Places are in voxel coordinates: voxel centres lie at whole numbers, so a patch of n voxels has its centre at
-(n - 1) / 2 and nothing moves by half a voxel. Beyond the volume its voxels are mirrored at the outer faces.
+Positions are in voxel coordinates: voxel centres lie at integers, so a patch of n voxels has its centre at (n - 1) / 2,
+and nothing moves by half a voxel. Beyond the volume, its voxels are mirrored at the outer faces.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from trainers.compiled import compiled
 
 Matrix = NDArray[np.float64]  # (3, 3)
 
-# Where blended labels are cut. Against tubes drawn anew at the turned place, a cut at one half loses a tenth of those
-# of one voxel's radius and a third of those of 0.7; this one loses none and a sixth. In surface dice it is within 0.01
-# of the better of 0.4 and 0.5 at radii of 0.7 to 6 where nothing is scaled (at a scale of 0.6 tubes of 0.7 would like
-# 0.4 better, by 0.05), and 0.015 to 0.02 above the nearest label from a radius of 1 on.
+# Threshold for interpolated labels. Compared with tubes drawn directly at the turned position, a threshold of 0.5 loses
+# a tenth of those with a radius of 1 voxel and a third of those with 0.7; this one loses none and a sixth. Its surface
+# dice is within 0.01 of the better of 0.4 and 0.5 at radii of 0.7 to 6 without scaling (at a scale of 0.6, tubes of 0.7
+# would score 0.05 higher with 0.4), and 0.015 to 0.02 above that of the nearest label from a radius of 1 on.
 LABEL_CUT = np.float32(0.45)
 
 
@@ -25,9 +25,9 @@ LABEL_CUT = np.float32(0.45)
 class Grid:
     """How the grid of a patch of (slices, rows, columns) lies in its volume.
 
-    The patch's place `origin` shows the volume's place `anchor`; a step of one voxel along the patch's axis k is the
-    step matrix[:, k] in the volume. bend: float32 (2, rows, columns), or None: how far along rows and columns of the
-    patch each voxel looks aside.
+    The patch's position `origin` shows the volume's position `anchor`; a step of one voxel along the patch's axis k is
+    the step matrix[:, k] in the volume. bend: float32 (2, rows, columns), or None: the displacement of each voxel's
+    sampling position along the patch's rows and columns.
     """
 
     anchor: tuple[float, float, float]  # (z, y, x)
@@ -36,7 +36,7 @@ class Grid:
     bend: NDArray[np.float32] | None = None
 
     def part(self, rows: slice, columns: slice) -> "Grid":
-        """The grid of a rectangle of the patch, all its slices."""
+        """The grid for a rectangle of the patch, with all slices."""
         slice_, row, column = self.origin
         bend = None if self.bend is None else np.ascontiguousarray(self.bend[:, rows, columns])
         return Grid(self.anchor, (slice_, row - rows.start, column - columns.start), self.matrix, bend)
@@ -50,14 +50,14 @@ def cut_grey(voxels: NDArray[np.uint16], grid: Grid, shape: tuple[int, int, int]
 
 
 def cut_label(voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0) -> NDArray[np.uint8]:
-    """Labels, 0 or 1, of `shape` slices of the patch from slice `first` on: blended like grey values, then cut."""
+    """Labels, 0 or 1, of the patch's slices from `first` on: interpolated like grey values, then thresholded."""
     return (blend_label(voxels, grid, shape, first) >= LABEL_CUT).view(np.uint8)
 
 
 def blend_label(
     voxels: NDArray[np.uint8], grid: Grid, shape: tuple[int, int, int], first: int = 0
 ) -> NDArray[np.float32]:
-    """The same, not cut: what soft labels need, in their own levels."""
+    """The same without the threshold, in the labels' own levels, for soft labels."""
     out = np.empty(shape, np.float32)
     start, matrix = _start(grid)
     _trilinear(np.asarray(voxels), start + matrix[:, 0] * first, matrix, _bend(grid), out)
@@ -65,7 +65,7 @@ def blend_label(
 
 
 def _start(grid: Grid) -> tuple[Matrix, Matrix]:
-    """The volume's place that the patch's first voxel shows, and the matrix."""
+    """The volume's position that the patch's first voxel shows, and the matrix."""
     matrix = np.ascontiguousarray(grid.matrix, np.float64)
     return np.asarray(grid.anchor, np.float64) - matrix @ np.asarray(grid.origin, np.float64), matrix
 
@@ -76,7 +76,7 @@ def _bend(grid: Grid) -> NDArray[np.float32]:
 
 @compiled
 def _mirrored(place: int, edge: int) -> int:
-    """The voxel that stands at a place which may lie outside."""
+    """The voxel for a position that may lie outside."""
     if 0 <= place < edge:
         return place
     folded = place % (2 * edge)
@@ -96,7 +96,7 @@ def _trilinear(voxels: Any, start: Any, matrix: Any, bend: Any, out: Any) -> Non
     bent = bend.shape[1] > 0
     along = matrix[:, 2]
     for i in range(rows):
-        for s in range(slices):  # inside the rows: neighbouring slices read the same cache lines
+        for s in range(slices):  # inner loop, because neighbouring slices read the same cache lines
             first = start + matrix[:, 0] * s + matrix[:, 1] * i
             for j in range(columns):
                 z, y, x = first[0] + along[0] * j, first[1] + along[1] * j, first[2] + along[2] * j

@@ -1,4 +1,4 @@
-"""The one door to volumes: converted, memory-mapped, and with one grey scale for all volumes of a kidney."""
+"""The only way to open volumes: converted, memory-mapped, and with one grey scale for all volumes of a kidney."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from trainers.report import SILENT, Report
 
 
 def open_volumes(sources: Sequence[VolumeSource], cache: Path, report: Report = SILENT) -> Iterator[Volume]:
-    """The volumes in order, each converted when its turn comes; those of one kidney together, for their grey scale.
+    """The volumes in order, each converted when needed; those of one kidney together, for their grey scale.
 
-    Raises InputError where `prepare` does.
+    Raises InputError if `prepare` does.
     """
     ready: dict[str, Volume] = {}
     for source in sources:
@@ -25,11 +25,11 @@ def open_volumes(sources: Sequence[VolumeSource], cache: Path, report: Report = 
 
 
 def open_piece(source: VolumeSource, root: Path, cache: Path, report: Report = SILENT) -> Volume:
-    """One volume alone, with the grey scale that it has beside the other volumes of its kidney in the data set `root`.
+    """A single volume, with the grey scale that it shares with the other volumes of its kidney in the data set `root`.
 
-    Raises InputError where `find` and `prepare` do, for those others too.
+    Raises InputError if `find` or `prepare` does, also for those other volumes.
     """
     others = [place.open(report) for place in find(root) if place.kidney == source.kidney and place.name != source.name]
     pieces = [source, *(other for other in others if other.spacing_um == source.spacing_um)]
-    pieces.sort(key=lambda piece: piece.name)  # as a search and `nas predict` have them
+    pieces.sort(key=lambda piece: piece.name)  # the order used by a search and by `nas predict`
     return next(volume for volume in open_volumes(pieces, cache, report) if volume.name == source.name)

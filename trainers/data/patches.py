@@ -1,7 +1,7 @@
 """Patches: slabs of neighbouring slices along any of the three axes, or boxes, cut from memory-mapped volumes.
 
-Sample number i is a function of the sampler's seed and i alone, so that one integer says where a training run stands
-and several loader processes make the same samples as one.
+Sample number i depends only on the sampler's seed and i, so one integer records the progress of a training run, and
+several loader processes make the same samples as one.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from trainers.data.unsure import to_target
 from trainers.data.volume import Volume, spacing_text
 
 NOTHING = Augmentation("none")
-# Streams of random numbers of a sample beside the one that says where it lies.
+# Streams of random numbers for a sample, besides the one for its location.
 _CHANGES, _PARTNER = 1, 2
 
 
 @dataclass(frozen=True)
 class PatchLocation:
-    """Where a patch lies: `start` is its lowest voxel (z, y, x), which may lie outside where the volume is padded.
+    """Where a patch lies: `start` is its lowest voxel (z, y, x), which may lie outside if the volume is padded.
 
-    axis: 0, 1 or 2, the axis that the slices are stacked along; the patch's plane is spanned by the two others.
-    anchor: the voxel that stays at its place in the patch when the patch's grid is moved; None is the patch's middle.
+    axis: 0, 1 or 2, the axis along which the slices are stacked; the other two span the patch's plane.
+    anchor: the voxel that stays at its position in the patch when the patch's grid is moved; None: the patch's middle.
     """
 
     volume: int
@@ -42,20 +42,20 @@ class PatchLocation:
 class PatchSampler:
     """Random patches of labelled volumes, numbered from 0.
 
-    A share `vessel_share` of the patches (0.0 to 1.0) holds a random vessel voxel of its middle slice at a random
-    place; these are drawn from the volumes by their number of known vessel voxels. The others lie anywhere, drawn by
-    the volumes' voxels times the share of their vessels that is labelled. Axes are drawn evenly among those of `axes`
-    whose planes are large enough: at least half the crop on both edges; they are then mirrored to the crop's size.
-    slices_out is 1 (the label of the middle slice, number slices_in // 2) or slices_in.
+    A share `vessel_share` of the patches (0.0 to 1.0) is placed so that a random vessel voxel lies at a random position
+    in the middle slice; for these, volumes are drawn in proportion to their known vessel voxels. The others lie
+    anywhere, and volumes are drawn in proportion to their voxels times the labelled share of their vessels. Axes are
+    drawn evenly from those of `axes` whose planes measure at least half the crop on both edges; smaller planes are
+    mirrored to the crop's size. slices_out is 1 (the label of the middle slice, number slices_in // 2) or slices_in.
 
-    boxes: the slices are a third edge like the crop's, for networks that work in three dimensions. A box lies inside
-    its volume where there is room, and the vessel anywhere in it; volumes too small for boxes are passed over.
+    boxes: the slices form a third edge like those of the crop, for networks that work in three dimensions. A box lies
+    inside its volume if there is room, with the vessel anywhere in it; volumes too small for boxes are skipped.
 
-    spacing_um: edge of a patch's voxels; None is each volume's own. Where the two differ, or the grid is moved, voxels
-    are interpolated.
+    spacing_um: edge of a patch's voxels; None: each volume's own. If the two differ, or the grid is moved, voxels are
+    interpolated.
 
-    Raises InputError for a volume without a label, with no plane that large, or without a voxel spacing where one is
-    needed, and where vessels are wanted and there are none.
+    Raises InputError for a volume without a label, without a large enough plane, or without a voxel spacing if one is
+    needed, and if patches around vessels are wanted but there are no vessels.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PatchSampler:
         sizes = [volume.image.size * max(volume.annotated, 0.01) for volume in self.volumes]
         vessels = [len(volume.vessel_voxels) for volume in self.volumes]
         if not self.volumes:
-            raise InputError("no volumes to take patches from")
+            raise InputError("there are no volumes to take patches from")
         if vessel_share > 0 and not sum(vessels):
             names = ", ".join(volume.name for volume in self.volumes)
             raise InputError(f"no vessel is labelled in {names}; label some, or set vessel_share to 0")
@@ -90,13 +90,13 @@ class PatchSampler:
         self._by_vessels = np.cumsum(vessels) / max(sum(vessels), 1)
 
     def location(self, number: int) -> PatchLocation:
-        """Where sample `number` lies; the same for every call, process and order."""
+        """Where sample `number` lies; the same for every call, in any process and order."""
         return self._draw(np.random.default_rng((self.seed, number)))
 
     def partner(self, number: int, location: PatchLocation) -> PatchLocation:
-        """Where a second patch lies for sample `number`, in the kidney of the first, `location`.
+        """Where a second patch for sample `number` lies, in the same kidney as the first one, `location`.
 
-        Drawn like any other, until one lies in that kidney; after 32 draws it is the first patch itself.
+        It is drawn like any other patch until one lies in that kidney; after 32 draws the first patch itself is used.
         """
         rng = np.random.default_rng((self.seed, number, _PARTNER))
         for _ in range(32):
@@ -122,7 +122,7 @@ class PatchSampler:
                 middle = int(rng.integers(edge)) if vessel is None else vessel[along]
                 start[along] = middle - sizes[along] // 2
             else:
-                # Where the plane is smaller than the crop, the room is negative and the crop starts outside.
+                # If the plane is smaller than the crop, the room is negative and the crop starts outside.
                 size = sizes[along]
                 room = edge - size
                 lowest, highest = min(0, room), max(0, room)
@@ -134,14 +134,13 @@ class PatchSampler:
         return PatchLocation(index, axis, (start[0], start[1], start[2]), vessel)
 
     def patch(self, location: PatchLocation, move: Move | None = None, part: Rectangle | None = None) -> Patch:
-        """Image (slices_in, crop, crop) float32, normalised, and label (slices_out, crop, crop): see Label.
+        """Normalised image (slices_in, crop, crop) float32, and label (slices_out, crop, crop): see Label.
 
-        part: rows and columns that are wanted; None is all of them. Slices beyond the volume repeat its last one;
-        planes and boxes are mirrored, and so is everything beyond the volume where the grid is moved or has another
-        voxel spacing.
+        part: the rows and columns to cut; None: all of them. Slices beyond the volume repeat its last one; planes and
+        boxes are mirrored, and so is everything beyond the volume if the grid is moved or has another voxel spacing.
         """
         volume, axis = self.volumes[location.volume], location.axis
-        assert volume.label is not None  # checked when the sampler was made
+        assert volume.label is not None  # checked when the sampler was created
         if move is not None or self.steps[location.volume] != (1.0, 1.0, 1.0):
             return self._interpolated(volume, location, move, part)
         image = volume.normalise(_cut(volume.image, axis, location.start, self.slices_in, self.crop, self.boxes))
@@ -171,23 +170,23 @@ class PatchSampler:
         return volume.normalise(image), soften(label, volume.soft)
 
     def _grid(self, location: PatchLocation, move: Move | None) -> Grid:
-        """The patch's grid: its middle on the middle of the voxels from `start` on, then moved about the anchor."""
+        """The patch's grid: centred on the voxels from `start` on, then moved about the anchor."""
         order = [location.axis, *(along for along in range(3) if along != location.axis)]
         steps = np.array(self.steps[location.volume])
         sizes = np.array(self._sizes(location.volume, location.axis))
         middle = np.array(location.start) + (sizes - 1) / 2
         centre = (np.array([self.slices_in, self.crop, self.crop]) - 1) / 2
-        if not self.boxes:  # the slice that start was chosen for
+        if not self.boxes:  # the slice for which start was chosen
             middle[location.axis] = location.start[location.axis] + sizes[location.axis] // 2
             centre[0] = self.slices_in // 2
         anchor = middle if location.anchor is None else np.array(location.anchor, float)
         origin = ((anchor - middle) / steps)[order] + centre
         matrix = np.zeros((3, 3))
         matrix[order, range(3)] = 1.0
-        if move is not None:  # what turns in tissue is a shear in voxels that are not cubes
+        if move is not None:  # a rotation of tissue is a shear in voxels that are not cubes
             edges = (steps * self.volumes[location.volume].spacing_um)[order]
             matrix = matrix @ (move.matrix * (edges / edges[:, None]))
-            # Turned, the long edge of a voxel may pass over short ones: then the patch shows a smaller part.
+            # After turning, the long edge of a voxel may skip short ones: then the patch shows a smaller part.
             matrix /= max(1.0, np.abs(steps[:, None] * matrix).max() / WIDEST_STEP)
         return Grid(
             anchor=(anchor[0], anchor[1], anchor[2]),
@@ -211,9 +210,9 @@ class PatchSampler:
         return bool(fitting_axes(self._shape(volume), crop, axes, depth))
 
     def _usable_axes(self, volume: Volume, crop: int, axes: tuple[int, ...], depth: int) -> tuple[int, ...]:
-        """The axes along which patches can be cut; InputError where there is none."""
+        """The axes along which patches can be cut; InputError if there is none."""
         if volume.label is None:
-            raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add its labels")
+            raise InputError(f"{volume.name} has no labels and cannot be trained on; leave it out, or add labels")
         shape = self._shape(volume)
         usable = fitting_axes(shape, crop, axes, depth)
         if usable:
@@ -229,14 +228,14 @@ class PatchSampler:
     def sample(
         self, number: int, augmentation: Augmentation = NOTHING, sparse_margin: int | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Image and target of sample `number`, changed; equal numbers give equal samples, in any process.
+        """Image and target of sample `number`, augmented; equal numbers give equal samples, in any process.
 
         sparse_margin: see `to_target`.
         """
         rng = np.random.default_rng((self.seed, number, _CHANGES))
 
         def cut(place: PatchLocation, part: Rectangle | None = None) -> Patch:
-            # Marked before it is mixed: the two may lie in volumes of which one alone has incomplete labels.
+            # Marked before mixing, because only one of the two volumes may have incomplete labels.
             image, label = self.patch(place, self.draw_move(place, augmentation, rng), part)
             return image, to_target(label, self.volumes[place.volume], sparse_margin)
 
@@ -249,7 +248,7 @@ class PatchSampler:
         return image, target.astype(np.float32, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For loader processes: memory maps travel as file names, never as their voxels."""
+        """For loader processes: memory maps are sent as file names, never as voxels."""
         return {**self.__dict__, "volumes": tuple(folded(volume) for volume in self.volumes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -257,27 +256,27 @@ class PatchSampler:
 
 
 def _still_at(bend: NDArray[np.float32], row: float, column: float) -> NDArray[np.float32]:
-    """The bend without what it moves the anchor by, which lies in the patch or beside it."""
+    """The bend minus its displacement of the anchor, which lies in the patch or beside it."""
     edge = bend.shape[1] - 1
     anchor = (slice(None), min(max(round(row), 0), edge), min(max(round(column), 0), edge))
     return bend - bend[anchor][:, None, None]
 
 
 def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, float, float]:
-    """`volume_steps`; InputError where a cut would pass voxels over, which resampling a whole volume does not."""
+    """`volume_steps`; InputError if a cut would skip voxels, which does not happen when a whole volume is resampled."""
     steps = volume_steps(volume, spacing_um)
     if max(steps) > WIDEST_STEP:
         raise InputError(
             f"{volume.name} has voxels of {spacing_text(volume.spacing_um)} µm and cannot be trained on at "
-            f"{spacing_um:g} µm, more than {WIDEST_STEP:g} times as much: bring it to a coarser grid, or leave it out"
+            f"{spacing_um:g} µm, more than {WIDEST_STEP:g} times as much: use a coarser grid, or leave it out"
         )
     return steps
 
 
 def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], depth: int = 1) -> tuple[int, ...]:
-    """The axes across which planes are at least half the crop on both edges, so that mirroring once fills it.
+    """The axes whose planes measure at least half the crop on both edges, so that mirroring once fills the crop.
 
-    depth: slices that a box has along the axis; there has to be at least half of them too.
+    depth: number of slices of a box along the axis; the volume must have at least half as many.
     """
 
     def fits(axis: int) -> bool:
@@ -290,7 +289,7 @@ def fitting_axes(shape: tuple[int, int, int], crop: int, axes: tuple[int, ...], 
 def _cut(
     voxels: NDArray[Any], axis: int, start: tuple[int, int, int], slices: int, crop: int, mirror: bool
 ) -> NDArray[Any]:
-    """(slices, crop, crop): beyond the volume planes are mirrored; slices repeat its last, or are mirrored too."""
+    """(slices, crop, crop): beyond the volume, planes are mirrored; slices repeat the last one or are mirrored too."""
     boxes: list[slice] = []
     gathers: list[NDArray[np.int64] | None] = []
     for along, (first, edge) in enumerate(zip(start, voxels.shape, strict=True)):
@@ -304,7 +303,7 @@ def _cut(
         places = mirrored if mirror or along != axis else np.clip(wanted, 0, edge - 1)
         boxes.append(slice(int(places.min()), int(places.max()) + 1))
         gathers.append(places - places.min())
-    # Along x every voxel costs a cache line, so what lies inside is read once, before anything is repeated.
+    # Along x every voxel costs a cache line, so the part inside is read once, before anything is repeated.
     block = np.ascontiguousarray(np.moveaxis(np.asarray(voxels[tuple(boxes)]), axis, 0))
     for along, gather in enumerate([gathers.pop(axis), *gathers]):
         if gather is not None:

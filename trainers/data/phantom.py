@@ -1,9 +1,9 @@
 """Phantom kidneys: synthetic scans whose vessels are known, for tests and for a first run without data.
 
-They imitate what HiP-CT shows: a bean-shaped organ with a bright capsule in dark surroundings, cortex and medulla, and
-arteries with a dark lumen inside a bright wall, which a hilum lets in. Beside them lie things as dark that are no
-arteries and have no wall (tubules, cysts, cracks), bright spots, noise, shading and rings around the rotation axis.
-Each kidney has a grey scale of its own, as real ones have.
+They imitate HiP-CT scans: a bean-shaped organ with a bright capsule in dark surroundings, cortex and medulla, and
+arteries with a dark lumen inside a bright wall, which enter through a hilum. There are also equally dark structures
+without a wall that are not arteries (tubules, cysts, cracks), bright spots, noise, shading and rings around the
+rotation axis. Each kidney has its own grey scale, as real ones do.
 """
 
 import shutil
@@ -24,24 +24,24 @@ from trainers.report import SILENT, Report
 
 Floats = NDArray[np.float32]
 
-# Relative grey values: surroundings at 0, tissue around 1. Seen in HiP-CT of human kidneys: the lumen lies between
-# surroundings and tissue, the wall above all tissue, cortex and medulla apart by a little.
+# Relative grey values: surroundings at 0, tissue around 1. In HiP-CT of human kidneys the lumen lies between
+# surroundings and tissue, the wall above all tissue, and cortex and medulla differ slightly.
 AIR, SINUS, CORTEX, MEDULLA, CAPSULE = 0.0, 0.55, 1.0, 0.88, 1.45
 LUMEN, WALL = 0.25, 1.4
 
 
 class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
-    """What phantom kidneys are made of."""
+    """The properties of phantom kidneys."""
 
-    kidneys: PositiveInt = 3  # how many; they are named phantom_1, phantom_2 and so on
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W), the same for all
+    kidneys: PositiveInt = 3  # number of kidneys, named phantom_1, phantom_2 and so on
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W) in voxels, the same for all
     spacing_um: PositiveFloat = 50.0  # edge of a voxel, in micrometres
-    vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # of all voxels, roughly
-    smallest_radius: PositiveFloat = 0.7  # voxels; where the branching ends
-    decoys: NonNegativeFloat = 1.2  # voxels of things that look like vessels, per vessel voxel
-    edge_width: PositiveFloat = 1.6  # voxels over which grey changes from one side of a surface to the other
-    noise: NonNegativeFloat = 0.15  # standard deviation, in units of air-to-cortex contrast
-    rings: NonNegativeFloat = 0.03  # the same, of the ring artefacts
+    vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # approximate share of all voxels that are vessel
+    smallest_radius: PositiveFloat = 0.7  # vessel radius in voxels at which the branching ends
+    decoys: NonNegativeFloat = 1.2  # number of voxels in structures that resemble vessels, per vessel voxel
+    edge_width: PositiveFloat = 1.6  # width in voxels of the grey transition across a surface
+    noise: NonNegativeFloat = 0.15  # standard deviation of the noise, in units of air-to-cortex contrast
+    rings: NonNegativeFloat = 0.03  # standard deviation of the ring artefacts, in the same units
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Phantom:
 
 
 def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
-    """The phantom kidney that this seed stands for; equal arguments give equal voxels.
+    """The phantom kidney for this seed; equal arguments give equal voxels.
 
-    A label voxel is one whose centre lies inside a lumen. Raises InputError where an edge is too short for an organ.
+    A voxel is labelled if its centre lies inside a lumen. Raises InputError if an edge is too short for an organ.
     """
     if min(config.shape) < 16:
         raise InputError(f"phantom shape {config.shape} is too small; every edge needs at least 16 voxels")
@@ -70,7 +70,7 @@ def make_phantom(config: PhantomConfig, seed: int) -> Phantom:
 def write_phantoms(root: Path, config: PhantomConfig, seed: int, report: Report = SILENT) -> None:
     """Write `config.kidneys` phantoms under `root` in the Kaggle layout, with dataset.toml and train_rles.csv.
 
-    The folder appears only when it is complete. Raises InputError if `root` already holds something.
+    The folder appears only once it is complete. Raises InputError if `root` already contains something.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -99,7 +99,7 @@ def write_phantoms(root: Path, config: PhantomConfig, seed: int, report: Report 
 
 
 def phantom_seed(seed: int, number: int) -> int:
-    """The seed of kidney `number` (from 0) of a set: unlike seed + number, no two sets share a kidney."""
+    """The seed for kidney `number` (from 0) of a set; unlike with seed + number, no two sets share a kidney."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
@@ -112,7 +112,7 @@ def _manifest(names: list[str], config: PhantomConfig, seed: int) -> str:
 
 
 def _draw_arteries(config: PhantomConfig, organ: Organ, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Signed distance from the lumen's surface in voxels, and the wall's thickness; (D, H, W) each."""
+    """Signed distance from the lumen's surface in voxels, and the thickness of the wall; (D, H, W) each."""
     distance = np.full(config.shape, 1e3, np.float32)
     wall = np.zeros(config.shape, np.float32)
     trunks = 3
@@ -132,7 +132,7 @@ def _draw_decoys(
 ) -> tuple[Floats, Floats]:
     """Signed distance from the surface of the decoys, and their grey value; (D, H, W) each.
 
-    Drawn until they fill `config.decoys` times the arteries' voxels; none touches an artery's wall.
+    They are drawn until they fill `config.decoys` times as many voxels as the arteries; none touches an artery's wall.
     """
     lumen, wall = arteries
     distance = np.full(config.shape, 1e3, np.float32)
@@ -149,9 +149,9 @@ def _draw_decoys(
 def _paint(
     config: PhantomConfig, organ: Organ, drawn: tuple[Floats, Floats, Floats, Floats], rng: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """The image, slice by slice: no array of the volume's size beyond the given ones and the result."""
+    """The image, computed slice by slice, without further arrays of the volume's size."""
     lumen, wall, decoys, decoy_grey = drawn
-    # Ranges of four kidneys (10th to 99.8th percentile): from 19000..22000 to 30000..45000.
+    # Ranges of four kidneys, 10th to 99.8th percentile: from 19000..22000 to 30000..45000.
     darkest = rng.uniform(18_000, 30_000)
     contrast = rng.uniform(2_500, 10_000)
     layers = SmoothNoise(config.shape, 24.0, rng)
@@ -179,5 +179,5 @@ def _paint(
 
 
 def _share(distance: Floats, width: float = 1.0) -> Floats:
-    """How much of a voxel shows what lies on the positive side of a surface `distance` voxels away."""
+    """The share of a voxel that lies on the positive side of a surface `distance` voxels away."""
     return np.asarray(np.clip(distance / np.float32(width) + np.float32(0.5), 0.0, 1.0), np.float32)

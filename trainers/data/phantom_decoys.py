@@ -1,4 +1,4 @@
-"""Decoys of a phantom: things as dark as vessels, or as bright as their walls, that are neither."""
+"""Decoys in a phantom: structures as dark as vessels, or as bright as their walls, that are neither."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ Floats = NDArray[np.float32]
 
 # Relative grey values, with surroundings at 0, lumens at 0.25, tissue around 1 and walls at 1.4.
 DARK, BRIGHT = (0.05, 0.5), (1.3, 1.7)
-KINDS = {"tubule": 0.55, "cyst": 0.18, "crack": 0.17, "spot": 0.1}  # and how often each is drawn
+KINDS = {"tubule": 0.55, "cyst": 0.18, "crack": 0.17, "spot": 0.1}  # with the probability of each
 
 
 @dataclass(frozen=True)
 class Decoy:
-    """A rod with round ends or, where `thickness` is given, a disc; lengths in voxels.
+    """A rod with round ends or, if `thickness` is given, a disc; lengths in voxels.
 
-    centre: its middle. direction: unit vector, along the rod or across the disc. length: of the rod's axis, 0 makes a
-    ball. grey: relative, as above.
+    centre: its middle. direction: unit vector, along the rod or across the disc. length: that of the rod's axis; 0
+    makes a ball. grey: relative, as above.
     """
 
     centre: Point

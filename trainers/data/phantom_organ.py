@@ -1,4 +1,4 @@
-"""The phantom's organ: a bean with a hilum, as a field of depths below its surface; and smooth noise over it."""
+"""The phantom's organ: a bean with a hilum, as a field of depths below its surface; and smooth noise."""
 
 import math
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 Point = NDArray[np.float64]  # (3,): z, y, x in voxels
 Floats = NDArray[np.float32]
 
-ROUNDING = 0.15  # half axes: how wide the lips of the hilum are rounded
+ROUNDING = 0.15  # width of the rounding of the hilum's lips, in half axes
 
 
 @dataclass(frozen=True)
 class Organ:
     """An ellipsoid turned about the z axis, with a round notch, the hilum, on one side.
 
-    Depths are voxels below the surface, negative outside; exact to a few per cent near the surface, where it matters.
+    Depths are in voxels below the surface, negative outside, and exact to a few per cent near the surface.
     """
 
     shape: tuple[int, int, int]
     centre: Point
     half: Point  # half axes in voxels
-    angle: float  # radians in the plane (y, x): where the hilum looks
+    angle: float  # direction of the hilum in the plane (y, x), in radians
     notch: float  # radius of the hilum, in half axes
     cortex: float  # mean thickness of the cortex in voxels
 
@@ -53,7 +53,7 @@ class Organ:
         return np.asarray(towards / length) if length > 0 else np.array([1.0, 0.0, 0.0])
 
     def entrance(self, number: int, of: int, rng: np.random.Generator) -> tuple[Point, Point]:
-        """Where trunk `number` comes in through the hilum, and its heading: the trunks fan out along z and across."""
+        """Where trunk `number` enters through the hilum, and its heading; the trunks fan out along z and across it."""
         notch = self._notch_centre()
         spread = (number + 0.5) / of - 0.5
         sideways = np.array([1.2 * spread, *(0.5 * rng.uniform(-1, 1) * self._across())])
@@ -69,7 +69,7 @@ class Organ:
                 return np.asarray(point)
 
     def slice(self, z: int) -> tuple[Floats, Floats]:
-        """Depth in voxels and share of sinus fat, 0 to 1, over slice z; (H, W) each."""
+        """Depth in voxels and share of sinus fat, 0 to 1, for slice z; (H, W) each."""
         half, notch = self.half.astype(np.float32), self._notch_centre().astype(np.float32)
         centre = self.centre.astype(np.float32)
         zs = (np.float32(z) - centre[0]) / half[0]
@@ -88,9 +88,9 @@ class Organ:
 
 
 class SmoothNoise:
-    """Noise of mean 0 and standard deviation about 1 that changes over `wavelength` voxels, made slice by slice.
+    """Noise of mean 0 and standard deviation about 1 that varies over `wavelength` voxels, made slice by slice.
 
-    A coarse random grid, interpolated with smooth weights: memory and time do not grow with the wavelength.
+    It interpolates a coarse random grid with smooth weights, so memory and time do not grow with the wavelength.
     """
 
     def __init__(self, shape: tuple[int, int, int], wavelength: float, rng: np.random.Generator) -> None:
@@ -102,7 +102,7 @@ class SmoothNoise:
         self.columns = _weights(shape[2], cells[2], wavelength).T.copy()
 
     def slice(self, z: int) -> Floats:
-        """The noise over slice z, (H, W)."""
+        """The noise in slice z, (H, W)."""
         low = int(z / self.wavelength)
         share = _smooth(np.float32(z / self.wavelength - low))
         plane = self.grid[low] * (1 - share) + self.grid[low + 1] * share
@@ -110,7 +110,7 @@ class SmoothNoise:
 
 
 class Rings:
-    """Ring artefacts: noise over the distance from the rotation axis (z), which drifts from slice to slice."""
+    """Ring artefacts: noise that depends on the distance from the rotation axis (z) and drifts from slice to slice."""
 
     def __init__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> None:
         axis = np.array(shape[1:]) / 2 + rng.uniform(-3, 3, 2)
@@ -119,11 +119,11 @@ class Rings:
         self.drift = 12.0
         bins = int(self.radius.max()) + 3
         self.profiles = rng.standard_normal((math.ceil(shape[0] / self.drift) + 2, bins), np.float32)
-        # Few detector pixels are off by much, most hardly at all.
+        # A few detector pixels deviate strongly, most of them hardly at all.
         self.profiles *= rng.random((1, bins), np.float32) ** 3 * 2.6
 
     def slice(self, z: int) -> Floats:
-        """The rings over slice z, (H, W), standard deviation about 1."""
+        """The rings in slice z, (H, W), with a standard deviation of about 1."""
         low = int(z / self.drift)
         share = z / self.drift - low
         profile = self.profiles[low] * (1 - share) + self.profiles[low + 1] * share
@@ -131,13 +131,13 @@ class Rings:
 
 
 def _rounded_minimum(a: "float | Floats", b: "float | Floats") -> Floats:
-    """The lesser of two distances, with the sharp edge where the surfaces meet rounded off: lips of the hilum."""
+    """The smaller of two distances, with the edge where the surfaces meet rounded off: the lips of the hilum."""
     blend = np.clip(0.5 + (b - a) / (2 * ROUNDING), 0.0, 1.0)
     return np.asarray(b + (a - b) * blend - ROUNDING * blend * (1.0 - blend), np.float32)
 
 
 def _weights(edge: int, cells: int, wavelength: float) -> Floats:
-    """(edge, cells): how much each coarse cell gives to each voxel along one axis."""
+    """(edge, cells): the weight of each coarse cell for each voxel along one axis."""
     places = np.arange(edge, dtype=np.float32) / np.float32(wavelength)
     low = places.astype(int)
     share = _smooth(places - low)

@@ -1,7 +1,7 @@
 """Branching vessel trees for phantoms: grown as line segments with radii, then drawn as signed distances.
 
 Radii follow Murray's law (Murray, "The physiological principle of minimum work", PNAS 12, 1926): where a vessel of
-radius r0 splits, r0^3 = r1^3 + r2^3, and the branching angles are those of least work for these radii.
+radius r0 splits, r0^3 = r1^3 + r2^3, and the branching angles minimise work for these radii.
 """
 
 import math
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 Point = NDArray[np.float64]  # (3,): z, y, x in voxels
 
-# A vessel of radius r runs about this many radii before it splits, drawn evenly between the two. Human renal arteries
-# and other trees lie around 5 to 10 diameters per generation at the small end; shorter keeps small phantoms full.
+# A vessel of radius r runs for this many radii before it splits, drawn evenly between the two numbers. Human renal
+# arteries and other trees have about 5 to 10 diameters per generation at the small end; shorter vessels fill small
+# phantoms better.
 LENGTHS_IN_RADII = (4.0, 10.0)
 STEP_IN_RADII = 1.2
-TURN_PER_STEP = 0.14  # radians: how much a vessel winds
-MOST_SEGMENTS = 2_000_000  # a guard: a tree this size belongs to no volume that fits in memory
+TURN_PER_STEP = 0.14  # radians; how strongly a vessel winds
+MOST_SEGMENTS = 2_000_000  # a safeguard: no volume that fits in memory has a tree this large
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Segments:
 
 
 def trunk_radius(vessel_voxels: float, smallest_radius: float) -> float:
-    """Radius of the trunk whose tree fills about `vessel_voxels` voxels, never below `smallest_radius`.
+    """Radius of a trunk whose tree fills about `vessel_voxels` voxels; never below `smallest_radius`.
 
     Under Murray's law with lengths proportional to radii, every generation holds the same volume, so the volume is
     that of one generation times the number of generations, 3 log2(r0 / smallest) + 1.
@@ -59,8 +60,8 @@ def grow_tree(
 ) -> Segments:
     """A tree from `root` down to vessels of `smallest_radius`, kept inside the organ.
 
-    depth_at: voxels below the organ's surface at a point, negative outside. inwards_at: the unit vector that leads
-    away from the surface. Vessels that come close to the surface are turned back; those that leave it end there.
+    depth_at: voxels below the organ's surface at a point, negative outside. inwards_at: the unit vector that points
+    away from the surface. Vessels that come close to the surface turn back; those that cross it end there.
     """
     starts: list[Point] = []
     ends: list[Point] = []
@@ -78,7 +79,7 @@ def grow_tree(
             ends.append(towards)
             radii.append((here, here))
             point = towards
-            # The trunk comes in from outside through the hilum, so only later vessels end at the surface.
+            # The trunk enters from outside through the hilum, so only later vessels end at the surface.
             if here < radius and depth_at(point) < here + 1.0:
                 inside = False
                 break
@@ -100,8 +101,8 @@ def grow_tree(
 def draw_segments(distance: NDArray[np.float32], segments: Segments, reach: float, wall: NDArray[np.float32]) -> None:
     """Lower `distance` (D, H, W), in place, to the signed distance from the nearest segment's surface.
 
-    Negative inside. Only voxels closer than `reach` plus the wall are touched. `wall` (D, H, W) becomes the wall's
-    thickness of the segment that is nearest to each voxel.
+    Negative inside. Only voxels closer than `reach` plus the wall are changed. `wall` (D, H, W) becomes the wall
+    thickness of the segment nearest to each voxel.
     """
     shape = np.array(distance.shape)
     for start, end, (r_start, r_end) in zip(segments.starts, segments.ends, segments.radii, strict=True):
@@ -141,7 +142,7 @@ def _turn(
     inwards_at: Callable[[Point], Point],
     rng: np.random.Generator,
 ) -> Point:
-    """The next heading: a small random turn, and a larger one inwards where the surface is near."""
+    """The next heading: a small random turn, and a larger turn inwards if the surface is near."""
     turned = heading + rng.normal(0.0, TURN_PER_STEP, 3)
     room = depth_at(point + heading * 3 * radius)
     wanted = 2.0 * radius + 2.0
@@ -157,7 +158,7 @@ def _split(radius: float, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _fork(heading: Point, r0: float, r1: float, r2: float, rng: np.random.Generator) -> tuple[Point, Point]:
-    """Headings of two branches in one random plane, at Murray's angles of least work."""
+    """Headings of two branches in one random plane, at Murray's angles of minimum work."""
     sideways = _unit(np.cross(heading, rng.normal(size=3)))
     cos_1 = (r0**4 + r1**4 - r2**4) / (2 * r0**2 * r1**2)
     cos_2 = (r0**4 + r2**4 - r1**4) / (2 * r0**2 * r2**2)

@@ -1,4 +1,4 @@
-"""A picture of a volume: three slices with the outlines of the labels, and the labels seen along one axis."""
+"""A picture of a volume: three slices with outlined labels, and a projection of the labels along one axis."""
 
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,17 @@ from trainers.data.soft_labels import is_vessel
 from trainers.data.volume import Volume
 
 _OUTLINE, _NOT_LABELLED = "#ff9d00", "#8a8a8a"
-# A panel has a few more pixels than this; slices with more voxels are thinned to it, so that no voxel falls between.
+# A panel has a few more pixels than this; larger slices are reduced to this size, so that no voxel is lost.
 _PANEL_PIXELS = 500
 _DOTS_PER_INCH = 150
 _PANEL_INCHES, _NARROWEST, _WIDEST = 4.2, 2.4, 6.0
-# Near is bright, far is dark, and nothing is so dark that it is lost on black.
+# Near is bright, far is dark, and nothing is too dark to be seen on black.
 _NEAR_TO_FAR = LinearSegmentedColormap.from_list("near_to_far", ["#fff7bc", "#fec44f", "#f4685f", "#b4439c", "#6a51c8"])
 _SLAB_DEPTH = 64
 
 
 def draw_volume(volume: Volume, path: Path) -> Path:
-    """Write the picture as PNG and return its path; reads three slices and, once, the labels."""
+    """Write the picture as PNG and return its path; reads three slices, and the labels once."""
     first, count, slices = _labels_seen(volume)
     depth, height, width = volume.shape
     proportion = width * volume.spacing_um[2] / (height * volume.spacing_um[1])
@@ -36,7 +36,7 @@ def draw_volume(volume: Volume, path: Path) -> Path:
         _draw_slice(axes, volume, z)
     _draw_projection(figure, last, volume, first, count)
     spacing = " × ".join(f"{edge:g}" for edge in volume.spacing_um)
-    share = "no labels" if volume.label is None else f"labels hold {volume.annotated:.0%} of the vessels"
+    share = "no labels" if volume.label is None else f"labels contain {volume.annotated:.0%} of the vessels"
     figure.suptitle(
         f"{volume.name} ({volume.kidney})\n{depth} × {height} × {width} voxels of {spacing} µm (z, y, x), {share}",
         fontsize=11,
@@ -47,7 +47,7 @@ def draw_volume(volume: Volume, path: Path) -> Path:
 
 
 def _labels_seen(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.int64], list[int]]:
-    """Along z: depth of the first labelled voxel (NaN: none) and how many there are; and which slices to show."""
+    """Along z: depth of the first labelled voxel (NaN: none) and number of labelled voxels; and the slices to show."""
     depth, height, width = volume.shape
     first = np.full((height, width), np.nan, np.float32)
     count = np.zeros((height, width), np.int64)
@@ -70,7 +70,7 @@ def _slices_with_vessels(volume: Volume) -> NDArray[np.bool_]:
 
 
 def _shown(per_slice: NDArray[np.int64]) -> list[int]:
-    """Up to three slices, from each third of the depth the one with most labels, or the third's middle."""
+    """Up to three slices: from each third of the depth, the slice with the most labels, or the middle one."""
     thirds = [third for third in np.array_split(np.arange(len(per_slice)), 3) if third.size]
     return [
         int(third[np.argmax(per_slice[third])] if per_slice[third].any() else third[len(third) // 2])
@@ -103,12 +103,12 @@ def _draw_projection(
     axes.set_facecolor("black")
     if volume.label is None or not count.any():
         _show(axes, volume, np.zeros(volume.shape[1:], np.float32), cmap="gray", vmin=0, vmax=1)
-        text = "no labels" if volume.label is None else "labels hold no vessel"
+        text = "no labels" if volume.label is None else "labels contain no vessel"
         axes.text(0.5, 0.5, text, color=_NOT_LABELLED, ha="center", va="center", transform=axes.transAxes, fontsize=12)
         axes.set_title("labels along z", fontsize=10)
         return
     step = _step(volume)
-    # Thinned by the nearest voxel of each tile, so that vessels of one voxel stay in the picture.
+    # Reduced to the nearest voxel of each tile, so that vessels of one voxel stay visible.
     tiles = _tiles(np.where(np.isnan(first), np.inf, first), step, np.inf).min(axis=(1, 3))
     seen = np.ma.masked_invalid(tiles)
     picture = _show(
@@ -120,7 +120,7 @@ def _draw_projection(
 
 
 def _show(axes: Axes, volume: Volume, picture: NDArray[Any], **style: Any) -> Any:
-    """Draw a (H, W) picture in voxel coordinates and in true proportions."""
+    """Draw an (H, W) picture in voxel coordinates and in true proportions."""
     _, height, width = volume.shape
     _, y, x = volume.spacing_um
     shown = axes.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect=y / x, **style)
@@ -134,7 +134,7 @@ def _outline(axes: Axes, volume: Volume, mask: NDArray[np.bool_]) -> None:
     _, height, width = volume.shape
     padded = np.zeros((rows + 2, columns + 2), np.bool_)
     padded[1:-1, 1:-1] = mask
-    above = np.argwhere(padded[1:] != padded[:-1])  # edges on top of row r, at padded column c
+    above = np.argwhere(padded[1:] != padded[:-1])  # edges above row r, at padded column c
     beside = np.argwhere(padded[:, 1:] != padded[:, :-1])
     horizontal = [((c - 1, r), (c, r)) for r, c in above.tolist()]
     vertical = [((c, r - 1), (c, r)) for r, c in beside.tolist()]
@@ -150,7 +150,7 @@ def _thinned(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
 
 
 def _tiles(picture: NDArray[Any], step: int, fill: float) -> NDArray[Any]:
-    """(H, W) as (rows, step, columns, step), filled up at the far sides."""
+    """(H, W) as (rows, step, columns, step), padded at the far sides."""
     height, width = picture.shape
     padded = np.pad(picture, ((0, -height % step), (0, -width % step)), constant_values=fill)
     return padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)

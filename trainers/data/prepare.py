@@ -1,4 +1,4 @@
-"""Open a volume as memory maps, converting it into the cache the first time it is asked for."""
+"""Opens a volume as memory maps; the first time, it is converted into the cache."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def default_cache() -> Path:
-    """The folder of converted volumes: $NAS_CACHE, else vessel-nas in the user's cache folder."""
+    """The folder for converted volumes: $NAS_CACHE, or else vessel-nas in the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -32,11 +32,11 @@ def default_cache() -> Path:
 
 
 def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volume:
-    """The volume as memory maps in `<cache>/<key>/`, converted now if it is not there yet.
+    """The volume as memory maps in `<cache>/<key>/`, converted first if it is not there yet.
 
-    A conversion appears under its name only when it is complete and on the disk; one that was killed goes on where
-    it was; a second process waits for the first. The slices that are done are reported, and what was changed.
-    Raises InputError for voxels that cannot be taken, a full disk and a cache that cannot be written.
+    A conversion appears under its name only once it is complete and on disk; a killed one continues where it stopped,
+    and a second process waits for the first. Progress in slices, and what was changed, are reported.
+    Raises InputError for voxels that cannot be used, a full disk, and a cache that cannot be written.
     """
     try:
         folder = cache / source.key
@@ -52,7 +52,7 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
             volume = _open(source, folder)
             if volume is None:
                 if folder.exists():
-                    report.note(f"{source.name}: its converted files are damaged, they are made again")
+                    report.note(f"{source.name}: its converted files are damaged and are made again")
                     shutil.rmtree(folder)
                 _check_room(source, cache, part)
                 convert(source, part, report)
@@ -66,12 +66,12 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
 
 
 def statistics_of(source: VolumeSource, cache: Path) -> VolumeStatistics:
-    """What was measured of a volume that `prepare` has opened."""
+    """The statistics of a volume that `prepare` has opened."""
     return VolumeStatistics.model_validate_json((cache / source.key / STATISTICS).read_bytes())
 
 
 def _open(source: VolumeSource, folder: Path) -> Volume | None:
-    """The converted volume, or None where there is none or its files are not whole."""
+    """The converted volume, or None if there is none or its files are incomplete."""
     try:
         statistics = VolumeStatistics.model_validate_json((folder / STATISTICS).read_bytes())
         image = np.load(folder / IMAGE, mmap_mode="r", allow_pickle=False)
@@ -99,12 +99,12 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
 
 @contextmanager
 def _alone(path: Path, name: str, report: Report) -> Iterator[None]:
-    """Only one process converts a volume; the operating system frees the lock of one that was killed."""
+    """Only one process converts a volume; the operating system frees the lock of a killed process."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        report.note(f"{name}: another process is converting it, waiting for that")
+        report.note(f"{name}: another process is converting it; waiting until it is done")
         lock.acquire()
     try:
         yield
@@ -121,14 +121,14 @@ def _check_room(source: VolumeSource, cache: Path, part: Path) -> None:
 
 def _no_room(source: VolumeSource, cache: Path, needed: int, free: int) -> InputError:
     return InputError(
-        f"{cache}: no room to convert {source.name}, {needed / 1e9:.2f} GB more are needed and {free / 1e9:.2f} GB are "
-        f"free; free some, or set {CACHE_VARIABLE} to a folder on another disk"
+        f"{cache}: no room to convert {source.name}: {needed / 1e9:.2f} GB more are needed and {free / 1e9:.2f} GB are "
+        f"free; free some space, or set {CACHE_VARIABLE} to a folder on another disk"
     )
 
 
 def _explain(source: VolumeSource, cache: Path, part: Path, error: OSError) -> Exception:
     if error.errno in _NO_ROOM:
-        # Kept, the rest would fill the disk for everybody; what was recorded is worth less than that.
+        # The partial result is removed: it would fill the disk for everybody, which is worse than losing it.
         shutil.rmtree(part, ignore_errors=True)
         return _no_room(source, cache, needed_bytes(source), shutil.disk_usage(cache).free)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:

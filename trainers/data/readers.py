@@ -1,4 +1,4 @@
-"""One way into every format: TIFF slices or pages, Zarr 2 and 3, OME-Zarr, .npy, NIfTI. Only headers are read here."""
+"""Opens every format: TIFF slices or pages, Zarr 2 and 3, OME-Zarr, .npy, NIfTI. Only headers are read here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding,
 from trainers.data.volume import Spacing
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damaged header millions and more
+LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damaged header may state millions
 SUFFIXES = (*tiff.TIFF_SUFFIXES, ".npy", ".ome.zarr", ".zarr", *NIFTI_SUFFIXES)
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _UNIT_UM = {"micrometer": 1.0, "micron": 1.0, "um": 1.0, "millimeter": 1e3, "mm": 1e3, "nanometer": 1e-3, "meter": 1e6}
 
 
 def open_slices(path: Path) -> Slices:
-    """The stack at a path, whatever its format; raises InputError where the path holds none that is understood."""
+    """The stack at a path, in any supported format; raises InputError if there is none."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     if path.is_dir():
@@ -36,7 +36,7 @@ def open_slices(path: Path) -> Slices:
     if suffix in NIFTI_SUFFIXES:
         return _open_nifti(path)
     raise InputError(
-        f"{path}: not a format that is understood; these are: {', '.join(SUFFIXES)}, a folder of TIFF slices"
+        f"{path}: not a supported format; supported are {', '.join(SUFFIXES)}, and a folder of TIFF slices"
     )
 
 
@@ -46,7 +46,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in SUFFIXES that a name ends with, in lower case, or an empty text."""
+    """The suffix in SUFFIXES that a name ends with, in lower case, or an empty string."""
     matching = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
     return max(matching, key=len, default="")
 
@@ -67,7 +67,7 @@ class NpyFile(Slices):
         """See Slices."""
 
         def read(start: int, stop: int) -> NDArray[Any]:
-            # A new map for each block: the pages of a closed map no longer count as this process's memory.
+            # A new map for each block, because the pages of a closed map do not count as this process's memory.
             return np.array(_map_npy(self.path)[start:stop])
 
         yield read
@@ -75,7 +75,7 @@ class NpyFile(Slices):
 
 @dataclass(frozen=True)
 class ZarrArray(Slices):
-    """A Zarr array in (D, H, W) order, maybe with leading axes of length 1; array_path is its place in the store."""
+    """A Zarr array in (D, H, W) order, possibly with leading axes of length 1; array_path: its path in the store."""
 
     array_path: str = ""
     leading_axes: int = 0
@@ -90,7 +90,7 @@ class ZarrArray(Slices):
 
     @contextmanager
     def reading(self) -> Iterator[ReadBlock]:
-        """See Slices; Zarr decodes the chunks of a block by threads of its own."""
+        """See Slices; Zarr decodes the chunks of a block in its own threads."""
         first_of_leading: tuple[int | slice, ...] = (0,) * self.leading_axes
         array = zarr.open_array(self.path, path=self.array_path, mode="r")
 
@@ -103,7 +103,7 @@ class ZarrArray(Slices):
 
 @dataclass(frozen=True)
 class NiftiFile(Slices):
-    """A NIfTI image, which stores (x, y, z); read as (z, y, x), its orientation matrix left aside."""
+    """A NIfTI image, which stores (x, y, z); it is read as (z, y, x), and its orientation matrix is ignored."""
 
     @contextmanager
     def reading(self) -> Iterator[ReadBlock]:
@@ -118,7 +118,7 @@ class NiftiFile(Slices):
         try:
             yield read
         finally:
-            # keep_file_open leaves the handle to the proxy; without this it lives until the collector finds it.
+            # keep_file_open leaves the handle to the proxy; without this it stays open until garbage collection.
             opener = getattr(proxy, "_opener", None)
             if opener is not None:
                 opener.close()
@@ -144,7 +144,7 @@ def _open_zarr(path: Path) -> ZarrArray:
     if leading > 0 and any(edge != 1 for edge in array.shape[:leading]):
         raise InputError(f"{path}: has shape {array.shape}; only one time point and one channel can be read")
     shape = _three(path, array.shape[max(0, leading) :])
-    # A shard holds many chunks and is opened once for all of them, so it sets the depth where there is one.
+    # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
     chunk_depth = min(int((array.shards or array.chunks)[leading]), shape[0])
     folder = path / array.path
     files = tuple(sorted(file for file in folder.rglob("*") if file.is_file()))
@@ -153,7 +153,7 @@ def _open_zarr(path: Path) -> ZarrArray:
 
 
 def _level_0(path: Path, group: zarr.Group) -> tuple[Any, Spacing | None]:
-    """The array of full resolution in a group: OME-Zarr's first data set, or the only array."""
+    """The full-resolution array in a group: OME-Zarr's first data set, or the only array."""
     attributes: dict[str, Any] = dict(group.attrs)
     attributes = attributes.get("ome", attributes)
     if "multiscales" not in attributes:
@@ -211,6 +211,6 @@ def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3 or not all(shape):
         raise InputError(f"{path}: has shape {tuple(shape)}; a volume has three axes (z, y, x), none of them empty")
     if max(shape) > LONGEST_EDGE:
-        raise InputError(f"{path}: announces {' x '.join(map(str, shape))} voxels; its header is damaged")
+        raise InputError(f"{path}: its header states {' x '.join(map(str, shape))} voxels and is damaged")
     depth, height, width = shape
     return int(depth), int(height), int(width)

@@ -1,7 +1,7 @@
-"""Volumes at another voxel spacing: streamed slice by slice, trilinear, centred, and back to their own grid.
+"""Volumes resampled to another voxel spacing and back: streamed slice by slice, trilinear, centred.
 
-Both grids have one centre, and voxel i of n lies at i - (n - 1) / 2 voxels from it, so nothing moves and a volume that
-goes there and back lies where it was.
+Both grids have the same centre, and voxel i of n lies i - (n - 1) / 2 voxels from it, so nothing moves, and a volume
+resampled there and back keeps its position.
 """
 
 import math
@@ -22,17 +22,17 @@ from trainers.data.soft_labels import SoftLabels, is_vessel
 from trainers.data.statistics import draw_million
 from trainers.data.volume import Scanned, Spacing, Volume, spacing_text
 
-# Voxel spacings closer than this are one: kidneys of 50 and 50.28 µm need no interpolation.
+# Voxel spacings closer than this are treated as equal: kidneys at 50 and 50.28 µm need no interpolation.
 SAME_SPACING = 0.01
-# The largest step at which reading trilinearly at the new voxels' centres passes no voxel over.
+# The largest step at which trilinear reading at the new voxels' centres skips no voxel.
 WIDEST_STEP = 2.0
-# A volume is not made of more voxels than so many times its own: they would hold nothing that its own do not.
+# A volume gets at most this many times its own voxels, because more would contain no further information.
 MOST_VOXELS = 64
 Shape = tuple[int, int, int]
 
 
 def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float, float]:
-    """Voxels of `spacing_um` in one of `wanted_um`, along each axis; exactly 1 where they are the same, or for None."""
+    """Voxels of `spacing_um` per voxel of `wanted_um`, along each axis; exactly 1 if they are equal, or for None."""
 
     def step(edge: float) -> float:
         ratio = 1.0 if wanted_um is None else wanted_um / edge
@@ -43,7 +43,7 @@ def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float
 
 
 def unknown_spacing(name: str, wanted_um: float) -> InputError:
-    """What to say where a volume should be read at a voxel size and its own is stated nowhere."""
+    """The error for a volume that should be read at a voxel size although its own is not known."""
     return InputError(
         f"{name} cannot be read at {wanted_um:g} µm: its voxel spacing is stated nowhere; state voxel_spacing_um of "
         f"[volumes.{name}] in {MANIFEST_NAME}"
@@ -51,9 +51,9 @@ def unknown_spacing(name: str, wanted_um: float) -> InputError:
 
 
 def volume_steps(volume: Scanned, wanted_um: float | None) -> tuple[float, float, float]:
-    """`steps_at` of a volume.
+    """`steps_at` for a volume.
 
-    Raises InputError where another voxel size is wanted and the volume's own is unknown, or far coarser.
+    Raises InputError if another voxel size is wanted and the volume's own is unknown, or far coarser.
     """
     if wanted_um is not None and not volume.spacing_known:
         raise unknown_spacing(volume.name, wanted_um)
@@ -73,9 +73,9 @@ def shape_at(shape: Shape, steps: tuple[float, float, float]) -> Shape:
 
 
 def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | None = None) -> Volume:
-    """The volume with voxels of `wanted_um`, or the volume itself where it has them already, or for None.
+    """The volume with voxels of `wanted_um`, or the volume itself if it already has them, or for None.
 
-    Voxels that do not fit in memory lie in files in `scratch`, which the caller removes. Raises InputError where the
+    Voxels that do not fit into memory lie in files in `scratch`, which the caller removes. Raises InputError if the
     volume's own voxel spacing is unknown.
     """
     steps = volume_steps(volume, wanted_um)
@@ -110,8 +110,8 @@ def _vessels(label: NDArray[np.uint8], soft: SoftLabels | None) -> NDArray[np.in
 def resampled(voxels: NDArray[Any], shape: Shape, steps: tuple[float, float, float]) -> Iterator[NDArray[np.float32]]:
     """The slices (H, W) of `voxels` on a grid of `shape` whose voxels are `steps` times as large; float32.
 
-    Trilinear, as patches are cut. Where a step is above WIDEST_STEP the hat is as wide as half of it, so that no voxel
-    is passed over. Beyond the volume its border is repeated.
+    Trilinear, like the cutting of patches. If a step is above WIDEST_STEP, the kernel's half-width is half the step, so
+    that no voxel is skipped. Beyond the volume its border is repeated.
     """
     along_z, along_y, along_x = (
         _weights(count, edge, step) for count, edge, step in zip(shape, voxels.shape, steps, strict=True)
@@ -133,7 +133,7 @@ def resampled(voxels: NDArray[Any], shape: Shape, steps: tuple[float, float, flo
 
 
 def _weights(count: int, edge: int, step: float) -> csr_matrix:
-    """How much each of `edge` voxels gives to each of `count` new ones, (count, edge); rows add up to 1."""
+    """The weight of each of `edge` voxels in each of `count` new ones, (count, edge); rows add up to 1."""
     places = (np.arange(count) - (count - 1) / 2) * step + (edge - 1) / 2
     half = max(1.0, step / WIDEST_STEP)
     reach = int(np.ceil(half))

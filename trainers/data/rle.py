@@ -1,4 +1,4 @@
-"""Run-length encoded masks as the competition writes them: row-major, counted from 1, `1 0` for an empty slice."""
+"""Run-length encoded masks in the competition's format: row-major, counted from 1, `1 0` for an empty slice."""
 
 import os
 import re
@@ -20,7 +20,7 @@ EMPTY = "1 0"
 
 @dataclass(frozen=True)
 class RleRow:
-    """One row of a CSV file; height and width are None where the file has no such columns."""
+    """One row of a CSV file; height and width are None if the file does not have these columns."""
 
     rle: str
     height: int | None = None
@@ -28,7 +28,7 @@ class RleRow:
 
 
 def encode(mask: NDArray[Any]) -> str:
-    """The runs of an (H, W) mask as `start length start length ...`; anything but 0 is inside."""
+    """The runs of an (H, W) mask as `start length start length ...`; any value but 0 is inside."""
     flat = (mask if mask.dtype == np.bool_ else mask != 0).ravel()
     if not flat.size:
         return EMPTY
@@ -41,9 +41,9 @@ def encode(mask: NDArray[Any]) -> str:
 
 
 def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.bool_]:
-    """The (height, width) mask of a run-length text; `1 0` and an empty text are the empty mask.
+    """The (height, width) mask for a run-length text; `1 0` and an empty text give the empty mask.
 
-    Raises InputError, naming `where`, for text that is not pairs of numbers or leaves the slice.
+    Raises InputError, naming `where`, for text that is not pairs of numbers or for runs outside the slice.
     """
     if not re.fullmatch(r"[\d\s]*", rle, re.ASCII):
         wrong = next(word for word in rle.split() if not re.fullmatch(r"\d+", word, re.ASCII))
@@ -58,7 +58,7 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
     if numbers.size and (starts.min() < 0 or ends.max() > height * width):
         worst = int(np.argmax(np.where(starts < 0, height * width + 1, ends)))
         raise InputError(
-            f"{where}: the run {starts[worst] + 1} {lengths[worst]} leaves the slice of {height} x {width} voxels "
+            f"{where}: the run {starts[worst] + 1} {lengths[worst]} goes beyond the slice of {height} x {width} voxels "
             f"(positions 1 to {height * width})"
         )
     mask = np.zeros(height * width, np.bool_)
@@ -68,12 +68,12 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
 
 
 def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
-    """All rows of a CSV file with the columns id, rle and maybe height, width: volume -> slice number -> row.
+    """All rows of a CSV file with the columns id, rle and optionally height, width: volume -> slice number -> row.
 
-    Ids are `<volume>_<slice>`. Raises InputError, naming the line, for rows it cannot take.
+    Ids are `<volume>_<slice>`. Raises InputError, naming the line, for invalid rows.
     """
     rows: dict[str, dict[int, RleRow]] = {}
-    # What is not UTF-8 becomes a character that no id and no run has, and is named with its line.
+    # Bytes that are not UTF-8 become a character that no id or run contains, and are reported with their line.
     with path.open(encoding="utf-8-sig", errors="replace") as lines:
         header = _cells(next(lines, ""))
         if header not in (["id", "rle"], ["id", "rle", "height", "width"]):
@@ -90,15 +90,15 @@ def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
                 raise InputError(f"{where}: the id {cells[0]!r} is not <volume>_<slice number>")
             slices = rows.setdefault(check_name(volume, where), {})
             if int(number) in slices:
-                raise InputError(f"{where}: the id {cells[0]!r} is there twice")
+                raise InputError(f"{where}: the id {cells[0]!r} appears twice")
             slices[int(number)] = _row(cells, where)
     return rows
 
 
 def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
-    """Write `id,rle` rows as they come; the file appears under its name only when it is complete.
+    """Write a stream of `id,rle` rows; the file appears under its name only once it is complete.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if it cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -107,16 +107,16 @@ def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
             file.write("id,rle\n")
             file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
         return part.replace(path)
-    except OSError as error:  # of this file, or of what the rows are made from
+    except OSError as error:  # from this file, or from the source of the rows
         raise InputError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from error
     finally:
-        with suppress(NotADirectoryError):  # where it could not be written in the first place
+        with suppress(NotADirectoryError):  # in case it could not be written in the first place
             part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class RleSlices(Slices):
-    """The labels of one volume from a CSV file, as a stack of the volume's shape."""
+    """The labels of one volume from a CSV file, as a stack with the volume's shape."""
 
     rows: tuple[RleRow, ...] = ()
 
@@ -136,7 +136,7 @@ class RleSlices(Slices):
 
 
 def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], shape: tuple[int, int, int]) -> RleSlices:
-    """Rows of one volume as a stack; each slice number needs its row, and no row may be left over."""
+    """The rows of one volume as a stack; each slice number needs a row, and no row may be left over."""
     missing, extra = sorted(set(numbers) - set(rows)), sorted(set(rows) - set(numbers))
     if missing:
         raise InputError(f"{path}: no row for slice {missing[0]:04d}; a slice without vessels has the code '{EMPTY}'")
@@ -153,7 +153,7 @@ def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], sh
 
 
 def _cells(line: str) -> list[str]:
-    # No cell holds a comma, and the csv module refuses cells beyond 128 KiB, which real slices exceed.
+    # No cell contains a comma, and the csv module refuses cells above 128 KiB, which real slices exceed.
     return [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(",")]
 
 

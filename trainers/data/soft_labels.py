@@ -1,7 +1,7 @@
-"""Soft labels: a label set whose slices hold levels 0 to 255, which a network made, and what is known of that network.
+"""Soft labels: a label set of levels 0 to 255 made by a network (its maker), and what is known about that network.
 
-Where a set comes from stands beside its slices, in SOURCE.json. Whoever made labels has put into them what it knows: a
-set whose maker has seen a kidney must never train a network that is ranked on that kidney.
+SOURCE.json beside the slices states where a set comes from. Labels carry the knowledge of their maker: a set whose
+maker has seen a kidney must never be used to train a network that is ranked on that kidney.
 """
 
 from dataclasses import dataclass, replace
@@ -15,37 +15,37 @@ from search_spaces.errors import InputError
 
 SOURCE_NAME = "SOURCE.json"
 DEFAULT_SET = "labels"
-HIGHEST = 255  # the level that is surely vessel
-VESSEL_LEVEL = 128  # from here on a voxel is vessel rather than not
+HIGHEST = 255  # the level for certain vessel
+VESSEL_LEVEL = 128  # from this level on a voxel counts as vessel
 
 
 class LabelSource(BaseModel, frozen=True, extra="forbid"):
-    """SOURCE.json: where soft labels come from. Only `kidneys` must be said of labels that come from elsewhere."""
+    """SOURCE.json: where soft labels come from. For labels from elsewhere only `kidneys` is required."""
 
-    kidneys: tuple[str, ...]  # that the maker knows: it was trained on them, or on labels whose maker knows them
-    volumes: dict[str, str] = Field(default_factory=dict)  # that it was trained on: name -> content hash
-    held_out: dict[str, str] = Field(default_factory=dict)  # that it was ranked on: name -> content hash
+    kidneys: tuple[str, ...]  # kidneys the maker knows: it was trained on them, or on labels whose maker knows them
+    volumes: dict[str, str] = Field(default_factory=dict)  # volumes it was trained on: name -> content hash
+    held_out: dict[str, str] = Field(default_factory=dict)  # volumes it was ranked on: name -> content hash
     bundle: str | None = None  # the maker's name
     weights_hash: str | None = None
-    labels: str | None = None  # the label set whose labelled voxels are vessel here too
-    annotated: float | None = None  # share of the vessels that those hold
-    threshold: float | None = None  # the maker's probability that became one half
-    matched_share: float | None = None  # labelled voxels among all that are vessel here
+    labels: str | None = None  # label set whose labelled voxels are also vessel here
+    annotated: float | None = None  # share of the vessels that this label set contains
+    threshold: float | None = None  # the maker's probability that was mapped to one half
+    matched_share: float | None = None  # share of labelled voxels among all that are vessel here
     version: str | None = None
 
 
-# Of a patch: uint8 of 0 and 1, or float32 in 0..1 where labels are soft.
+# Labels of a patch: uint8 of 0 and 1, or float32 in 0..1 if labels are soft.
 Label = NDArray[np.uint8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """What is known of the soft labels of one volume."""
+    """What is known about the soft labels of one volume."""
 
-    name: str  # of the label set
-    place: Path  # of its SOURCE.json
-    source: LabelSource | None  # None: there is no such file
-    content_hash: str | None = None  # of all levels; None until they are converted
+    name: str  # name of the label set
+    place: Path  # path of its SOURCE.json
+    source: LabelSource | None  # None: there is no SOURCE.json
+    content_hash: str | None = None  # hash of all levels; None until they are converted
 
     def hashed(self, content_hash: str | None) -> "SoftLabels":
         """The same with the hash of its levels."""
@@ -53,7 +53,7 @@ class SoftLabels:
 
 
 def read_source(labels: Path) -> SoftLabels:
-    """What stands beside the labels at a path, a folder or a file. Raises InputError for a broken SOURCE.json."""
+    """The facts beside the labels at a path, a folder or a file. Raises InputError for a broken SOURCE.json."""
     place = labels / SOURCE_NAME if labels.is_dir() else labels.with_name(f"{labels.name}.{SOURCE_NAME}")
     name = labels.name if labels.is_dir() else labels.name.partition(".")[0]
     try:
@@ -69,7 +69,7 @@ def read_source(labels: Path) -> SoftLabels:
 
 
 def soften(label: Label, soft: SoftLabels | None) -> Label:
-    """A block of labels for training: of soft levels the share of vessel, float32; others as they are."""
+    """A block of labels for training: soft levels become shares of vessel, float32; others are unchanged."""
     return label if soft is None else label.astype(np.float32) / np.float32(HIGHEST)
 
 
@@ -79,9 +79,9 @@ def is_vessel(label: NDArray[np.uint8], soft: SoftLabels | None) -> NDArray[np.b
 
 
 def origin_leak(name: str, soft: SoftLabels | None, kidney: str, tissue: dict[str, str]) -> str | None:
-    """Why a volume with these labels must not train when `kidney` is held out, in one line; None where it may.
+    """One line that says why a volume with these labels must not train if `kidney` is held out; None if it may.
 
-    tissue: name -> content hash of the held-out volumes, as far as they are known.
+    tissue: name -> content hash of the held-out volumes, as far as known.
     """
     if soft is None:
         return None
@@ -103,9 +103,9 @@ def origin_leak(name: str, soft: SoftLabels | None, kidney: str, tissue: dict[st
 
 
 def refuse_as_target(name: str, soft: SoftLabels | None) -> None:
-    """Raise InputError where a score would take a network's opinion for the truth."""
+    """Raise InputError if a score would treat a network's predictions as the truth."""
     if soft is not None:
         raise InputError(
-            f"{name} has soft labels ({soft.name!r}), which a network made, and cannot be scored on; take `labels` and "
-            "`soft` of it out of dataset.toml to score on its own labels"
+            f"{name} has soft labels ({soft.name!r}), which a network made, and cannot be scored on; remove `labels` "
+            "and `soft` of it from dataset.toml to score on its own labels"
         )

@@ -1,4 +1,4 @@
-"""Which volumes a folder holds: found by their place, described from headers, no voxels read.
+"""The volumes in a folder: found by their location and described from headers, without reading voxels.
 
     ROOT/train/NAME/images/NNNN.tif     labels/NNNN.tif      the competition's layout; train_rles.csv at the root is the
     ROOT/test/NAME/images/NNNN.tif                           source of labels where labels/ is missing
@@ -7,9 +7,9 @@
     ROOT/NAME.EXT                       NAME_labels.EXT      or NAME_label.EXT
     NAME.EXT, NAME/NNNN.tif                                  one volume without labels
 
-EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz, the same or another one for the labels.
-Without train/ and test/, a volume is for training exactly if it has labels. A volume with a folder of its own may have
-several label sets in it, of which dataset.toml names one by `labels`.
+EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one. Without train/
+and test/, a volume is for training if and only if it has labels. A volume's own folder may contain several label sets,
+of which dataset.toml names one by `labels`.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ from trainers.report import SILENT, Report
 Split = Literal["train", "test"]
 
 RLES_NAME = "train_rles.csv"
-# Part of every key: a new number converts every volume again. Raise it when the converted files change.
+# Part of every key: a new number makes every volume be converted again. Raise it when the converted files change.
 CONVERSION_VERSION = 1
 UNKNOWN_SPACING: Spacing = (1.0, 1.0, 1.0)
 
@@ -52,7 +52,7 @@ _SAMPLE_BYTES = 64 * 2**10
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """A volume as it lies on disk; label is None where there is none. `open_volumes` makes a Volume of it."""
+    """A volume on disk; label is None if there is none. `open_volumes` opens it as a Volume."""
 
     name: str
     kidney: str
@@ -60,10 +60,10 @@ class VolumeSource:
     image: Slices
     label: Slices | None
     spacing_um: Spacing
-    spacing_known: bool  # False: nothing states it, and it was set to UNKNOWN_SPACING
+    spacing_known: bool  # False: the spacing is not stated, and was set to UNKNOWN_SPACING
     annotated: float  # 0.0 where there are no labels
-    label_set: str = DEFAULT_SET  # what dataset.toml calls the labels in use
-    soft: SoftLabels | None = None  # where they hold levels that a network made
+    label_set: str = DEFAULT_SET  # name of the label set in use
+    soft: SoftLabels | None = None  # set if the labels hold levels made by a network
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,19 +77,19 @@ class VolumeSource:
 
     @property
     def labels(self) -> Literal["files", "rles", "none"]:
-        """What the labels are read from."""
+        """Where the labels are read from."""
         if self.label is None:
             return "none"
         return "rles" if isinstance(self.label, RleSlices) else "files"
 
     @cached_property
     def key(self) -> str:
-        """The name of this volume's folder in the cache; another one as soon as a source file changes.
+        """The name of this volume's folder in the cache, which changes whenever a source file changes.
 
-        Made of names, sizes and times of all files, and a few bytes of some: archives unpacked with equal times
-        must not be taken for each other. Where the folder lies makes no difference.
+        It depends on names, sizes and times of all files, and on a few bytes of some, because archives unpacked with
+        equal times must not be confused. The location of the folder makes no difference.
         """
-        # The default set adds nothing, so that what was converted before there were others stays good.
+        # The default set adds nothing, so that volumes converted before label sets existed stay valid.
         label_set = "" if self.label_set == DEFAULT_SET else f" {self.label_set!r}"
         said = f"{self.labels}{label_set}{' soft' if self.soft else ''}"
         digest = hashlib.blake2b(f"{CONVERSION_VERSION} {self.name} {self.shape} {said}".encode(), digest_size=8)
@@ -102,7 +102,7 @@ class VolumeSource:
                     file.relative_to(stack.path) if file != stack.path and stack.path in file.parents else file.name
                 )
                 digest.update(f"\n{inside} {state.st_size} {state.st_mtime_ns}".encode())
-            # Not a set: its order differs between processes, and the key with it.
+            # Not a set, because its order, and so the key, would differ between processes.
             for file in (stack.files[0], stack.files[len(stack.files) // 2], stack.files[-1]):
                 digest.update(hashlib.blake2b(_sample(file)).digest())
         return f"{self.name}-{digest.hexdigest()}"
@@ -110,13 +110,13 @@ class VolumeSource:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a volume was found; opening it reads its headers."""
+    """The location of a volume; opening it reads its headers."""
 
     name: str
     split: Split | None  # None: the layout does not say
     image: Path
     label: Path | None
-    rles: tuple[Path, dict[int, RleRow]] | None  # where label is None
+    rles: tuple[Path, dict[int, RleRow]] | None  # only if label is None
     manifest: Manifest | None
 
     @property
@@ -125,7 +125,7 @@ class Place:
         return facts_of(self.name, self.manifest).kidney or self.name
 
     def open(self, report: Report = SILENT) -> VolumeSource:
-        """The volume described from its headers. Raises InputError for what cannot be a volume."""
+        """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
         image = open_slices(self.image)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
@@ -153,19 +153,19 @@ class Place:
 
 
 def scan(root: Path, report: Report = SILENT) -> list[VolumeSource]:
-    """All volumes of a folder, by name; raises InputError for the first that is broken, or where there is none."""
+    """All volumes in a folder, by name; raises InputError for the first broken one, or if there is none."""
     return [place.open(report) for place in find(root, report)]
 
 
 def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
-    """The one volume that a path is: a volume's folder, a folder of slices, a file or a store."""
+    """The single volume at a path: a volume's folder, a folder of slices, a file or a store."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     return _place_of(path.absolute()).open(report)
 
 
 def find(root: Path, report: Report = SILENT) -> list[Place]:
-    """Where the volumes of a folder are, by name; what is left out is reported."""
+    """The locations of the volumes in a folder, by name; volumes left out are reported."""
     if not root.exists():
         raise InputError(f"{root}: there is no such file or folder")
     root = root.absolute()
@@ -180,13 +180,13 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
         for name, image, label in _volumes_in(folder, report):
             check_name(name, str(folder))
             if name in places or name in labels_only:
-                raise InputError(f"{folder}: a volume {name!r} is there twice; give one of them another name")
+                raise InputError(f"{folder}: two volumes are named {name!r}; give one of them another name")
             if image is None:
                 labels_only[name] = label or folder
             else:
                 places[name] = Place(name, split, image, label, None, manifest)
     _lend_images(places, labels_only, report)
-    # What is to be predicted need not be listed: the dataset.toml beside test/ says what it knows, no more.
+    # Volumes for prediction need not be listed: the dataset.toml beside test/ may describe only some of them.
     listing = None if root.name == "test" and home != root else manifest
     listed = _with_rles(_listed(places, listing, home, report), listing, home, report)
     if places and not listed:
@@ -202,16 +202,16 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
 
 
 def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
-    """The images or labels inside a volume's folder, or None; raises InputError where there are two."""
+    """The images or labels inside a volume's folder, or None; raises InputError if there are two."""
     names = IMAGE_NAMES if kind == "image" else LABEL_NAMES
     found = [path for path in sorted(folder.iterdir()) if stem_of(path) in names and (suffix_of(path) or path.is_dir())]
     if len(found) > 1:
-        raise InputError(f"{folder}: both {found[0].name} and {found[1].name} are there; keep one of them")
+        raise InputError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one of them")
     return found[0] if found else None
 
 
 def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
-    """The label set of that name in the volume's folder; InputError where there is none, or no folder to hold one."""
+    """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
     home = (label or image).parent
     if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
         raise InputError(
@@ -229,7 +229,7 @@ def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path
 
 
 def _parts(root: Path) -> list[tuple[Path, Split | None]]:
-    """The folders of volumes under a root; none where the root is itself one volume."""
+    """The folders of volumes under a root; empty if the root is itself one volume."""
     if root.is_file() or is_zarr(root):
         return []
     named: list[tuple[Path, Split]] = [(root / "train", "train"), (root / "test", "test")]
@@ -263,19 +263,19 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             elif _holds_slices(path):
                 yield path.name, path, None
             else:
-                report.note(f"{path.name}: left out, no images in it")
+                report.note(f"{path.name}: left out, it contains no images")
 
 
 def _labels_beside(path: Path) -> Path | None:
     names = {f"{stem_of(path)}_{label}" for label in LABEL_NAMES}
     found = [other for other in sorted(path.parent.iterdir()) if suffix_of(other) and stem_of(other) in names]
     if len(found) > 1:
-        raise InputError(f"{path.parent}: both {found[0].name} and {found[1].name} are there; keep one of them")
+        raise InputError(f"{path.parent}: both {found[0].name} and {found[1].name} exist; keep one of them")
     return found[0] if found else None
 
 
 def _place_of(path: Path) -> Place:
-    """A path that is one volume."""
+    """The place of a path that is a single volume."""
     if path.is_file() or is_zarr(path):
         name, home, image, label = stem_of(path), path.parent, path, _labels_beside(path)
     else:
@@ -289,7 +289,7 @@ def _place_of(path: Path) -> Place:
 
 
 def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], report: Report) -> None:
-    """Give the volumes of the competition that have labels only the images they belong to."""
+    """Give the competition's volumes that have only labels the images that belong to them."""
     for name, label in labels_only.items():
         lender = places.get(IMAGES_OF.get(name, ""))
         if lender is None:
@@ -300,7 +300,7 @@ def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], report:
 
 
 def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, report: Report) -> dict[str, Place]:
-    """The places, with labels from train_rles.csv where there are no label files."""
+    """The places, with labels from train_rles.csv for volumes without label files."""
     bare = [name for name, place in places.items() if place.label is None and place.split != "test"]
     lent = [name for name, lender in IMAGES_OF.items() if name not in places and lender in places]
     lent = [name for name in lent if manifest is None or name in manifest.volumes]
@@ -331,7 +331,7 @@ def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, rep
 
 
 def _check_pair(image: Slices, label: Slices) -> None:
-    """Labels must be the slices of the images, no more and no fewer, of one shape."""
+    """Check that labels and images have exactly the same slices and the same shape."""
     if isinstance(image, TiffFolder) and isinstance(label, TiffFolder):
         for stack, others, one, other in ((label, image, "label", "image"), (image, label, "image", "label")):
             single = sorted(set(stack.numbers) - set(others.numbers))

@@ -1,4 +1,4 @@
-"""What is measured of a volume while it is converted: grey values, a fingerprint, where the vessels are."""
+"""Statistics of a volume, measured during conversion: grey values, a fingerprint, the positions of vessels."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from trainers.compiled import compiled
 
 GREY_LEVELS = 65536
 PERCENTILES = (0.5, 2.0, 10.0, 50.0, 90.0, 98.0, 99.8)
-# So many places are enough to sample patches around vessels, and 8 MB per volume.
+# This many positions are enough to sample patches around vessels, and take 8 MB per volume.
 MOST_VESSEL_VOXELS = 1_000_000
 
 _LANES = 4
@@ -20,28 +20,28 @@ _SEED = np.uint64(0x9E3779B97F4A7C15)
 
 
 class VolumeStatistics(BaseModel, frozen=True, extra="forbid"):
-    """What stands beside the converted voxels, as statistics.json."""
+    """The content of statistics.json, beside the converted voxels."""
 
     shape: tuple[int, int, int]
-    percentiles: dict[float, float]  # exact ones of all voxels, for each of PERCENTILES
+    percentiles: dict[float, float]  # exact percentiles over all voxels, for each of PERCENTILES
     minimum: int
     maximum: int
-    content_hash: str  # of the grey values and the shape
-    vessel_share: float | None  # labelled voxels among all; None without labels
-    labelled_share: float | None  # slices with a labelled voxel among all
+    content_hash: str  # hash of the grey values and the shape
+    vessel_share: float | None  # share of labelled voxels; None without labels
+    labelled_share: float | None  # share of slices with a labelled voxel
     notes: tuple[str, ...]  # what the conversion changed
-    levels_hash: str | None = None  # of soft labels
+    levels_hash: str | None = None  # hash of soft labels
 
 
 @dataclass(frozen=True)
 class BlockMeasures:
-    """The measures of a block of slices; blocks of a volume are measured in any order and added up in theirs."""
+    """The measures of a block of slices; blocks are measured in any order and added in the volume's order."""
 
     histogram: NDArray[np.int64]  # (GREY_LEVELS,)
     fingerprints: NDArray[np.uint64]  # (n, 4), one row per slice
     vessel_voxels: NDArray[np.int64]  # (N,), flat indices in the volume
     labelled_slices: int
-    level_hashes: bytes = b""  # one hash a slice of soft labels
+    level_hashes: bytes = b""  # one hash per slice of soft labels
 
 
 def measure(
@@ -49,7 +49,7 @@ def measure(
 ) -> BlockMeasures:
     """Measure the slices from `start` on, all (n, H, W). Releases the GIL.
 
-    vessel: which voxels the labels call vessel, None without labels. levels: of soft labels.
+    vessel: which voxels the labels mark as vessel, None without labels. levels: those of soft labels.
     """
     histogram = np.zeros(GREY_LEVELS, np.int64)
     fingerprints = np.empty((len(image), _LANES), np.uint64)
@@ -64,7 +64,7 @@ def measure(
 
 @dataclass
 class RunningMeasures:
-    """The sum of the blocks so far; the same however the volume was cut into blocks."""
+    """The sum of the blocks so far, which does not depend on how the volume was cut into blocks."""
 
     shape: tuple[int, int, int]
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(GREY_LEVELS, np.int64))
@@ -97,7 +97,7 @@ class RunningMeasures:
         return np.sort(draw_million(np.concatenate([np.zeros(0, np.int64), *self._vessels])))
 
     def statistics(self, has_label: bool, notes: list[str]) -> VolumeStatistics:
-        """What is kept of it all."""
+        """The statistics to be kept."""
         present = np.flatnonzero(self.histogram)
         voxels = int(self.histogram.sum())
         return VolumeStatistics(
@@ -114,7 +114,7 @@ class RunningMeasures:
 
 
 def percentile(histogram: NDArray[np.int64], q: float) -> float:
-    """The exact percentile of the values counted in a histogram, between two values as numpy's default does it."""
+    """The exact percentile of the values counted in a histogram, interpolated like numpy's default."""
     cumulative = np.cumsum(histogram)
     rank = q / 100 * (cumulative[-1] - 1)
     below, above = np.searchsorted(cumulative, [np.floor(rank), np.ceil(rank)], side="right")
@@ -122,9 +122,9 @@ def percentile(histogram: NDArray[np.int64], q: float) -> float:
 
 
 def draw_million(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most MOST_VESSEL_VOXELS of them: those whose indices mix to the lowest numbers.
+    """At most MOST_VESSEL_VOXELS of the voxels: those whose hashed indices are lowest.
 
-    A fixed pseudo-random order of all voxels, so the draw depends neither on blocks nor on a resumed run.
+    This is a fixed pseudo-random order of all voxels, so the draw depends neither on blocks nor on a resumed run.
     """
     if voxels.size <= MOST_VESSEL_VOXELS:
         return voxels
@@ -146,7 +146,7 @@ def _count_and_mix(voxels: Any, histogram: Any, lanes: Any) -> None:
     """Count grey values and fold them into four 64-bit lanes, four voxels to a word, in one pass.
 
     blake2b over all voxels would take longer than reading them. Each step is one-to-one in the lane and in the word,
-    so slices that differ in one word never agree; blake2b then runs over the lanes.
+    so slices that differ in one word never collide; blake2b is then applied to the lanes.
     """
     prime = np.uint64(0x9E3779B97F4A7C15)
     for lane in range(4):

@@ -1,4 +1,4 @@
-"""TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is taken."""
+"""TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is allocated."""
 
 import re
 import struct
@@ -21,9 +21,9 @@ from trainers.data.slices import ReadBlock, Slices, decoding
 from trainers.data.volume import Spacing
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-# No scanner makes such slices, a damaged header does: 23,000 x 23,000 of 16 bits.
+# 23,000 x 23,000 voxels of 16 bits: no scanner makes such slices, but a damaged header may state them.
 MAX_SLICE_BYTES = 2**30
-MOST_TAGS = 1000  # of a page; microscopes write dozens
+MOST_TAGS = 1000  # most tags of a page; microscopes write dozens
 _KIND = "TIFF"
 _UNCOMPRESSED, _LZW = 1, 5  # values of the tag Compression
 _PALETTE, _SEPARATE_PLANES, _LOW_BIT_FIRST = 3, 2, 2  # of the tags Photometric, PlanarConfig, FillOrder
@@ -34,7 +34,7 @@ _MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3
 
 @dataclass(frozen=True)
 class TiffFolder(Slices):
-    """A folder of NNNN.tif, one slice each, without gaps in the numbers."""
+    """A folder of files NNNN.tif, one per slice, without gaps in the numbers."""
 
     parallel = True
 
@@ -42,7 +42,7 @@ class TiffFolder(Slices):
     def reading(self) -> Iterator[ReadBlock]:
         """See Slices; slices are opened one by one, so any number of threads may read."""
         sample_axis = (self.samples,) if self.samples > 1 else ()
-        # One block of memory per thread, used again and again: fresh memory costs as much as reading into it.
+        # One block of memory per thread, which is reused: allocating memory costs as much as reading into it.
         own = threading.local()
 
         def read(start: int, stop: int) -> NDArray[Any]:
@@ -61,11 +61,11 @@ class TiffFolder(Slices):
         return str(self.files[z])
 
     def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
-        """The stack of these slices alone; raises InputError where one is not there."""
+        """The stack with only these slices; raises InputError if one is missing."""
         by_number = dict(zip(self.numbers, self.files, strict=True))
         missing = [number for number in numbers if number not in by_number]
         if missing:
-            raise InputError(f"{self.path}: there is no slice {missing[0]:04d}, but a label for it")
+            raise InputError(f"{self.path}: slice {missing[0]:04d} is missing, but it has a label")
         files = tuple(by_number[number] for number in numbers)
         return replace(self, files=files, numbers=numbers, shape=(len(files), *self.shape[1:]))
 
@@ -84,7 +84,7 @@ class TiffPages(Slices):
             def read(start: int, stop: int) -> NDArray[Any]:
                 with decoding(self.path, _KIND):
                     if series.dataoffset is not None and self.samples == 1:
-                        # ImageJ writes large stacks as one page and one run of voxels.
+                        # ImageJ writes large stacks as one page followed by one run of voxels.
                         dtype = self.dtype.newbyteorder(tif.byteorder)
                         return np.array(np.memmap(self.path, dtype, "r", series.dataoffset, self.shape)[start:stop])
                     sample_axis = (self.samples,) if self.samples > 1 else ()
@@ -97,7 +97,7 @@ class TiffPages(Slices):
 
 
 def open_folder(folder: Path) -> TiffFolder:
-    """The slices of a folder, in the order of their numbers. Raises InputError for gaps, twins and an empty folder."""
+    """The slices in a folder, ordered by number. Raises InputError for gaps, duplicates and an empty folder."""
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in TIFF_SUFFIXES or path.name.startswith("."):
@@ -107,7 +107,7 @@ def open_folder(folder: Path) -> TiffFolder:
             raise InputError(f"{path}: a slice needs a number at the end of its name, as in 0000.tif")
         twin = found.setdefault(int(number[1]), path)
         if twin is not path:
-            raise InputError(f"{path}: slice {int(number[1])} is there twice, the other one is {twin.name}")
+            raise InputError(f"{path}: slice {int(number[1])} appears twice; the other file is {twin.name}")
     if not found:
         raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on")
     numbers = tuple(sorted(found))
@@ -125,7 +125,7 @@ def open_folder(folder: Path) -> TiffFolder:
 
 
 def open_pages(path: Path) -> TiffPages:
-    """A multi-page file as a stack; raises InputError where its pages are not alike."""
+    """A multi-page file as a stack; raises InputError if its pages differ."""
     with _opened(path) as tif, decoding(path, _KIND):
         if len(tif.series) != 1:
             shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
@@ -136,18 +136,18 @@ def open_pages(path: Path) -> TiffPages:
         height, width = _height_width(page)
         depth = int(np.prod(series.shape)) // int(np.prod(page.shape))
         if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
-            raise InputError(f"{path}: truncated: {depth} slices are announced, the file ends before")
+            raise InputError(f"{path}: truncated: its header states {depth} slices, but the file ends earlier")
         dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
     return TiffPages(path, (depth, height, width), dtype, spacing, (path,), tuple(range(depth)), samples)
 
 
 def count_pages(path: Path) -> int:
-    """How many slices a TIFF file holds."""
+    """The number of slices in a TIFF file."""
     return open_pages(path).shape[0]
 
 
 def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
-    """Read one slice into an array of (H, W) or (H, W, samples), which is what `like` holds.
+    """Read one slice into an array (H, W) or (H, W, samples), which must match the file `like`.
 
     Raises InputError for a slice of another shape or type.
     """
@@ -157,7 +157,7 @@ def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
         if (height, width) != into.shape[:2]:
             raise InputError(
                 f"{path}: {height} x {width} voxels, but {like.name} has {into.shape[0]} x {into.shape[1]}; "
-                "all slices of a volume must have one shape"
+                "all slices of a volume must have the same shape"
             )
         samples = into.shape[2] if into.ndim == 3 else 1
         if _native(page.dtype) != into.dtype or page.samplesperpixel != samples:
@@ -180,7 +180,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _check_chain(path: Path) -> None:
     """Follow the pages from one to the next by their headers alone.
 
-    A damaged one leads into voxels, where every few bytes are taken for another page: tifffile then reads for minutes.
+    A damaged page leads into voxels, where every few bytes look like another page: tifffile then reads for minutes.
     """
     with path.open("rb") as file:
         order = {b"II": "<", b"MM": ">"}.get(file.read(2))
@@ -200,7 +200,7 @@ def _check_chain(path: Path) -> None:
             file.seek(offset)
             (tags,) = struct.unpack(counts, file.read(struct.calcsize(counts)))
             if not 0 < tags <= MOST_TAGS:
-                raise InputError(f"{path}: damaged: its page {len(seen) - 1} announces {tags} tags")
+                raise InputError(f"{path}: damaged: its page {len(seen) - 1} states {tags} tags")
             file.seek(tags * tag_bytes, 1)
 
 
@@ -213,22 +213,22 @@ def _single_page(tif: Any, path: Path) -> Any:
 
 
 def _check_header(page: Any, path: Path, file_bytes: int) -> None:
-    """Refuse what cannot be true before any memory is taken for it."""
+    """Refuse impossible headers before any memory is allocated."""
     shape = " x ".join(str(edge) for edge in page.shape)
     if page.dtype is None or not page.shape:
         raise InputError(f"{path}: its TIFF header states no usable shape or type; write it again as 16-bit grey")
     if page.samplesperpixel < 1:
-        raise InputError(f"{path}: damaged: its header announces voxels without a value")
+        raise InputError(f"{path}: damaged: its header states voxels without a value")
     if page.nbytes > MAX_SLICE_BYTES:
-        raise InputError(f"{path}: its header announces a slice of {shape}, more than 1 GiB; the file is damaged")
+        raise InputError(f"{path}: its header states a slice of {shape}, more than 1 GiB; the file is damaged")
     if page.compression == _UNCOMPRESSED and page.nbytes > file_bytes:
         raise InputError(
-            f"{path}: truncated or damaged: {shape} voxels need {page.nbytes} bytes, the file has {file_bytes}"
+            f"{path}: truncated or damaged: {shape} voxels need {page.nbytes} bytes, but the file has {file_bytes}"
         )
     parts = int(np.prod(page.chunked))
     if len(page.dataoffsets) < parts:
         raise InputError(
-            f"{path}: truncated or damaged: {shape} voxels lie in {parts} strips or tiles, the file has "
+            f"{path}: truncated or damaged: {shape} voxels lie in {parts} strips or tiles, but the file has "
             f"{len(page.dataoffsets)}"
         )
     if page.photometric == _PALETTE:
@@ -238,7 +238,7 @@ def _check_header(page: Any, path: Path, file_bytes: int) -> None:
 def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > tif.filehandle.size:
-        raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, its voxels end later")
+        raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, but its voxels end later")
     if page.compression == _LZW:
         _check_lzw(tif, page, path)
     if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
@@ -253,11 +253,11 @@ def _check_lzw(tif: Any, page: Any, path: Path) -> None:
     for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
         data = strip[0] or b""
         if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.fillorder == _LOW_BIT_FIRST else data):
-            raise InputError(f"{path}: damaged: its strip or tile {number} is no LZW")
+            raise InputError(f"{path}: damaged: its strip or tile {number} is not valid LZW")
 
 
 def _native(dtype: Any) -> np.dtype[Any]:
-    """The type that decoding gives, whatever the byte order of the file."""
+    """The type after decoding, regardless of the file's byte order."""
     native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     return native
 
@@ -271,7 +271,7 @@ def _height_width(page: Any) -> tuple[int, int]:
 
 
 def _spacing(tif: Any) -> Spacing | None:
-    """Voxel spacing that our own masks or ImageJ state in the file, else None."""
+    """Voxel spacing that our own masks or ImageJ state in the file, or None."""
     page = tif.pages.first
     own = re.match(r"spacing_um=([\d.e+-]+),([\d.e+-]+),([\d.e+-]+)$", page.description or "")
     if own:

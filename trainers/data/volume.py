@@ -1,4 +1,4 @@
-"""Volume: the voxels of one scanned kidney, its vessel labels, and what is known of both."""
+"""Volume: the voxels of one scanned kidney, its vessel labels, and what is known about both."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,15 +10,15 @@ from trainers.data.soft_labels import SoftLabels
 
 Spacing = tuple[float, float, float]
 
-# Grey values are stretched so that these percentiles fall on 0 and 1. Robust against dead and hot pixels; one pair for
-# all volumes of a kidney (contrast.py), because neighbouring slices must keep their relative brightness.
+# Grey values are scaled so that these percentiles become 0 and 1, which is robust against dead and hot pixels. There is
+# one pair for all volumes of a kidney (contrast.py), because neighbouring slices must keep their relative brightness.
 LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
-# Lumens and bright walls lie outside the two percentiles and carry the information, so the clip is wide.
+# Lumens and bright walls lie outside the two percentiles and carry the information, so the clipping range is wide.
 CLIP_LOW, CLIP_HIGH = -1.0, 2.0
 
 
 class Scanned(Protocol):
-    """A volume, opened or still as it lies on disk: what its headers say."""
+    """A volume, opened or still on disk: the facts in its headers."""
 
     @property
     def name(self) -> str: ...
@@ -34,9 +34,9 @@ class Scanned(Protocol):
 class Volume:
     """One scanned kidney, or a part of it; all arrays are (D, H, W) = (z, y, x), usually memory-mapped.
 
-    image: uint16. label: uint8, 0 or 1, of soft labels 0 to 255, or None where there is none. vessel_voxels: int64,
-    (N,), flat indices of labelled voxels (all of them, or a seeded random million), for sampling around vessels.
-    content_hash is equal for two volumes exactly if all their grey values and their shape are.
+    image: uint16. label: uint8, 0 or 1 (soft labels: 0 to 255), or None if there is none. vessel_voxels: int64, (N,),
+    flat indices of labelled voxels (all of them, or a seeded random million), for sampling around vessels.
+    content_hash is equal for two volumes if and only if all their grey values and their shape are equal.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Volume:
     label: NDArray[np.uint8] | None
     vessel_voxels: NDArray[np.int64]
     spacing_um: Spacing  # voxel size along (D, H, W)
-    annotated: float  # share of the vessels that the labels hold, 0.0 to 1.0
+    annotated: float  # share of the vessels that the labels contain, 0.0 to 1.0
     grey_low: float  # grey value at LOW_PERCENTILE
     grey_high: float  # grey value at HIGH_PERCENTILE
     content_hash: str
-    spacing_known: bool = True  # False: stated nowhere, and spacing_um is a placeholder
-    soft: SoftLabels | None = None  # where the label holds levels that a network made
+    spacing_known: bool = True  # False: not stated anywhere; spacing_um is a placeholder
+    soft: SoftLabels | None = None  # set if the label holds levels made by a network
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,12 +59,12 @@ class Volume:
         return depth, height, width
 
     def normalise(self, block: NDArray[Any]) -> NDArray[np.float32]:
-        """Grey values of this volume, interpolated or not, as float32: 0 and 1 at the two percentiles, clipped."""
+        """Grey values of this volume, interpolated or not, as clipped float32: 0 and 1 at the two percentiles."""
         scale = 1.0 / max(self.grey_high - self.grey_low, 1e-6)
         scaled = (block.astype(np.float32) - np.float32(self.grey_low)) * np.float32(scale)
         return np.clip(scaled, CLIP_LOW, CLIP_HIGH, out=scaled)
 
 
 def spacing_text(spacing: tuple[float, ...]) -> str:
-    """A voxel spacing, as one number where all three are equal."""
+    """A voxel spacing as text: a single number if all three are equal."""
     return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)

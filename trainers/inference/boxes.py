@@ -1,4 +1,4 @@
-"""Reading a volume in overlapping boxes, with a network that works in three dimensions."""
+"""Reading a volume in overlapping boxes with a network that works in three dimensions."""
 
 from collections.abc import Iterator
 from math import isqrt
@@ -21,9 +21,10 @@ def read_boxes(
     config: InferenceConfig,
     accelerator: Accelerator,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Mean probabilities of all slices of a stack (D, H, W), some at a time: the first one's number, and (count, H, W).
+    """Mean probabilities of all slices of a stack (D, H, W), in runs: the first slice's number, and (count, H, W).
 
-    Boxes overlap along all three axes and count less towards their faces. One box's depth of slices is held at once.
+    Boxes overlap along all three axes and have less weight towards their faces. Only as many slices as one box is deep
+    are held at a time.
     """
     depth, (slices, height, width) = reader.slices_in, along.shape
     tile = reader.tile((height, width), min(config.largest_tile, isqrt(max(1, config.batch_voxels // depth))))
@@ -55,7 +56,7 @@ def _add_boxes(
     config: InferenceConfig,
     accelerator: Accelerator,
 ) -> None:
-    """Add the probabilities of all boxes over some slices, and their weights."""
+    """Add the probabilities of all boxes that cover a run of slices, and their weights."""
     tops, lefts = (starts(n, edge, config.overlap) for n, edge in zip(grey.shape[1:], tile, strict=True))
     places = [(slice(None), slice(top, top + tile[0]), slice(left, left + tile[1])) for top in tops for left in lefts]
     batch = max(1, config.batch_voxels // weight.numel())

@@ -1,4 +1,4 @@
-"""Connected components of a mask: those too small to be vessels are removed, in bounded memory."""
+"""Connected components of a mask: removes those too small to be vessels, in bounded memory."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-CONNECTIVITY: Final = 26  # voxels that share a face, an edge or a corner are of one component
+CONNECTIVITY: Final = 26  # voxels that share a face, an edge or a corner belong to one component
 
-_BLOCK_VOXELS = 1 << 26  # labelled at once
+_BLOCK_VOXELS = 1 << 26  # voxels labelled at once
 
 
 def large_components(
     probabilities: NDArray[np.uint8], level: int, smallest: int | None, block_voxels: int = _BLOCK_VOXELS
 ) -> Iterator[NDArray[np.bool_]]:
-    """The mask `probabilities >= level` without its components of fewer than `smallest` voxels: slices (H, W) in order.
+    """The mask `probabilities >= level` without components of fewer than `smallest` voxels: slices (H, W) in order.
 
-    probabilities: uint8, (D, H, W), a memory map as well. smallest: None keeps all. Components are those of the whole
-    volume: it is labelled in blocks of slices, what touches between two blocks is joined, and in a second pass each
-    block is labelled again and cut. So nothing as large as the volume is held: a block's mask and labels are 5 bytes
-    a voxel, 340 MB, and a component found takes under 100 bytes on top.
+    probabilities: uint8, (D, H, W), possibly a memory map. smallest: None keeps all. Components are those of the whole
+    volume: it is labelled in blocks of slices, and components that touch across blocks are joined; in a second pass
+    each block is labelled again, and small components are removed. So nothing as large as the volume is held in memory:
+    a block's mask and labels take 5 bytes per voxel, 340 MB, and each component takes less than 100 bytes more.
     """
     if smallest is None:
         for plane in probabilities:
@@ -31,7 +31,7 @@ def large_components(
     depth = max(1, block_voxels // (probabilities.shape[1] * probabilities.shape[2]))
     starts = range(0, len(probabilities), depth)
     kept = _kept(probabilities, level, smallest, starts)
-    first = 0  # of the block's components among all
+    first = 0  # number of the block's first component among all
     for start in starts:
         labels, count = _label(probabilities[start : start + depth], level)
         keep = np.zeros(count + 1, np.bool_)
@@ -42,10 +42,10 @@ def large_components(
 
 
 def _kept(probabilities: NDArray[np.uint8], level: int, smallest: int, starts: range) -> NDArray[np.bool_]:
-    """Whether each component of each block belongs to one of the whole volume that is large enough, in order."""
+    """For each component of each block, in order: whether its component in the whole volume is large enough."""
     sizes: list[NDArray[np.int64]] = []
     pairs: list[NDArray[np.int64]] = []
-    first, above = 0, None  # the last slice of the block before, its components numbered through all blocks
+    first, above = 0, None  # last slice of the previous block, its components numbered across all blocks
     for start in starts:
         labels, count = _label(probabilities[start : start + starts.step], level)
         counted = cc3d.statistics(labels, no_slice_conversion=True)["voxel_counts"] if count else np.zeros(1)
@@ -69,12 +69,12 @@ def _label(block: NDArray[np.uint8], level: int) -> tuple[NDArray[np.unsignedint
 
 
 def _numbered(plane: NDArray[np.unsignedinteger], first: int) -> NDArray[np.int64]:
-    """A block's labels numbered through all blocks from 0, and -1 for background."""
+    """A block's labels, numbered across all blocks from 0; -1 for background."""
     return np.where(plane > 0, plane.astype(np.int64) + (first - 1), -1)
 
 
 def _touching(lower: NDArray[np.int64], upper: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of components that touch between two neighbouring slices, (pairs, 2), each once."""
+    """Pairs of components that touch across two neighbouring slices, (pairs, 2), each pair once."""
     height, width = upper.shape
     padded = np.pad(lower, 1, constant_values=-1)
     found = []

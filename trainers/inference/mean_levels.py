@@ -1,4 +1,4 @@
-"""The mean of several networks' probabilities over one volume, with one of them in memory at a time."""
+"""The mean of several networks' probabilities for one volume, with only one network's in memory at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.data.scratch import zeros
 
-MOST_MEMBERS = 257  # whose steps of 1/255 add up to what fits 16 bits
+MOST_MEMBERS = 257  # the most whose sum, in steps of 1/255, fits into 16 bits
 
 
 def mean_levels(
     members: Iterator[NDArray[np.uint8]], count: int, shape: tuple[int, int, int], scratch: Path | None
 ) -> NDArray[np.uint8]:
-    """Mean of `count` arrays of probabilities in steps of 1/255, (D, H, W) each, rounded to such steps, half up.
+    """Mean of `count` arrays of probabilities in steps of 1/255, each (D, H, W), rounded half up to such steps.
 
-    members: gives one after the other; each is let go before the next is asked for. One alone is what it was. Sums of
-    a large volume lie in a file in `scratch`, as in `predict`. Raises InputError for more than 257.
+    members: yields the arrays one by one; each is released before the next is requested. A single one is returned
+    unchanged. Sums of a large volume are kept in a file in `scratch`, as in `predict`. Raises InputError for more than
+    257 members.
     """
     if count > MOST_MEMBERS:
         raise InputError(f"an ensemble of {count} networks; at most {MOST_MEMBERS} can be averaged")

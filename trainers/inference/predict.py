@@ -1,4 +1,4 @@
-"""Whole-volume prediction: every axis, overlapping tiles, in bounded memory."""
+"""Whole-volume prediction along every axis, in overlapping tiles and bounded memory."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +22,7 @@ from trainers.inference.symmetry import mean_probabilities
 from trainers.report import SILENT, Report
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
-_CHUNK_BYTES = (256 << 20, 4 << 30)  # grey values held at once as float32: at least, at most
+_CHUNK_BYTES = (256 << 20, 4 << 30)  # bytes of grey values held at once as float32: at least, at most
 
 
 @torch.inference_mode()
@@ -37,10 +37,10 @@ def predict(
 ) -> NDArray[np.uint8]:
     """Vessel probability of every voxel in steps of 1/255, (D, H, W), on the volume's own grid.
 
-    A network of another voxel size reads the volume resampled, and its probabilities come back, before any threshold.
-    Axes along which a plane is shorter than half a crop are left out, as in training (a plane cannot be reflected
-    further). A volume whose sums do not fit in 2 GiB keeps them in files in `scratch`, which the caller removes.
-    Raises InputError where no axis is left.
+    A network with another voxel size reads a resampled volume; its probabilities are resampled back before any
+    threshold. Axes whose planes are shorter than half a crop are left out, as in training (a plane cannot be reflected
+    further). If the sums of a volume do not fit into 2 GiB, they lie in files in `scratch`, which the caller removes.
+    Raises InputError if no axis is left.
     """
     seen = resample_volume(replace(volume, label=None), reader.voxel_size_um, scratch)
     levels = _predict_as_seen(reader, seen, config, accelerator, scratch, report)
@@ -63,7 +63,7 @@ def _predict_as_seen(
 ) -> NDArray[np.uint8]:
     """`predict` on the voxels that the network reads."""
     axes = usable_axes(volume, config.axes, reader.crop, reader.depth)
-    share = 65_535 // len(axes)  # one axis' part of a sum that fits 16 bits
+    share = 65_535 // len(axes)  # one axis's share of a sum that fits into 16 bits
     sums = zeros(volume.shape, np.uint16, scratch, "sums")
     reader.network.eval()
     done, total = 0, sum(volume.shape[axis] for axis in axes)
@@ -76,7 +76,7 @@ def _predict_as_seen(
             if not torch.isfinite(mean).all():
                 short = "" if accelerator.mixed_precision == "no" else ", or it needs fit.precision = 'float32'"
                 raise InputError(
-                    f"{volume.name}: the network's probabilities are no numbers; its weights are damaged{short}"
+                    f"{volume.name}: the network's probabilities are not numbers; its weights are damaged{short}"
                 )
             target[first:last] += mean.mul_(share).round_().to(torch.int32).cpu().numpy().astype(np.uint16)
             report.progress("predicting", done + last, total)
@@ -95,7 +95,7 @@ def _read_slabs(
     config: InferenceConfig,
     accelerator: Accelerator,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Mean probabilities of all slices of a stack, some at a time: the first one's number, and (count, H, W)."""
+    """Mean probabilities of all slices of a stack, in runs: the first slice's number, and (count, H, W)."""
     for first, last in _chunks(along.shape, reader.slices_in, accelerator.device):
         block = _grey_block(volume, along, first, last, reader)
         yield first, _predict_slices(reader, block, last - first, (first, along.shape[0] - last), config, accelerator)
@@ -104,23 +104,23 @@ def _read_slabs(
 def usable_axes(
     volume: Scanned, axes: tuple[int, ...], crop: int, depth: int = 1, voxel_size_um: float | None = None
 ) -> tuple[int, ...]:
-    """The axes whose planes are at least half a crop in both directions, and that are half a box deep.
+    """The axes whose planes are at least half a crop in both directions, and along which half a box fits.
 
-    voxel_size_um: of the network that reads the volume.
+    voxel_size_um: that of the network that reads the volume.
     """
     shape = shape_at(volume.shape, volume_steps(volume, voxel_size_um))
     usable = fitting_axes(shape, crop, axes, depth)
     if not usable:
         box = f"crops of {crop}" if depth == 1 else f"boxes of {depth} x {crop} x {crop}"
         at = "" if shape == volume.shape else f" at {voxel_size_um:g} µm"
-        raise InputError(f"{volume.name} of {shape} voxels{at} is too small to be read in {box}")
+        raise InputError(f"{volume.name} of {shape} voxels{at} is too small to be read with {box}")
     return usable
 
 
 def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Iterator[tuple[int, int]]:
-    """Runs of slices, as long as memory allows: across x each run touches every page of the volume's files.
+    """Runs of slices that are as long as memory allows, because along x each run touches every page of the files.
 
-    A run's grey values, sums and weights are float32 on the device, and its sums once more on their way back.
+    A run's grey values, sums and weights are float32 on the device; its sums are held a second time when copied back.
     """
     free = psutil.virtual_memory().available
     if device.type == "cuda":
@@ -134,7 +134,7 @@ def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Ite
 def _grey_block(
     volume: Volume, along: NDArray[np.uint16], first: int, last: int, reader: Reader
 ) -> NDArray[np.float32]:
-    """The slices first..last with the neighbours that their windows reach, the stack's end slices repeated."""
+    """The slices first..last with the neighbours that their windows need; the stack's end slices are repeated."""
     reach = reader.slices_in // 2 + reader.slices_out // 2
     wanted = np.clip(np.arange(first - reach, last + reach), 0, along.shape[0] - 1)
     return volume.normalise(np.ascontiguousarray(along[wanted]))
@@ -150,7 +150,7 @@ def _predict_slices(
 ) -> Tensor:
     """Mean probability of `count` slices, float (count, H, W); `beyond`: slices of the stack before and after them.
 
-    A network with several output slices shows each slice in several windows; all that lie in the stack count.
+    A network with several output slices predicts each slice in several windows; all windows inside the stack count.
     """
     tile = reader.tile((block.shape[1], block.shape[2]), config.largest_tile)
     planes, (height, width) = reflect(block, tile)
@@ -174,7 +174,7 @@ def _predict_slices(
 
 
 def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, hat: Tensor, begin: int, top: int, left: int) -> None:
-    """Add the outputs (B, m, h, w) of the windows around slices begin, begin + 1 ... to the slices they show."""
+    """Add the outputs (B, m, h, w) of the windows around slices begin, begin + 1, ... to the slices they predict."""
     outputs = probabilities.shape[1]
     for offset in range(outputs):
         first = begin + offset - outputs // 2

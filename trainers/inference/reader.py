@@ -1,4 +1,4 @@
-"""Reader: a trained network and how it is led over a volume, in tiles that overlap."""
+"""Reader: a trained network, and how it is moved over a volume in overlapping tiles."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,36 +19,37 @@ Weighting = Literal["hat", "flat"]
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """How a trained network reads a whole volume."""
 
-    axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0, 1, 2), min_length=1)  # slices across z, y, x; averaged
-    largest_tile: PositiveInt = 512  # voxels; planes up to this are read whole where the network takes any size
-    overlap: float = Field(default=0.25, ge=0, lt=1)  # share of a tile that its neighbour covers too
-    batch_voxels: PositiveInt = 1 << 20  # pixels of a plane predicted at once; bounds the memory
-    symmetries: Symmetries = "none"  # views of each tile that are averaged: itself, 4 by "flips", 8 by "d4"
-    weighting: Weighting = "hat"  # how tiles that overlap are averaged
-    smallest_component: PositiveInt | None = None  # voxels; what is smaller is removed from masks; None: nothing is
+    # Axes (z, y, x) along which slices are read; their predictions are averaged.
+    axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0, 1, 2), min_length=1)
+    largest_tile: PositiveInt = 512  # largest tile edge in voxels, if the network takes any size
+    overlap: float = Field(default=0.25, ge=0, lt=1)  # share of a tile that its neighbour also covers
+    batch_voxels: PositiveInt = 1 << 20  # pixels predicted at once; limits the memory
+    symmetries: Symmetries = "none"  # views of each tile that are averaged: "none" 1, "flips" 4, "d4" 8
+    weighting: Weighting = "hat"  # weights with which overlapping tiles are averaged
+    smallest_component: PositiveInt | None = None  # voxels; smaller components are removed from masks; None: none are
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A trained network and what must be known to read a volume with it."""
+    """A trained network, and everything needed to read a volume with it."""
 
     network: nn.Module  # float (B, slices_in, H, W) -> logits (B, slices_out, H, W)
     slices_in: int
     slices_out: int
-    crop: int  # the edge it was trained at
-    stride: int  # a tile's edges must divide by it
-    any_size: bool  # False: it takes tiles of exactly `crop`
-    scale: int = 1  # how many times larger the network makes its tiles inside
-    voxel_size_um: float | None = None  # edge of the voxels it reads; None: as scanned
+    crop: int  # edge of the crops it was trained on
+    stride: int  # a tile's edges must be multiples of this
+    any_size: bool  # False: it only takes tiles of exactly `crop`
+    scale: int = 1  # factor by which the network enlarges its tiles internally
+    voxel_size_um: float | None = None  # voxel edge at which it reads; None: as scanned
     boxes: bool = False  # True: it works in three dimensions and gives all slices of its boxes
 
     @property
     def depth(self) -> int:
-        """Slices that a volume must give it at once: those of a box; 1 for networks that read planes."""
+        """Number of slices it needs at once: the depth of a box, or 1 for networks that read planes."""
         return self.slices_in if self.boxes else 1
 
     def tile(self, plane: tuple[int, int], largest: int) -> tuple[int, int]:
-        """Edges of the tiles that cover a plane of (H, W) voxels: never smaller than in training."""
+        """Edges of the tiles that cover a plane of (H, W) voxels; never smaller than in training."""
         if not self.any_size:
             return self.crop, self.crop
         height, width = (
@@ -58,7 +59,7 @@ class Reader:
 
 
 def make_reader(network: nn.Module, candidate: Candidate, fit: FitConfig) -> Reader:
-    """The reader of a network that was built from `candidate` and trained as `fit` says."""
+    """The reader for a network that was built from `candidate` and trained as `fit` says."""
     return Reader(
         network,
         candidate.slices_in,
@@ -73,7 +74,7 @@ def make_reader(network: nn.Module, candidate: Candidate, fit: FitConfig) -> Rea
 
 
 def reflect(block: NDArray[np.float32], tile: tuple[int, int]) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """The planes padded at their far ends to at least `tile`, and their size before."""
+    """The planes, padded at their far ends to at least `tile`, and their size before padding."""
     height, width = block.shape[1:]
     down, right = max(0, tile[0] - height), max(0, tile[1] - width)
     if down or right:
@@ -82,7 +83,7 @@ def reflect(block: NDArray[np.float32], tile: tuple[int, int]) -> tuple[NDArray[
 
 
 def starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin so that they cover `length` evenly with at least the given overlap."""
+    """Start positions of tiles that cover `length` evenly with at least the given overlap."""
     if length <= tile:
         return [0]
     step = max(1, int(tile * (1 - overlap)))
@@ -91,12 +92,12 @@ def starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def tile_weight(tile: tuple[int, int], weighting: Weighting, device: torch.device) -> Tensor:
-    """Weight of a tile's pixels where tiles overlap, (h, w)."""
+    """Weights of a tile's pixels for averaging overlapping tiles, (h, w)."""
     return hat(tile, device) if weighting == "hat" else torch.ones(tile, device=device)
 
 
 def hat(tile: tuple[int, int], device: torch.device) -> Tensor:
-    """Weight of a tile's pixels, (h, w): falls towards the edges, where a network sees least around it."""
+    """Weights of a tile's pixels, (h, w), which fall towards the edges, where the network sees the least context."""
     lines = []
     for edge in tile:
         ramp = torch.arange(1, edge + 1, device=device, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Symmetries of the plane: a network is shown each image turned and mirrored, and its answers are averaged."""
+"""Symmetries of the plane: a network sees each image turned and mirrored, and its predictions are averaged."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 Symmetries = Literal["none", "flips", "d4"]
 
-# How a view is made of an image (..., H, W): transposed or not, then mirrored along these axes.
+# How a view is made from an image (..., H, W): transposed or not, then mirrored along these axes.
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-2,), (-1,), (-2, -1))
 _VIEWS: dict[Symmetries, tuple[tuple[bool, tuple[int, ...]], ...]] = {
     "none": ((False, ()),),
@@ -19,15 +19,15 @@ _VIEWS: dict[Symmetries, tuple[tuple[bool, tuple[int, ...]], ...]] = {
 
 
 def count(symmetries: Symmetries) -> int:
-    """How many views of an image are read, and so how many times longer a prediction takes."""
+    """Number of views read per image, and therefore the factor by which prediction time grows."""
     return len(_VIEWS[symmetries])
 
 
 def mean_probabilities(network: nn.Module, images: Tensor, symmetries: Symmetries, accelerator: Accelerator) -> Tensor:
     """Mean over the views of the sigmoid of a network's logits, float32, (B, k, H, W) -> (B, m, H, W).
 
-    Views of transposed planes are W x H, so a network of fixed size needs square images. For boxes k is their depth:
-    the symmetries are those of the plane there too, and the slices keep their order.
+    Transposed views are W x H, so a network of fixed size needs square images. For boxes k is their depth: the
+    symmetries are still those of the plane, and the slices keep their order.
     """
     total: Tensor | None = None
     for view, back in _views(images, symmetries):
@@ -40,7 +40,7 @@ def mean_probabilities(network: nn.Module, images: Tensor, symmetries: Symmetrie
 
 
 class _Back:
-    """Undoes what made a view."""
+    """Undoes the change that made a view."""
 
     def __init__(self, turned: bool, axes: tuple[int, ...]) -> None:
         self._turned, self._axes = turned, axes

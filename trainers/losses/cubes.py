@@ -1,7 +1,7 @@
-"""Surface cubes: surface dice made differentiable, after the competition's first place.
+"""Surface cubes: a differentiable surface dice, like that of the competition's first place.
 
-The score counts the area of 2x2x2 cubes that hold surface. A cube holds none where all eight voxels are vessel or all
-are tissue; with independent voxels the chances of both are products of eight probabilities, and the rest is surface.
+The score counts the area of 2x2x2 cubes that contain surface. A cube contains none if all eight voxels are vessel or
+all are tissue. If voxels are independent, both probabilities are products of eight probabilities; the rest is surface.
 """
 
 import torch
@@ -11,15 +11,15 @@ from torch.nn import functional
 from search_spaces.errors import InputError
 from trainers.metrics.surface_area import surface_areas
 
-SLICES = 2  # neighbouring slices of output that a cube takes
+SLICES = 2  # neighbouring output slices that a cube needs
 
 
 class SurfaceCubes(nn.Module):
-    """Mean of three dice losses over cubes: all vessel, all tissue, and surface, weighted by the area that is there.
+    """Mean of three dice losses over cubes: all vessel, all tissue, and surface, weighted by surface area.
 
-    Areas are those of cubic voxels, relative to their mean over all cubes with surface; where the target has none, a
-    cube counts once. A class that the target lacks is left out. Cubes beyond the patch are not looked at. A mask and
-    its inverse have one surface, so give this loss company that knows vessels from tissue (dice, bce or focal).
+    Areas are those of cubic voxels, relative to their mean over all cubes with surface; a cube without target surface
+    counts once. A class that does not occur in the target is left out. Cubes beyond the patch are ignored. A mask and
+    its inverse have the same surface, so combine this loss with one that tells vessel from tissue (dice, bce or focal).
     """
 
     areas: Tensor
@@ -33,7 +33,7 @@ class SurfaceCubes(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits and targets of 0 and 1, both (B, m, H, W) -> scalar. Raises InputError for fewer than two slices."""
         if logits.shape[1] < SLICES:
-            raise InputError(f"loss 'surface_cubes' needs {SLICES} neighbouring slices of output, this network gives 1")
+            raise InputError(f"loss 'surface_cubes' needs {SLICES} neighbouring output slices; this network gives 1")
         codes = _codes(targets)
         vessel = 8 * _means(functional.logsigmoid(logits))
         tissue = 8 * _means(functional.logsigmoid(-logits))
@@ -64,7 +64,7 @@ def _codes(targets: Tensor) -> Tensor:
 
 
 def _means(values: Tensor) -> Tensor:
-    """Over every cube, (B, m - 1, H - 1, W - 1)."""
+    """The mean over every cube, (B, m - 1, H - 1, W - 1)."""
     return functional.avg_pool3d(values.unsqueeze(1), 2, 1).squeeze(1)
 
 

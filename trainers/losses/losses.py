@@ -1,10 +1,10 @@
 """LOSSES: what training minimises, from logits and float targets of the same shape, and weighted sums of them.
 
-Most are segmentation-models-pytorch's in binary mode, the others have files of their own. Every voxel of batch, slices
-and plane is one and the same yes-or-no question, and the region losses count over the whole batch, not per sample. A
-batch without any vessel adds nothing to dice, tversky, jaccard and boundary_dou (loss and gradient 0), so false alarms
-there go unpunished; give them bce or focal as company. Lovasz works on the logits' margins, and is small only once they
-exceed 1.
+Most come from segmentation-models-pytorch in binary mode; the others have their own files. Every voxel, in any sample,
+slice and place, is the same binary question, and the region losses sum over the whole batch, not per sample. A batch
+without any vessel adds nothing to dice, tversky, jaccard and boundary_dou (loss and gradient are 0), so they do not
+penalise false positives there; combine them with bce or focal. Lovasz works on the margins of the logits, and is small
+only if these exceed 1.
 """
 
 import math
@@ -27,14 +27,14 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "boundary_dou": BoundaryDoU,
     "cldice": CentrelineDice,
     "dice": partial(smp_losses.DiceLoss, "binary"),
-    # Of the competition's fifth place: labels are least sure at borders, and surface dice looks at nothing else.
+    # From the competition's fifth place: labels are least certain at borders, and surface dice depends only on them.
     "edge_bce": partial(EdgeCrossEntropy, weight=2.0),
     # No class weight: alpha would trade recall for precision, which the threshold does after training.
     "focal": partial(smp_losses.FocalLoss, "binary", alpha=None, gamma=2.0),
     "jaccard": partial(smp_losses.JaccardLoss, "binary"),
     "lovasz": partial(smp_losses.LovaszLoss, "binary"),
-    "surface_cubes": SurfaceCubes,  # of networks that give two neighbouring slices or more
-    # A missed voxel costs more than a false alarm (arXiv 1706.05721): alpha weighs false alarms, beta misses.
+    "surface_cubes": SurfaceCubes,  # for networks with at least two neighbouring output slices
+    # A missed voxel costs more than a false positive (arXiv 1706.05721): alpha weights false positives, beta misses.
     "tversky": partial(smp_losses.TverskyLoss, "binary", alpha=0.3, beta=0.7),
 }
 
@@ -42,10 +42,10 @@ _TERM = re.compile(r"(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[A-Z
 
 
 class WeightedSum(nn.Module):
-    """The sum of weight times loss over the terms.
+    """The weighted sum of losses.
 
-    unsure_weight: how much unsure background counts, 0.0 to 1.0 (trainers/losses/sparse.py). Computed in float32 under
-    mixed precision too, where the sums of the region losses would overflow.
+    unsure_weight: weight of unsure background, 0.0 to 1.0 (trainers/losses/sparse.py). The sum is computed in float32
+    even under mixed precision, because the sums of the region losses would overflow.
     """
 
     def __init__(self, terms: dict[str, float], unsure_weight: float = 1.0) -> None:
@@ -57,7 +57,7 @@ class WeightedSum(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits and float targets, both (B, m, H, W) -> scalar. Targets are 0 to 1, or UNSURE.
 
-        Raises ValueError where the shapes differ, which smp would flatten away.
+        Raises ValueError if the shapes differ; smp would hide that by flattening.
         """
         if logits.shape != targets.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ in shape")
@@ -69,15 +69,15 @@ class WeightedSum(nn.Module):
 
 
 def build_loss(spec: str, unsure_weight: float = 1.0) -> nn.Module:
-    """The loss of a text like `dice` or `dice + 0.5*focal`: names in LOSSES, each with a positive weight or 1.
+    """The loss for a text like `dice` or `dice + 0.5*focal`: names in LOSSES, with positive weights (1 if not given).
 
-    Raises InputError for a name in no table and for text of another form.
+    Raises InputError for an unknown name and for text of another form.
     """
     return WeightedSum(_parse(spec), unsure_weight)
 
 
 def check_loss(spec: str) -> str:
-    """The text, where it is a loss. Raises InputError where `build_loss` does."""
+    """The text itself, if it describes a loss. Raises InputError if `build_loss` does."""
     _parse(spec)
     return spec
 
@@ -88,22 +88,22 @@ def _parse(spec: str) -> dict[str, float]:
     for part in spec.split("+"):
         match = _TERM.fullmatch(part.strip())
         if match is None:
-            raise InputError(f"loss {spec!r} is not a sum like 'dice + 0.5*focal'; {part.strip()!r} is no term of one")
+            raise InputError(f"loss {spec!r} is not a sum like 'dice + 0.5*focal'; {part.strip()!r} is not a term")
         name, weight = match["name"], _weight(spec, match["weight"])
         if name not in LOSSES:
             raise unknown_name("loss", name, LOSSES)
         if name in terms:
-            raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights up")
+            raise InputError(f"loss {spec!r} names {name!r} twice; add the two weights")
         terms[name] = weight
     return terms
 
 
 def check_slices_out(spec: str, slices_out: int, what: str = "the network") -> None:
-    """Raise InputError where a loss needs more neighbouring slices than a network, called `what`, gives."""
+    """Raise InputError if a loss needs more neighbouring slices than a network gives. what: its name in the message."""
     if "surface_cubes" in spec and slices_out < SLICES:
         raise InputError(
             f"loss {spec!r} compares neighbouring slices, but {what} gives {slices_out}: with surface_cubes a network "
-            f"has to give all its slices (slices_out 'all'), and slices_in to be {SLICES} or more"
+            f"must give a mask of all its slices (masks 'all'), and slices_in must be at least {SLICES}"
         )
 
 

@@ -1,22 +1,22 @@
-"""Losses that look at the border between vessel and tissue, within each slice.
+"""Losses that depend on the border between vessel and tissue, within each slice.
 
-Borders are those of the target: voxels with another value among their four neighbours in the plane. What lies beyond
-the patch is taken to be as its own border voxel is, so that a vessel cut by the patch has no border there.
+Borders are those of the target: voxels with a different value among their four neighbours in the plane. Voxels beyond
+the patch are assumed to equal the patch's outermost voxels, so a vessel cut by the patch has no border there.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_MOST = 0.8  # of alpha: the denominator stays well above 0 for large, smooth targets
+_MOST = 0.8  # limit of alpha, which keeps the denominator well above 0 for large, smooth targets
 
 
 class BoundaryDoU(nn.Module):
-    """Difference over union, of which less is forgiven the more of the target is border (arXiv 2308.00220).
+    """Difference over union; the smaller the border's share of the target, the less the overlap adds to the union.
 
-    1 - (1 - alpha) I / (|X| + |Y| - (1 + alpha) I) with probabilities X, target Y, and I their overlap;
-    alpha = 1 - 2 * border / area of the target, at most 0.8. A target of border alone makes it the dice loss; without
-    any vessel it is 0, with gradient 0.
+    1 - (1 - alpha) I / (|X| + |Y| - (1 + alpha) I) with probabilities X, target Y, and their overlap I (arXiv
+    2308.00220); alpha = 1 - 2 * border / area of the target, at most 0.8. For a target that is all border it equals the
+    dice loss; without any vessel it is 0, with gradient 0.
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class BoundaryDoU(nn.Module):
 
 
 class EdgeCrossEntropy(nn.Module):
-    """Mean cross-entropy in which voxels on either side of a border count `weight` times."""
+    """Mean cross-entropy in which voxels on both sides of a border count `weight` times."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ class EdgeCrossEntropy(nn.Module):
 
 
 def border_voxels(targets: Tensor) -> Tensor:
-    """1 where one of the four neighbours in the plane is vessel and the voxel is not, or the reverse; (B, m, H, W).
+    """1 where one of the four neighbours in the plane is vessel and the voxel is not, or vice versa; (B, m, H, W).
 
-    Vessel is what is so by half at least: soft targets change from voxel to voxel without a border.
+    A voxel is vessel from a target of one half on, because soft targets also change between voxels without a border.
     """
     inside = targets >= 0.5
     found = torch.zeros_like(inside)

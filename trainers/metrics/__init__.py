@@ -1,1 +1,1 @@
-"""How well predicted masks fit a kidney's labels: METRICS in table.py, and the score that they make together."""
+"""How well predicted masks agree with a kidney's labels: METRICS in table.py, and the score that they form."""

@@ -1,8 +1,8 @@
-"""Cross-fitting: each half of the slabs chooses threshold, and way to read, for the other half.
+"""Cross-fitting: each half of the slabs chooses the threshold, and the way of reading, for the other half.
 
-So no threshold was tuned on the voxels that it is scored on, and a score does not profit from the number of ways that
-were tried. The metric that ranks chooses, if it has a value at all thresholds (surface dice and voxel dice have one);
-for any other, surface dice does.
+So no threshold is tuned on the voxels that it is scored on, and trying more ways of reading does not raise a score by
+chance. The ranking metric makes the choice if it has a value at every threshold (as surface dice and voxel dice do);
+otherwise surface dice does.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,42 +21,42 @@ from trainers.metrics.table import METRICS, chooser_of
 
 @dataclass(frozen=True)
 class Tried:
-    """What one way to read reached on every slab, at the thresholds that each half and both together chose."""
+    """The results of one way of reading on every slab, at the thresholds chosen by each half and by both together."""
 
     owners: list[str]  # the volume of each slab
-    even: float  # what the even slabs reached at the threshold they chose, by the metric that chooses
+    even: float  # value of the choosing metric on the even slabs, at the threshold that they chose
     odd: float
     both: float
-    columns: NDArray[np.int64]  # (slabs,), of the threshold that the other half chose for each
-    column: int  # of the threshold that all slabs chose
+    columns: NDArray[np.int64]  # (slabs,), column of the threshold that the other half chose for each slab
+    column: int  # column of the threshold that all slabs chose
     parts: dict[str, Parts]  # by metric, at `columns`
-    value: float  # of the metric that ranks, cross-fitted, had this way been the only one
-    best: float  # of that metric with all slabs at `column`
-    mean: float | None  # of that metric over all thresholds, before components are removed
+    value: float  # cross-fitted value of the ranking metric if this were the only way
+    best: float  # value of the ranking metric with all slabs at `column`
+    mean: float | None  # mean of the ranking metric over all thresholds, before components are removed
 
 
 def score(
     predictions: Predictions, volumes: Sequence[Volume], config: ScoreConfig, smallest_component: int | None = None
 ) -> Score:
-    """Score of the predictions of all held-out volumes together; labels must exist.
+    """Score of the predictions for all held-out volumes together; labels must exist.
 
-    Slabs are numbered through all volumes; the even ones choose the threshold of the odd ones and the reverse. What
-    metrics are made of is summed, so a slab counts by its surface, or its voxels.
-    smallest_component: thresholds are chosen as without it; then the masks at them lose smaller components, and those
-    masks are scored. `mean_over_thresholds` is that of the masks before.
-    Raises InputError where a volume has no labels, and for fewer than two slabs (four slices).
+    Slabs are numbered across all volumes; the even ones choose the threshold for the odd ones and vice versa. The parts
+    of each metric are summed, so a slab counts in proportion to its surface or its voxels.
+    smallest_component: it does not affect the choice of thresholds; smaller components are then removed from the masks
+    at those thresholds, and these masks are scored. `mean_over_thresholds` is computed before the removal.
+    Raises InputError if a volume has no labels, and for fewer than two slabs (four slices).
     """
     check_slabs(volumes, config.slabs)
     return score_slabs(cut_into_slabs(predictions, volumes, config.slabs), config, smallest_component)
 
 
 def score_slabs(slabs: Slabs, config: ScoreConfig, smallest_component: int | None = None) -> Score:
-    """`score` of what is cut into slabs already, two or more."""
+    """`score` for predictions that are already cut into two or more slabs."""
     return choose([try_reading(slabs, config, smallest_component)], config)[1]
 
 
 def try_reading(slabs: Slabs, config: ScoreConfig, smallest_component: int | None) -> Tried:
-    """One way to read: what was read, two slabs or more, and the size below which components are removed."""
+    """Evaluate one way of reading: its slabs, two or more, and the size below which components are removed."""
     curve, ranks = slabs.curve, METRICS[config.rank_by]
     at_thresholds = METRICS[chooser_of(config.rank_by)].at_thresholds
     assert at_thresholds is not None
@@ -82,10 +82,10 @@ def try_reading(slabs: Slabs, config: ScoreConfig, smallest_component: int | Non
 
 
 def choose(tried: Sequence[Tried], config: ScoreConfig) -> tuple[int, Score]:
-    """Index of the way that all slabs together choose, for new kidneys, and the score of choosing.
+    """Index of the way of reading that all slabs together choose, for new kidneys, and the score of choosing so.
 
-    In the score each slab is read in the way, and cut at the threshold, that the other half of the slabs chose. Among
-    equals the first is chosen: the cheapest, if they come in that order.
+    In the score each slab is read in the way, and cut at the threshold, that the other half of the slabs chose. In a
+    tie the first way is chosen, which is the cheapest if they are ordered by cost.
     """
     for_odd, for_even, last = (
         int(np.argmax(reached))
@@ -98,7 +98,7 @@ def choose(tried: Sequence[Tried], config: ScoreConfig) -> tuple[int, Score]:
 
 
 def mask_values(slabs: Slabs, config: ScoreConfig, level: int, smallest_component: int | None) -> dict[str, float]:
-    """Every metric of the masks `probabilities >= level` without smaller components, all volumes together."""
+    """Every metric for the masks `probabilities >= level` without smaller components, all volumes together."""
     cut = slabs.cut(np.full(len(slabs.owners), level - 1), smallest_component)
     return {name: METRICS[name].value_at(level - 1, cut) for name in config.names}
 
@@ -106,9 +106,9 @@ def mask_values(slabs: Slabs, config: ScoreConfig, level: int, smallest_componen
 def bootstrap_interval(
     parts: Parts, combine: Callable[[NDArray[np.float64]], NDArray[np.float64]], resamples: int, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of a metric when slabs are drawn again with replacement.
+    """95 % bootstrap percentile interval of a metric, from slabs resampled with replacement.
 
-    It says how far the score depends on which part of this kidney was scored. One kidney cannot tell how much
+    It says how much the score depends on which part of this kidney was scored. A single kidney cannot show how much
     kidneys differ.
     """
     slabs = parts.shape[1]
@@ -119,7 +119,7 @@ def bootstrap_interval(
 
 
 def _score(parts: dict[str, Parts], columns: NDArray[np.int64], last: Tried, config: ScoreConfig) -> Score:
-    """The score of slabs at the columns that were chosen for each; for new kidneys as `last` was read."""
+    """The score of slabs, each at its chosen column; its values for new kidneys come from `last`."""
     low, high = bootstrap_interval(parts[config.rank_by], METRICS[config.rank_by].combine, config.resamples)
     owners = np.array(last.owners)
     return Score(
@@ -149,9 +149,9 @@ def _values(parts: dict[str, Parts], slabs: NDArray[np.bool_]) -> dict[str, floa
 
 
 def _best_column(values: NDArray[np.float64]) -> int:
-    """Column of the threshold with the highest value; the middle one of equals.
+    """Column of the threshold with the highest value; in a tie, the middle one.
 
-    Ties are common where a network is nearly certain; the middle is the least arbitrary of them.
+    Ties are common if a network is nearly certain; the middle one is the least arbitrary choice.
     """
     best = np.flatnonzero(values == values.max())
     return int(best[len(best) // 2])

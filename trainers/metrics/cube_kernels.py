@@ -1,13 +1,13 @@
 """The compiled inner loops of the surface scores: 2x2x2 cubes, layer by layer along z.
 
 A volume of (D, H, W) voxels, surrounded by background, has (D + 1, H + 1, W + 1) cubes: cube (z, y, x) holds the voxels
-z-1..z, y-1..y, x-1..x. Cubes are coded as `surface_area` says. Every kernel takes a block of slices and counts the
-cubes of the layers first..last-1 of that block; layer z needs the slices z-1 and z; what the block lacks is background.
-Volumes are uint8, (slices, H, W), C-contiguous; in a mask any value but 0 is vessel.
+z-1..z, y-1..y, x-1..x. `surface_area` defines the codes of cubes. Every kernel takes a block of slices and counts the
+cubes of the layers first..last-1 of that block; layer z needs the slices z-1 and z; slices outside the block are
+background. Volumes are uint8, (slices, H, W), C-contiguous; in a mask any value but 0 is vessel.
 
-All kernels are in this file because numba's cache on disk notices a change only in a function's own file. They
-release the GIL and are run by our own threads (`cube_layers`): numba's threads can abort the process when two Python
-threads use them at once, or after a fork.
+All kernels are in this file because numba's cache on disk detects changes only in a function's own file. They release
+the GIL and run in our own threads (`cube_layers`): numba's threads can abort the process if two Python threads use them
+at once, or after a fork.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ from trainers.compiled import compiled
 Voxels = NDArray[np.uint8]
 Counts = NDArray[np.int32]
 
-OVERLAP, TOTAL = 0, 1  # rows of the counts by code
+OVERLAP, TOTAL = 0, 1  # rows of the counts
 FAR = np.uint16(65_535)  # no surface in this row of cubes
-_RUN = 64  # cubes looked at together
+_RUN = 64  # cubes processed together
 
 
 @compiled
 def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts: NDArray[np.int64]) -> None:
-    """Add to counts, (2, 256), the surface cubes of both masks by code: row TOTAL all, row OVERLAP those in both."""
+    """Add the surface cubes of both masks to counts, (2, 256), by code: row TOTAL all, row OVERLAP those in both."""
     _, height, width = predicted.shape
     cubes = _whole_runs(width + 1)
     pairs_p, pairs_t = np.zeros((2, cubes + 1), np.uint8), np.zeros((2, cubes + 1), np.uint8)
@@ -46,13 +46,13 @@ def count_codes(predicted: Voxels, target: Voxels, first: int, last: int, counts
 
 @compiled
 def _whole_runs(cubes: int) -> int:
-    """Cubes in a row rounded up to whole runs; those beyond the border are background."""
+    """Number of cubes in a row, rounded up to whole runs; those beyond the border are background."""
     return -(-cubes // _RUN) * _RUN
 
 
 @compiled
 def _pair_row(mask: Voxels, layer: int, y: int, pairs: Voxels) -> np.uint8:
-    """Write the voxels of row y in both slices of a layer as bits 0 and 4, one place to the right; 0 if all are 0."""
+    """Write the voxels of row y in both slices of a layer as bits 0 and 4, one place to the right; gives 0 if none."""
     slices, height, width = mask.shape
     if not 0 <= y < height:
         pairs[:] = 0
@@ -83,8 +83,8 @@ def _is_surface(code: int) -> bool:
 
 @compiled
 def _no_surface(codes: Voxels, start: int) -> bool:
-    # Codes 0 and 255 become 1 and 0. No branch, a fixed length and an unsigned index (a signed one might count from the
-    # end): so the compiler sees that it may work on whole registers. The same in all loops over a run.
+    # Codes 0 and 255 become 1 and 0. Without branches, with a fixed length and an unsigned index (a signed one could
+    # count from the end), the compiler can vectorise the loop. The same applies to all loops over a run.
     mixed = np.uint8(0)
     for x in range(start, start + np.uint64(_RUN)):
         mixed = np.uint8(mixed | np.uint8(codes[x] + np.uint8(1)))
@@ -116,15 +116,15 @@ def count_codes_within(
     windows: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> None:
-    """As `count_codes`, where OVERLAP are the cubes with a surface cube of the other mask inside the windows.
+    """Like `count_codes`, but OVERLAP counts the cubes with a surface cube of the other mask inside the windows.
 
-    layers: (lowest, first, last, beyond): first..last-1 are counted, lowest..beyond-1 are looked at.
-    windows: (n, 3), rows (dz, dy, reach): cubes of the row (z + dz, y + dy) are near if at most reach apart along x.
+    layers: (lowest, first, last, beyond): first..last-1 are counted, lowest..beyond-1 are searched.
+    windows: (n, 3), rows (dz, dy, reach): a cube in row (z + dz, y + dy) is near if at most `reach` away along x.
     """
     lowest, first, last, beyond = layers
     _, height, width = predicted.shape
     reach_z = np.abs(windows[:, 0]).max()
-    kept = 2 * reach_z + 1  # layers in memory at a time, as a ring
+    kept = 2 * reach_z + 1  # layers in memory at a time, as a ring buffer
     gaps_p, gaps_t = np.zeros((2, kept, height + 1, width + 1), np.uint16)
     rows_p, rows_t = np.zeros((2, kept, height + 1), np.bool_)
     cubes = _whole_runs(width + 1)
@@ -176,7 +176,7 @@ def _is_near(
 def _fill_gaps(
     mask: Voxels, layer: int, pairs: Voxels, codes: Voxels, gaps: NDArray[np.uint16], rows: NDArray[np.bool_]
 ) -> None:
-    """Write for each cube of a layer how far along x the nearest surface is, in cubes; only in rows with vessel."""
+    """Write each cube's distance along x to the nearest surface, in cubes; only in rows of the layer with vessel."""
     pairs[:] = 0
     before = np.uint8(0)
     for y in range(len(rows)):
@@ -216,16 +216,17 @@ def count_thresholds(
 ) -> None:
     """Count the cubes of the masks `probabilities >= t` for all t = 1..255 at once, as changes while t falls.
 
-    area_class: (256,), a cube's code to the class of its area.
-    changes: (2, 256, classes): cubes that enter a class at t less those that leave it; [1] where target has surface.
-    touched: (256, classes): target's surface cubes that begin to hold predicted surface at t less those that cease to.
-    target_cubes: (classes,): target's surface cubes. voxels: (2, 256): voxels by probability; [1] those of the target;
-    background voxels with probability 0 may be left out.
-    Row 0 of the thresholds holds what happens below t = 1 and means nothing.
+    area_class: (256,), maps a cube's code to the class of its area.
+    changes: (2, 256, classes): cubes that enter a class at t minus those that leave it; [1] only where the target has
+    surface.
+    touched: (256, classes): the target's surface cubes that gain predicted surface at t minus those that lose it.
+    target_cubes: (classes,): the target's surface cubes. voxels: (2, 256): voxels by probability; [1] those of the
+    target; background voxels with probability 0 may be left out.
+    Row 0 of the thresholds contains changes below t = 1 and has no meaning.
     """
     _, height, width = probabilities.shape
     cubes = _whole_runs(width + 1)
-    padded = np.zeros((2, 2, cubes + 1), np.uint8)  # rows y-1 and y (by turns) of the slices below and above
+    padded = np.zeros((2, 2, cubes + 1), np.uint8)  # rows y-1 and y (alternating) of the slices below and above
     pairs = np.zeros((2, cubes + 1), np.uint8)
     codes = np.zeros(cubes, np.uint8)
     keys = np.zeros(8 * _RUN, np.uint16)
@@ -247,7 +248,7 @@ def count_thresholds(
 
 @compiled
 def _pad_row(voxels: Voxels, z: int, y: int, row: Voxels) -> np.uint8:
-    """Copy a row one place to the right, zeros where the block has no such row; 0 if all are 0."""
+    """Copy a row one place to the right, or zeros if the block has no such row; gives 0 if all are 0."""
     slices, height, width = voxels.shape
     if not (0 <= z < slices and y < height):
         row[:] = 0
@@ -271,7 +272,7 @@ def _count_changes(
     target_cubes: Counts,
     voxels: Counts,
 ) -> None:
-    """Count a row of cubes; each stands for its last voxel (bit 7 of its code) too."""
+    """Count a row of cubes; each also counts its last voxel (bit 7 of its code)."""
     for start in range(np.uint64(0), np.uint64(len(codes_t)), np.uint64(_RUN)):
         value = corners[3][start + np.uint64(1)]
         if _is_constant(corners, codes_t, start):
@@ -282,13 +283,13 @@ def _count_changes(
         _count_cubes(keys, codes_t[start : start + np.uint64(_RUN)], area_class, changes, touched, target_cubes)
         for x in range(start, start + np.uint64(_RUN)):
             in_target, probability = codes_t[x] >> 7, corners[3][x + np.uint64(1)]
-            if in_target | probability:  # most are neither, and adding to one place again and again is slow
+            if in_target | probability:  # most are neither, and adding to the same place repeatedly is slow
                 voxels[in_target, probability] += 1
 
 
 @compiled
 def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels, start: int) -> bool:
-    """Whether all probabilities of a run of cubes are equal, and all or none of its voxels in the target."""
+    """Whether all probabilities of a run of cubes are equal, and all or none of its voxels are in the target."""
     a, b, c, d = corners
     value, code = a[start], codes_t[start]
     end = start + np.uint64(_RUN)
@@ -301,7 +302,7 @@ def _is_constant(corners: tuple[Voxels, Voxels, Voxels, Voxels], codes_t: Voxels
 
 @compiled
 def _write_keys(corners: tuple[Voxels, Voxels, Voxels, Voxels], start: int, keys: NDArray[np.uint16]) -> None:
-    """Probability * 8 + bit of the corner: sorted by probability, the corner comes along."""
+    """Probability * 8 + bit of the corner, so that sorting by probability keeps track of the corner."""
     a, b, c, d = corners
     for i in range(_RUN):
         x = start + np.uint64(i)
@@ -319,7 +320,7 @@ def _write_keys(corners: tuple[Voxels, Voxels, Voxels, Voxels], start: int, keys
 
 @compiled
 def _sort_keys(keys: NDArray[np.uint16]) -> None:
-    """Sort the eight keys of each cube of a run upwards.
+    """Sort the eight keys of each cube of a run in ascending order.
 
     A sorting network (Batcher's odd-even merge sort) has no branches, so all cubes of a run are sorted at SIMD speed.
     """
@@ -353,11 +354,11 @@ def _count_cubes(
         if in_target:
             kind = area_class[codes_t[x]]
             target_cubes[kind] += 1
-            touched[key >> 3, kind] += 1  # from here down one corner at least is predicted
+            touched[key >> 3, kind] += 1  # from here down at least one corner is predicted
             touched[keys[x] >> 3, kind] -= 1  # and from here all eight
         masked = changes[1 if in_target else 0]
         code = np.uint8(0)
-        for i in range(1, 8):  # corners of equal probability enter at once: what is between them cancels out
+        for i in range(1, 8):  # corners of equal probability enter at once: intermediate changes cancel out
             code |= np.uint8(1) << (key & np.uint16(7))
             kind = area_class[code]
             masked[key >> 3, kind] += 1

@@ -1,4 +1,4 @@
-"""Runs the compiled kernels over a volume: its layers of cubes in blocks, the blocks on all cores."""
+"""Runs the compiled kernels over a volume: its layers of cubes are split into blocks, which run on all cores."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -28,12 +28,12 @@ class Block:
     def slices_of(self, voxels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The block's slices, C-contiguous; a copy only where the volume is not."""
         block = np.ascontiguousarray(voxels[self.start : self.stop])
-        block.flags.writeable = False  # one type for the compiler, whether the volume is a read-only memory map or not
+        block.flags.writeable = False  # the same type for the compiler, whether or not it is a read-only memory map
         return block
 
 
 def blocks(depth: int, first: int, last: int, layers: int, margin: int = 0) -> Iterator[Block]:
-    """Blocks of at most `layers` cube layers that make up the layers first..last-1 of a volume of `depth` slices."""
+    """Blocks of at most `layers` cube layers that cover the layers first..last-1 of a volume of `depth` slices."""
     for start in range(first, last, layers):
         stop = min(start + layers, last)
         yield Block(start, stop, max(start - 1 - margin, 0), min(stop + margin, depth))
@@ -46,13 +46,13 @@ def run(kernel: Callable[[Block], _T], work: Iterable[Block], threads: int | Non
 
 
 def available_cores() -> int:
-    """Cores that this process may use: worker processes and containers are often held to some."""
+    """Number of cores that this process may use: worker processes and containers are often limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_voxels(mask: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """A mask's memory as uint8. Raises InputError unless it is bool or uint8, (D, H, W)."""
-    voxels = np.asarray(mask)  # a memory map as plain array, without reading it
+    voxels = np.asarray(mask)  # a memory map becomes a plain array without being read
     if voxels.ndim != 3 or 0 in voxels.shape:
         raise InputError(f"{name} has the shape {voxels.shape}; a volume (D, H, W) is needed")
     if voxels.dtype not in (np.bool_, np.uint8):
@@ -61,7 +61,7 @@ def as_voxels(mask: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def check_same_shape(predicted: NDArray[Any], target: NDArray[Any]) -> None:
-    """Raises InputError unless both volumes have the same shape."""
+    """Raise InputError unless both volumes have the same shape."""
     if np.shape(predicted) != np.shape(target):
         raise InputError(
             f"predicted has the shape {np.shape(predicted)}, target {np.shape(target)}; they must be equal"
@@ -69,6 +69,6 @@ def check_same_shape(predicted: NDArray[Any], target: NDArray[Any]) -> None:
 
 
 def check_spacing(spacing_um: tuple[float, float, float]) -> None:
-    """Raises InputError unless these are three positive numbers."""
+    """Raise InputError unless these are three positive numbers."""
     if len(spacing_um) != 3 or not all(np.isfinite(size) and size > 0 for size in spacing_um):
         raise InputError(f"spacing_um is {spacing_um}; three positive numbers are needed, along (D, H, W)")

@@ -1,4 +1,4 @@
-"""Evaluate: read kidneys that were not trained on and score them, at their own voxel size and another."""
+"""Evaluate: read held-out kidneys and score them, at their own voxel size and at another."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from trainers.metrics.second_score import second_score, why_no_second
 from trainers.metrics.slabs import Predictions
 from trainers.report import SILENT, Report
 
-# Probabilities of a volume in steps of 1/255; what does not fit into memory lies in the folder.
+# Probabilities of a volume in steps of 1/255; if they do not fit into memory, they lie in the folder.
 Read = Callable[[Volume, Path | None, Report], NDArray[np.uint8]]
 # The score, and the size in voxels below which components were removed for it (None: none were).
 Judge = Callable[[Predictions], tuple[Score, int | None]]
@@ -26,7 +26,7 @@ Judge = Callable[[Predictions], tuple[Score, int | None]]
 def read_all(
     read: Read, volumes: Sequence[Volume], scratch: Path | None = None, report: Report = SILENT
 ) -> Predictions:
-    """Probabilities of every volume, each with a folder of its own in `scratch`."""
+    """Probabilities of every volume, each with its own folder in `scratch`."""
     predictions = {}
     for index, volume in enumerate(volumes):
         place = scratch / volume.name if scratch else None
@@ -59,7 +59,7 @@ def evaluate(
 ) -> tuple[Predictions, Score]:
     """Predict and score all held-out volumes, at their own voxel spacing and at the second one.
 
-    Raises InputError where `score` and `predict` do.
+    Raises InputError if `score` and `predict` do.
     """
     smallest = inference.smallest_component
     predictions, result, _ = score_twice(
@@ -84,10 +84,10 @@ def score_twice(
     scratch: Path | None = None,
     report: Report = SILENT,
 ) -> tuple[Predictions, Score, int | None]:
-    """Read the volumes and judge them; where a second score is asked for, read them again at its voxel size.
+    """Read the volumes and score them; if a second score is wanted, read them again at its voxel size.
 
-    no_second: why that cannot be. Returns the probabilities at the volumes' own voxel size, and what `judge` says of
-    them with the second score in it.
+    no_second: why a second score is impossible. Returns the probabilities at the volumes' own voxel size, and the
+    result of `judge` for them with the second score added.
     """
     twice = config.second_um is not None and no_second is None
     predictions = read_all(read, volumes, scratch, report.part(0, 2) if twice else report)

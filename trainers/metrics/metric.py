@@ -11,25 +11,26 @@ from trainers.data.volume import Spacing
 from trainers.metrics.slabs import CutSlabs
 from trainers.metrics.surface_curve import SlabIndex, SurfaceCurve
 
-Parts = NDArray[np.float64]  # of one metric, (parts, slabs)
+Parts = NDArray[np.float64]  # the parts of one metric, (parts, slabs)
 Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of METRICS. More is better: 1.0 for equal masks, two empty ones too, and 0.0 for masks far apart.
+    """A row of METRICS. Higher is better: 1.0 for equal masks, including two empty ones, and 0.0 for masks far apart.
 
-    parts: what of each slab adds up over slabs and volumes, one array (slabs,) or more; `by_masks` makes them of masks
-    alone. combine: sums of the parts, one array of any shape each, to values of that shape; it is asked for one sum and
-    for thousands of them, drawn at random for an interval. at_thresholds: the values of chosen slabs together at all
-    thresholds, (255,), where the curve tells them; None where it does not, and each threshold would be a mask.
+    parts: the quantities of each slab that add up over slabs and volumes, one or more arrays (slabs,); `by_masks`
+    computes them from masks alone. combine: turns sums of the parts, one array of any shape for each, into values of
+    that shape; it is called for a single sum, and for thousands of random ones for an interval. at_thresholds: the
+    values of the chosen slabs together at all thresholds, (255,), if they follow from the curve; None if each threshold
+    would need a mask.
     """
 
-    title: str  # of a column, and inside a sentence
+    title: str  # name in the heading of a column, and inside a sentence
     parts: Callable[[CutSlabs], Sequence[NDArray[Any]]]
     combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     at_thresholds: Callable[[SurfaceCurve, SlabIndex], NDArray[np.float64]] | None = None
-    condition: str = ""  # what the title leaves open, as "at tolerance 0"
+    condition: str = ""  # a detail that the title leaves open, such as "at tolerance 0"
 
     def parts_of(self, cut: CutSlabs) -> Parts:
         """The parts of each slab, (parts, slabs)."""
@@ -40,17 +41,17 @@ class Metric:
         return float(self.combine(np.array([part[chosen].sum() for part in parts])))
 
     def value_at(self, column: int, cut: CutSlabs) -> float:
-        """The value of all slabs together at one threshold, by its column of the curve, which must be right there."""
+        """The value of all slabs together at one threshold, given as a column where the curve must be exact."""
         if self.at_thresholds is not None:
             return float(self.at_thresholds(cut.curve, slice(None))[column])
         return self.value(self.parts_of(cut.at_one_threshold(column)))
 
 
 def by_masks(count: Callable[[Masks, Masks, Spacing], Sequence[float]]) -> Callable[[CutSlabs], list[Parts]]:
-    """The parts of a metric that knows masks alone: those that `count(predicted, target, spacing_um)` gives of a slab.
+    """The parts of a metric that only needs masks: what `count(predicted, target, spacing_um)` gives for each slab.
 
     predicted, target: bool, (D, H, W), the slab's own slices; `SlabMasks` says what lies beyond them. A metric that
-    looks at neighbouring voxels has to see beyond them, so it takes `CutSlabs.masks` with a margin instead.
+    depends on neighbouring voxels needs slices beyond them, so it uses `CutSlabs.masks` with a margin instead.
     """
 
     def parts(cut: CutSlabs) -> list[Parts]:
@@ -61,6 +62,6 @@ def by_masks(count: Callable[[Masks, Masks, Spacing], Sequence[float]]) -> Calla
 
 
 def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Their quotient; 1.0 where the denominator is 0: there is nothing to find, and nothing was found."""
+    """Their quotient; 1.0 where the denominator is 0, because there was nothing to find and nothing was found."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     return np.divide(numerator, denominator, out=np.ones_like(denominator), where=denominator > 0)

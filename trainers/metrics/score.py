@@ -1,4 +1,4 @@
-"""Score: how well one set of weights segments the held-out kidney, in every metric; made by cross_fit.py."""
+"""Score: how well one set of weights segments the held-out kidney, in every metric; cross_fit.py computes it."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,27 +19,27 @@ MetricName = Annotated[str, AfterValidator(_known)]
 
 
 class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How the held-out kidney is cut up to be scored, and by what."""
+    """How the held-out kidney is cut into slabs, and which metrics score it."""
 
-    rank_by: MetricName = USUAL  # the metric that ranks; it chooses thresholds too, if it has a value at all of them
-    metrics: tuple[MetricName, ...] = Field(
-        default_factory=lambda: tuple(METRICS)
-    )  # those measured beside it, a column of the leaderboard each; one that counts masks takes longer
-    slabs: int = Field(default=8, ge=2)  # runs of slices of a volume: blocks of cross-fitting and bootstrap
-    resamples: PositiveInt = 2_000  # bootstrap draws of the interval
-    rung_slices: int | None = Field(default=None, ge=4)  # slices a volume scored before the end of a trial; None: all
-    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(
-        default=(0,), min_length=1
-    )  # axes predicted along before the end of a trial
-    second_um: PositiveFloat | None = None  # voxel size of a second score, on the same kidney resampled; None: no such
+    rank_by: MetricName = USUAL  # the metric that ranks; it also chooses thresholds if it has a value at all of them
+    # Metrics measured besides, each a column of the leaderboard; one computed from masks takes longer.
+    metrics: tuple[MetricName, ...] = Field(default_factory=lambda: tuple(METRICS))
+    slabs: int = Field(default=8, ge=2)  # number of slabs per volume: the blocks of cross-fitting and bootstrap
+    resamples: PositiveInt = 2_000  # number of bootstrap resamples for the interval
+    # Slices of each volume that are scored before the end of a trial; None: all.
+    rung_slices: int | None = Field(default=None, ge=4)
+    # Axes along which slices are read before the end of a trial.
+    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0,), min_length=1)
+    # Voxel edge in micrometres of a second score, on the same kidney resampled; None: no second score.
+    second_um: PositiveFloat | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics that are measured: first the one that ranks."""
+        """The metrics that are measured, beginning with the one that ranks."""
         return tuple(dict.fromkeys((self.rank_by, *self.metrics)))
 
     def ranking_alone(self) -> "ScoreConfig":
-        """The same without the metrics that do not rank."""
+        """The same, with only the metric that ranks."""
         return self.model_copy(update={"metrics": ()})
 
 
@@ -48,7 +48,7 @@ class Slab(BaseModel, frozen=True, extra="forbid"):
 
     volume: str
     threshold: float
-    parts: dict[str, tuple[float, ...]]  # by metric, what adds up over slabs
+    parts: dict[str, tuple[float, ...]]  # by metric: the parts that add up over slabs
 
 
 class VolumeScore(BaseModel, frozen=True, extra="forbid"):
@@ -59,21 +59,21 @@ class VolumeScore(BaseModel, frozen=True, extra="forbid"):
 
 
 class SecondScore(BaseModel, frozen=True, extra="forbid"):
-    """The same kidney as if it had been scanned with other voxels: image and labels resampled, nothing chosen anew."""
+    """The same kidney as if scanned with other voxels: image and labels are resampled, and thresholds are kept."""
 
     voxel_size_um: float
     values: dict[str, float]  # by metric
 
 
 class Score(BaseModel, frozen=True, extra="forbid"):
-    """What one set of weights reached on the held-out kidney; every value is 0.0 to 1.0.
+    """The results of one set of weights on the held-out kidney; every value is 0.0 to 1.0.
 
-    The thresholds of `values` were chosen on other slabs than those they are applied to. `best` takes the one threshold
-    that suits all slabs best, so it is optimistic.
+    The thresholds of `values` were chosen on different slabs from those they are applied to. `best` uses the single
+    threshold that suits all slabs best, so it is optimistic.
     """
 
     rank_by: str  # the metric of interval, best and mean
-    values: dict[str, float]  # by metric; first the one that ranks
+    values: dict[str, float]  # by metric, beginning with the one that ranks
     ci_low: float  # bounds of the 95 % bootstrap interval over slabs
     ci_high: float
     threshold: float  # for new kidneys: the best over all slabs
@@ -82,18 +82,18 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     volumes: tuple[VolumeScore, ...]
     slabs: tuple[Slab, ...]
     second: SecondScore | None = None
-    no_second: str | None = None  # why there is none, where one was asked for
+    no_second: str | None = None  # why there is no second score although one was wanted
 
     @model_validator(mode="after")
     def _holds_what_ranks(self) -> "Score":
         measured: list[Mapping[str, object]] = [self.values, *(slab.parts for slab in self.slabs)]
         if any(self.rank_by not in found for found in measured):
-            raise ValueError(f"{self.rank_by!r} ranks and was not measured everywhere")
+            raise ValueError(f"the ranking metric {self.rank_by!r} was not measured everywhere")
         return self
 
     @property
     def value(self) -> float:
-        """The one that ranks."""
+        """The value of the ranking metric."""
         return self.values[self.rank_by]
 
     @property
@@ -102,7 +102,7 @@ class Score(BaseModel, frozen=True, extra="forbid"):
         return {name: value for name, value in self.values.items() if name != self.rank_by}
 
     def text(self, in_search: float | None = None) -> str:
-        """For people; in_search: the ranking value that the same design had in the search."""
+        """Text for people. in_search: the ranking value of the same design in the search."""
         compared = "" if in_search is None else f"; {in_search:.4f} in the search"
         interval = f"95 % interval {self.ci_low:.3f} – {self.ci_high:.3f}{compared}"
         others = f", {said(self.beside)}" if self.beside else ""
@@ -111,12 +111,12 @@ class Score(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def second_text(self) -> str:
-        """For people: the second score, or why there is none; empty where none was asked for."""
+        """Text for people: the second score, or why there is none; empty if none was wanted."""
         if self.second is None:
             return f"no second score: {self.no_second}" if self.no_second else ""
         return f"resampled to {self.second.voxel_size_um:g} µm, at the same thresholds: {said(self.second.values)}"
 
 
 def said(values: dict[str, float], digits: int = 4) -> str:
-    """The values of metrics, for people: "surface dice 0.8123, voxel dice 0.7510"."""
+    """The values of metrics as text for people: "surface dice 0.8123, voxel dice 0.7510"."""
     return ", ".join(f"{title_of(name)} {value:.{digits}f}" for name, value in values.items())

@@ -18,7 +18,7 @@ from trainers.metrics.table import METRICS
 def why_no_second(
     reader: Reader, volumes: Sequence[Volume], inference: InferenceConfig, config: ScoreConfig
 ) -> str | None:
-    """Why there can be no second score, or None where there can, or none is asked for. Found before any prediction."""
+    """Why no second score is possible; None if one is possible or none is wanted. Known before any prediction."""
     if config.second_um is None:
         return None
     if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
@@ -34,12 +34,12 @@ def why_no_second(
         if at_second != usable_axes(volume, inference.axes, reader.crop, reader.depth, reader.voxel_size_um):
             return f"{volume.name} would be read along other axes at {config.second_um:g} µm"
     if all(_outline(volume, config.second_um) is volume for volume in volumes):
-        return f"the held-out kidney has voxels of {config.second_um:g} µm already"
+        return f"the held-out kidney already has voxels of {config.second_um:g} µm"
     return None
 
 
 def _outline(volume: Volume, wanted_um: float) -> Volume:
-    """What `resample_volume` makes of a volume, without its voxels. Raises InputError where it does."""
+    """The result of `resample_volume`, without voxels. Raises InputError if that function does."""
     steps = volume_steps(volume, wanted_um)
     if steps == (1.0, 1.0, 1.0):
         return volume
@@ -55,9 +55,9 @@ def second_score(
     config: ScoreConfig,
     smallest_component: int | None = None,
 ) -> SecondScore:
-    """The score of resampled volumes at the thresholds of the first score: each slab at that of its part of the kidney.
+    """The score of resampled volumes at the thresholds of the first score, each slab at that of its part of the kidney.
 
-    The volumes are cut into as many slabs as theirs were; each needs twice as many slices.
+    Each volume is cut into as many slabs as before, and needs twice as many slices as slabs.
     """
     assert config.second_um is not None
     owners = [slab.volume for slab in first.slabs]

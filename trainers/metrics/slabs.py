@@ -1,4 +1,4 @@
-"""Slabs: held-out volumes cut into runs of slices, which choose thresholds for each other and are counted apart."""
+"""Slabs: runs of slices of held-out volumes, which choose thresholds for each other and are counted separately."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -24,7 +24,7 @@ Predictions = dict[str, NDArray[np.uint8]]  # volume name -> probabilities in st
 
 @dataclass(frozen=True)
 class LabelledPrediction:
-    """What was read in one volume, beside its labels.
+    """The prediction for one volume, beside its labels.
 
     probabilities: uint8, (D, H, W), in steps of 1/255. target: bool or uint8 (any value but 0 is vessel), same shape.
     Both may be memory maps. starts: the first slice of each slab, rising from 0.
@@ -39,24 +39,24 @@ class LabelledPrediction:
 
 @dataclass(frozen=True)
 class Slabs:
-    """The slabs of all held-out volumes, numbered through the volumes in order."""
+    """The slabs of all held-out volumes, numbered across the volumes in order."""
 
     volumes: tuple[LabelledPrediction, ...]
 
     @property
     def owners(self) -> list[str]:
-        """The volume of each slab, by name."""
+        """The name of each slab's volume."""
         return [volume.name for volume in self.volumes for _ in volume.starts]
 
     @cached_property
     def curve(self) -> SurfaceCurve:
-        """The exact counts of surface and voxels of every slab at all thresholds."""
+        """The exact counts of surface and voxels in every slab at all thresholds."""
         return SurfaceCurve.pool(
             [surface_curve(v.probabilities, v.target, v.starts, v.spacing_um) for v in self.volumes]
         )
 
     def curve_without(self, columns: Iterable[int], smallest_component: int | None) -> SurfaceCurve:
-        """The curve with the masks of some columns freed of smaller components; for None the curve itself."""
+        """The curve, with smaller components removed from the masks at some columns; for None the curve itself."""
         if smallest_component is None:
             return self.curve
         arrays = [getattr(self.curve, field.name).copy() for field in fields(self.curve)]
@@ -69,7 +69,7 @@ class Slabs:
         return SurfaceCurve(*arrays)
 
     def cut(self, columns: NDArray[np.int64], smallest_component: int | None = None) -> "CutSlabs":
-        """The masks of all slabs, each at the threshold of its own column, freed of smaller components."""
+        """The masks of all slabs, each at the threshold of its own column, without smaller components."""
         return CutSlabs(self, columns, self.curve_without(columns.tolist(), smallest_component), smallest_component)
 
 
@@ -77,14 +77,14 @@ class Slabs:
 class SlabMasks:
     """The masks of one slab.
 
-    predicted, target: bool, (D, H, W), the same shape: the slab's slices, and in front of them and behind them as many
-    of its neighbours' as were asked for (fewer at the ends of the volume). `own` are the slab's. The prediction is cut
-    at the slab's own threshold throughout. The masks end where the slab was cut out of its volume, and vessels go on
-    there: what lies beyond them is unknown, no background, so no surface lies on a cut. Who looks at a voxel's
-    neighbours asks for a margin, and counts what belongs to own slices alone.
+    predicted, target: bool, (D, H, W), the same shape: the slab's slices, with a margin of neighbouring slices before
+    and after them, as wide as requested (narrower at the ends of the volume). `own` are the slab's slices. The
+    prediction is cut at the slab's own threshold throughout. Vessels continue beyond the masks: the voxels there are
+    unknown, not background, so a cut is not a surface. A metric that depends on a voxel's neighbours requests a margin
+    and only counts what belongs to the slab's own slices.
     """
 
-    number: int  # of the slab, through all volumes
+    number: int  # the slab's number across all volumes
     predicted: NDArray[np.bool_]
     target: NDArray[np.bool_]
     own: slice
@@ -93,10 +93,10 @@ class SlabMasks:
 
 @dataclass(frozen=True)
 class CutSlabs:
-    """The masks of all slabs, each cut at a threshold of its own and freed of small components: what a metric counts.
+    """The masks of all slabs, each cut at its own threshold and without small components: the input of a metric.
 
-    columns: int64, (slabs,), the threshold of each slab as its column of the curve. curve: the exact counts of surface
-    and voxels, right at these columns.
+    columns: int64, (slabs,), the threshold of each slab as a column of the curve. curve: the counts of surface and
+    voxels, exact at these columns.
     """
 
     slabs: Slabs
@@ -105,7 +105,7 @@ class CutSlabs:
     smallest_component: int | None = None
 
     def at(self, counts: NDArray[Any]) -> NDArray[Any]:
-        """Of counts at all thresholds, (slabs, 255), those at the threshold of each slab, (slabs,)."""
+        """Selects from counts at all thresholds, (slabs, 255), those at the threshold of each slab, (slabs,)."""
         return counts[np.arange(len(self.columns)), self.columns]
 
     def at_one_threshold(self, column: int) -> "CutSlabs":
@@ -113,10 +113,10 @@ class CutSlabs:
         return replace(self, columns=np.full_like(self.columns, column))
 
     def masks(self, margin: int = 0) -> Iterator[SlabMasks]:
-        """The masks of every slab with `margin` slices around them, each made when its turn comes.
+        """The masks of every slab with a margin of `margin` slices, each made on demand.
 
-        Slabs come in an order of their own: by volume and threshold. One slab is in memory at a time, two bytes a
-        voxel. Components are those of the whole volume.
+        Slabs are ordered by volume and threshold. One slab is in memory at a time, with two bytes per voxel. Components
+        are those of the whole volume.
         """
         first = 0  # number of the volume's first slab
         for volume in self.slabs.volumes:
@@ -143,9 +143,9 @@ def cut_whole(predicted: Mask, target: Mask, spacing_um: Spacing = (1.0, 1.0, 1.
 
 
 def cut_into_slabs(predictions: Predictions, volumes: Sequence[Volume], slabs: int | Mapping[str, int]) -> Slabs:
-    """The slabs of labelled volumes. slabs: how many each volume has at most, or each one by name.
+    """The slabs of labelled volumes. slabs: the maximum per volume, or the number for each volume by name.
 
-    Raises InputError where a volume has no labels, or soft ones.
+    Raises InputError if a volume has no labels, or soft ones.
     """
     labelled = []
     for volume in volumes:
@@ -159,13 +159,13 @@ def cut_into_slabs(predictions: Predictions, volumes: Sequence[Volume], slabs: i
 
 
 def check_slabs(volumes: Sequence[Scanned], slabs: int) -> None:
-    """Raise InputError where volumes give fewer than two slabs: one half chooses for the other."""
+    """Raise InputError if volumes give fewer than two slabs, because one half must choose for the other."""
     if sum(len(slab_starts(volume.shape[0], slabs)) for volume in volumes) < 2:
         raise InputError(f"{volumes[0].name} has too few slices to choose a threshold on one half and score the other")
 
 
 def slab_starts(depth: int, slabs: int) -> list[int]:
-    """First slices of at most `slabs` runs of about equal length; at least two slices a run where there are two."""
+    """First slices of at most `slabs` runs of about equal length; at least two slices per run if possible."""
     count = max(1, min(slabs, depth // 2))
     return [round(i * depth / count) for i in range(count)]
 
@@ -183,9 +183,9 @@ def _masks_of(volume: LabelledPrediction, index: int, cut_at: int, margin: int, 
 
 
 def _without_small(probabilities: NDArray[np.uint8], level: int, smallest: int) -> NDArray[np.uint8]:
-    """The mask without small components as probabilities of 0 and 1, so that every threshold cuts it alike.
+    """The mask without small components, as probabilities of 0 and 1, so that all thresholds give the same mask.
 
-    It is as large as its volume; where the probabilities lie in a file, it lies in one beside them meanwhile.
+    It is as large as its volume; if the probabilities lie in a file, it is kept in a temporary file beside them.
     """
     file = probabilities.filename if isinstance(probabilities, np.memmap) else None
     beside = Path(file).parent if file is not None else None

@@ -3,16 +3,16 @@
 A code is the eight corners of a cube as bits: corner (z, y, x), each 0 or 1, is bit 4 z + 2 y + x, set where the voxel
 belongs to the vessel. Codes 0 and 255 hold no surface. The areas are those of marching cubes, derived from four rules:
 
-1. The surface of more than four corners is that of the remaining ones.
-2. Corners that touch only along a diagonal are apart: each group joined by edges has a polygon of its own.
+1. If more than four corners are set, the surface is that of the remaining corners.
+2. Corners that touch only along a diagonal are separate: each group that edges connect has its own polygon.
 3. The polygon's vertices are the midpoints of the cube edges that leave the group.
-4. A polygon that is not flat is cut into triangles where that gives the greatest area in a cube with edges of 1. The
-   cut is then kept for all voxel spacings. It matters for two shapes: three corners in an L give a triangle and a
-   trapezoid (1.1495), four in a winding path an equilateral triangle between three others (1.5731).
+4. A polygon that is not flat is cut into triangles in the way that gives the greatest area in a cube with edges of 1.
+   The same cut is then used for all voxel spacings. It matters for two shapes: three corners in an L give a triangle
+   and a trapezoid (1.1495), and four in a winding path an equilateral triangle between three others (1.5731).
 
 Rules 1 to 3 are the usual ones (Lorensen and Cline, 1987). Rule 4 was found by trying all cuts of each polygon: it
 gives the areas of the competition's surface dice, https://github.com/google-deepmind/surface-distance, for all codes
-and spacings, where the cut of least area gives other ones. Equally large cuts differ in no area.
+and spacings, whereas the cut of least area does not. Cuts that tie in a cube with edges of 1 give the same areas.
 """
 
 from collections.abc import Iterator
@@ -32,19 +32,20 @@ _CORNERS: list[_Corner] = [(z, y, x) for z, y, x in product((0, 1), repeat=3)]
 
 
 def surface_areas(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Area of the surface in a cube by its code, float64, (256,), in the square of the spacing's unit.
+    """Area of the surface in a cube, by the cube's code, float64, (256,), in the square of the spacing's unit.
 
-    spacing: distance of neighbouring voxels along (D, H, W).
+    spacing: distance between neighbouring voxels along (D, H, W).
     """
     depth, height, width = spacing
-    # A triangle's normal, as long as its area, is a vector of its three shadows; each grows with its own two axes.
+    # A triangle's normal, with the area as its length, has the three projected areas as components; each of them scales
+    # with the spacing along two axes.
     shadow_scale = np.array([height * width, depth * width, depth * height], dtype=np.float64)
     return np.array([np.linalg.norm(normals * shadow_scale, axis=1).sum() for normals in _unit_normals()])
 
 
 @cache
 def _unit_normals() -> list[NDArray[np.float64]]:
-    """For each code the normals of its triangles in a cube with edges of 1, (triangles, 3), as long as their areas."""
+    """For each code, its triangles' normals in a cube with edges of 1, (triangles, 3); their lengths are the areas."""
     return [_normals_of(frozenset(c for bit, c in enumerate(_CORNERS) if code >> bit & 1)) for code in range(CODES)]
 
 
@@ -56,7 +57,7 @@ def _normals_of(corners: frozenset[_Corner]) -> NDArray[np.float64]:
 
 
 def _groups(corners: frozenset[_Corner]) -> Iterator[frozenset[_Corner]]:
-    """The corners in groups that edges of the cube join."""
+    """The corners in groups that are connected by edges of the cube."""
     left = set(corners)
     while left:
         group = {left.pop()}
@@ -67,7 +68,7 @@ def _groups(corners: frozenset[_Corner]) -> Iterator[frozenset[_Corner]]:
 
 
 def _polygon(group: frozenset[_Corner]) -> NDArray[np.float64]:
-    """Midpoints of the edges that leave the group, (vertices, 3), around the polygon they form."""
+    """Midpoints of the edges that leave the group, (vertices, 3), in order around their polygon."""
     edges = [(a, b) for a, b in combinations(_CORNERS, 2) if _is_edge(a, b) and (a in group) != (b in group)]
     ring = [edges.pop()]
     while edges:  # each face of the cube holds two of the edges or none, so a shared face is a side
@@ -83,7 +84,7 @@ def _normals_of_largest_cut(polygon: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _triangulations(first: int, last: int) -> Iterator[list[_Triangle]]:
-    """All ways to cut the polygon of the vertices first to last into triangles."""
+    """All ways to cut the polygon with vertices first to last into triangles."""
     if last - first < 2:
         yield []
         return

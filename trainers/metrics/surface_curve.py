@@ -15,16 +15,16 @@ from trainers.metrics.surface_area import surface_areas
 
 THRESHOLDS = np.arange(1, 256)  # the mask at threshold t is `probabilities >= t`; column t - 1 of every array below
 _LAYERS = 16  # cube layers counted at a time by one thread
-_CUBES = 2**28  # at most in those layers: kernels count in 32 bits, up to seven times a cube
+_CUBES = 2**28  # most cubes in those layers: kernels count in 32 bits, each cube up to seven times
 
 SlabIndex = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
 
 
 @dataclass(frozen=True)
 class SurfaceCurve:
-    """What the scores at 255 thresholds are made of, for each slab of one or several volumes.
+    """The counts that give the scores at 255 thresholds, for each slab of one or several volumes.
 
-    Sums over slabs are those of the whole volumes: no slab adds a surface where it was cut.
+    Sums over slabs equal those of whole volumes: no slab has extra surface where it was cut.
     overlap, total: float64, (slabs, 255), areas in square micrometres, numerator and denominator of the surface dice.
     true_positives, predicted_voxels: int64, (slabs, 255). target_voxels: int64, (slabs,).
     """
@@ -66,8 +66,8 @@ def surface_curve(
     """Count surface and voxels of the masks `probabilities >= t`, t = 1..255, against the target, by slab.
 
     probabilities: uint8, (D, H, W). target: bool or uint8 (any value but 0 is vessel), same shape. Both may be memory
-    maps; a few slices are looked at at a time. slab_starts: first slice of each slab, rising from 0; a slab has the
-    layers of cubes whose upper slice is its own, the last slab also the layer above the volume.
+    maps; only a few slices are read at a time. slab_starts: first slice of each slab, rising from 0; a layer of cubes
+    belongs to the slab of its upper slice, and the layer above the volume belongs to the last slab.
     The scores equal the surface dice and the voxel dice of each mask. Raises InputError for unequal shapes, and for
     types, slabs and spacings that cannot be used.
     """
@@ -108,7 +108,7 @@ def _curve_of_slab(
     target_cubes: NDArray[np.int64],
     voxels: NDArray[np.int64],
 ) -> SurfaceCurve:
-    """One slab's curve from what `count_thresholds` counted: changes added up from the highest threshold down."""
+    """One slab's curve from the counts of `count_thresholds`: changes summed from the highest threshold down."""
     elsewhere, in_target = _from_the_top(changes, axis=1)
     background, vessel = _from_the_top(voxels, axis=1)
     return SurfaceCurve(
@@ -129,7 +129,7 @@ def _from_the_top(counts: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
 def _edges(slab_starts: Sequence[int], depth: int) -> list[int]:
     edges = [*(int(start) for start in slab_starts), depth + 1]
     if edges[0] != 0 or any(a >= b for a, b in pairwise(edges)) or edges[-2] >= depth:
-        raise InputError(f"slab_starts are {edges[:-1]}; rising numbers from 0 to {depth - 1} are needed")
+        raise InputError(f"slab_starts are {edges[:-1]}; they must rise from 0 to at most {depth - 1}")
     return edges
 
 

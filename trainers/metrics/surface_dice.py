@@ -1,4 +1,4 @@
-"""Surface dice: the share of both surfaces that agrees, exact; between two masks at any tolerance."""
+"""Surface dice: the exact share of both surfaces that agrees, between two masks, at any tolerance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ from trainers.metrics.slabs import CutSlabs
 from trainers.metrics.surface_area import CODES, surface_areas
 from trainers.metrics.surface_curve import SurfaceCurve
 
-_LAYERS = 16  # cube layers of a block: enough blocks for all cores, few enough that starting one costs nothing
-# Memory for what the kernels keep of the layers around the one they count; fewer threads run where it would not do.
+_LAYERS = 16  # cube layers per block: enough blocks for all cores, few enough that starting them costs nothing
+# Memory for the layers that the kernels keep around the one they count; fewer threads run if it does not suffice.
 _RING_BYTES = 512 * 2**20
 
 
 def _areas(cut: CutSlabs) -> list[NDArray[np.float64]]:
-    """Area in µm² of both surfaces where they meet, and of both surfaces, by slab."""
+    """By slab, in µm²: the area of both surfaces where they coincide, and the area of both surfaces."""
     return [cut.at(cut.curve.overlap), cut.at(cut.curve.total)]
 
 
@@ -38,12 +38,12 @@ def surface_dice(
 ) -> float:
     """Share of both surfaces lying within `tolerance_um` of each other, 0.0 to 1.0.
 
-    predicted, target: bool or uint8 (any value but 0 is vessel), (D, H, W), memory maps included; a few slices are
-    looked at at a time. spacing_um: voxel size along the same axes. Surface is measured in 2x2x2 cubes of the volume
-    surrounded by background, so a vessel cut by the border has a cap there; the distance of two cubes is that of their
-    centres. Memory and time grow with the tolerance in voxels.
-    At tolerance 0 this is the metric of the SenNet + HOA competition: the area of the cubes that hold surface in both
-    masks, over the area of all. Two empty masks score 1.0, one empty mask 0.0.
+    predicted, target: bool or uint8 (any value but 0 is vessel), (D, H, W), memory maps included; only a few slices are
+    read at a time. spacing_um: voxel size along the same axes. Surface is measured in 2x2x2 cubes of the volume,
+    surrounded by background, so a vessel cut by the border has a cap there. The distance between two cubes is that
+    between their centres. Memory and time grow with the tolerance in voxels.
+    At tolerance 0 this is the metric of the SenNet + HOA competition: the area of cubes that contain surface in both
+    masks, divided by the area of all cubes. Two empty masks score 1.0, one empty mask 0.0.
     Cubes are counted as integers, so the result does not depend on the number of threads.
     Raises InputError (a ValueError) for unequal shapes and for a spacing, tolerance or type that cannot be used.
     """
@@ -55,7 +55,7 @@ def surface_dice(
     voxels_t = cube_layers.as_voxels(target, "target")
     if tolerance_um == 0:
         counts = _count(voxels_p, voxels_t)
-    elif not voxels_p.any() or not voxels_t.any():  # or each cube would look for the other surface in vain
+    elif not voxels_p.any() or not voxels_t.any():  # otherwise each cube would search for a surface that does not exist
         return float(not voxels_p.any() and not voxels_t.any())
     else:
         counts = _count_within(voxels_p, voxels_t, _windows(spacing_um, tolerance_um, voxels_p.shape))
@@ -91,7 +91,7 @@ def _count_within(
 
     ring_bytes = 2 * (2 * reach + 1) * (height + 1) * (width + 1) * np.dtype(np.uint16).itemsize
     threads = max(1, min(cube_layers.available_cores(), _RING_BYTES // ring_bytes))
-    # Each block looks at `reach` layers on both sides anew, so blocks grow with it.
+    # Each block processes `reach` more layers on both sides, so blocks grow with it.
     work = cube_layers.blocks(depth, 0, depth + 1, max(_LAYERS, 4 * reach), margin=reach)
     return sum(cube_layers.run(count, work, threads), np.zeros((2, CODES), np.int64))
 
@@ -100,11 +100,11 @@ def _windows(spacing_um: tuple[float, float, float], tolerance_um: float, shape:
     """Rows (dz, dy, reach), nearest first: the cubes of a row within the tolerance are those with |dx| <= reach."""
     size_z, size_y, size_x = spacing_um
     diagonal = float(np.hypot.reduce(np.multiply(shape, spacing_um)))
-    tolerance_um = min(tolerance_um, 2 * diagonal)  # beyond it nothing changes but the number of windows
+    tolerance_um = min(tolerance_um, 2 * diagonal)  # beyond this only the number of windows would change
     reach_z, reach_y = (min(int(tolerance_um / size), n) for size, n in zip(spacing_um[:2], shape[:2], strict=True))
-    # One more than the quotient says, because it is rounded; what is too far is left out below.
+    # One more than the quotient, because it is rounded; cubes that are too far away are left out below.
     dz, dy = (axis.ravel() for axis in np.mgrid[-reach_z - 1 : reach_z + 2, -reach_y - 1 : reach_y + 2])
-    # Squares are added in the order of scipy's distance transform, so that "<= tolerance" decides as in the reference.
+    # Squares are added in the order of scipy's distance transform, so that "<= tolerance" gives the same result.
     squares_zy = (dz * size_z) ** 2 + (dy * size_y) ** 2
     reach = np.floor(np.sqrt(np.maximum(tolerance_um**2 - squares_zy, 0)) / size_x)
     reach += np.sqrt(squares_zy + ((reach + 1) * size_x) ** 2) <= tolerance_um

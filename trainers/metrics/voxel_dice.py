@@ -1,4 +1,4 @@
-"""Voxel dice: twice the voxels in both masks over the voxels of each; all voxels count alike, whatever the spacing."""
+"""Voxel dice: twice the voxels in both masks, over the sum of each mask's voxels; spacing does not matter."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from trainers.metrics.surface_curve import SurfaceCurve
 
 
 def _voxels(cut: CutSlabs) -> list[NDArray[np.int64]]:
-    """Twice the voxels in both masks, and the voxels of each, by slab."""
+    """By slab: twice the voxels in both masks, and the sum of each mask's voxels."""
     return [2 * cut.at(cut.curve.true_positives), cut.at(cut.curve.predicted_voxels) + cut.curve.target_voxels]
 
 

@@ -38,7 +38,7 @@ def test_a_row_says_what_a_volume_is(tmp_path) -> None:
     assert (row.grey_low, row.grey_high) == pytest.approx(np.percentile(image, [2, 98]))
     assert (row.error, row.notes, row.spacing_known) == (None, (), True)
     assert row.picture == tmp_path / "out" / "kidney_2.png"
-    assert seen[-2:] == [("converting kidney_2", 6, 6), ("looking at volumes", 1, 1)]
+    assert seen[-2:] == [("converting kidney_2", 6, 6), ("checking volumes", 1, 1)]
 
 
 def test_one_broken_volume_does_not_stop_the_table(tmp_path) -> None:
@@ -60,7 +60,7 @@ def test_what_is_odd_is_noted(tmp_path) -> None:
     (tmp_path / "data" / "dataset.toml").write_text("[volumes.a]\nvoxel_spacing_um = [5, 1, 1]\n")
     (row,) = check(tmp_path / "data", None, tmp_path / "cache")
     text = " | ".join(row.notes)
-    for said in ("8-bit", "every voxel is 9", "5.0 times", "labels hold no vessel"):
+    for said in ("8-bit", "every voxel is 9", "5.0 times", "labels contain no vessel"):
         assert said in text
     assert row.picture is None
 

@@ -166,7 +166,7 @@ def test_different_kidneys_do_not_leak():
 @pytest.mark.parametrize(
     ("train", "held_out", "why"),
     [
-        (("a", "k", noise(0)), ("b", "k", noise(1)), "both are of k"),
+        (("a", "k", noise(0)), ("b", "k", noise(1)), "both belong to k"),
         (("kidney_3_sparse", "x", noise(0)), ("kidney_3_dense", "y", noise(1)), "kidney_3_dense lies inside"),
         (("kidney_1_voi", "x", noise(0)), ("kidney_1_dense", "y", noise(1)), "kidney_1_voi lies inside"),
         (("a", "x", noise(0)), ("b", "y", noise(0)), "all their grey values are equal"),

@@ -70,7 +70,7 @@ def test_a_damaged_strip_is_named(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[second : second + 4] = _pack([256, 300, 300])[:4]
     file.write_bytes(data)
-    with open_slices(file).reading() as read, pytest.raises(InputError, match="strip or tile 1 is no LZW"):
+    with open_slices(file).reading() as read, pytest.raises(InputError, match="strip or tile 1 is not valid LZW"):
         read(0, 1)
 
 

@@ -63,8 +63,6 @@ def test_doing_it_twice_changes_nothing_more() -> None:
     ],
 )
 def test_what_is_not_edited_is_left_to_people_in_one_line(text: str) -> None:
-    with pytest.raises(
-        InputError, match=r'dataset.toml: a is described .*write by hand: labels = "labels_pseudo"'
-    ) as e:
+    with pytest.raises(InputError, match=r'dataset.toml: a is described .*add by hand: labels = "labels_pseudo"') as e:
         with_facts(PATH, text, "a", FACTS)
     assert "\n" not in str(e.value)

@@ -87,7 +87,7 @@ def test_an_empty_folder_may_be_filled(tmp_path) -> None:
 def test_what_cannot_be_a_mask_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"mask\.png: masks are written as"):
         write_mask(tmp_path / "mask.png", a_mask(), SPACING)
-    with pytest.raises(InputError, match="a mask of no slices"):
+    with pytest.raises(InputError, match="the mask has no slices"):
         write_mask(tmp_path / "mask", iter(()), SPACING)
     with pytest.raises(InputError, match=r"slice 1 has shape \(9, 12\), not \(9, 13\)"):
         write_mask(tmp_path / "mask", [np.zeros((9, 13)), np.zeros((9, 12))], SPACING)
@@ -111,7 +111,7 @@ def test_run_lengths_are_read_where_their_shape_is_known(tmp_path) -> None:
     assert np.array_equal(read_mask(path, shape=mask.shape), mask)
     with pytest.raises(InputError, match="the shape of kidney_5 must be given"):
         read_mask(path)
-    with pytest.raises(InputError, match=r"a mask of \(40, 9, 13\), not of \(41, 9, 13\)"):
+    with pytest.raises(InputError, match=r"the mask has shape \(40, 9, 13\), not \(41, 9, 13\)"):
         read_mask(path, shape=(41, 9, 13))
     path.write_text(path.read_text() + "kidney_6_0000,1 0\n")
     with pytest.raises(InputError, match="holds 2 volumes; name one of them: kidney_5, kidney_6"):

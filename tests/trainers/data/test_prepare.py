@@ -168,7 +168,7 @@ def test_nan_becomes_the_lowest_value_and_is_counted(tmp_path, cache) -> None:
 
 
 def test_a_volume_of_nan_alone_is_refused(tmp_path, cache) -> None:
-    with pytest.raises(InputError, match="images: no voxel of it is a finite number"):
+    with pytest.raises(InputError, match="images: none of its voxels is a finite number"):
         prepare(one_source(tmp_path, np.full((2, 4, 4), np.nan, np.float32)), cache)
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_slice_is_named_in_one_line(tmp_path, cache, case: str, compre
 def test_a_colour_picture_whose_channels_differ_is_refused(tmp_path, cache) -> None:
     write_slices(tmp_path / "a" / "images", np.zeros((3, 20, 24, 3), np.uint16))
     damage_colour(tmp_path / "a" / "images" / "0001.tif")
-    with pytest.raises(InputError, match=r"0001\.tif: a colour picture whose channels differ"):
+    with pytest.raises(InputError, match=r"0001\.tif: a colour image whose channels differ"):
         prepare(scan_one(tmp_path / "a"), cache)
 
 
@@ -235,7 +235,7 @@ def test_an_absurd_header_takes_no_memory(tmp_path, cache) -> None:
         with tifffile.TiffFile(folder / "0000.tif", mode="r+") as tif:
             tif.pages[0].tags[tag].overwrite(60_000)
     before = psutil.Process().memory_info().rss
-    with pytest.raises(InputError, match=r"0000\.tif: its header announces a slice of 60000 x 60000"):
+    with pytest.raises(InputError, match=r"0000\.tif: its header states a slice of 60000 x 60000"):
         scan_one(tmp_path / "a")
     assert psutil.Process().memory_info().rss - before < 100e6
 
@@ -250,7 +250,7 @@ def test_a_volume_that_does_not_fit_on_the_disk_is_refused_before_it_is_begun(tm
     if shutil.disk_usage(tmp_path).free > needed_bytes(source):
         pytest.skip("this disk has 800 GB free")
     with pytest.raises(
-        InputError, match=r"cache: no room to convert a, 800\.\d\d GB more are needed and .* GB are free"
+        InputError, match=r"cache: no room to convert a: 800\.\d\d GB more are needed and .* GB are free"
     ):
         prepare(source, cache)
     assert not list(cache.glob("*.part"))
@@ -262,7 +262,7 @@ def test_a_disk_that_fills_up_half_way_is_named_and_left_clean(tmp_path, cache) 
     part = cache / f"{source.key}.part"
     part.mkdir(parents=True)
     (part / "vessels.npy").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"cache: no room to convert a, .* GB more are needed"):
+    with pytest.raises(InputError, match=r"cache: no room to convert a: .* GB more are needed"):
         prepare(source, cache)
     assert not part.exists()
 

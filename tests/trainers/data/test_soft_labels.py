@@ -146,7 +146,7 @@ def test_levels_are_never_guessed_from_values(tmp_path: Path) -> None:
     _, label = write_kaggle(tmp_path, "kidney_2")
     write_soft(tmp_path, "kidney_2", levels_of(label))
     say(tmp_path, kidney_2='labels = "labels_pseudo"')
-    with pytest.raises(InputError, match=r"label values 0, 1, 2, .*soft = true takes levels"):
+    with pytest.raises(InputError, match=r"label values 0, 1, 2, .*soft = true allows levels"):
         prepare(scan(tmp_path)[0], tmp_path / "cache")
 
 
@@ -250,7 +250,7 @@ def test_the_least_source_that_the_message_asks_for_is_enough(tmp_path: Path) ->
 def test_the_held_out_kidney_is_never_scored_on_soft_labels(tmp_path: Path) -> None:
     sources = three_kidneys(tmp_path, SEEN_1)
     with pytest.raises(
-        InputError, match=r"kidney_2 has no volume with complete labels that people made to score on; hold out another"
+        InputError, match=r"kidney_2 has no volume with complete, human-made labels to score on; hold out another"
     ):
         choose(sources, DataConfig(hold_out="kidney_2"))
     named = [replace(sources[1], kidney="k"), *sources[::2]]
