@@ -13,7 +13,8 @@ from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
 from trainers.inference.predict import predict
-from trainers.inference.reader import InferenceConfig, Reader, starts
+from trainers.inference.reader import InferenceConfig, Reader
+from trainers.inference.tiles import starts
 from trainers.report import Report
 
 CPU = make_accelerator("float32", "cpu")

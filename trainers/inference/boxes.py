@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.data.volume import Volume
-from trainers.inference.reader import InferenceConfig, Reader, reflect, starts, tile_weight
+from trainers.inference.reader import InferenceConfig, Reader
 from trainers.inference.symmetry import mean_probabilities
+from trainers.inference.tiles import reflect, starts, tile_weight
 
 
 def read_boxes(

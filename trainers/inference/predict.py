@@ -17,8 +17,9 @@ from trainers.data.resample import resample_volume, resampled, shape_at, volume_
 from trainers.data.scratch import zeros
 from trainers.data.volume import Scanned, Volume
 from trainers.inference.boxes import read_boxes
-from trainers.inference.reader import InferenceConfig, Reader, reflect, starts, tile_weight
+from trainers.inference.reader import InferenceConfig, Reader
 from trainers.inference.symmetry import mean_probabilities
+from trainers.inference.tiles import reflect, starts, tile_weight
 from trainers.report import SILENT, Report
 
 LEVELS = 255  # probabilities are kept in steps of 1/255: a threshold is one of these steps
@@ -173,7 +174,7 @@ def _predict_slices(
     return sums.div_(weights)[:, :height, :width]
 
 
-def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, hat: Tensor, begin: int, top: int, left: int) -> None:
+def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, weight: Tensor, begin: int, top: int, left: int) -> None:
     """Add the outputs (B, m, h, w) of the windows around slices begin, begin + 1, ... to the slices they predict."""
     outputs = probabilities.shape[1]
     for offset in range(outputs):
@@ -182,6 +183,6 @@ def _add(sums: Tensor, weights: Tensor, probabilities: Tensor, hat: Tensor, begi
         stop = min(first + probabilities.shape[0], sums.shape[0])
         if first + skip >= stop:
             continue
-        view = (slice(first + skip, stop), slice(top, top + hat.shape[0]), slice(left, left + hat.shape[1]))
-        sums[view] += probabilities[skip : stop - first, offset] * hat
-        weights[view] += hat
+        view = (slice(first + skip, stop), slice(top, top + weight.shape[0]), slice(left, left + weight.shape[1]))
+        sums[view] += probabilities[skip : stop - first, offset] * weight
+        weights[view] += weight
