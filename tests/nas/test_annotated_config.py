@@ -74,8 +74,8 @@ def test_a_section_has_the_first_line_of_its_class_above_it() -> None:
 def test_choices_have_the_comments_of_the_fields_that_they_fill() -> None:
     lines = annotated(read_config("sennet")).splitlines()
     section = lines[lines.index("[space.unet]") :]
-    assert 'decoder_norm = ["batch", "group"]  # of the decoder; group comes with GELU instead of ReLU' in section
-    assert "learning_rate = { low = 5e-05, high = 0.001, log = true }  # the peak of the one-cycle schedule" in lines
+    assert 'decoder_norm = ["batch", "group"]  # the decoder's normalisation; group also replaces ReLU by GELU' in section
+    assert "learning_rate = { low = 5e-05, high = 0.001, log = true }  # peak learning rate of the one-cycle schedule" in lines
 
 
 @pytest.mark.parametrize("preset", PRESETS)
