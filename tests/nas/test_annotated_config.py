@@ -13,6 +13,8 @@ from nas.config.field_comments import field_comments, summary
 from nas.config.presets import PRESETS
 from nas.config.read import parse_config, read_config
 from nas.config.search_config import SearchConfig
+from search_spaces.families.unet import UnetCandidate
+from trainers.fit import FitConfig
 
 
 def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -74,8 +76,9 @@ def test_a_section_has_the_first_line_of_its_class_above_it() -> None:
 def test_choices_have_the_comments_of_the_fields_that_they_fill() -> None:
     lines = annotated(read_config("sennet")).splitlines()
     section = lines[lines.index("[space.unet]") :]
-    assert 'decoder_norm = ["batch", "group"]  # the decoder's normalisation; group also replaces ReLU by GELU' in section
-    assert "learning_rate = { low = 5e-05, high = 0.001, log = true }  # peak learning rate of the one-cycle schedule" in lines
+    norm, rate = field_comments(UnetCandidate)["decoder_norm"], field_comments(FitConfig)["learning_rate"]
+    assert f'decoder_norm = ["batch", "group"]  # {norm}' in section
+    assert f"learning_rate = {{ low = 5e-05, high = 0.001, log = true }}  # {rate}" in lines
 
 
 @pytest.mark.parametrize("preset", PRESETS)
