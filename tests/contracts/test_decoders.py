@@ -64,7 +64,7 @@ def test_a_network_that_others_published_learns_from_a_batch(encoder: str, decod
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("multiple", [0, 1, 3])
+@pytest.mark.parametrize("multiple", [0, *(pytest.param(multiple, marks=pytest.mark.slow) for multiple in (1, 3))])
 def test_every_multiple_of_the_stride_from_the_smallest_crop_on_is_buildable(decoder: str, multiple: int) -> None:
     candidate = candidate_of(decoder)
     check_buildable(candidate, smallest_crop(decoder) + multiple * candidate.stride)

@@ -12,6 +12,8 @@ from search_spaces.published.weights import offered_weights
 SMALL = ["sam2_hiera_tiny", "samvit_base_patch16"]  # of each kind; the others are checked by their shapes
 TUNINGS = ["full", "lora", "frozen"]
 
+pytestmark = pytest.mark.slow  # the smallest has 27 million parameters
+
 
 def candidate_of(encoder: str, tuning: str = "full", **more: object) -> SamCandidate:
     values = {"encoder": encoder, "tuning": tuning, "slices_in": 5, **more}

@@ -100,6 +100,7 @@ def test_a_trial_takes_the_cells_of_the_supernet_with_the_nearest_crop(crop: int
     assert plan_for(_config(), "hybrid", crop) == CellPlan(family="hybrid", crop=nearest)
 
 
+@pytest.mark.slow
 def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
     config = _config()
     study, possible = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), find_buildable(config)
@@ -136,6 +137,7 @@ def test_every_genotype_to_be_found_is_queued_once(tmp_path: Path) -> None:
     assert len(study.trials) == 9
 
 
+@pytest.mark.slow
 def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path: Path) -> None:
     """What is asked before the cells are known must not decide what is asked afterwards."""
     encoders = ["tu-resnet10t", "tu-mobilenetv3_small_100", "resnet18"]
@@ -356,6 +358,7 @@ def test_a_genotype_is_drawn_as_svg_and_png(tmp_path: Path, family: str, suffix:
     assert start.startswith(b"\x89PNG") if suffix == ".png" else b"<?xml" in start
 
 
+@pytest.mark.slow
 def test_the_picture_of_alphas_is_drawn_from_their_history(tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     lines = [
@@ -376,6 +379,7 @@ def test_operations_are_counted_the_most_frequent_first() -> None:
     assert next(iter(shares)) == "conv3"
 
 
+@pytest.mark.slow
 def test_show_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     folder = _run(tmp_path)
     findings = _found(folder)

@@ -107,6 +107,7 @@ def test_escaping_is_needed_and_shows_the_text(text: str) -> None:
     assert _shown(escape(text))[0] == text
 
 
+@pytest.mark.slow
 def test_a_trial_has_its_note_and_both_pictures(tmp_path: Path) -> None:
     config = parse_config({"fixed": [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}}]}, "test")
     folder, possible = create(tmp_path / "run"), find_buildable(config)

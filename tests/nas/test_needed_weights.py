@@ -173,6 +173,7 @@ def test_without_a_hub_sizes_are_estimated_and_licences_are_timms_or_unknown() -
     assert (hiera.repository, hiera.file) == ("timm/sam2_hiera_tiny.fb_r896", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("empty_cache")
 def test_the_source_table_needs_one_file_for_each_of_its_encoders() -> None:
     rows = list_weights(read_config("source-table"))

@@ -51,10 +51,8 @@ def _pair(space: CellSpace, family: str, choice: dict[str, tuple[int, ...]], cro
 
 
 def _assert_same(space: CellSpace, family: str, choice: dict[str, tuple[int, ...]]) -> None:
-    stride = (2 if max(space.stem_strides) == 1 else 4) << (
-        space.levels - 1
-    )  # two voxels are left at the coarsest level
-    crop, dims = (stride, 3) if family == "cells" else (64, 2)
+    edge = 2 * max(space.stem_strides) << (space.levels - 1)  # of which two voxels are left at the coarsest level
+    crop, dims = (edge, 3) if family == "cells" else (64, 2)
     supernet, network = _pair(space, family, choice, crop)
     generator = torch.Generator().manual_seed(1)
     slices = crop if family == "cells" else 3
@@ -91,6 +89,7 @@ def test_each_operation_in_a_supernet_is_the_operation_of_the_decided_network(op
     _assert_same(space, "cells", choice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["down", "up"])
 def test_each_change_of_resolution_in_a_supernet_is_that_of_the_decided_network(resampling: str) -> None:
     names = tuple(n for n, o in OPERATIONS.items() if o.resampling == resampling)
@@ -103,6 +102,7 @@ def test_each_change_of_resolution_in_a_supernet_is_that_of_the_decided_network(
         _assert_same(space, "cells", choice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_path_through_all_levels_of_choice_is_its_network(family: str, seed: int) -> None:
@@ -324,6 +324,7 @@ def test_an_encoder_without_a_map_at_some_level_makes_a_hybrid_too() -> None:
         check_buildable(read_candidate(tokens), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gates", [("identity",), ("attention",), ("identity", "attention")])
 @pytest.mark.parametrize("encoder", ["tu-resnet10t", "mit_b0"])  # the second has no map of stride 2
 def test_a_network_works_with_all_skips_closed(encoder: str, gates: tuple[str, ...]) -> None:

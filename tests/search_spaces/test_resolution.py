@@ -47,6 +47,7 @@ class Recorded(TorchFunctionMode):
 
 
 # PSPNet's pooled maps have no place, and DPT reads tiles of its crop alone.
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [name for name in DECODERS if name not in ("PSPNet", "DPT")])
 @pytest.mark.parametrize("upsampling", ["published", "bilinear"])
 def test_no_upsampling_shifts_the_centres_of_voxels(decoder, upsampling):
@@ -82,6 +83,7 @@ def test_an_upscaled_network_takes_half_the_crop_and_a_stem_costs_little():
     assert 0 < parameters(stem, 64) - parameters(plain, 64) < 12_000
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_made_for_its_crop_sees_the_upscaled_one():
     candidate = UnetCandidate(encoder="tu-maxvit_rmlp_pico_rw_256", slices_in=1, resolution="upscaled")
     assert build_network(candidate, 32)(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)

@@ -86,6 +86,7 @@ def test_the_image_is_shifted_before_the_encoder_alone(hiera: Path) -> None:
     assert torch.equal(seen["stem"], image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hiera", "vit"])
 def test_at_224_pixels_the_encoder_is_timms_own(kind: str, request: pytest.FixtureRequest) -> None:
     """Where windows keep their 14 tokens, nothing but the tables of the whole picture is made anew."""
@@ -103,6 +104,7 @@ def test_at_224_pixels_the_encoder_is_timms_own(kind: str, request: pytest.Fixtu
         torch.testing.assert_close(ours, wanted)
 
 
+@pytest.mark.slow
 def test_a_smaller_window_takes_the_middle_of_its_table_and_the_whole_picture_a_stretched_one(vit: Path) -> None:
     state = build_network(candidate_of(vit), 64).get_submodule("encoder").state_dict()
     file = published("samvit_base_patch16")
@@ -115,6 +117,7 @@ def test_a_smaller_window_takes_the_middle_of_its_table_and_the_whole_picture_a_
     assert state["model.pos_embed"].shape == (1, 4, 4, 768)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slices", [1, 5])
 def test_three_colours_become_slices(hiera: Path, slices: int) -> None:
     colours = published("sam2_hiera_tiny")["patch_embed.proj.weight"]
@@ -125,6 +128,7 @@ def test_three_colours_become_slices(hiera: Path, slices: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_with_the_names_of_sam_itself_loads_too(hiera: Path, tmp_path: Path) -> None:
     state = {f"image_encoder.trunk.{key}": value for key, value in published("sam2_hiera_tiny").items()}
     state = {k.replace("mlp.fc1", "mlp.layers.0").replace("mlp.fc2", "mlp.layers.1"): v for k, v in state.items()}
@@ -140,6 +144,7 @@ def test_a_file_with_the_names_of_sam_itself_loads_too(hiera: Path, tmp_path: Pa
     assert all(torch.equal(ours[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_an_encoder_saved_from_our_network_loads_again(hiera: Path, tmp_path: Path) -> None:
     state = build_network(candidate_of(hiera), 32).get_submodule("encoder").state_dict()
     save_file(state, tmp_path / "hiera_again.safetensors")
@@ -147,6 +152,7 @@ def test_an_encoder_saved_from_our_network_loads_again(hiera: Path, tmp_path: Pa
     assert all(torch.equal(again[key], state[key]) for key in state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["sam2_hiera_small", "samvit_base_patch16"])
 def test_weights_of_another_encoder_are_one_line(hiera: Path, encoder: str) -> None:
     candidate = candidate_of(hiera, encoder=encoder)
@@ -156,6 +162,7 @@ def test_weights_of_another_encoder_are_one_line(hiera: Path, encoder: str) -> N
     check_weights(candidate_of(hiera), 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["frozen", "lora"])
 def test_training_moves_nothing_that_is_kept_and_all_that_is_not(hiera: Path, tuning: str) -> None:
     training = fit_of(candidate_of(hiera, tuning))
@@ -169,6 +176,7 @@ def test_training_moves_nothing_that_is_kept_and_all_that_is_not(hiera: Path, tu
     assert [name for name, value in before.items() if torch.equal(after[name], value)] == []
 
 
+@pytest.mark.slow
 def test_an_encoder_with_lora_begins_as_published(hiera: Path) -> None:
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -180,6 +188,7 @@ def test_an_encoder_with_lora_begins_as_published(hiera: Path) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_folded_factors_give_the_same_logits_in_a_network_that_has_none(hiera: Path) -> None:
     training = fit_of(candidate_of(hiera, "lora", lora_rank=2))
     training.run(3, lambda step, loss: True)
@@ -196,6 +205,7 @@ def test_folded_factors_give_the_same_logits_in_a_network_that_has_none(hiera: P
         assert torch.equal(plain(image), after)
 
 
+@pytest.mark.slow
 def test_a_training_with_lora_that_was_left_goes_on_as_if_it_were_not(hiera: Path, tmp_path: Path) -> None:
     unbroken, broken = fit_of(candidate_of(hiera, "lora")), fit_of(candidate_of(hiera, "lora"))
     unbroken.run(4, lambda step, loss: True)

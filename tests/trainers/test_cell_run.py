@@ -67,6 +67,7 @@ def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(
     assert tuple(whole.genotypes) == genotype_names(CONFIG)
 
 
+@pytest.mark.slow
 def test_measuring_can_be_left_and_begins_again(tmp_path: Path) -> None:
     plan, costs = CellPlan(family="cells", crop=16), tmp_path / "costs.json"
     assert _run(plan, tmp_path / "search", costs, ("measure", 4)) is None

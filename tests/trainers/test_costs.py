@@ -57,6 +57,7 @@ def test_the_memory_of_networks_is_predicted_within_a_tenth(family: str, changes
     assert np.median(errors) < 0.1
 
 
+@pytest.mark.slow
 def test_the_expected_cost_of_alphas_is_the_mean_over_their_networks() -> None:
     space = SPACE.model_copy(update={"nodes": 1})  # both edges are always there, so nothing is approximate
     table = CostTable(CPU, 1, (8, 16, 16))

@@ -121,6 +121,7 @@ def test_run_lengths_are_read_where_their_shape_is_known(tmp_path) -> None:
     assert read_mask(path).ravel()[:5].tolist() == [False, True, True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_pseudo_mask_is_read_from_its_run_lengths(real_data) -> None:
     mask = read_mask(real_data / "hipct_k3_dense_pseudomask" / "rles.csv")

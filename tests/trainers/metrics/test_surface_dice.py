@@ -186,6 +186,7 @@ print(surface_dice(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool)))
     assert run.stdout == "1.0\n", run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_real_vascular_tree_equals_the_reference(reference, real_data: Path) -> None:
     rows = read_rles(real_data / "hipct_k3_dense_pseudomask" / "rles.csv")["kidney_3_dense"]
