@@ -21,7 +21,7 @@ class Candidate(BaseModel, ABC, frozen=True, extra="forbid"):
     FAMILIES. Its fields are what a study can search; what follows here is all that the rest of the program asks of it.
     """
 
-    family: str
+    family: str  # a name in FAMILIES
     slices_in: PositiveInt  # neighbouring slices seen at once: the input channels, or the depth of a box
 
     boxes: ClassVar[bool] = False  # whether it works in three dimensions, and so reads boxes instead of planes

@@ -107,9 +107,11 @@ def _different_keys(name: str, before: dict[str, Any], now: dict[str, Any]) -> I
     """What differs in two tables, and in tables inside of them; a key that one of them lacks is None there."""
     for key in dict.fromkeys((*before, *now)):
         old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _different_keys(f"{name}.{key}", old, new)
-        elif old != new:
+        if old == new:
+            continue
+        if all(side is None or isinstance(side, dict) for side in (old, new)):
+            yield from _different_keys(f"{name}.{key}", old or {}, new or {})
+        else:
             yield f"{name}.{key} was {_short(old)} and is now {_short(new)}"
 
 

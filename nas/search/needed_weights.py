@@ -62,7 +62,10 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
         for family in config.space.families:
             found += _of_family(config, family, possible)
     found += [(config.cell_search.supernet_candidate(plan.family), plan.crop) for plan in plans(config)]
-    return list({(_network_of(c), c.start): (c, crop) for c, crop in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, str | None], tuple[Candidate, int]] = {}
+    for candidate, crop in found:
+        first.setdefault((_network_of(candidate), candidate.start), (candidate, crop))
+    return list(first.values())
 
 
 def _of_family(config: SearchConfig, family: str, possible: Buildable | None) -> list[tuple[Candidate, int]]:

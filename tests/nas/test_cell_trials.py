@@ -218,10 +218,10 @@ def test_a_row_says_how_its_genotype_was_found() -> None:
     values = {"genotype": "plain", "width": 8, "slices_in": 16}
     candidate = CellsCandidate.model_validate(values)
     fit = _config().fit
-    assert describe(candidate, fit, "sample-1") == "cells sample-1 c8 · dice · 16x32"
+    assert describe(candidate, fit, "sample-1") == "cells sample-1 c8 · dice · 16x32 · flips"
     assert candidate.genotype.hash in describe(candidate, fit)
     hybrid = HybridCandidate.model_validate({**values, "slices_in": 3, "encoder": "tu-resnet10t"})
-    assert describe(hybrid, fit, "likeliest") == "resnet10t · cells likeliest c8 · dice · 3x32"
+    assert describe(hybrid, fit, "likeliest") == "resnet10t · cells likeliest c8 · dice · 3x32 · flips"
 
 
 def test_a_configuration_with_cells_passes() -> None:

@@ -133,7 +133,7 @@ def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
         ("fit.gradient_clip=1.0", "fit.gradient_clip was None and is now 1.0"),
         ('space.fit.loss=["bce"]', "space.fit.loss was ['dice', 'dice + bce'] and is now ['bce']"),
         ("space.fit.loss=none", "space.fit.loss was ['dice', 'dice + bce'] and is now None"),
-        ('space.unet.encoder=["resnet18"]', "space.unet was None and is now {'encoder': ('resnet18',)"),
+        ('space.unet.encoder=["resnet18"]', "space.unet.encoder was None and is now ['resnet18']"),
         ("cell_search.supernets.cells.crops=[32]", "cell_search.supernets.cells.crops was [64] and is now [32]"),
         ("data.hold_out=kidney_3", "data.hold_out was  and is now kidney_3"),
         ("phantom.kidneys=4", "phantom.kidneys was 3 and is now 4"),
