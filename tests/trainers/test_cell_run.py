@@ -1,4 +1,4 @@
-"""One supernet from volumes to genotypes: stopped anywhere it goes on, and it learns from both sides."""
+"""One supernet from volumes to genotypes: it continues after any stop, and learns from both sides."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def _run(
 
 
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
-def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path, family: str) -> None:
+def test_a_stopped_run_continues_and_finds_the_same(tmp_path: Path, family: str) -> None:
     plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
     costs = tmp_path / "costs.json"
     whole = _run(plan, tmp_path / "whole", costs)
@@ -62,7 +62,7 @@ def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(tmp_path: Path,
     assert tuple(whole.genotypes) == genotype_names(CONFIG)
 
 
-def test_measuring_can_be_left_and_begins_again(tmp_path: Path) -> None:
+def test_measuring_can_be_stopped_and_started_again(tmp_path: Path) -> None:
     plan, costs = CellPlan(family="cells", crop=16), tmp_path / "costs.json"
     assert _run(plan, tmp_path / "search", costs, ("measure", 4)) is None
     assert not costs.exists()
