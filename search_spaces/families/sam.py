@@ -23,7 +23,7 @@ from search_spaces.published.sam_encoders import GREY_DEVIATION, GREY_MEAN, SAM_
 
 _STRIDE = STRIDES[-1]
 _CHANNELS = 96  # channels of the pyramid
-_STEM_CHANNELS = 24  # channels at full resolution, where a channel costs most
+_STEM_CHANNELS = 24  # channels at full resolution, where a channel costs the most
 # The layers of an attention block that LoRA is added to: those for queries, keys and values, and the output projection.
 _ADAPTED = r".*\.attn\.(qkv|proj)"
 

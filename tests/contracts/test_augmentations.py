@@ -1,4 +1,4 @@
-"""What every entry of AUGMENTATIONS keeps, so that a new one is tested the day it is named."""
+"""What every entry of AUGMENTATIONS must guarantee, so that a new one is tested the day it is named."""
 
 import pickle
 from dataclasses import replace
@@ -113,7 +113,7 @@ def test_every_part_can_be_taken_away_and_is_then_off():
         ("strong - tilt - tilt", "removes 'tilt', which 'strong' does not have, or no longer has"),
     ],
 )
-def test_what_cannot_be_understood_gets_one_line(text, message):
+def test_a_text_that_is_not_an_augmentation_gets_one_line(text, message):
     with pytest.raises(InputError, match=message):
         Augmentation(text)
 

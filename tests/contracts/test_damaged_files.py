@@ -1,4 +1,4 @@
-"""Whatever is damaged in a file, its reader takes it or refuses it in one line: a short run of the fuzzing."""
+"""However a file is damaged, its reader accepts it or refuses it in one line: a short run of the fuzzing."""
 
 import importlib
 import sys

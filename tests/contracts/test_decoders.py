@@ -1,4 +1,4 @@
-"""Every decoder of the table makes a network that trains, and what it cannot do is refused in one line."""
+"""Every decoder in the table makes a network that trains, and what it cannot do is refused in one line."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Every encoder of the table makes a network that trains, at the sizes it claims."""
+"""Every encoder in the table makes a network that trains, at the sizes it claims."""
 
 from collections.abc import Iterable
 
@@ -89,7 +89,7 @@ def test_a_crop_between_two_strides_is_refused_with_the_nearest_that_fit(encoder
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_imagenet_or_other_published_weights_are_named_with_their_place(encoder: str) -> None:
+def test_imagenet_or_other_published_weights_are_named_with_their_location(encoder: str) -> None:
     offered = offered_weights(encoder)
     assert offered
     for hub_file in offered.values():

@@ -1,4 +1,4 @@
-"""What every family keeps, so that a new one is tested the day it is named."""
+"""What every family must guarantee, so that a new one is tested the day it is named."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_cheapest_and_the_dearest_choices_make_candidates(family: str) -> No
 
 
 @every_family
-def test_a_space_that_says_nothing_of_it_can_be_built(family: str) -> None:
+def test_a_space_that_does_not_name_it_can_be_built(family: str) -> None:
     FAMILIES[family].check_options(options(NOTHING, family, CROP), CELL_SPACES["L1"])
 
 
@@ -89,7 +89,7 @@ def test_it_takes_tiles_of_another_size_if_it_says_so(family: str) -> None:
 
 
 @every_family
-def test_what_people_read_of_it_is_short_and_in_one_line(family: str) -> None:
+def test_the_texts_about_it_are_short_and_in_one_line(family: str) -> None:
     candidate = candidate_of(family)
     card = candidate.card()
     texts = [candidate.title(), candidate.title("likeliest"), candidate.described(), *card, *card.values()]
@@ -139,12 +139,12 @@ def test_a_family_that_does_not_exist_is_refused_with_those_that_do(values: dict
         read_candidate(values)
 
 
-def test_what_is_no_table_is_no_candidate() -> None:
+def test_a_value_that_is_not_a_table_is_not_a_candidate() -> None:
     with pytest.raises(ValueError, match="a candidate is a table, as in"):
         read_candidate("resnet18")
 
 
-def test_no_code_asks_what_family_something_is_of() -> None:
+def test_no_code_asks_for_the_family_of_a_candidate() -> None:
     """What differs from family to family is said by its class."""
     asks = re.compile(rf"""\bfamily\s*[=!]=|[=!]=\s*["']({"|".join(FAMILIES)})["']""")
     rooms = ("search_spaces", "trainers", "results", "nas")

@@ -1,4 +1,4 @@
-"""Every loss of the table: lowest for the right answer, higher for a worse one, and a gradient that is one."""
+"""Every loss in the table: lowest for the right answer, higher for a worse one, with a correct gradient."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_the_gradient_of_lovasz_equals_finite_differences_between_its_kinks() ->
 
 
 @pytest.mark.parametrize("name", ["dice", "jaccard", "tversky", "boundary_dou"])
-def test_region_losses_ask_nothing_of_a_batch_without_vessels(name: str) -> None:
+def test_region_losses_are_zero_for_a_batch_without_vessels(name: str) -> None:
     logits = torch.ones(1, 1, 4, 4, requires_grad=True)
     loss = build_loss(name)(logits, torch.zeros(1, 1, 4, 4))
     loss.backward()
@@ -142,7 +142,7 @@ def test_targets_of_another_shape_are_not_flattened_away() -> None:
         ("dice + 2*dice", "names 'dice' twice"),
     ],
 )
-def test_what_is_no_sum_of_losses_gets_one_line_that_names_it(spec: str, message: str) -> None:
+def test_a_text_that_is_not_a_sum_of_losses_gets_one_line_that_names_it(spec: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         build_loss(spec)
     assert message in str(caught.value)

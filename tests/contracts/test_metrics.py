@@ -1,4 +1,4 @@
-"""What every metric keeps: 1 for equal masks, 0 for disjoint ones, symmetric, and the same however slabs are cut."""
+"""What every metric guarantees: 1 for equal masks, 0 for disjoint ones, symmetric, and the same for any slabs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every operation of the table keeps its channels, changes the resolution as it says, and is a part of a wider one."""
+"""Every operation keeps its channels, changes the resolution as declared, and is part of a wider one."""
 
 import pytest
 import torch

@@ -19,7 +19,7 @@ def _draw(name: str, seed: int, trial: int) -> tuple[float, str]:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_suggestion_depends_on_seed_and_trial_alone(name: str) -> None:
+def test_a_suggestion_depends_only_on_seed_and_trial(name: str) -> None:
     assert _draw(name, 0, 4) == _draw(name, 0, 4)
     assert _draw(name, 0, 4) != _draw(name, 1, 4)
 

@@ -173,14 +173,14 @@ def test_a_genotype_drawn_by_hand_makes_a_network_by_its_name(name: str, family:
     assert CANDIDATES.validate_json(candidate.model_dump_json()) == candidate
 
 
-def test_zero_on_all_edges_of_a_node_still_leaves_it_something() -> None:
+def test_a_node_whose_edges_all_carry_zero_keeps_one_operation() -> None:
     space = CellSpace(same=("zero", "conv3"), down=("down_max",), up=("up_linear",), nodes=1, levels=2)
     genotype = genotype_of(space, "cells", {d.key: (0,) for d in decisions(space, "cells")})
     nodes = genotype.nodes("encoder_normal")
     assert nodes == ((Edge(source=0, operation="conv3"),),)
 
 
-def test_where_all_skips_into_a_level_are_closed_its_own_is_open() -> None:
+def test_if_all_skips_into_a_level_are_closed_its_own_is_open() -> None:
     space = CELL_SPACES["L3"].model_copy(update={"levels": 3})
     closed = {d.key: tuple(range(d.picks)) for d in decisions(space, "cells")}
     skips = genotype_of(space, "cells", closed).skips
@@ -188,7 +188,7 @@ def test_where_all_skips_into_a_level_are_closed_its_own_is_open() -> None:
     assert [(skip.source, skip.target, skip.gate) for skip in skips] == [(0, 0, "identity"), (1, 1, "identity")]
 
 
-def test_what_has_one_option_is_no_decision() -> None:
+def test_a_thing_with_one_option_is_not_a_decision() -> None:
     space = CellSpace(same=("conv3",), down=("down_max",), up=("up_linear",), nodes=2, edges=3, levels=2)
     assert decisions(space, "cells") == ()
     wider = space.model_copy(update={"edges": 2})
@@ -216,7 +216,7 @@ def test_a_shortcut_around_a_cell_that_changes_the_resolution_is_refused() -> No
         CellGenotype(kind="reduction", nodes=nodes, shortcut="identity")
 
 
-def test_a_shortcut_adds_the_second_input_of_its_cells() -> None:
+def test_a_shortcut_adds_the_second_input_of_the_cell() -> None:
     plain = hand_made("plain", "cells", 2)
     around = Genotype.model_validate(
         {
@@ -316,7 +316,7 @@ def test_a_level_of_space_can_be_named_and_changed_in_part() -> None:
         CellSpace.model_validate({"level": "L9"})
 
 
-def test_an_encoder_without_a_map_at_some_level_makes_a_hybrid_too() -> None:
+def test_an_encoder_without_a_map_at_some_level_also_makes_a_hybrid() -> None:
     values = {"family": "hybrid", "genotype": "plain", "width": 8, "encoder": "mit_b0", "slices_in": 3}
     check_buildable(read_candidate(values), 64)
     tokens = {**values, "encoder": "tu-vit_tiny_patch16_224"}
@@ -341,7 +341,7 @@ def test_a_network_works_with_all_skips_closed(encoder: str, gates: tuple[str, .
         torch.testing.assert_close(network(image), supernet(image, plain_path(choice)), rtol=1e-4, atol=1e-4)
 
 
-def test_an_open_skip_that_is_only_compared_does_not_open_a_level() -> None:
+def test_a_skip_that_is_only_compared_does_not_count_as_open() -> None:
     space = CELL_SPACES["L3"].model_copy(update={"levels": 2, "nodes": 1})
     choice = random_choice(decisions(space, "cells"), np.random.default_rng(0))
     choice |= {key: (0,) for key in choice if key.startswith("skip/") and ">" in key}

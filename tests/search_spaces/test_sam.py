@@ -1,4 +1,4 @@
-"""Family sam: what is kept and what is trained of an encoder, and its published numbers at any crop."""
+"""Family sam: which weights of an encoder are frozen and which are trained, and its published weights at any crop."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -154,7 +154,7 @@ def test_an_encoder_saved_from_our_network_loads_again(hiera: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["sam2_hiera_small", "samvit_base_patch16"])
-def test_weights_of_another_encoder_are_one_line(hiera: Path, encoder: str) -> None:
+def test_weights_of_another_encoder_are_refused_in_one_line(hiera: Path, encoder: str) -> None:
     candidate = candidate_of(hiera, encoder=encoder)
     with pytest.raises(InputError, match=f"weights file {hiera} does not fit encoder '{encoder}': ") as caught:
         check_weights(candidate, 32)
@@ -164,7 +164,7 @@ def test_weights_of_another_encoder_are_one_line(hiera: Path, encoder: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["frozen", "lora"])
-def test_training_moves_nothing_that_is_kept_and_all_that_is_not(hiera: Path, tuning: str) -> None:
+def test_training_changes_no_frozen_weight_and_every_other(hiera: Path, tuning: str) -> None:
     training = fit_of(candidate_of(hiera, tuning))
     kept = frozen_values(training.network)
     before = {name: p.detach().clone() for name, p in training.network.named_parameters() if p.requires_grad}
@@ -206,7 +206,7 @@ def test_folded_factors_give_the_same_logits_in_a_network_that_has_none(hiera: P
 
 
 @pytest.mark.slow
-def test_a_training_with_lora_that_was_left_goes_on_as_if_it_were_not(hiera: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_with_lora_resumes_exactly(hiera: Path, tmp_path: Path) -> None:
     unbroken, broken = fit_of(candidate_of(hiera, "lora")), fit_of(candidate_of(hiera, "lora"))
     unbroken.run(4, lambda step, loss: True)
     broken.run(2, lambda step, loss: True)
@@ -236,12 +236,12 @@ def test_a_candidate_of_family_sam_survives_json() -> None:
         ({"family": "sam", "encoder": "resnet18"}, "unknown encoder of family sam 'resnet18'"),
     ],
 )
-def test_what_does_not_go_together_is_refused(values: dict[str, object], message: str) -> None:
+def test_incompatible_fields_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_candidate(values)
 
 
-def test_lora_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lora_without_peft_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "find_spec", lambda name: None)
     candidate = SamCandidate(tuning="lora", encoder_weights="sa1b")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""A search space: fields that exist, values that they take, ranges that are ranges, and what is offered of them."""
+"""A search space: fields must exist, values and ranges must be valid, and what is offered from them."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def _checked(family: str, **sections: Any) -> None:
     FAMILIES[family].check_options(options(space, family, 64), CELL_SPACES["L1"])
 
 
-def test_nothing_is_searched_that_is_not_named() -> None:
+def test_only_named_fields_are_searched() -> None:
     space = _space()
     assert space.families == ("unet",)
     assert [rows(space, family) for family in FAMILIES] == [()] * len(FAMILIES)
@@ -95,14 +95,16 @@ def test_a_choice_that_cannot_be_made_is_refused(sections: dict[str, Any], messa
         ("cells", {"slices_in": [20]}, "slices_in 20 of family 'cells' must be a multiple of 8"),
     ],
 )  # fmt: skip
-def test_choices_that_make_no_network_are_one_line(family: str, section: dict[str, Any], message: str) -> None:
+def test_choices_that_make_no_network_are_refused_in_one_line(
+    family: str, section: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError) as caught:
         _checked(family, **{family: section})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_an_even_number_of_slices_goes_with_all_of_them_out() -> None:
+def test_an_even_number_of_slices_needs_a_mask_of_each() -> None:
     _checked("unet", unet={"slices_in": [4], "masks": ["all"]})
 
 
@@ -130,7 +132,7 @@ def test_what_the_space_does_not_name_has_its_default_alone_and_a_range_every_wh
     assert offered["encoder"] == (SamCandidate.model_fields["encoder"].default,)
 
 
-def test_a_family_goes_its_own_way_in_what_its_section_says_alone() -> None:
+def test_a_section_of_a_family_applies_to_that_family_alone() -> None:
     space = _space(
         families=["unet", "cells"],
         fit={"crop": [64, 96], "loss": ["dice", "bce"]},
@@ -170,7 +172,7 @@ def test_combinations_are_all_values_of_the_decisive_choices() -> None:
     assert found[1].candidate({"slices_in": 3}) == UnetCandidate(encoder="tu-resnet10t", decoder="DPT", slices_in=3)
 
 
-def test_networks_are_tried_with_what_refuses_most() -> None:
+def test_networks_are_tried_with_the_values_that_refuse_most() -> None:
     for offered, cheapest in (
         (("upscaled",), "upscaled"),
         (("upscaled", "stem"), "stem"),
@@ -194,7 +196,7 @@ class _Owner(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def test_a_value_goes_with_the_rest_of_its_section() -> None:
+def test_a_value_must_be_compatible_with_the_rest_of_its_section() -> None:
     check_section({"many": (3, "none")}, _Owner, "there", _Owner(few=2))
     with pytest.raises(ValueError, match=r"^there\.many has 1: many = 1 is less than few = 2$"):
         check_section({"many": (3, 1)}, _Owner, "there", _Owner(few=2))

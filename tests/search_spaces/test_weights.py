@@ -1,4 +1,4 @@
-"""Pretrained weights: found on this machine alone, loaded completely, never read from a pickle."""
+"""Pretrained weights: found only on this machine, loaded completely, never read from a pickle."""
 
 import os
 import socket
@@ -67,7 +67,7 @@ def loaded(candidate: Candidate, crop: int = 64) -> State:
     return build_network(candidate, crop).get_submodule("encoder").state_dict()
 
 
-def test_none_wants_no_file(hub: Path) -> None:
+def test_none_needs_no_file(hub: Path) -> None:
     assert UnetCandidate(encoder_weights="none").find_weights() is None
 
 
@@ -155,7 +155,7 @@ def test_a_vision_transformer_gets_its_position_table_resampled(hub: Path) -> No
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t", "mit_b0"])
-def test_a_file_of_an_encoder_of_ours_loads_again(tmp_path: Path, encoder: str) -> None:
+def test_a_file_saved_from_our_encoder_loads_again(tmp_path: Path, encoder: str) -> None:
     torch.manual_seed(1)
     ours = build_network(UnetCandidate(encoder=encoder), 64).get_submodule("encoder").state_dict()
     path = tmp_path / "encoder.safetensors"
@@ -200,7 +200,7 @@ def test_a_first_convolution_of_another_number_of_slices_is_refused(tmp_path: Pa
         build_network(UnetCandidate(slices_in=5, encoder_weights=str(path)), 64)
 
 
-def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Path) -> None:
+def test_missing_weights_are_refused_in_one_line_with_the_command_that_fetches_them(hub: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_weights("resnext101_32x16d", "instagram")
     revision = offered_weights("resnext101_32x16d")["instagram"].revision
@@ -209,12 +209,12 @@ def test_missing_weights_are_one_line_with_the_command_that_fetches_them(hub: Pa
     assert "\n" not in str(caught.value)
 
 
-def test_missing_weights_stop_the_building_too(hub: Path) -> None:
+def test_a_network_is_not_built_without_its_weights(hub: Path) -> None:
     with pytest.raises(InputError, match=r"`hf download timm/resnet10t\.c3_in1k model\.safetensors`"):
         build_network(UnetCandidate(encoder="tu-resnet10t", encoder_weights="imagenet"), 64)
 
 
-def test_without_pretrained_nothing_is_looked_for(hub: Path) -> None:
+def test_without_pretrained_no_file_is_looked_for(hub: Path) -> None:
     build_network(UnetCandidate(encoder_weights="imagenet"), 64, pretrained=False)
 
 
@@ -250,7 +250,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"), [("int8", "is int8; a file of float32"), ("nan", "contains values that are not numbers")]
 )
-def test_a_file_that_torch_would_load_without_a_word_is_named(tmp_path: Path, harm: str, message: str) -> None:
+def test_a_bad_file_that_torch_would_load_silently_is_named(tmp_path: Path, harm: str, message: str) -> None:
     state = smp_state("resnet18")
     damaged = state["conv1.weight"]
     state["conv1.weight"] = damaged.to(torch.int8) if harm == "int8" else damaged.fill_(float("nan"))

@@ -32,7 +32,7 @@ def test_several_kidneys_are_dealt_so_that_both_sides_have_vessels() -> None:
     assert sorted(sides) == [50, 60]
 
 
-def test_where_one_kidney_has_nearly_all_vessels_its_volumes_are_split() -> None:
+def test_if_one_kidney_has_nearly_all_vessels_its_volumes_are_split() -> None:
     notes: list[str] = []
     volumes = [_of("k1", "a", 50), _of("k1", "b", 48), _of("k2", "c", 2)]
     first, second = bilevel_split(volumes, 8, Report(notes.append))

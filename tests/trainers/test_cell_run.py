@@ -1,4 +1,4 @@
-"""One supernet from volumes to genotypes: stopped anywhere it goes on, and it learns from both sides."""
+"""One supernet from volumes to genotypes: it continues after any stop, and learns from both sides."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def _run(
 @pytest.mark.parametrize(
     ("family", "stops"), [("cells", (("search", 2), ("search", 6), ("decode", 3))), ("hybrid", (("search", 6),))]
 )
-def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(
+def test_a_stopped_run_continues_and_finds_the_same(
     tmp_path: Path, family: str, stops: tuple[tuple[str, int], ...]
 ) -> None:
     plan = CellPlan(family=family, crop=16 if family == "cells" else 64)
@@ -68,7 +68,7 @@ def test_a_run_that_was_told_to_leave_goes_on_and_finds_the_same(
 
 
 @pytest.mark.slow
-def test_measuring_can_be_left_and_begins_again(tmp_path: Path) -> None:
+def test_measuring_can_be_stopped_and_started_again(tmp_path: Path) -> None:
     plan, costs = CellPlan(family="cells", crop=16), tmp_path / "costs.json"
     assert _run(plan, tmp_path / "search", costs, ("measure", 4)) is None
     assert not costs.exists()

@@ -1,4 +1,4 @@
-"""Cell search finds what is there to find, on problems whose answer is known, and goes on after a stop."""
+"""Cell search finds the known answer of test problems, and continues after a stop."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as FilePath
@@ -299,7 +299,7 @@ def test_a_sampled_step_keeps_no_more_memory_than_the_largest_network() -> None:
     assert max(sampled) <= 1.3 * kept(plain_path(heavy))
 
 
-def test_jensen_shannon_is_0_for_equals_and_1_bit_for_strangers() -> None:
+def test_jensen_shannon_is_0_for_equal_and_1_bit_for_disjoint_distributions() -> None:
     assert jensen_shannon([0.2, 0.8], [0.2, 0.8]) == pytest.approx(0.0, abs=1e-12)
     assert jensen_shannon([1.0, 0.0], [0.0, 1.0]) == pytest.approx(1.0)
     middle = jensen_shannon([0.9, 0.1], [0.1, 0.9])
@@ -308,7 +308,7 @@ def test_jensen_shannon_is_0_for_equals_and_1_bit_for_strangers() -> None:
     assert middle == pytest.approx(expected)
 
 
-def test_a_settings_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
+def test_an_unknown_name_in_the_settings_is_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown algorithm 'scnas-y'; did you mean 'scnas-x'"):
         CellSearchConfig(algorithm="scnas-y")
     assert CellSearchConfig(algorithm="darts").estimator == "mixture"

@@ -1,4 +1,4 @@
-"""Skeletons by geometry, and what the loss makes of breaks and rough borders."""
+"""Skeletons by geometry, and how the loss reacts to breaks and rough borders."""
 
 import pytest
 import torch

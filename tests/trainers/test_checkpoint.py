@@ -27,7 +27,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["tensors.safetensors", "state.json"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damaged: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, damaged: str) -> None:
     save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
     newest = save_checkpoint(tmp_path, 2, {"a": torch.zeros(1)}, {})
     (newest / damaged).write_bytes(b"{half")
@@ -36,7 +36,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
     assert loaded[1]["step"] == 1
 
 
-def test_a_checkpoint_half_written_does_not_count(tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
     half = tmp_path / ".step-00000002.999"
     half.mkdir()

@@ -16,7 +16,7 @@ def _volume(*voxels: tuple[int, int, int], shape: tuple[int, int, int] = (5, 5, 
     return probabilities
 
 
-def test_a_voxel_alone_is_removed_and_one_that_touches_at_a_corner_is_kept() -> None:
+def test_a_single_voxel_is_removed_and_one_that_touches_at_a_corner_is_kept() -> None:
     probabilities = _volume((1, 1, 1), (2, 2, 2), (4, 4, 0))
     assert np.argwhere(_mask(probabilities, 2)).tolist() == [[1, 1, 1], [2, 2, 2]]
 
@@ -60,5 +60,5 @@ def test_a_vessel_that_winds_through_blocks_and_back_is_one_component() -> None:
     assert _mask(probabilities, 14, block_voxels=25).sum() == 0
 
 
-def test_a_mask_of_nothing_stays_one() -> None:
+def test_an_empty_mask_stays_empty() -> None:
     assert _mask(np.zeros((3, 4, 5), np.uint8), 10, block_voxels=20).sum() == 0

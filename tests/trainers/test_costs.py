@@ -75,7 +75,7 @@ def test_the_expected_cost_of_alphas_is_the_mean_over_their_networks() -> None:
     assert float(expected.detach()) == pytest.approx(np.mean(drawn), rel=0.05)
 
 
-def test_the_expected_cost_tells_the_alphas_what_is_dear() -> None:
+def test_the_gradient_of_the_expected_cost_points_to_cheaper_options() -> None:
     table = CostTable(CPU, 1, (8, 16, 16))
     for name, seconds in (("conv3", 5.0), ("identity", 0.0)):
         for level, channels in enumerate((8, 16, 32)):

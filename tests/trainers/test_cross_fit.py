@@ -41,13 +41,13 @@ def _wrong_in(*slabs: int) -> np.ndarray:
     return mask
 
 
-def test_a_way_that_is_right_everywhere_is_chosen_and_scored_as_it_is() -> None:
+def test_a_way_that_is_right_everywhere_is_chosen_and_scored_unchanged() -> None:
     best, found = choose([_try(_wrong_in(0, 1)), _try(_label())], CONFIG)
     assert best == 1
     assert (found.value, found.best, found.values["voxel_dice"]) == (1.0, 1.0, 1.0)
 
 
-def test_ways_that_suit_the_slabs_that_choose_alone_score_as_badly_as_they_are() -> None:
+def test_ways_that_suit_only_the_slabs_that_chose_them_score_badly() -> None:
     # One way is right in the even slabs, the other in the odd ones: each half chooses what is wrong in the other.
     ways = [_try(_wrong_in(1, 3)), _try(_wrong_in(0, 2))]
     _, found = choose(ways, CONFIG)
@@ -62,7 +62,7 @@ def test_among_equals_the_first_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("smallest", [None, 5])
-def test_one_way_alone_scores_as_the_protocol_does(smallest: int | None) -> None:
+def test_a_single_way_scores_as_the_protocol_does(smallest: int | None) -> None:
     mask = _wrong_in(2)
     mask[::3, 0, 0] = 1
     predictions = {"k": (mask * 200).astype(np.uint8)}

@@ -1,4 +1,4 @@
-"""The loss over cubes against a loop over cubes, and against the score that it stands for."""
+"""The loss over cubes, compared with a loop over cubes and with the score that it approximates."""
 
 from itertools import product
 
@@ -49,7 +49,7 @@ def test_one_cube_with_one_voxel_of_vessel() -> None:
     assert SurfaceCubes()(torch.zeros(1, 2, 2, 2), targets).item() == pytest.approx(1 / 255, abs=1e-6)
 
 
-def test_the_right_answer_a_voxel_aside_costs_where_the_surface_is() -> None:
+def test_the_right_answer_shifted_by_a_voxel_costs_at_the_surface() -> None:
     target = torch.zeros(1, 4, 24, 24)
     target[:, :, 8:16, 8:16] = 1
     costs = [SurfaceCubes()(20 * target.roll(shift, -1) * 2 - 20, target).item() for shift in range(4)]

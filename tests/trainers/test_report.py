@@ -1,4 +1,4 @@
-"""Who hears of long work, and as what share of a whole."""
+"""Which functions receive the progress of long work, and as what share of a whole."""
 
 from trainers.report import SILENT, Report
 

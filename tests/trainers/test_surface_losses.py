@@ -1,4 +1,4 @@
-"""Borders of targets, and the losses that look at them, against loops over voxels."""
+"""Borders of targets, and the losses that depend on them, compared with loops over voxels."""
 
 import math
 

@@ -133,7 +133,7 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
         (make_part((16, 64, 64)), 16, "t has only 13 slices at 63.08 µm"),
     ],
 )
-def test_a_second_score_that_cannot_be_says_why_and_costs_nothing_else(volume, crop, why):
+def test_an_impossible_second_score_says_why_and_changes_nothing_else(volume, crop, why):
     reader = reader_at(None, crop)
     _, result = evaluate(reader, [volume], INFERENCE, ScoreConfig(second_um=63.08), ACCELERATOR)
     assert result.second is None and result.no_second == why

@@ -45,7 +45,7 @@ class CheckRow:
 
 
 def check(root: Path, out: Path | None = None, cache: Path | None = None, report: Report = SILENT) -> list[CheckRow]:
-    """One row for each volume under a folder, and its picture as `<out>/<name>.png` where `out` is given.
+    """One row for each volume under a folder, and its picture as `<out>/<name>.png` if `out` is given.
 
     Volumes are also converted into the cache. A broken one gets a row with its error and does not stop the check.
     Volumes that were left out and the number of volumes done are reported. Raises InputError if there is no volume.

@@ -61,7 +61,7 @@ class VolumeSource:
     label: Slices | None
     spacing_um: Spacing
     spacing_known: bool  # False: the spacing is not stated, and was set to UNKNOWN_SPACING
-    annotated: float  # 0.0 where there are no labels
+    annotated: float  # share of the vessels that the labels contain; 0.0 if there are no labels
     label_set: str = DEFAULT_SET  # name of the label set in use
     soft: SoftLabels | None = None  # set if the labels hold levels made by a network
 

@@ -1,4 +1,4 @@
-"""What the single changes do."""
+"""What each single change does."""
 
 import numpy as np
 

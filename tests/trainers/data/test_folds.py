@@ -106,7 +106,7 @@ def test_excluded_volumes_are_neither_trained_nor_scored_on(tmp_path):
     assert chosen(sources, hold_out="a", exclude=("a1", "c")) == (["b"], ["a2"], [])
 
 
-def test_a_zoomed_scan_is_left_out_with_a_note_that_says_how_to_take_it(tmp_path):
+def test_a_zoomed_scan_is_left_out_with_a_note_that_says_how_to_include_it(tmp_path):
     sources = make_sources(tmp_path, a={}, b={"spacing": 63.08}, voi={"spacing": 5.2})
     train, _, notes = chosen(sources, hold_out="a")
     assert train == ["b"]
@@ -180,7 +180,7 @@ def test_a_leak_is_an_error_that_names_both_volumes(train, held_out, why):
         guard(fold)
 
 
-def test_empty_slices_are_no_leak():
+def test_empty_slices_are_not_a_leak():
     first, second = noise(0), noise(1)
     first[:2] = 0
     second[4:] = 0

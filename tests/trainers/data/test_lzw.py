@@ -1,4 +1,4 @@
-"""Strips by LZW are looked at before a decoder that trusts them gets them."""
+"""LZW strips are checked before they reach a decoder that trusts them."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_a_code_that_names_nothing_is_found(codes: list[int], good: bool, low_fi
     assert is_lzw(_pack(codes, low_first)) == good
 
 
-def test_a_strip_without_bytes_is_empty_and_one_byte_is_none() -> None:
+def test_a_strip_without_bytes_is_valid_and_one_byte_is_not() -> None:
     assert is_lzw(b"")
     assert not is_lzw(b"\x80")
 
@@ -86,7 +86,7 @@ def test_a_file_that_keeps_the_low_bit_first_is_read(tmp_path: Path) -> None:
         assert (read(0, 1)[0] == NOISE).all()
 
 
-def test_a_table_that_is_full_is_no_damage() -> None:
+def test_a_full_table_is_not_damage() -> None:
     def strip(literals: int) -> bytes:
         bits, width, entries = format(256, "09b"), 9, 258
         for number in range(literals):

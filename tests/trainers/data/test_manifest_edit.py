@@ -1,4 +1,4 @@
-"""dataset.toml changed for one volume: these facts and nothing else."""
+"""Editing dataset.toml for one volume changes the given facts and nothing else."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ FACTS = {"labels": "labels_pseudo", "soft": True, "annotated": 1.0}
 PATH = Path("dataset.toml")
 
 
-def test_values_are_replaced_where_they_stand_and_others_added_behind_the_last_key() -> None:
+def test_values_are_replaced_in_place_and_new_ones_added_after_the_last_key() -> None:
     text = (
         "# all scans\n\n[volumes.a]\nkidney = 'k'  # the donor\nannotated = 0.65   # said by # two people\n\n"
         "# the second\n[volumes.b]\nannotated = 0.5\n"
@@ -23,7 +23,7 @@ def test_values_are_replaced_where_they_stand_and_others_added_behind_the_last_k
     )
 
 
-def test_a_sign_inside_of_a_text_is_no_comment() -> None:
+def test_a_hash_sign_inside_a_string_is_not_a_comment() -> None:
     text = '[volumes.a]\nlabels = "of # one"  # two\n'
     assert with_facts(PATH, text, "a", {"labels": "x"}) == '[volumes.a]\nlabels = "x"  # two\n'
 
@@ -42,11 +42,11 @@ def test_the_table_is_found_however_its_name_is_written(header: str) -> None:
     assert with_facts(PATH, f"{header}\nsoft = false\n", "a", {"soft": True}) == f"{header}\nsoft = true\n"
 
 
-def test_line_ends_of_windows_stay() -> None:
+def test_windows_line_endings_are_kept() -> None:
     assert with_facts(PATH, "[volumes.a]\r\nsoft = false\r\n", "a", {"soft": True}) == "[volumes.a]\r\nsoft = true\r\n"
 
 
-def test_doing_it_twice_changes_nothing_more() -> None:
+def test_a_second_edit_changes_nothing() -> None:
     once = with_facts(PATH, "[volumes.a]\n", "a", FACTS)
     assert with_facts(PATH, once, "a", FACTS) == once
     assert tomllib.loads(once) == {"volumes": {"a": FACTS}}
@@ -62,7 +62,7 @@ def test_doing_it_twice_changes_nothing_more() -> None:
         "[volumes.a]\nannotated = \n",
     ],
 )
-def test_what_is_not_edited_is_left_to_people_in_one_line(text: str) -> None:
+def test_what_cannot_be_edited_is_left_to_people_in_one_line(text: str) -> None:
     with pytest.raises(InputError, match=r'dataset.toml: a is described .*add by hand: labels = "labels_pseudo"') as e:
         with_facts(PATH, text, "a", FACTS)
     assert "\n" not in str(e.value)

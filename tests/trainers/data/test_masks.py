@@ -51,7 +51,7 @@ def test_a_mask_that_fails_half_way_leaves_nothing(tmp_path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_of_two_processes_at_one_path_the_second_to_end_is_told_and_the_mask_stays_whole(tmp_path) -> None:
+def test_of_two_processes_writing_one_path_the_second_gets_an_error_and_the_mask_stays_whole(tmp_path) -> None:
     other = f"""
 import numpy as np
 from pathlib import Path
@@ -71,7 +71,7 @@ write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {SPACIN
     assert read_mask(tmp_path / "mask").all() and len(list((tmp_path / "mask").iterdir())) == 40
 
 
-def test_what_is_there_is_not_overwritten(tmp_path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path) -> None:
     write_mask(tmp_path / "mask.npy", a_mask(), SPACING)
     write_kaggle(tmp_path, "kidney_1_dense")
     for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images"):
@@ -93,7 +93,7 @@ def test_what_cannot_be_a_mask_is_refused(tmp_path) -> None:
         write_mask(tmp_path / "mask", [np.zeros((9, 13)), np.zeros((9, 12))], SPACING)
 
 
-def test_values_that_are_no_mask_are_named(tmp_path) -> None:
+def test_values_that_are_not_a_mask_are_named(tmp_path) -> None:
     np.save(tmp_path / "mask.npy", np.full((2, 3, 4), 0.5, np.float32))
     with pytest.raises(InputError, match=r"mask\.npy \(slice 0\): label values 0\.5"):
         read_mask(tmp_path / "mask.npy")

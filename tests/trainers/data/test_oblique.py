@@ -1,4 +1,4 @@
-"""Moved grids: nothing shifts, and what is cut straight is what a plain cut gives."""
+"""Moved grids: nothing shifts, and an unmoved grid gives the same as a plain cut."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def test_beyond_the_volume_it_is_mirrored_at_the_outer_face():
 @pytest.mark.parametrize("slices", [1, 2, 3, 4])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("boxes", [False, True])
-def test_a_move_by_nothing_is_the_plain_cut(slices, axis, boxes):
+def test_a_move_by_zero_is_the_plain_cut(slices, axis, boxes):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 1000, (20, 21, 22)).astype(np.uint16)
     label = (image > 700).astype(np.uint8)
@@ -153,7 +153,7 @@ def test_at_a_voxel_size_things_are_as_often_larger_as_smaller(name, spacing_um)
     assert np.exp(np.mean(np.log(seen))) == pytest.approx(spacing_um, rel=0.03)
 
 
-def test_no_scale_passes_voxels_over():
+def test_no_scale_skips_voxels():
     ball = replace(make_ball(8.0), spacing_um=(25.0, 25.0, 25.0))
     sampler = PatchSampler([ball], 1, 1, 8, 1.0, seed=0, spacing_um=45.0)
     seen = apparent_voxels(sampler, Augmentation("strong - tilt - turn"))
@@ -161,7 +161,7 @@ def test_no_scale_passes_voxels_over():
 
 
 @pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (1.0, 5.0, 1.0)])
-def test_no_turn_passes_voxels_over(spacing):
+def test_no_turn_skips_voxels(spacing):
     sampler = PatchSampler([make_ball(8.0, spacing)], 3, 3, 16, 1.0, seed=0)
     strong, rng = Augmentation("strong"), np.random.default_rng(0)
     places = [(location, strong.move(rng, 16)) for location in map(sampler.location, range(300))]
@@ -169,7 +169,7 @@ def test_no_turn_passes_voxels_over(spacing):
     assert max(largest) == pytest.approx(WIDEST_STEP)
 
 
-def test_a_scan_of_flat_voxels_turns_in_tissue_and_not_in_voxels():
+def test_a_scan_with_flat_voxels_is_turned_in_tissue_and_not_in_voxels():
     """A ball of 8 µm in voxels of 2 x 1 x 1 µm is what it was, however it is turned."""
     ball = make_ball(8.0, (2.0, 1.0, 1.0))
     sampler = PatchSampler([ball], 15, 15, 28, 0.0, seed=0, axes=(0,), boxes=True)

@@ -1,4 +1,4 @@
-"""The one door to volumes: which are converted when, and the grey scale that they share."""
+"""Opening volumes: when each is converted, and the grey scale that they share."""
 
 from pathlib import Path
 

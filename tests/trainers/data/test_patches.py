@@ -166,7 +166,7 @@ def test_a_volume_without_labels_or_vessels_is_an_error():
     assert not sampler_of(volume).sample(0)[1].any()
 
 
-def test_a_number_of_slices_out_that_no_network_has_is_an_error():
+def test_an_impossible_number_of_output_slices_is_an_error():
     with pytest.raises(InputError, match="slices_out 2 is neither 1 nor slices_in, which is 5"):
         sampler_of(make_volume((10, 10, 10)), slices_in=5, slices_out=2)
 
@@ -313,7 +313,7 @@ def test_a_box_deeper_than_its_volume_is_mirrored_along_all_axes():
     assert grey(image)[:, 0, 0].tolist() == [3000 * z for z in (1, 0, 0, 1, 2, 3, 4, 5)]
 
 
-def test_volumes_too_small_for_boxes_are_passed_over_and_named_where_there_is_no_other():
+def test_volumes_too_small_for_boxes_are_skipped_and_named_if_there_is_no_other():
     thin, deep = make_volume((1, 20, 20), "thin"), make_volume((16, 20, 20), "deep")
     sampler = sampler_of(thin, deep, slices_in=8, slices_out=8, boxes=True)
     assert [volume.name for volume in sampler.volumes] == ["deep"]

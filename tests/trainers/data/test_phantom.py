@@ -1,4 +1,4 @@
-"""What phantom kidneys look like: seeded, labelled, anatomical, and not to be solved by grey values alone."""
+"""Phantom kidneys are seeded, labelled and anatomical, and cannot be solved by grey values alone."""
 
 from pathlib import Path
 from time import thread_time

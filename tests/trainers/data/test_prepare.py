@@ -130,7 +130,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_other_grey_values_are_accepted_and_said(tmp_path, cache, case: str) -> None:
+def test_other_grey_values_are_accepted_and_reported(tmp_path, cache, case: str) -> None:
     store, expected, says = ACCEPTED[case]
     image, _ = a_volume()
     notes: list[str] = []
@@ -167,7 +167,7 @@ def test_nan_becomes_the_lowest_value_and_is_counted(tmp_path, cache) -> None:
     assert "2 voxels were NaN or infinite" in notes[1]
 
 
-def test_a_volume_of_nan_alone_is_refused(tmp_path, cache) -> None:
+def test_a_volume_of_nothing_but_nan_is_refused(tmp_path, cache) -> None:
     with pytest.raises(InputError, match="images: none of its voxels is a finite number"):
         prepare(one_source(tmp_path, np.full((2, 4, 4), np.nan, np.float32)), cache)
 
@@ -273,7 +273,7 @@ def test_a_cache_that_cannot_be_a_folder_is_named(tmp_path) -> None:
         prepare(one_source(tmp_path, a_volume()[0]), tmp_path / "file" / "cache")
 
 
-def test_a_damaged_cache_is_made_again_and_said(tmp_path, cache) -> None:
+def test_a_damaged_cache_is_made_again_and_reported(tmp_path, cache) -> None:
     image, _ = a_volume()
     source = one_source(tmp_path, image)
     prepare(source, cache)

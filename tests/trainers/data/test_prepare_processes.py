@@ -1,4 +1,4 @@
-"""Conversions in processes of their own: killed, twice at once, and how much memory they take."""
+"""Conversions in separate processes: killed, two at once, and how much memory they take."""
 
 import signal
 import subprocess

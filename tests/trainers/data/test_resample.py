@@ -1,4 +1,4 @@
-"""Another voxel spacing and back: nothing moves, nothing is lost in level, and masks keep their size."""
+"""Another voxel spacing and back: nothing moves, levels are kept, and masks keep their size."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_twice_as_large_voxels_are_the_mean_of_eight():
     assert np.allclose(small, image.reshape(2, 2, 3, 2, 4, 2).mean((1, 3, 5)), atol=0.01)
 
 
-def test_much_larger_voxels_pass_none_over():
+def test_much_larger_voxels_skip_none():
     image = np.zeros((1, 1, 40), np.uint16)
     for place in range(8, 32):
         image[:] = 0

@@ -1,4 +1,4 @@
-"""Folders of files that are needed for a while."""
+"""Folders for temporary files."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ with scratch_folder(Path(sys.argv[1])) as place:
 """
 
 
-def test_nothing_is_left_also_after_an_error(tmp_path: Path) -> None:
+def test_nothing_is_left_even_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), scratch_folder(tmp_path) as place:
         (place / "below").mkdir()
         (place / "below" / "file").write_text("x")
@@ -28,7 +28,7 @@ def test_nothing_is_left_also_after_an_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_left_goes_with_the_next_and_what_a_living_one_has_stays(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed_by_the_next_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", LEFT, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "there\n"
         (theirs,) = tmp_path.iterdir()

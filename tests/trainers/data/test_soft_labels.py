@@ -1,4 +1,4 @@
-"""Label sets: one of several beside the images, soft ones with their levels, and what their maker has seen."""
+"""Label sets: several beside the images, soft ones with levels, and which kidneys their maker has seen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_what_was_converted_before_label_sets_keeps_its_key(tmp_path: Path) -> N
     assert scan(tmp_path)[0].key == before
 
 
-def test_another_level_is_other_data_though_all_vessels_stay(soft: VolumeSource, tmp_path: Path) -> None:
+def test_a_changed_level_is_different_data_even_if_all_vessels_stay(soft: VolumeSource, tmp_path: Path) -> None:
     def prints() -> str:
         fold = Fold((prepare(scan(tmp_path)[0], tmp_path / "cache"),), ())
         return fingerprint(fold)["train"]["kidney_2"]
@@ -160,7 +160,7 @@ def test_levels_are_never_guessed_from_values(tmp_path: Path) -> None:
         ('labels = ""', r"volumes\.kidney_2\.labels = ''"),
     ],
 )
-def test_a_label_set_that_is_not_there_is_one_line(tmp_path: Path, facts: str, says: str) -> None:
+def test_a_missing_label_set_is_refused_in_one_line(tmp_path: Path, facts: str, says: str) -> None:
     _, label = write_kaggle(tmp_path, "kidney_2")
     write_soft(tmp_path, "kidney_2", levels_of(label))
     say(tmp_path, kidney_2=facts)
@@ -206,7 +206,7 @@ def test_a_broken_source_is_named_in_one_line(soft: VolumeSource, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
-def test_the_check_shows_the_set_in_use_and_misses_its_source(soft: VolumeSource, tmp_path: Path) -> None:
+def test_the_check_shows_the_set_in_use_and_reports_its_missing_source(soft: VolumeSource, tmp_path: Path) -> None:
     soft.soft.place.unlink()
     (row,) = check(tmp_path, tmp_path / "out", tmp_path / "cache")
     assert (row.label_set, row.soft, row.annotated, row.error) == ("labels_pseudo", True, 1.0, None)
@@ -241,7 +241,7 @@ def test_soft_labels_of_unknown_origin_do_not_train(tmp_path: Path) -> None:
         choose(three_kidneys(tmp_path, None), DataConfig(hold_out="kidney_3"))
 
 
-def test_the_least_source_that_the_message_asks_for_is_enough(tmp_path: Path) -> None:
+def test_the_minimal_source_that_the_message_asks_for_is_enough(tmp_path: Path) -> None:
     three_kidneys(tmp_path, None)
     (tmp_path / "train" / "kidney_2" / "labels_pseudo" / "SOURCE.json").write_text('{"kidneys": ["kidney_1"]}')
     choose(scan(tmp_path), DataConfig(hold_out="kidney_3"))
@@ -258,7 +258,7 @@ def test_the_held_out_kidney_is_never_scored_on_soft_labels(tmp_path: Path) -> N
         choose(named, DataConfig(hold_out="kidney_2"))
 
 
-def test_a_soft_volume_of_a_held_out_kidney_is_passed_over_with_a_note(tmp_path: Path) -> None:
+def test_a_soft_volume_of_a_held_out_kidney_is_skipped_with_a_note(tmp_path: Path) -> None:
     sources = three_kidneys(tmp_path, SEEN_1)
     notes: list[str] = []
     sources[2] = replace(sources[2], kidney="kidney_2")

@@ -142,7 +142,7 @@ def test_one_volume_is_found_from_its_folder_its_slices_or_its_file(tmp_path) ->
     assert {source.shape for source in sources} == {image.shape}
 
 
-def test_an_unknown_spacing_is_said(tmp_path) -> None:
+def test_an_unknown_spacing_is_reported(tmp_path) -> None:
     np.save(tmp_path / "a.npy", a_volume()[0])
     notes: list[str] = []
     (source,) = scan(tmp_path, Report(notes.append))
@@ -150,7 +150,7 @@ def test_an_unknown_spacing_is_said(tmp_path) -> None:
     assert ["spacing" in note and note.startswith("a: ") for note in notes] == [True]
 
 
-def test_a_volume_that_the_manifest_does_not_list_is_left_out_and_said(tmp_path) -> None:
+def test_a_volume_that_the_manifest_does_not_list_is_left_out_and_reported(tmp_path) -> None:
     for name in ("a", "b"):
         write_kaggle(tmp_path, name)
     text = "[volumes.a]\nkidney = 'left'\nvoxel_spacing_um = [2, 1, 1]\nannotated = 0.5\n[volumes.c]\nkidney = 'left'\n"
@@ -161,7 +161,7 @@ def test_a_volume_that_the_manifest_does_not_list_is_left_out_and_said(tmp_path)
     assert [note.split(":")[0] for note in notes] == ["b", "c"]
 
 
-def test_the_folder_test_and_its_volumes_one_by_one_are_the_same_sources(tmp_path) -> None:
+def test_the_folder_test_and_its_volumes_read_singly_are_the_same_sources(tmp_path) -> None:
     for name in ("kidney_7", "kidney_8"):
         write_kaggle(tmp_path, name)
     (tmp_path / "train").rename(tmp_path / "test")

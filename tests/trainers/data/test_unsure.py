@@ -1,4 +1,4 @@
-"""Unsure background: where it is, and that it travels through the loader as part of the target."""
+"""Unsure background: where it is, and that it passes through the loader as part of the target."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The masks of slabs: each at its own threshold, without surface where it was cut, and made only where asked for."""
+"""The masks of slabs: each at its own threshold, without a surface where it was cut, and made only if needed."""
 
 from pathlib import Path
 

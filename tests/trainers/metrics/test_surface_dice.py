@@ -174,7 +174,7 @@ def test_what_cannot_be_scored_is_named(change: dict[str, object], named: str) -
 
 
 @pytest.mark.slow
-def test_scores_where_no_folder_can_keep_compiled_functions() -> None:
+def test_scoring_works_if_no_folder_can_keep_compiled_functions() -> None:
     # As in a container whose user may write nowhere: numba has no place for its cache.
     code = """
 import numpy as np
