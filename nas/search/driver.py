@@ -126,7 +126,7 @@ class Driver:
             self._close(task, outcome)
         else:
             attempt = f"attempt {deaths + 1} of {self.config.study.attempts}"
-            self.view.note(f"{task.title}: {reason}; {attempt} continues from there")
+            self.view.note(f"{task.title}: {reason}; {attempt} resumes it")
 
     def _close(self, task: Task, outcome: Outcome) -> None:
         """Write down how a task ended."""

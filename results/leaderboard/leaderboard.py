@@ -91,7 +91,7 @@ def reading(board: Leaderboard) -> str:
     spread = (
         f"Training again with another seed changes a score by {board.seed_deviation:.3f} (standard deviation)."
         if board.seed_deviation is not None
-        else "No candidate was trained with two seeds, so the spread between trainings is unknown and not part of ties."
+        else "No candidate was trained with two seeds, so ties do not include the unknown spread between trainings."
     )
     ties = (
         f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."

@@ -167,7 +167,7 @@ def test_a_dead_worker_costs_an_attempt_and_the_trial_goes_on(folder: RunFolder)
     executor = search.run(play)
     assert [task.id for task in executor.started] == ["trial-0", "trial-0", "trial-1"]
     assert folder.trial(0).attempts.read_text() == '{"reason": "killed"}\n'
-    assert "note: trial 0: killed; attempt 2 of 3 continues from there\ntrial 0: plain, resumed\n" in search.printed
+    assert "note: trial 0: killed; attempt 2 of 3 resumes it\ntrial 0: plain, resumed\n" in search.printed
     assert search.states() == ["COMPLETE"] * 2
 
 
@@ -277,7 +277,7 @@ def test_a_budget_that_is_used_up_is_named_with_how_to_continue(folder: RunFolde
     search = Search(folder, _config({"study": {"gpu_hours": 1.0}}))
     executor = search.run(_stays, hours=1.5)
     assert executor.answers == [("trial-0", "leave")]
-    assert "note: 1 GPU hours are used: running trials" in search.printed
+    assert "note: 1 GPU hours are used up: running trials" in search.printed
     assert "leave; the same command with a larger study.gpu_hours continues them" in search.printed
     assert not Search(folder, _config({"study": {"gpu_hours": 1.0}})).driver.has_work()
     assert Search(folder, _config({"study": {"gpu_hours": 2.0}})).driver.has_work()

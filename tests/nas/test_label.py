@@ -249,7 +249,7 @@ def test_a_volume_that_is_one_file_has_no_place_for_a_label_set(tmp_path: Path) 
 def test_the_kidney_that_a_bundle_was_ranked_on_is_not_labelled_with_it(tmp_path: Path, name: str) -> None:
     folder = write_volume(tmp_path, name)
     (tmp_path / "dataset.toml").write_text(f"[volumes.{name}]\nannotated = 0.5\n")
-    with pytest.raises(InputError, match=rf"{name} is of kidney_3, which .* was ranked on") as caught:
+    with pytest.raises(InputError, match=rf"{name} shows kidney_3, which .* was ranked on") as caught:
         run(make_bundle(tmp_path / "b"), folder)
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
@@ -259,7 +259,7 @@ def test_a_ranked_on_volume_is_known_by_its_voxels_under_another_name(tmp_path: 
     folder = write_volume(tmp_path)
     content = prepare(scan_one(folder), tmp_path / "cache").content_hash
     bundle = make_bundle(tmp_path / "b", held_out_volumes={"other": content}, kidneys={"other": "other"})
-    with pytest.raises(InputError, match=r"kidney_2 is of kidney_2, which .* was ranked on"):
+    with pytest.raises(InputError, match=r"kidney_2 shows kidney_2, which .* was ranked on"):
         run(bundle, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
 

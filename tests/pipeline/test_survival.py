@@ -66,7 +66,7 @@ def test_a_worker_that_was_killed_costs_its_trial_an_attempt_and_no_step(
     printed, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0
     assert "note: trial 0: the worker was killed (signal 9)" in printed
-    assert "attempt 2 of 3 continues from there" in printed
+    assert "attempt 2 of 3 resumes it" in printed
     _same(folder, run)
 
 
