@@ -263,7 +263,7 @@ def test_a_damaged_file_in_the_cache_is_not_taken_for_weights(hub: Path) -> None
     path = put(hub, "resnet18", "imagenet", smp_state("resnet18"))
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(
-        InputError, match=r"weights 'imagenet' of encoder 'resnet18' are damaged .* `nas weights fetch`"
+        InputError, match=r"weights 'imagenet' of encoder 'resnet18' are damaged, .* `nas weights fetch`"
     ):
         find_weights("resnet18", "imagenet")
 

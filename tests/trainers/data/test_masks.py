@@ -75,7 +75,7 @@ def test_existing_files_are_not_overwritten(tmp_path) -> None:
     write_mask(tmp_path / "mask.npy", a_mask(), SPACING)
     write_kaggle(tmp_path, "kidney_1_dense")
     for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images"):
-        with pytest.raises(InputError, match="is there already"):
+        with pytest.raises(InputError, match="already exists"):
             write_mask(path, a_mask(), SPACING)
 
 

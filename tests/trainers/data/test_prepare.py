@@ -125,7 +125,11 @@ def test_where_there_are_no_labels_there_are_no_vessels(tmp_path, cache) -> None
 ACCEPTED = {
     "8 bit": (lambda image: (image >> 8).astype(np.uint8), lambda image: image >> 8, "8-bit grey values"),
     "signed": (lambda image: (image - 32768.0).astype(np.int16), lambda image: image, "shifted up by 32768"),
-    "colour of equal channels": (lambda image: np.stack([image] * 3, -1), lambda image: image, "3 colour channels"),
+    "colour of equal channels": (
+        lambda image: np.stack([image] * 3, -1),
+        lambda image: image,
+        "3 equal colour channels",
+    ),
 }
 
 
