@@ -67,11 +67,11 @@ class CellSearchConfig(SparseWeights, frozen=True, extra="forbid"):
     DARTS: Liu et al. 2019, arXiv 1806.09055. GDAS: Dong and Yang 2019, arXiv 1910.04465. "ours": chosen on phantoms.
     """
 
-    algorithm: str = "scnas-x"  # a name in ALGORITHMS
+    algorithm: str = "scnas-x"  # search algorithm: a name in ALGORITHMS
     steps: PositiveInt = 2_000  # optimiser steps of the weights, including the warm-up; ours
     warm_up: float = Field(default=0.4, ge=0, lt=1)  # share of the steps before alphas change; DiNTS uses 0.5
     alpha_every: PositiveInt = 1  # weight steps per alpha step; DARTS: 1
-    supernets: dict[str, Supernets] = Field(default_factory=lambda: dict(_SUPERNETS))  # supernets of each family
+    supernets: dict[str, Supernets] = Field(default_factory=lambda: dict(_SUPERNETS))  # supernets, by family with cells
     loss: str = "dice + bce"  # loss for both weights and alphas: a sum of names in LOSSES
     vessel_share: float = Field(default=0.75, ge=0, le=1)  # share of samples placed around a vessel
     # Voxel edge in micrometres for cell search, or "scanned"; None: the same as the recipe's.

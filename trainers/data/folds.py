@@ -24,7 +24,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Which kidneys a search trains and scores on."""
 
     root: Path | None = None  # folder of volumes; None: phantoms are made
-    hold_out: str = ""  # the kidney to hold out; if a volume, its whole kidney is held out and only the volume scored
+    hold_out: str = ""  # the kidney to hold out; for a volume, its whole kidney is held out, and it alone is scored
     train: tuple[str, ...] | None = None  # kidneys or volumes to train on; None: all others with similar voxel spacing
     exclude: tuple[str, ...] = ()  # kidneys or volumes that are neither trained nor scored on
     cache: Path | None = None  # folder for converted volumes; None: the user's cache folder

@@ -22,7 +22,7 @@ class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     batch_voxels: PositiveInt = 1 << 20  # pixels predicted at once; limits the memory
     symmetries: Symmetries = "none"  # views of each tile that are averaged: "none" 1, "flips" 4, "d4" 8
     weighting: Weighting = "hat"  # weights with which overlapping tiles are averaged
-    smallest_component: PositiveInt | None = None  # voxels; smaller components are removed from masks; None: none are
+    smallest_component: PositiveInt | None = None  # size in voxels below which components are removed; None: keep all
 
 
 @dataclass(frozen=True)

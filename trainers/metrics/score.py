@@ -22,7 +22,7 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the held-out kidney is cut into slabs, and which metrics score it."""
 
     rank_by: MetricName = USUAL  # the metric that ranks; it also chooses thresholds if it has a value at all of them
-    # Metrics to measure, each a column of the leaderboard; one that is computed from masks takes longer.
+    # Metrics to measure besides rank_by, each a column of the leaderboard; those computed from masks take longer.
     metrics: tuple[MetricName, ...] = Field(default_factory=lambda: tuple(METRICS))
     slabs: int = Field(default=8, ge=2)  # number of slabs per volume: the blocks of cross-fitting and bootstrap
     resamples: PositiveInt = 2_000  # number of bootstrap resamples for the interval
