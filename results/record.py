@@ -54,6 +54,14 @@ class Record(BaseModel, frozen=True, extra="forbid"):
     version: str  # of this program, with the commit if known
 
 
+def read_job(path: Path) -> Job:
+    """The job in a file that exists. Raises InputError where it cannot be understood."""
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged, or of another version: restore it from a copy") from error
+
+
 def read_record(path: Path) -> Record | None:
     """The record in a file, or None if there is no file. Raises InputError if it cannot be understood."""
     if not path.is_file():

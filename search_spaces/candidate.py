@@ -120,12 +120,12 @@ class Candidate(BaseModel, ABC, frozen=True, extra="forbid"):
         """Raise InputError, one line, if choices can never be made. Cheap: builds no network and looks for no files."""
 
     @classmethod
-    def lightest(cls, options: Options) -> dict[str, Any]:
+    def lightest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
         """The values with which the decisive choices are tried; if some values refuse more than others, those."""
         return {name: values[0] for name, values in options.items() if name != "crop"}
 
     @classmethod
-    def dearest(cls, options: Options) -> dict[str, Any]:
+    def dearest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
         """The values that cost the most to train."""
         return {
             name: max(values) if all(isinstance(v, int | float) for v in values) else values[-1]

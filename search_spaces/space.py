@@ -11,7 +11,7 @@ from itertools import combinations as pairs
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, StrictBool, ValidationError, model_validator
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import unknown_name
@@ -21,12 +21,21 @@ from search_spaces.field import read_value
 Part = Literal["candidate", "fit", "inference"]  # where the field of a chosen value belongs
 
 
-class Range(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+_LARGEST = 1e15  # the largest number that a study stores exactly
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise ValueError(f"should be a finite number, of at most {_LARGEST:g}")
+    return value
+
+
+class Range(BaseModel, frozen=True, extra="forbid"):
     """Numbers from `low` to `high`, inclusive."""
 
-    low: int | float
-    high: int | float
-    log: bool = False  # whether values are drawn uniformly on a logarithmic scale
+    low: Annotated[int | float, PlainValidator(_number)]
+    high: Annotated[int | float, PlainValidator(_number)]
+    log: StrictBool = False  # whether values are drawn uniformly on a logarithmic scale
 
     @model_validator(mode="after")
     def _low_before_high(self) -> "Range":
@@ -85,6 +94,16 @@ class SearchSpace(BaseModel, frozen=True, extra="allow"):
     inference: Section = Field(default_factory=dict)  # fields of how volumes are read, for all families
     __pydantic_extra__: dict[str, FamilySpace]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_of_families(cls, values: Any) -> Any:
+        """A field without its family, as configurations had them once, is told where it belongs."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if key not in cls.model_fields and key not in FAMILIES and not isinstance(value, dict | FamilySpace):
+                tables = ", ".join(["fit", "inference", *FAMILIES])
+                raise ValueError(f"unknown key {key!r}; choices stand in a table of what has the field: {tables}")
+        return values
+
     @model_validator(mode="after")
     def _names_and_values_exist(self) -> "SearchSpace":
         for family in (*self.families, *self.__pydantic_extra__):
@@ -134,10 +153,21 @@ def check_section(
         for value in (choice.low, choice.high) if isinstance(choice, Range) else choice:
             try:
                 meant = read_value(owner, field, value)
+                if not _as_written(value, meant):
+                    raise ValueError(f"{where}.{field} has {value!r}, which is read as {meant}; write {meant}")
                 if rest is not None:
                     owner.model_validate({**rest.model_dump(), field: meant})
             except ValidationError as error:
                 raise ValueError(f"{where}.{field} has {value!r}: {_what(error)}") from None
+
+
+def _as_written(value: Any, meant: Any) -> bool:
+    """Whether a value is what it is read as, and no "64", 64.0 or true for 64: others see it as it was written."""
+    if isinstance(value, bool) or isinstance(meant, bool):
+        return value is meant
+    if isinstance(meant, float):
+        return isinstance(value, int | float)
+    return isinstance(value, int) or not isinstance(meant, int)
 
 
 def check_pairs(choices: Mapping[str, tuple[str, Choice]], owner: type[BaseModel], rest: BaseModel) -> None:

@@ -24,12 +24,13 @@ from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, write_bundle
 from results.bundles.reading import Reading, reading_of
 from results.leaderboard.leaderboard import read_leaderboard
-from results.record import Job, Record
+from results.record import Job, Record, read_job
 from results.run_folder import RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
+from trainers.inference.reader import InferenceConfig
 from trainers.report import SILENT, Report
 
 
@@ -78,7 +79,7 @@ def find_retraining(
             name=architecture.name,
             candidate=architecture.candidate,
             fit=architecture.fit,
-            inference=architecture.reading.inference,
+            inference=_untuned(architecture.reading, config.inference),
             seed=architecture.provenance.seed,
         )
     else:
@@ -93,6 +94,14 @@ def find_retraining(
     other = folder.retrained / name
     twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
     return Retraining(name, job, known, twin)
+
+
+def _untuned(reading: Reading, usual: InferenceConfig) -> InferenceConfig:
+    """How a bundle was read before `nas tune` chose for its weights, on volumes that a new training is scored on."""
+    if not reading.tuned_on:
+        return reading.inference
+    chosen = {"symmetries": usual.symmetries, "smallest_component": usual.smallest_component}
+    return reading.inference.model_copy(update=chosen)
 
 
 def retrain(
@@ -184,7 +193,7 @@ def is_of(architecture: Architecture, job: Job) -> bool:
 
 def refuse_other_work(work: TrialFolder, job: Job) -> None:
     """Raise InputError if an unfinished training with other settings is in the way."""
-    if work.job.is_file() and Job.model_validate_json(work.job.read_bytes()) != job:
+    if work.job.is_file() and read_job(work.job) != job:
         raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
 
 

@@ -7,6 +7,10 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import unknown_name
 
+# Where pydantic has the words of Python, those of TOML.
+_TABLE = "Input should be a table"
+_WANTED = {"tuple_type": "Input should be a list", "dict_type": _TABLE, "model_type": _TABLE}
+
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, with its key, its value and what would be valid."""
@@ -19,7 +23,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         return str(unknown_name("key", key, _keys(model, location[:-1])))
     if first["type"] == "missing":
         return f"{key} is missing"
-    value, what = first["input"], first["msg"].removeprefix("Value error, ")
+    value, what = first["input"], _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     named = f"{key} = {value!r}: " if not isinstance(value, dict) else f"{key}: " if key else ""
     text = f"{named}{what}"
     return f"{text} (and {len(others)} more mistake(s))" if others else text

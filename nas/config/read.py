@@ -37,7 +37,10 @@ def parse_config(values: Values, name: str) -> SearchConfig:
     except ValidationError as error:
         raise InputError(f"{name}: {one_line(error, SearchConfig)}") from error
     for fixed in config.fixed:
-        design_of(config, fixed)
+        try:
+            design_of(config, fixed)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
     return config
 
 
@@ -78,9 +81,12 @@ def _override(override: str) -> Values:
     if not equals or not all(path):
         raise InputError(f"--set takes section.key=value, as in study.trials=20; got {override!r}")
     try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text
+        read = {"value": text}
+    if len(read) > 1:
+        raise InputError(f"--set takes one key and its value; got {override!r}")
+    value: Any = read["value"]
     for part in reversed(path):
         value = {part: value}
     return dict(value)

@@ -57,7 +57,7 @@ def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[s
     for values in product(*(offered[name] for name in kind.priced)):
         priced = dict(zip(kind.priced, values, strict=True))
         try:
-            candidate = combination.candidate({**kind.dearest(offered), **priced})
+            candidate = combination.candidate({**kind.dearest(offered, config.cell_space), **priced})
         except ValidationError:  # such as a frozen encoder without weights
             continue
         yield f"{candidate.title('plain')} · {candidate.slices_in}x{crop}", candidate, fit

@@ -62,13 +62,13 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
         for family in config.space.families:
             found += _of_family(config, family, possible)
     found += [(config.cell_search.supernet_candidate(plan.family), plan.crop) for plan in plans(config)]
-    return list({(_network_of(c), c.start): (c, crop) for c, crop in found}.values())
+    return list({(_network_of(c), _weights_of(c)): (c, crop) for c, crop in found}.values())
 
 
 def _of_family(config: SearchConfig, family: str, possible: Buildable | None) -> list[tuple[Candidate, int]]:
     """The candidates of a family with each encoder and each of its weights; one candidate if it has no encoder."""
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
-    light = kind.lightest(offered)
+    light = kind.lightest(offered, config.cell_space)
     tried = combinations(config.space, family, config.fit.crop) if possible is None else possible.of(family)
     if not issubclass(kind, EncoderCandidate):
         return [(c.candidate(light), c.crop) for c in tried[:1]]
@@ -84,6 +84,11 @@ def _of_family(config: SearchConfig, family: str, possible: Buildable | None) ->
 def _network_of(candidate: Candidate) -> str:
     """What weights belong to: the encoder, or the family if there is none."""
     return candidate.encoder if isinstance(candidate, EncoderCandidate) else candidate.family
+
+
+def _weights_of(candidate: Candidate) -> str | None:
+    """Which they are: of files the whole path, which `start` leaves out."""
+    return candidate.encoder_weights if isinstance(candidate, EncoderCandidate) else candidate.start
 
 
 def list_weights(config: SearchConfig, hub: "Hub | None" = None) -> list[NeededWeights]:

@@ -135,7 +135,9 @@ def _check_losses(config: SearchConfig) -> None:
     for family in config.space.families:
         kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
         shapes = [dict(zip(("slices_in", "masks"), both, strict=False)) for both in _products(offered)]
-        fewest = min(kind.model_validate({**kind.lightest(offered), **shape}).slices_out for shape in shapes)
+        fewest = min(
+            kind.model_validate({**kind.lightest(offered, config.cell_space), **shape}).slices_out for shape in shapes
+        )
         for loss in offered_fit(config, family, "loss"):
             check_slices_out(loss, fewest, f"a network of family {family}")
 

@@ -8,7 +8,7 @@ from nas.config.runs import read_run
 from nas.jobs.cell_search import findings_with, plans, read_findings
 from results.bundles.bundle import read_architecture
 from results.pictures.cells import draw_genotype, operation_shares
-from results.record import Job
+from results.record import Job, read_job
 from results.run_folder import RunFolder
 from results.text import seconds
 from search_spaces.candidate import Candidate
@@ -91,7 +91,7 @@ def _job(folder: RunFolder, number: int) -> Job:
     if not file.is_file():
         known = ", ".join(str(n) for n, _ in folder.trial_folders()) or "none"
         raise InputError(f"{folder.path} has no trial {number}; its trials are: {known}")
-    return Job.model_validate_json(file.read_bytes())
+    return read_job(file)
 
 
 def _cells_of(candidate: Candidate, what: str) -> Genotype:

@@ -95,7 +95,7 @@ def _refusal(config: SearchConfig, combination: Combination) -> str | None:
     family = combination.family
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
     try:
-        candidate = combination.candidate(kind.lightest(offered))
+        candidate = combination.candidate(kind.lightest(offered, config.cell_space))
         check_buildable(candidate, combination.crop, batch=min(offered_fit(config, family, "batch_size")))
     except InputError as error:
         return str(error)
@@ -121,5 +121,5 @@ def _recall(file: Path, config: SearchConfig) -> Buildable | None:
 
 def _key(config: SearchConfig) -> str:
     builders = [program_version(), *(version(name) for name in ("torch", "timm", "segmentation-models-pytorch"))]
-    facts = [config.space.model_dump_json(), config.fit.model_dump_json()]
+    facts = [part.model_dump_json() for part in (config.space, config.fit, config.cell_space)]
     return hashlib.sha256("\n".join([*builders, *facts]).encode()).hexdigest()

@@ -46,7 +46,7 @@ class LocalWorker:
         self.send(self._order)
 
     def _read(self, channel: int) -> None:
-        with os.fdopen(channel, encoding="utf-8") as lines:
+        with os.fdopen(channel, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     self._inbox.put((self, from_worker.validate_json(line)))

@@ -75,6 +75,9 @@ def read_description(file: Path, model: type[M], what: str) -> M:
         raise InputError(f"{file.parent} is not {what}: {file.name} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("format",):
+            what = f"{file} has format {first['input']!r}, of another version of this program"
+            raise InputError(f"{what}: make it again, or read it with that version") from error
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{file} does not describe {what}: {where}: {first['msg']}") from error
 

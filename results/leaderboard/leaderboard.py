@@ -80,7 +80,9 @@ def read_leaderboard(path: Path) -> Leaderboard:
     except FileNotFoundError as error:
         raise InputError(f"{path.parent} has no leaderboard yet: no trial has ended") from error
     except ValueError as error:
-        raise InputError(f"{path} is damaged; `nas search --run {path.parent}` writes it again") from error
+        raise InputError(
+            f"{path} is damaged, or of another version; `nas search --run {path.parent}` writes it again"
+        ) from error
 
 
 def reading(board: Leaderboard) -> str:

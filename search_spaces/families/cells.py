@@ -67,12 +67,12 @@ class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
                 cls(genotype=genotype, slices_in=slices).refuse(crop)
 
     @classmethod
-    def lightest(cls, options: Options) -> dict[str, Any]:
-        return {"genotype": "plain", **super().lightest(options)}
+    def lightest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        return {"genotype": f"plain/{cells.levels}", **super().lightest(options, cells)}
 
     @classmethod
-    def dearest(cls, options: Options) -> dict[str, Any]:
-        return {"genotype": "plain", **super().dearest(options)}
+    def dearest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        return {"genotype": f"plain/{cells.levels}", **super().dearest(options, cells)}
 
 
 def check_boxes(crop: int, slices: int, cells: CellSpace) -> None:

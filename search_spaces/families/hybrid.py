@@ -79,9 +79,9 @@ class HybridCandidate(EncoderCandidate, CellCandidate, frozen=True, extra="forbi
         return {"encoder, decoder": f"{self.encoder}, {cells}", "masks": str(self.slices_out)}
 
     @classmethod
-    def lightest(cls, options: Options) -> dict[str, Any]:
-        return {"genotype": "plain", **super().lightest(options), "encoder_weights": "none"}
+    def lightest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        return {"genotype": "plain", **super().lightest(options, cells), "encoder_weights": "none"}
 
     @classmethod
-    def dearest(cls, options: Options) -> dict[str, Any]:
-        return {"genotype": "plain", **super().dearest(options), "encoder_weights": "none"}
+    def dearest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        return {"genotype": "plain", **super().dearest(options, cells), "encoder_weights": "none"}

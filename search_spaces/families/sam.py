@@ -124,17 +124,20 @@ class SamCandidate(EncoderCandidate, frozen=True, extra="forbid"):
                 f"tuning {', '.join(options['tuning'])} keeps an encoder's weights, but encoder_weights offers none to "
                 "keep; name weights of the encoder, or add full to tuning"
             )
+        ranks = [rank for rank in options["lora_rank"] if rank is not None]
+        if ranks and "lora" not in options["tuning"]:
+            raise InputError(f"lora_rank {ranks[0]} goes with tuning lora alone; add lora to tuning, or take it out")
         if "lora" in options["tuning"] and starts != {"none"}:
             require_peft()
 
     @classmethod
-    def lightest(cls, options: Options) -> dict[str, Any]:
-        rest = super().lightest(options)
+    def lightest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        rest = super().lightest(options, cells)
         return {**rest, "tuning": "full", "lora_rank": None, "encoder_weights": "none"}
 
     @classmethod
-    def dearest(cls, options: Options) -> dict[str, Any]:
-        return {**super().dearest(options), "lora_rank": None}
+    def dearest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
+        return {**super().dearest(options, cells), "lora_rank": None}
 
 
 def require_peft() -> None:

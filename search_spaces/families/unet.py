@@ -7,6 +7,7 @@ from pydantic import AfterValidator
 from torch import nn
 
 from search_spaces.candidate import Options
+from search_spaces.cells.cell_space import CellSpace
 from search_spaces.crop import refuse_crop
 from search_spaces.errors import InputError, name_in
 from search_spaces.published.decoders import DECODERS
@@ -114,15 +115,20 @@ class UnetCandidate(EncoderCandidate, frozen=True, extra="forbid"):
         return super().allows(name, value, given)
 
     @classmethod
-    def lightest(cls, options: Options) -> dict[str, Any]:
+    def lightest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
         """The cheapest resolution path, and batch norm rather than group norm, because batch norm refuses more."""
-        first = super().lightest(options)
+        first = super().lightest(options, cells)
         first["resolution"] = min(options["resolution"], key=list(RESOLUTIONS).index)
         if "batch" in options["decoder_norm"]:
             first["decoder_norm"] = "batch"
         return {**first, "upsampling": "published", "encoder_weights": "none"}
 
     @classmethod
-    def dearest(cls, options: Options) -> dict[str, Any]:
+    def dearest(cls, options: Options, cells: CellSpace) -> dict[str, Any]:
         most = max(options["resolution"], key=list(RESOLUTIONS).index)
-        return {**super().dearest(options), "resolution": most, "upsampling": "published", "encoder_weights": "none"}
+        return {
+            **super().dearest(options, cells),
+            "resolution": most,
+            "upsampling": "published",
+            "encoder_weights": "none",
+        }

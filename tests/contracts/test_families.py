@@ -19,6 +19,7 @@ from search_spaces.space import SearchSpace, options
 from trainers.cell_search.config import CellSearchConfig
 
 CROP = 64
+L1 = CELL_SPACES["L1"]
 NOTHING = SearchSpace.model_validate({})
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 
 def candidate_of(family: str) -> Candidate:
     """The lightest one of a space that says nothing."""
-    return read_candidate({"family": family, **FAMILIES[family].lightest(options(NOTHING, family, CROP))})
+    return read_candidate({"family": family, **FAMILIES[family].lightest(options(NOTHING, family, CROP), L1)})
 
 
 @every_family
@@ -47,13 +48,13 @@ def test_a_candidate_survives_json(family: str) -> None:
 @every_family
 def test_the_cheapest_and_the_dearest_choices_make_candidates(family: str) -> None:
     offered = options(NOTHING, family, CROP)
-    for values in (FAMILIES[family].lightest(offered), FAMILIES[family].dearest(offered)):
+    for values in (FAMILIES[family].lightest(offered, L1), FAMILIES[family].dearest(offered, L1)):
         check_buildable(FAMILIES[family].model_validate(values), CROP)
 
 
 @every_family
 def test_a_space_that_does_not_name_it_can_be_built(family: str) -> None:
-    FAMILIES[family].check_options(options(NOTHING, family, CROP), CELL_SPACES["L1"])
+    FAMILIES[family].check_options(options(NOTHING, family, CROP), L1)
 
 
 @every_family

@@ -55,6 +55,12 @@ def test_a_value_is_allowed_if_it_can_be_built_with_the_values_before_it() -> No
     assert not found.allows("unet", "crop", 80, given)
 
 
+def test_networks_of_cells_are_tried_with_as_many_levels_as_the_space_has() -> None:
+    space = {"families": ["cells"], "cells": {"slices_in": [12], "width": [8]}, "fit": {"crop": [20]}}
+    config = parse_config({"space": space, "cell_space": {"levels": 3}}, "test")  # boxes of multiples of 4
+    assert [combination.crop for combination in find_buildable(config).of("cells")] == [20]
+
+
 def test_networks_are_tried_with_the_smallest_batch_of_the_space() -> None:
     alone = {"encoder": ["tu-resnet10t"], "decoder": ["Unet"]}
     (refusal,) = find_buildable(_config({"crop": [32], "batch_size": [8, 1]}, **alone)).refusals

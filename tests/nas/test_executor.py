@@ -1,5 +1,9 @@
 """The executor: messages, worker processes that are given tasks, and those that die."""
 
+import os
+import queue
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +14,9 @@ from searches import phantom_run, trial_task
 
 from nas.jobs.task import CellSearchTask
 from nas.workers.executor import Event, Executor
-from nas.workers.local import LocalLauncher, _why, devices
+from nas.workers.launcher import Received
+from nas.workers.local import LocalLauncher, LocalWorker, _why, devices
+from nas.workers.process import WorkerProcess
 from nas.workers.protocol import (
     Answer,
     Died,
@@ -92,6 +98,22 @@ def test_a_message_of_the_driver_is_one_line_that_holds_all_of_it(message: BaseM
 def test_anything_that_is_not_a_message_is_an_error(line: str) -> None:
     with pytest.raises(ValidationError):
         from_driver.validate_json(line)
+
+
+def test_a_worker_that_sends_no_text_is_killed_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, written = os.pipe()
+    broken = "import os, sys; os.write(int(sys.argv[1]), bytes([255, 10])); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", broken, str(written)], stdin=subprocess.PIPE, pass_fds=(written,), text=True
+    )
+    os.close(written)
+    monkeypatch.setattr("nas.workers.local.take", lambda: WorkerProcess(process, channel))
+    inbox: queue.Queue[Received] = queue.Queue()
+    worker = LocalWorker(Open(run="", device="cpu", threads=1, log=str(tmp_path / "log")), inbox)
+    died = inbox.get(timeout=SECONDS)[1]
+    assert isinstance(died, Died)
+    assert "signal 9" in died.reason
+    worker.end(at_once=True)
 
 
 def test_the_cpu_is_one_worker() -> None:

@@ -200,6 +200,12 @@ def test_the_encoders_of_the_families_are_needed_and_no_others() -> None:
     assert found == [("sam", "sam2_hiera_tiny", "none"), ("sam", "sam2_hiera_tiny", "fb_r896")]
 
 
+def test_files_of_one_name_in_two_folders_are_both_needed() -> None:
+    files = ["a/x.safetensors", "b/x.safetensors"]
+    config = config_of("unet", unet={"encoder_weights": files})
+    assert [getattr(candidate, "encoder_weights", None) for candidate, _ in needed(config)] == files
+
+
 def test_weights_of_networks_with_an_even_number_of_slices_are_listed() -> None:
     even = {"slices_in": [4], "masks": ["all"]}
     found = [candidate for candidate, _ in needed(config_of("unet", "sam", unet=even, sam=even))]

@@ -12,13 +12,30 @@ from bundles import bundle, scan
 
 from nas.bundles.predict import predict_paths
 from nas.bundles.requests import PredictRequest, TuneRequest
+from nas.bundles.retrain import find_retraining
 from nas.bundles.tune import Tuned, tune
 from nas.commands.tune import tune as tune_command
-from results.bundles.bundle import read_architecture
+from nas.config.search_config import SearchConfig
+from results.bundles.bundle import read_architecture, rewrite_description
+from results.run_folder import create
 from search_spaces.errors import InputError
 from trainers.data.prepare import default_cache, prepare
 from trainers.data.sources import scan_one
+from trainers.inference.reader import InferenceConfig
 from trainers.report import Report
+
+
+def test_what_was_tuned_on_held_out_volumes_is_left_out_of_a_new_training_that_is_scored_there(tmp_path: Path) -> None:
+    own = InferenceConfig(axes=(0,), overlap=0.5)
+    path, run = bundle(tmp_path / "b", inference=own), create(tmp_path / "run")
+    known = read_architecture(path)
+    tuned = own.model_copy(update={"symmetries": "d4", "smallest_component": 64})
+    reading = known.reading.model_copy(update={"inference": tuned, "tuned_on": {"k": "k"}})
+    for before in (known, known.model_copy(update={"reading": reading})):
+        rewrite_description(path, before)
+        training = find_retraining(run, SearchConfig(), str(path), None, None)
+        assert training.job.inference == own
+        assert training.known == before.reading
 
 
 @pytest.fixture(scope="module")

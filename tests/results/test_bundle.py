@@ -81,7 +81,14 @@ def _copy(bundle: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
+def test_a_description_of_another_version_says_so(bundle: Path, tmp_path: Path) -> None:
+    path = _copy(bundle, tmp_path)
+    (path / ARCHITECTURE).write_text('{"format": 1}')
+    with pytest.raises(InputError, match=r"architecture.json has format 1, of another version .*: make it again"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}'])
 def test_a_damaged_description_is_one_line(bundle: Path, tmp_path: Path, content: str) -> None:
     path = _copy(bundle, tmp_path)
     (path / ARCHITECTURE).write_text(content)

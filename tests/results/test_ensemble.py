@@ -51,7 +51,7 @@ def test_a_member_that_is_gone_is_named(tmp_path: Path) -> None:
         read_members(path, read_ensemble(path))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}'])
 def test_a_damaged_description_is_one_line(tmp_path: Path, content: str) -> None:
     path = _ensemble(tmp_path)
     (path / ENSEMBLE).write_text(content)

@@ -13,6 +13,8 @@ from search_spaces.families.sam import SamCandidate
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.space import Range, SearchSpace, check_section, combinations, options, rows
 
+L1 = CELL_SPACES["L1"]
+
 
 def _space(**sections: Any) -> SearchSpace:
     return SearchSpace.model_validate(sections)
@@ -70,6 +72,13 @@ def test_a_candidate_survives_json() -> None:
         ({"fit": {"vessel_share": {"low": float("nan"), "high": 1.0}}}, "should be a finite number"),
         ({"fit": {"vessel_share": {"low": 0.5}}}, "high\n  Field required"),
         ({"fit": {"vessel_share": {"low": 0.5, "high": 1.0, "step": 0.1}}}, "step\n  Extra inputs are not permitted"),
+        ({"fit": {"vessel_share": {"low": "0.5", "high": 1.0}}}, "should be a finite number"),
+        ({"fit": {"batch_size": {"low": True, "high": 8}}}, "should be a finite number"),
+        ({"fit": {"batch_size": {"low": 1, "high": 10**400}}}, "should be a finite number, of at most 1e+15"),
+        ({"unet": {"slices_in": ["5"]}}, "unet.slices_in has '5', which is read as 5; write 5"),
+        ({"unet": {"slices_in": [5.0]}}, "unet.slices_in has 5.0, which is read as 5; write 5"),
+        ({"unet": {"slices_in": [True]}}, "unet.slices_in has True, which is read as 1; write 1"),
+        ({"encoders": ["resnet18"]}, "unknown key 'encoders'; choices stand in a table of what has the field: fit"),
         ({"fit": {"crop": {"low": 32, "high": 64}}}, "fit.crop decides what can be built"),
         ({"cells": {"fit": {"crop": {"low": 32, "high": 64}}}}, "cells.fit.crop decides what can be built"),
     ],
@@ -90,6 +99,7 @@ def test_a_choice_that_cannot_be_made_is_refused(sections: dict[str, Any], messa
         ("unet", {"encoder": ["resnet18", "resnext101_32x16d"], "encoder_weights": ["imagenet"]},
          "encoder 'resnext101_32x16d' has none of the encoder_weights imagenet; it has instagram, ssl, swsl"),
         ("sam", {"tuning": ["frozen"]}, "tuning frozen keeps an encoder's weights, but encoder_weights offers none"),
+        ("sam", {"lora_rank": [4]}, "lora_rank 4 goes with tuning lora alone; add lora to tuning"),
         ("cells", {"width": [4, 6]}, "cells of width 6 cannot be built: use a multiple of 4; set it to 4 or 8"),
         ("cells", {"width": {"low": 4, "high": 8}}, "cells of width 5 cannot be built"),
         ("cells", {"slices_in": [20]}, "slices_in 20 of family 'cells' must be a multiple of 8"),
@@ -179,10 +189,10 @@ def test_networks_are_tried_with_the_values_that_refuse_most() -> None:
         (("stem", "plain"), "plain"),
     ):
         space = _space(unet={"resolution": list(offered), "decoder_norm": ["group", "batch"]})
-        lightest = UnetCandidate.lightest(options(space, "unet", 64))
+        lightest = UnetCandidate.lightest(options(space, "unet", 64), L1)
         assert (lightest["resolution"], lightest["decoder_norm"]) == (cheapest, "batch")
     group = _space(unet={"decoder_norm": ["group"]})
-    assert UnetCandidate.lightest(options(group, "unet", 64))["decoder_norm"] == "group"
+    assert UnetCandidate.lightest(options(group, "unet", 64), L1)["decoder_norm"] == "group"
 
 
 class _Owner(BaseModel, frozen=True, extra="forbid"):
