@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from search_spaces.candidate import Candidate
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.cell_space import CellSpace, check_cell_space
 from search_spaces.errors import InputError
 

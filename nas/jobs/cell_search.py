@@ -12,7 +12,7 @@ from results.pictures.cells import draw_alphas, draw_genotype
 from results.pictures.curve import append_line
 from results.record import Job, Outcome
 from results.run_folder import CellsFolder, RunFolder, read_seconds
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.genotype import Genotype
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES

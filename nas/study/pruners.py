@@ -1,4 +1,7 @@
-"""PRUNERS: when a trial that lags behind is stopped; and the rungs, the steps at which it is scored for that."""
+"""PRUNERS: when a trial that lags behind is stopped; and the rungs, the steps at which it is scored for that.
+
+`Decisions` of `nas.search.decisions` asks them after each score, and never stops baselines or repeats.
+"""
 
 from collections.abc import Callable
 

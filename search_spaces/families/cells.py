@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, PositiveInt
 from torch import nn
 
 from search_spaces.candidate import Options
-from search_spaces.cells.candidate import CellCandidate, genotype_named
 from search_spaces.cells.cell import decided_op, mixed_op
+from search_spaces.cells.cell_candidate import CellCandidate, genotype_named
 from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.network import CellNetwork

@@ -10,7 +10,7 @@ import torch
 from nas.config.field_comments import field_comments
 from search_spaces.any_candidate import CANDIDATES, read_candidate
 from search_spaces.candidate import Candidate
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.cell_space import CELL_SPACES, FRAMES
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES

@@ -6,7 +6,7 @@ import torch
 from inherit import gradients, inherit, part_of
 
 from search_spaces.any_candidate import CANDIDATES, read_candidate
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.cell_space import (
     CELL_SPACES,
     CellSpace,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.cell_space import CELL_SPACES, decisions, genotype_of, random_choice
 from search_spaces.families.cells import CellsCandidate
 from search_spaces.families.hybrid import HybridCandidate

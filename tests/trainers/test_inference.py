@@ -12,9 +12,9 @@ from search_spaces.errors import InputError
 from trainers.data import scratch
 from trainers.data.volume import Volume
 from trainers.fit import make_accelerator
+from trainers.inference.overlap import starts
 from trainers.inference.predict import predict
 from trainers.inference.reader import InferenceConfig, Reader
-from trainers.inference.tiles import starts
 from trainers.report import Report
 
 CPU = make_accelerator("float32", "cpu")
@@ -87,7 +87,7 @@ def test_one_slice_is_enough() -> None:
 def test_reading_in_small_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
     volume = tube("a", (20, 32, 32))
     whole = predict(_reader(outputs), volume, InferenceConfig(), CPU)
-    monkeypatch.setattr("trainers.inference.predict._CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
+    monkeypatch.setattr("trainers.inference.tiles._CHUNK_BYTES", (4 * 32 * 32 * 5, 4 * 32 * 32 * 5))
     in_chunks = predict(_reader(outputs), volume, InferenceConfig(batch_voxels=32 * 32 * 2), CPU)
     np.testing.assert_array_equal(whole, in_chunks)
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from search_spaces.any_candidate import read_candidate
-from search_spaces.cells.candidate import CellCandidate
+from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.cell_space import FRAMES
 from search_spaces.errors import unknown_name
 from trainers.losses.sparse import SparseWeights

@@ -1,4 +1,4 @@
-"""Reading a volume in overlapping boxes with a network that works in three dimensions."""
+"""Reads a volume in overlapping boxes with a 3D network, and blends their predictions."""
 
 from collections.abc import Iterator
 from math import isqrt
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.data.volume import Volume
+from trainers.inference.overlap import reflect, starts, tile_weight
 from trainers.inference.reader import InferenceConfig, Reader
 from trainers.inference.symmetry import mean_probabilities
-from trainers.inference.tiles import reflect, starts, tile_weight
 
 
 def read_boxes(

@@ -8,8 +8,8 @@ from torch import nn
 
 from search_spaces.candidate import Candidate
 from trainers.fit import FitConfig
+from trainers.inference.overlap import Weighting
 from trainers.inference.symmetry import Symmetries
-from trainers.inference.tiles import Weighting
 
 
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):

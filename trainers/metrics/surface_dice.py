@@ -1,4 +1,7 @@
-"""Surface dice: the exact share of both surfaces that agrees, between two masks, at any tolerance."""
+"""Surface dice: the exact share of both surfaces that agrees, between two masks, at any tolerance.
+
+`surface_dice` compares two masks. The metric `SURFACE_DICE` reads the score of every threshold off a `SurfaceCurve`.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
