@@ -1,7 +1,7 @@
 """Pretrained weights of a search: which it needs, what is known about them, and fetching them before it starts.
 
-A search itself downloads nothing: only this module asks the hub. It puts files where trials look for them, into the local
-cache of the Hugging Face hub (HF_HOME).
+A search itself downloads nothing: only this module asks the hub. It puts files where trials look for them, into
+the local cache of the Hugging Face hub (HF_HOME).
 """
 
 from collections.abc import Callable, Sequence
