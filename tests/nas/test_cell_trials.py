@@ -399,7 +399,7 @@ def test_show_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     [
         ("7", "has no trial 7; its trials are: none"),
         ("hybrid-64/likelyest", "found no 'likelyest'; it found: likeliest, random-1"),
-        ("cells-16", "no cell search of .* that has ended"),
+        ("cells-16", "nor a cell search of .* that has ended"),
     ],
 )
 def test_what_show_cannot_find_is_one_line(tmp_path: Path, target: str, message: str) -> None:
