@@ -45,7 +45,7 @@ def steps_at(spacing_um: Spacing, wanted_um: float | None) -> tuple[float, float
 def unknown_spacing(name: str, wanted_um: float) -> InputError:
     """The error for a volume that should be read at a voxel size although its own is not known."""
     return InputError(
-        f"{name} cannot be read at {wanted_um:g} µm: its voxel spacing is stated nowhere; state voxel_spacing_um of "
+        f"{name} cannot be read at {wanted_um:g} µm: its voxel spacing is not stated; state voxel_spacing_um of "
         f"[volumes.{name}] in {MANIFEST_NAME}"
     )
 

@@ -143,7 +143,7 @@ class Place:
             )
         spacing = facts.spacing_um or image.spacing_um
         if spacing is None:
-            report.note(f"{self.name}: voxel spacing is stated nowhere, taken as 1 µm; state it in {MANIFEST_NAME}")
+            report.note(f"{self.name}: voxel spacing is not stated, taken as 1 µm; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
         return VolumeSource(
             self.name, self.kidney, self.split or ("test" if label is None else "train"), image, label,

@@ -22,7 +22,7 @@ def why_no_second(
     if config.second_um is None:
         return None
     if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
-        return f"the voxel spacing of {unknown[0]} is stated nowhere"
+        return f"the voxel spacing of {unknown[0]} is not stated"
     for volume in volumes:
         try:
             outline = _outline(volume, config.second_um)
