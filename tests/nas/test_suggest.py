@@ -148,6 +148,7 @@ def test_a_choice_with_only_some_values_left_has_its_own_name() -> None:
     """Optuna wants one set of values per name."""
     config = SAM.model_copy(update={"space": SAM.space.model_copy(update={"families": ("sam",)})})
     section = {**SAM.space.family("sam").candidate, "tuning": ["full", "frozen"]}
+    section.pop("lora_rank")
     config = _config(families=["sam"], sam=section, fit={"crop": [32], "batch_size": [2]})
     study, possible = _study(), find_buildable(config)
     trials = [study.ask() for _ in range(20)]

@@ -117,7 +117,7 @@ def test_after_a_signal_the_workers_leave_and_the_same_command_continues(
 
 def test_trials_that_all_fail_stop_the_search_with_a_diagnosis(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hopeless"
-    more = ("--set", "space.fit.learning_rate={low=1e29,high=1e30}", "--trials", "9")
+    more = ("--set", "space.fit.learning_rate={low=1e14,high=1e15}", "--trials", "9")
     done = nas("search", config, "--run", folder, *more, cache=cache, expect=1)
     assert (
         "of the last 5 trials failed or did not fit into memory (study.failing_share = 0.5); most often" in done.stderr

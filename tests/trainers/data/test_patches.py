@@ -232,6 +232,9 @@ def test_batches_leave_the_global_random_numbers_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create 2 worker processes:UserWarning"
+)  # tests have a core each
 def test_loader_processes_make_the_same_stream(tmp_path):
     volume = mapped(make_volume((20, 20, 20), vessels=50), tmp_path)
     alone = list(islice(batches_of(volume), 5))
