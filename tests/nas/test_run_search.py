@@ -1,0 +1,62 @@
+"""A search from configuration to exported leader, without its command."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from rich.console import Console
+from searches import tiny_config
+
+from nas.commands.live_view import PlainView
+from nas.config.search_config import SearchConfig
+from nas.search.search import SearchResult, run_search
+from results.bundles.bundle import read_bundle
+from results.run_folder import RunFolder, create
+from search_spaces.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return create(tmp_path / "run")
+
+
+def _config(tmp_path: Path, *changes: dict[str, dict[str, object]]) -> SearchConfig:
+    small = {
+        "study": {"trials": 1, "leaders": 0, "rungs": 0},
+        "data": {"hold_out": "phantom_2", "cache": str(tmp_path / "cache")},
+        "phantom": {"kidneys": 2, "shape": [16, 40, 40]},
+        "fit": {"steps": 2},
+    }
+    return tiny_config(small, *changes)
+
+
+def _search(config: SearchConfig, folder: RunFolder) -> tuple[SearchResult, str]:
+    out = StringIO()
+    result = run_search(config, folder, PlainView(Console(file=out, width=200)))
+    return result, out.getvalue()
+
+
+@pytest.mark.slow
+def test_a_search_leaves_a_ranking_and_a_bundle_and_is_over_when_run_again(tmp_path: Path, folder: RunFolder) -> None:
+    config = _config(tmp_path)
+    result, _ = _search(config, folder)
+    assert not result.stopped
+    assert result.board.best is not None
+    assert read_bundle(folder.best).architecture.provenance.trial == result.board.best
+    again, printed = _search(config, folder)
+    assert again.board.rows == result.board.rows
+    assert "trial 0" not in printed
+
+
+def test_one_folder_holds_one_search_at_a_time(tmp_path: Path, folder: RunFolder) -> None:
+    with FileLock(folder.lock), pytest.raises(InputError, match=r"another search is running in .*; wait for it, or"):
+        _search(_config(tmp_path), folder)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_settings_does_not_bind_the_folder_to_them(tmp_path: Path, folder: RunFolder) -> None:
+    with pytest.raises(InputError, match="crop 512 is too large for phantom_1"):
+        _search(_config(tmp_path, {"fit": {"crop": 512}}), folder)
+    assert not folder.config.exists()
+    assert not folder.trial_folders()
