@@ -153,7 +153,7 @@ def check_section(
         for value in (choice.low, choice.high) if isinstance(choice, Range) else choice:
             try:
                 meant = read_value(owner, field, value)
-                if not _as_written(value, meant):
+                if not isinstance(choice, Range) and not _as_written(value, meant):
                     raise ValueError(f"{where}.{field} has {value!r}, which is read as {meant}; write {meant}")
                 if rest is not None:
                     owner.model_validate({**rest.model_dump(), field: meant})
