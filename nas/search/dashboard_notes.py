@@ -43,8 +43,8 @@ def note(record: Record) -> str:
 
 
 def _settings(job: Job) -> str:
-    """Candidate and recipe in words, because a fixed trial's values are not in the study if the space lacks them."""
-    values = {**_candidate(job.candidate), **job.fit.model_dump()}
+    """What was chosen, in words, because a fixed trial's values are not in the study if the space lacks them."""
+    values = {**_candidate(job.candidate), **job.fit.model_dump(), **job.inference.model_dump()}
     return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
 
 

@@ -42,18 +42,19 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     console.print(_table(costs, speed))
     for reason in possible.refusals:
         console.print(Text(f"left out: {reason}"), soft_wrap=True)
-    steps = ", ".join(str(step) for step in rungs(config.study, config.fit.steps))
-    console.print(
-        f"{config.study.trials} trials of {config.fit.steps} steps, scored at steps {steps}; estimated on this machine"
-    )
+    offered = {steps for family in config.space.families for steps in offered_fit(config, family, "steps")}
+    longest = max(offered, default=config.fit.steps)
+    length = f"{longest}" if offered <= {longest} else f"up to {longest}"
+    steps = ", ".join(str(step) for step in rungs(config.study, longest))
+    console.print(f"{config.study.trials} trials of {length} steps, scored at steps {steps}; estimated on this machine")
 
 
 def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:
     """The most expensive candidates of a combination, one for each value of the fields that its family prices apart."""
     family, crop = combination.family, combination.crop
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)
-    batch = max(offered_fit(config, family, "batch_size"))
-    fit = config.fit.model_copy(update={"crop": crop, "batch_size": batch})
+    most = {field: max(offered_fit(config, family, field)) for field in ("batch_size", "steps")}
+    fit = config.fit.model_copy(update={"crop": crop, **most})
     for values in product(*(offered[name] for name in kind.priced)):
         priced = dict(zip(kind.priced, values, strict=True))
         try:

@@ -29,14 +29,15 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     minutes_used: float
     minutes: float | None
     best_trial: int | None
-    best_metrics: dict[str, float]  # of that trial, by column title; the ranking metric first
+    best_metrics: dict[str, float]  # of that trial, by name; the ranking metric first
+    titles: dict[str, str]  # what people call these metrics, by name
     failures: dict[int, str]  # trial -> reason
     cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
 
     def text(self) -> str:
         """The same as text for people."""
         limit = "" if self.minutes is None else f" (limit {self.minutes:g} min)"
-        reached = ", ".join(f"{printable(title)} {value:.4f}" for title, value in self.best_metrics.items())
+        reached = ", ".join(f"{printable(self.titles[name])} {value:.4f}" for name, value in self.best_metrics.items())
         best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
@@ -94,7 +95,8 @@ def read_status(run: Path | None) -> Status:
         minutes_used=used,
         minutes=config.minutes,
         best_trial=None if board is None else board.best,
-        best_metrics={} if board is None or board.best is None else board.by_title(board.rows[0]),
+        best_metrics={} if board is None or board.best is None else board.in_order(board.rows[0]),
+        titles={} if board is None else board.titles,
         cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
         failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},
     )

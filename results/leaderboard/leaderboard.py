@@ -62,9 +62,9 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
         """What a row is ranked by."""
         return row.metrics.get(self.rank_by)
 
-    def by_title(self, row: Row) -> dict[str, float]:
-        """A row's metrics by what people call them."""
-        return {title: row.metrics[name] for name, title in self.titles.items() if name in row.metrics}
+    def in_order(self, row: Row) -> dict[str, float]:
+        """A row's metrics by name, in the order of their columns."""
+        return {name: row.metrics[name] for name in self.titles if name in row.metrics}
 
     @model_validator(mode="after")
     def _has_the_column_that_ranks(self) -> "Leaderboard":

@@ -138,7 +138,7 @@ def test_all_fields_at_once_survive_being_written(section: str) -> None:
 
 def test_whole_numbers_stay_whole_and_fractions_stay_fractions() -> None:
     config = parse_config(
-        {"space": {"fit": {"batch_size": {"low": 2, "high": 5}, "learning_rate": {"low": 1, "high": 2}}}}, "test"
+        {"space": {"fit": {"batch_size": {"low": 2.0, "high": 5.0}, "learning_rate": {"low": 1, "high": 2}}}}, "test"
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trial = study.ask()

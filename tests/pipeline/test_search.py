@@ -167,14 +167,20 @@ def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
     board = _board(run)
     assert status["repeats"] == sum(row["seeds"] - 1 for row in board["rows"]) > 0
     assert json.loads(nas("leaderboard", "--run", run, "--json", cache=cache).stdout) == board
-    assert "3 complete" in nas("status", "--run", run, cache=cache).stdout
+    assert status["best_metrics"]["surface_dice"] == board["rows"][0]["surface_dice"]
+    text = nas("status", "--run", run, cache=cache).stdout
+    assert "3 complete" in text
+    assert "surface dice 0." in text
 
 
 def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: Path, tmp_path: Path) -> None:
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
     assert "mobilenetv3_small_100 · PSPNet · 3x32" in done.stdout
+    assert "3 trials of 9 steps" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
     # The most expensive of the resolutions that the space offers must fit.
     large = ("--set", 'space.unet.resolution=["plain", "upscaled", "stem"]')
-    done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, cache=cache)
+    longer = ("--set", "space.fit.steps=[9,30]")
+    done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, *longer, cache=cache)
+    assert "3 trials of up to 30 steps" in done.stdout
     assert "mobilenetv3_small_100 · PSPNet upscaled · 3x32" in done.stdout
