@@ -250,10 +250,7 @@ class RunFolder:
 
 
 def create(path: Path) -> RunFolder:
-    """The run folder at `path`, made if it does not exist, and remembered as the latest.
-
-    Raises InputError if it cannot be written.
-    """
+    """The run folder at `path`, made if it does not exist. Raises InputError if it cannot be written."""
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -263,12 +260,15 @@ def create(path: Path) -> RunFolder:
         raise InputError(
             f"the run folder {path} cannot be written: {error.strerror}; choose another with --run"
         ) from error
-    if path.resolve().parent == RUNS.resolve():
-        pointer = RUNS / _LATEST
-        aside = RUNS / f".{_LATEST}.{os.getpid()}"
-        aside.write_text(path.name + "\n", encoding="utf-8")
-        aside.replace(pointer)
     return RunFolder(path)
+
+
+def remember(folder: RunFolder) -> None:
+    """Make a run below results/runs the latest: the one that commands mean if none is named."""
+    if folder.path.resolve().parent == RUNS.resolve():
+        aside = RUNS / f".{_LATEST}.{os.getpid()}"
+        aside.write_text(folder.path.name + "\n", encoding="utf-8")
+        aside.replace(RUNS / _LATEST)
 
 
 def find(path: Path | None) -> RunFolder:

@@ -21,6 +21,7 @@ from search_spaces.field import read_value
 Part = Literal["candidate", "fit", "inference"]  # where the field of a chosen value belongs
 
 
+_TABLES = "the table of what has the field: " + ", ".join(["fit", "inference", *FAMILIES])
 _LARGEST = 1e15  # the largest number that a study stores exactly
 
 
@@ -100,8 +101,9 @@ class SearchSpace(BaseModel, frozen=True, extra="allow"):
         """A field without its family, as configurations had them once, is told where it belongs."""
         for key, value in values.items() if isinstance(values, dict) else ():
             if key not in cls.model_fields and key not in FAMILIES and not isinstance(value, dict | FamilySpace):
-                tables = ", ".join(["fit", "inference", *FAMILIES])
-                raise ValueError(f"unknown key {key!r}; choices stand in a table of what has the field: {tables}")
+                owners = [f"{family}.{key}" for family, owner in FAMILIES.items() if key in owner.model_fields]
+                mend = f"did you mean {' or '.join(owners)}" if owners else f"choices belong in {_TABLES}"
+                raise ValueError(f"unknown key {key!r}; {mend}")
         return values
 
     @model_validator(mode="after")

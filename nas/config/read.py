@@ -64,7 +64,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a configuration: {error}") from error
+        what = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read as a configuration: {what}") from error
 
 
 def _toml(text: str, name: str) -> Values:

@@ -100,11 +100,12 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Every value that is not a table, by its full dotted key."""
+    """Every value by its full dotted key; a range is one value, other tables are taken apart."""
     found = {}
     for name, value in values.items():
         key = f"{before}{name}"
-        found.update(_flat(value, f"{key}.") if isinstance(value, dict) and value else {key: value})
+        table = isinstance(value, dict) and value and "low" not in value
+        found.update(_flat(value, f"{key}.") if table else {key: value})
     return found
 
 
@@ -114,5 +115,7 @@ def _may_change(key: str) -> bool:
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "not set"
     text = hide_password(str(list(value) if isinstance(value, tuple) else value))
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -21,7 +21,7 @@ from nas.workers.launcher import Launcher
 from nas.workers.local import LocalLauncher
 from nas.workers.signals import stop_on_signal
 from results.leaderboard.leaderboard import Leaderboard
-from results.run_folder import RunFolder
+from results.run_folder import RunFolder, remember
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.report import Report
@@ -80,8 +80,9 @@ def _search(
         if not folder.config.is_file() and not folder.trial_folders():
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
         study = open_study(folder, config, possible)
-        # Written only now: a mistake in the settings must not bind the folder to them.
+        # Written only now: a mistake in the settings must not bind the folder to them, nor hide the run before it.
         write_atomically(folder.config, write_config(config))
+        remember(folder)
         held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
         driver = Driver(study, config, folder, held_out, view, possible)
         if driver.has_work():

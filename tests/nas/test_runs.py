@@ -131,10 +131,11 @@ def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
         ("study.pruner=none", "study.pruner was halving and is now none"),
         ("study.rungs=1", "study.rungs was 2 and is now 1"),
         ("fit.steps=10", "fit.steps was 9 and is now 10"),
-        ("fit.gradient_clip=1.0", "fit.gradient_clip was None and is now 1.0"),
+        ("fit.gradient_clip=1.0", "fit.gradient_clip was not set and is now 1.0"),
         ('space.fit.loss=["bce"]', "space.fit.loss was ['dice', 'dice + bce'] and is now ['bce']"),
-        ("space.fit.loss=none", "space.fit.loss was ['dice', 'dice + bce'] and is now None"),
-        ('space.unet.encoder=["resnet18"]', "space.unet.encoder was None and is now ['resnet18']"),
+        ("space.fit.loss=none", "space.fit.loss was ['dice', 'dice + bce'] and is now not set"),
+        ('space.unet.encoder=["resnet18"]', "space.unet.encoder was not set and is now ['resnet18']"),
+        ("space.fit.warm_up={low=0.1,high=0.2}", "space.fit.warm_up was not set and is now {'low': 0.1, 'high': 0.2"),
         ("cell_search.supernets.cells.crops=[32]", "cell_search.supernets.cells.crops was [64] and is now [32]"),
         ("data.hold_out=kidney_3", "data.hold_out was  and is now kidney_3"),
         ("phantom.kidneys=4", "phantom.kidneys was 3 and is now 4"),
@@ -184,7 +185,7 @@ def test_the_pointer_to_the_latest_run_stays_below_the_runs(latest: str) -> None
 
 
 def test_a_password_in_the_settings_is_not_printed(run: Path) -> None:
-    with pytest.raises(InputError, match=r"study\.storage was None and is now postgresql://u@h/d") as caught:
+    with pytest.raises(InputError, match=r"study\.storage was not set and is now postgresql://u@h/d") as caught:
         open_run(None, None, run, ["study.storage=postgresql://u:secret@h/d"], has_data=False)
     assert "secret" not in str(caught.value)
 

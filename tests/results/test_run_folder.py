@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from results.run_folder import RUNS, RunFolder, create, find
+from results.run_folder import RUNS, RunFolder, create, find, remember
 from search_spaces.errors import InputError
 
 
@@ -16,6 +16,7 @@ def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def _run(path: Path) -> RunFolder:
     folder = create(path)
     folder.config.write_text("")
+    remember(folder)
     return folder
 
 
@@ -40,8 +41,14 @@ def test_a_run_made_again_keeps_what_is_in_it() -> None:
     assert create(RUNS / "one").trial_folders() == folder.trial_folders() != []
 
 
+def test_a_folder_whose_search_never_began_is_not_the_latest() -> None:
+    first = _run(RUNS / "one")
+    create(RUNS / "two")
+    assert find(None) == first
+
+
 def test_nothing_is_left_behind_but_the_folder_and_the_pointer() -> None:
-    create(RUNS / "one")
+    remember(create(RUNS / "one"))
     assert sorted(p.name for p in RUNS.iterdir()) == ["latest", "one"]
     assert [p.name for p in (RUNS / "one").iterdir()] == ["trials"]
 
