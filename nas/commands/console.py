@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDE = 160  # columns
+WIDE = 200  # columns
 
 
 def make_console(on_stderr: bool = False) -> "Console":

@@ -32,8 +32,8 @@ def columns(board: Leaderboard) -> list[Column]:
         *ranking[1:],
         *chain.from_iterable(others),
         Column("seeds", lambda row: str(row.seeds or "–"), 100),
-        Column("size", lambda row: millions(row.parameters), 120),
-        Column("training", lambda row: seconds(row.train_seconds), 110),
+        Column("size", lambda row: millions(row.parameters), 132),
+        Column("training", lambda row: seconds(row.train_seconds), 123),
         Column("notes", notes, right=False),
     ]
 
@@ -61,10 +61,10 @@ def _metric(board: Leaderboard, name: str) -> list[Column]:
     """The column of one metric, and of its second score if there is one; only a wide terminal shows all of them."""
     title, before = board.titles[name], list(board.titles).index(name)  # columns of metrics further to the left
     ranks = name == board.rank_by
-    shown = [Column(title, lambda row: _value(row.metrics, name), 0 if ranks else 120 + 10 * before)]
+    shown = [Column(title, lambda row: _value(row.metrics, name), 0 if ranks else 136 + 12 * before)]
     if board.second_um is not None:
         at = f"at {board.second_um:.0f} µm"
-        heading, room = (at, 105) if ranks else (f"{title} {at}", 140 + 20 * before)
+        heading, room = (at, 112) if ranks else (f"{title} {at}", 150 + 22 * before)
         shown.append(Column(heading, lambda row: _value(row.second_metrics, name), room))
     return shown
 

@@ -159,6 +159,16 @@ def test_a_row_says_what_its_weights_were_at_the_start() -> None:
     assert "scratch" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_a_terminal_of_any_width_shows_whole_columns_and_the_right_edge() -> None:
+    rows = ranked([record(0, 0.5), record(1, 0.7, state="interrupted")])
+    for board in (rows, rows.model_copy(update={"second_um": 63.0})):
+        for width in range(76, 201):
+            console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+            console.print(leaderboard_table(board, width))
+            printed = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+            assert printed[1].endswith("┓"), width
+
+
 @pytest.mark.parametrize(
     ("weights", "said"), [(("none", "imagenet"), True), (("none", "none"), False), (("imagenet", "ssl"), False)]
 )
