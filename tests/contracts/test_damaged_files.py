@@ -13,6 +13,7 @@ fuzz: Any = importlib.import_module("fuzz")
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 @pytest.mark.parametrize("target", fuzz.TARGETS, ids=lambda target: target.__name__)
 def test_damaged_files_bring_no_traceback(target: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)

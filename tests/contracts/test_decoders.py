@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 import torch
+from parameters import first_is_quick
 from pydantic import ValidationError
 
 from search_spaces.errors import InputError
@@ -21,7 +22,7 @@ def smallest_crop(decoder: str) -> int:
     return DECODERS[decoder].smallest_crop
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", first_is_quick(DECODERS))
 def test_a_network_turns_slices_into_logits_and_every_trained_number_gets_a_gradient(decoder: str) -> None:
     torch.manual_seed(0)
     crop = max(64, smallest_crop(decoder))

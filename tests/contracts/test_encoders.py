@@ -12,10 +12,12 @@ from search_spaces.network import build_network, check_buildable, parameters
 from search_spaces.published.encoders import ENCODERS
 from search_spaces.published.weights import offered_weights
 
-FIRST = ["tu-resnet10t", "resnet18", "mit_b0", "tu-vit_tiny_patch16_224"]  # of each kind, in the quick tests too
+FIRST = ["resnet18", "tu-vit_tiny_patch16_224"]  # a pyramid and one of tokens, in the quick tests too
 # One of each family, small enough to run for real; the others are checked by their shapes.
 SMALL = [
     *FIRST,
+    "tu-resnet10t",
+    "mit_b0",
     "se_resnext50_32x4d",
     "densenet121",
     "efficientnet-b0",

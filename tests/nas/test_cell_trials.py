@@ -10,6 +10,7 @@ import optuna
 import pytest
 from kidneys import tube
 from optuna.trial import TrialState
+from parameters import first_is_quick
 
 from nas.config.difference import merge
 from nas.config.read import parse_config, read_config
@@ -120,6 +121,7 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
     assert families == {"unet", "cells", "hybrid"}
 
 
+@pytest.mark.slow
 def test_every_genotype_to_be_found_is_queued_once(tmp_path: Path) -> None:
     config = _config(study={"trials": 9}, cell_search=ONE_CROP)
     folder, possible = create(tmp_path), find_buildable(config)
@@ -160,6 +162,7 @@ def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path:
         assert len({name for found, _, name in seen if found == family}) == 4
 
 
+@pytest.mark.slow
 def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_again(tmp_path: Path) -> None:
     config = _config(study={"trials": 4}, cell_search=ONE_CROP)
     possible = find_buildable(config)
@@ -357,7 +360,7 @@ def test_findings_are_read_again_and_give_genotypes_by_name(tmp_path: Path) -> N
         read_findings(folder.cells(plan.id))
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png"])
+@pytest.mark.parametrize("suffix", first_is_quick([".svg", ".png"]))
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
 def test_a_genotype_is_drawn_as_svg_and_png(tmp_path: Path, family: str, suffix: str) -> None:
     file = tmp_path / f"cells{suffix}"

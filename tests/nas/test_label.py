@@ -264,6 +264,7 @@ def test_a_ranked_on_volume_is_known_by_its_voxels_under_another_name(tmp_path: 
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels"]
 
 
+@pytest.mark.slow
 def test_a_piece_of_a_kidney_is_seen_in_the_grey_scale_that_predict_has_for_it(tmp_path: Path) -> None:
     scans = {name: write_volume(tmp_path, name, seed, labels=False) for seed, name in enumerate(("left", "right"))}
     for file in (scans["right"] / "images").iterdir():  # the darker piece of the two

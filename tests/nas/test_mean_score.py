@@ -66,6 +66,7 @@ def test_one_member_that_cannot_read_the_other_voxel_size_alike_leaves_no_second
     assert shares[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_the_smallest_component_of_a_mean_is_one_of_its_members(kidney: Volume, tmp_path: Path) -> None:
     both = ensemble_of(bundle(tmp_path / "a", seed=13), bundle(tmp_path / "b", seed=3), smallest_component=64)
     tried = {size: scored(_all_removing(both, size), kidney, tmp_path / str(size))[0].best for size in (None, 64)}

@@ -102,6 +102,7 @@ def test_damage_before_whole_lines_is_named_and_left_alone(folder: RunFolder) ->
     assert folder.journal.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_process_that_is_gone_is_removed(folder: RunFolder) -> None:
     lock = folder.journal.with_name("study.journal.lock")
     lock.symlink_to(folder.journal)

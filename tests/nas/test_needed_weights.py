@@ -222,6 +222,7 @@ def test_a_search_says_which_candidates_start_from_scratch_where_others_do_not()
     assert starting_note(alike, find_buildable(alike)) is None
 
 
+@pytest.mark.slow
 def test_weights_of_another_encoder_stop_a_search_before_its_first_trial(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "tiny.safetensors"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from bundles import bundle, scan
+from parameters import first_is_quick
 
 from nas.bundles.predict import Prediction, predict_paths
 from nas.bundles.requests import PredictRequest
@@ -78,7 +79,7 @@ def test_finished_masks_are_kept_by_the_same_bundle_and_the_rest_is_predicted(tm
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
-@pytest.mark.parametrize("change", ["threshold", "weights", "voxels"])
+@pytest.mark.parametrize("change", first_is_quick(["threshold", "weights", "voxels"]))
 def test_masks_made_in_another_way_are_not_kept(tmp_path: Path, change: str) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m")
@@ -104,6 +105,7 @@ def test_a_mask_that_was_cut_short_is_not_kept_and_is_reported_before_the_work(t
     assert not (tmp_path / "m" / "kidney_5").exists()
 
 
+@pytest.mark.slow
 def test_a_mask_that_lost_a_slice_is_not_kept_and_one_that_lost_all_is_made_again(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m", submission=tmp_path / "whole.csv")
@@ -118,6 +120,7 @@ def test_a_mask_that_lost_a_slice_is_not_kept_and_one_that_lost_all_is_made_agai
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_mask_that_another_call_wrote_is_not_taken_for_this_bundles(tmp_path: Path) -> None:
     first, second, test = bundle(tmp_path / "a"), bundle(tmp_path / "b", seed=1), _test_folder(tmp_path)
     predict(first, test, out=tmp_path / "m")
@@ -127,6 +130,7 @@ def test_a_mask_that_another_call_wrote_is_not_taken_for_this_bundles(tmp_path: 
         predict(first, test, out=tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_a_mask_at_another_voxel_spacing_is_not_kept(tmp_path: Path) -> None:
     network, test = bundle(tmp_path / "b"), _test_folder(tmp_path)
     predict(network, test, out=tmp_path / "m")
@@ -141,6 +145,7 @@ def test_masks_of_several_volumes_do_not_fit_into_a_file(tmp_path: Path) -> None
         predict(bundle(tmp_path / "b"), _test_folder(tmp_path), out=tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_scores_of_masks_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = bundle(tmp_path / "b", inference=InferenceConfig(axes=(0,), smallest_component=20))
     test = _test_folder(tmp_path)
@@ -159,6 +164,7 @@ def test_a_csv_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if "s.csv" in path.name or "scratch" in path.name]
 
 
+@pytest.mark.slow
 def test_the_mean_of_two_constant_networks_is_cut_at_the_threshold_that_was_asked_for(tmp_path: Path) -> None:
     low, high = bundle(tmp_path / "low", 0.2, threshold=0.1), bundle(tmp_path / "high", 0.6, threshold=0.5)
     kidney = scan(tmp_path, "kidney_5", (3, 32, 32))
@@ -188,6 +194,7 @@ def test_members_that_remove_components_of_different_sizes_are_refused(tmp_path:
         predict(first, second, scan(tmp_path, "kidney_5"), out=tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_members_read_with_settings_of_their_own(tmp_path: Path) -> None:
     kidney = scan(tmp_path, "kidney_5", (32, 32, 32))
     along_z, along_x = (bundle(tmp_path / n, inference=InferenceConfig(axes=(a,))) for n, a in (("z", 0), ("x", 2)))
@@ -215,6 +222,7 @@ def test_the_score_is_that_of_the_written_mask_without_its_small_components(tmp_
         assert alone == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_held_out_volumes_of_members_must_agree(tmp_path: Path) -> None:
     first, second = bundle(tmp_path / "a", held_out={"k": "1"}), bundle(tmp_path / "b", held_out={"j": "1"})
     with pytest.raises(InputError, match="do not hold out the same volumes"):

@@ -111,6 +111,7 @@ def test_a_connection_lost_at_any_question_loses_nothing_and_repeats_nothing(
     assert all(len(t.intermediate_values) == 3 and len(t.params) == 1 for t in study.trials)
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_created_without_an_answer_exists_once(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_trial_that_was_created_without_an_answer_exists_once(
     assert study.trials[1].state == TrialState.WAITING
 
 
+@pytest.mark.slow
 def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Path) -> None:
     config = _config(server.url, "mine")
     nothing = Buildable({})  # there are no fixed trials to look up in it

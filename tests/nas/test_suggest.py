@@ -58,6 +58,7 @@ def _design(candidate: Candidate, **fit: Any) -> Design:
     return Design(candidate, FitConfig.model_validate({**CONFIG.fit.model_dump(), **fit}), InferenceConfig())
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_built_is_offered_and_nothing_else() -> None:
     found = {(design.candidate.encoder, design.candidate.decoder, design.fit.crop) for design in _drawn(CONFIG, 150)}
     assert found == {

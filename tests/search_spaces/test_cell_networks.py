@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from inherit import gradients, inherit, part_of
+from parameters import first_is_quick
 
 from search_spaces.any_candidate import CANDIDATES, read_candidate
 from search_spaces.cells.cell_candidate import CellCandidate
@@ -76,7 +77,9 @@ def _assert_same(space: CellSpace, family: str, choice: dict[str, tuple[int, ...
     assert compared > 20
 
 
-@pytest.mark.parametrize("operation", [n for n, o in OPERATIONS.items() if o.resampling == "same" and n != "zero"])
+@pytest.mark.parametrize(
+    "operation", first_is_quick(n for n, o in OPERATIONS.items() if o.resampling == "same" and n != "zero")
+)
 def test_each_operation_in_a_supernet_is_the_operation_of_the_decided_network(operation: str) -> None:
     space = CELL_SPACES["L1"].model_copy(
         update={"same": tuple(dict.fromkeys(("conv3", "depth7", operation))), "levels": 3, "nodes": 2}
@@ -164,7 +167,7 @@ def test_a_network_built_from_json_is_the_network() -> None:
         torch.testing.assert_close(second.state_dict()[name], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", HAND_MADE)
+@pytest.mark.parametrize("name", first_is_quick(HAND_MADE))
 @pytest.mark.parametrize("family", ["cells", "hybrid"])
 def test_a_genotype_drawn_by_hand_makes_a_network_by_its_name(name: str, family: str) -> None:
     values = {"family": family, "genotype": name, "width": 8, "slices_in": 32 if family == "cells" else 3}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from parameters import first_is_quick
 from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -28,7 +29,7 @@ def test_every_decoder_can_be_built_in_every_way(decoder, norm, resolution):
     check_buildable(candidate_of(decoder, resolution=resolution, decoder_norm=norm, masks="all"), CROP.get(decoder, 64))
 
 
-@pytest.mark.parametrize("decoder", [name for name in DECODERS if name != "DPT"])
+@pytest.mark.parametrize("decoder", first_is_quick(name for name in DECODERS if name != "DPT"))
 def test_the_norms_of_groups_leave_no_batch_norm_and_no_relu_in_the_decoder(decoder):
     network = build_network(candidate_of(decoder, decoder_norm="group"), CROP.get(decoder, 64))
     kinds = {type(module) for module in network.get_submodule("decoder").modules()}
@@ -89,7 +90,7 @@ def test_an_encoder_that_is_made_for_its_crop_sees_the_upscaled_one():
     assert build_network(candidate, 32)(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
 
 
-@pytest.mark.parametrize("resolution", ["stem", "upscaled"])
+@pytest.mark.parametrize("resolution", first_is_quick(["stem", "upscaled"]))
 def test_pretrained_weights_reach_the_encoder_inside(resolution, tmp_path):
     plain = build_network(candidate_of("Unet"), 64).get_submodule("encoder")
     save_file(plain.state_dict(), tmp_path / "w.safetensors")

@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from parameters import first_is_quick
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor
@@ -87,7 +88,7 @@ def test_the_revision_that_smp_pins_is_the_only_one_taken(hub: Path) -> None:
         find_weights("resnet18", "imagenet")
 
 
-@pytest.mark.parametrize("slices", [1, 5])
+@pytest.mark.parametrize("slices", first_is_quick([1, 5]))
 def test_three_colours_become_slices_of_the_same_total_weight(hub: Path, slices: int) -> None:
     published = smp_state("resnet18")
     put(hub, "resnet18", "imagenet", published)
@@ -103,11 +104,13 @@ def test_three_colours_become_slices_of_the_same_total_weight(hub: Path, slices:
 
 @pytest.mark.parametrize(
     ("encoder", "deep_key"),
-    [
-        ("tu-resnet10t", "layer4.0.conv2.weight"),
-        ("tu-convnextv2_atto", "stages.3.blocks.1.mlp.fc1.weight"),
-        ("tu-mobilenetv3_small_100", "blocks.4.2.conv_pwl.weight"),
-    ],
+    first_is_quick(
+        [
+            ("tu-resnet10t", "layer4.0.conv2.weight"),
+            ("tu-convnextv2_atto", "stages.3.blocks.1.mlp.fc1.weight"),
+            ("tu-mobilenetv3_small_100", "blocks.4.2.conv_pwl.weight"),
+        ]
+    ),
 )
 def test_weights_of_timm_are_found_in_the_cache_and_loaded(hub: Path, encoder: str, deep_key: str) -> None:
     published = timm_state(encoder.removeprefix("tu-"))
@@ -118,6 +121,7 @@ def test_weights_of_timm_are_found_in_the_cache_and_loaded(hub: Path, encoder: s
     assert torch.equal(deep[0], published[deep_key])
 
 
+@pytest.mark.slow
 def test_every_number_of_a_timm_encoder_comes_from_the_file(hub: Path) -> None:
     published = timm_state("convnextv2_atto")
     put(hub, "tu-convnextv2_atto", "imagenet", published)
@@ -146,6 +150,7 @@ def test_position_tables_of_windows_are_resampled_to_the_crop(hub: Path) -> None
     assert small[key].std().item() == pytest.approx(trained_size[key].std().item(), rel=0.5)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_gets_its_position_table_resampled(hub: Path) -> None:
     published = timm_state("vit_tiny_patch16_224")
     put(hub, "tu-vit_tiny_patch16_224", "imagenet", published)
@@ -154,7 +159,7 @@ def test_a_vision_transformer_gets_its_position_table_resampled(hub: Path) -> No
     assert torch.equal(state["model.blocks.7.mlp.fc1.weight"], published["blocks.7.mlp.fc1.weight"])
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t", "mit_b0"])
+@pytest.mark.parametrize("encoder", first_is_quick(["resnet18", "tu-resnet10t", "mit_b0"]))
 def test_a_file_saved_from_our_encoder_loads_again(tmp_path: Path, encoder: str) -> None:
     torch.manual_seed(1)
     ours = build_network(UnetCandidate(encoder=encoder), 64).get_submodule("encoder").state_dict()
@@ -165,7 +170,7 @@ def test_a_file_saved_from_our_encoder_loads_again(tmp_path: Path, encoder: str)
     assert all(torch.equal(state[key], ours[key]) for key in ours)
 
 
-@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("classes", first_is_quick([0, 10]))
 def test_a_timm_file_may_have_any_classifier_or_none(tmp_path: Path, classes: int) -> None:
     published = timm_state("resnet10t", classes)
     path = tmp_path / "fine-tuned.safetensors"
@@ -176,7 +181,14 @@ def test_a_timm_file_may_have_any_classifier_or_none(tmp_path: Path, classes: in
 
 @pytest.mark.parametrize(
     ("encoder", "other"),
-    [("resnet18", "resnet34"), ("resnet34", "resnet18"), ("tu-resnet10t", "resnet14t"), ("tu-resnet14t", "resnet10t")],
+    first_is_quick(
+        [
+            ("resnet18", "resnet34"),
+            ("resnet34", "resnet18"),
+            ("tu-resnet10t", "resnet14t"),
+            ("tu-resnet14t", "resnet10t"),
+        ]
+    ),
 )
 def test_a_file_of_another_architecture_is_refused_with_the_first_keys(
     tmp_path: Path, encoder: str, other: str

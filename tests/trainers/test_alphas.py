@@ -103,6 +103,7 @@ def test_the_value_of_a_sampled_path_is_that_of_one_network(estimator: str) -> N
         assert any(np.allclose(total.detach().numpy(), network, atol=1e-6) for network in networks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["one-path", "sampled"])
 def test_options_are_drawn_by_their_probabilities(estimator: str) -> None:
     alphas = _alphas()

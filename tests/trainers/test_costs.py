@@ -103,6 +103,7 @@ def test_a_part_is_measured_once() -> None:
     assert first.memory_bytes > 0
 
 
+@pytest.mark.slow
 def test_a_supernet_has_the_weights_of_its_encoder_from_a_seed() -> None:
     candidate = _candidate("hybrid", "plain")
     torch.manual_seed(3)

@@ -204,6 +204,7 @@ def test_one_voxel_size_leaves_no_target():
     assert make_reader(Bright(), UnetCandidate(), FitConfig(target_um=63.0)).voxel_size_um is None
 
 
+@pytest.mark.slow
 def test_a_training_at_another_voxel_size_resumes_and_repeats(tmp_path):
     from search_spaces.network import build_network
     from trainers.fit import Fit

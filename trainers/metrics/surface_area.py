@@ -40,13 +40,18 @@ def surface_areas(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
     # A triangle's normal, with the area as its length, has the three projected areas as components; each of them scales
     # with the spacing along two axes.
     shadow_scale = np.array([height * width, depth * width, depth * height], dtype=np.float64)
-    return np.array([np.linalg.norm(normals * shadow_scale, axis=1).sum() for normals in _unit_normals()])
+    codes, normals = _unit_triangles()
+    return np.bincount(codes, np.linalg.norm(normals * shadow_scale, axis=1), minlength=CODES)
 
 
 @cache
-def _unit_normals() -> list[NDArray[np.float64]]:
-    """For each code, its triangles' normals in a cube with edges of 1, (triangles, 3); their lengths are the areas."""
-    return [_normals_of(frozenset(c for bit, c in enumerate(_CORNERS) if code >> bit & 1)) for code in range(CODES)]
+def _unit_triangles() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The triangles of all codes in a cube with edges of 1.
+
+    Returns the code of each, (triangles,), and its normal, whose length is its area, (triangles, 3).
+    """
+    normals = [_normals_of(frozenset(c for bit, c in enumerate(_CORNERS) if code >> bit & 1)) for code in range(CODES)]
+    return np.repeat(np.arange(CODES), [len(of_code) for of_code in normals]), np.concatenate(normals)
 
 
 def _normals_of(corners: frozenset[_Corner]) -> NDArray[np.float64]:

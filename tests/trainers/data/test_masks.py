@@ -51,6 +51,7 @@ def test_a_mask_that_fails_half_way_leaves_nothing(tmp_path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_of_two_processes_writing_one_path_the_second_gets_an_error_and_the_mask_stays_whole(tmp_path) -> None:
     other = f"""
 import numpy as np

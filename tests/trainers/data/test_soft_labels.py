@@ -206,6 +206,7 @@ def test_a_broken_source_is_named_in_one_line(soft: VolumeSource, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_check_shows_the_set_in_use_and_reports_its_missing_source(soft: VolumeSource, tmp_path: Path) -> None:
     soft.soft.place.unlink()
     (row,) = check(tmp_path, tmp_path / "out", tmp_path / "cache")

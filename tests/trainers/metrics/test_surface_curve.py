@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from parameters import first_is_quick
 
 from search_spaces.errors import InputError
 from trainers.metrics.surface_curve import THRESHOLDS, SurfaceCurve, surface_curve
@@ -26,7 +27,7 @@ def voxel_dice(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> float
     return 2 * int((predicted & target).sum()) / voxels if voxels else 1.0
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", first_is_quick(range(6)))
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (63.08, 25.14, 50.0)])
 def test_one_pass_equals_255_single_scores(seed: int, spacing: tuple[float, float, float]) -> None:
     probabilities, target = random_volumes(seed)
