@@ -41,7 +41,8 @@ def surface_areas(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
     # with the spacing along two axes.
     shadow_scale = np.array([height * width, depth * width, depth * height], dtype=np.float64)
     codes, normals = _unit_triangles()
-    return np.bincount(codes, np.linalg.norm(normals * shadow_scale, axis=1), minlength=CODES)
+    lengths = np.linalg.norm(normals * shadow_scale, axis=1)
+    return np.bincount(codes, lengths, minlength=CODES).astype(np.float64)
 
 
 @cache
