@@ -35,22 +35,22 @@ from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.losses.losses import build_loss, check_loss
 from trainers.losses.sparse import SparseWeights
+from trainers.schedule import SCHEDULES, ScheduleConfig
 from trainers.step import optimiser_step, weight_groups
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class FitConfig(SparseWeights, frozen=True, extra="forbid", allow_inf_nan=False):
+class FitConfig(SparseWeights, ScheduleConfig, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the weights of one network are trained."""
 
     steps: PositiveInt = 2_000  # optimiser steps, not epochs
     crop: PositiveInt = 256  # voxels along both edges of the square that is cut from a plane
     batch_size: PositiveInt = 16  # samples per step
     loss: Annotated[str, AfterValidator(check_loss)] = "dice"  # a sum of names in LOSSES, as in "dice + 0.5*focal"
-    learning_rate: PositiveFloat = 6e-5  # peak learning rate of the one-cycle schedule
+    learning_rate: PositiveFloat = 6e-5  # peak learning rate of the schedule
     weight_decay: NonNegativeFloat = 0.01  # weight decay of AdamW; not applied to biases and normalisation scales
-    warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps in which the learning rate rises
     gradient_clip: PositiveFloat | None = None  # largest norm of the whole gradient; None: no clipping
     average_decay: float = Field(default=0.99, ge=0, lt=1)  # decay of the weight average that is scored
     vessel_share: float = Field(default=0.5, ge=0, le=1)  # share of samples placed around a vessel
@@ -144,12 +144,7 @@ class Fit:
         groups = weight_groups(network.named_parameters(), config.weight_decay)
         # fused: a single pass over the weights, five times faster than the default on two cores.
         optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=config.learning_rate,
-            total_steps=config.steps + 1,  # so that the last step still has a learning rate
-            pct_start=config.warm_up,
-        )
+        self._schedule = SCHEDULES[config.schedule](config, optimiser, config.steps, config.learning_rate)
         self._average = weight_average(network, config.average_decay)
         self.network, self._optimiser = accelerator.prepare(network, optimiser)
         torch.manual_seed(seed + accelerator.process_index)  # dropout and drop-path
@@ -159,6 +154,23 @@ class Fit:
         """The weight average, to be scored and exported."""
         module: nn.Module = self._average.module
         return module
+
+    def branches_at(self, until: int) -> int:
+        """The step up to which `run` goes before `cool_down` makes a network of `until` steps that is worth scoring."""
+        return self._schedule.branches_at(until)
+
+    def cool_down(self, until: int, on_step: Callable[[int, float], bool]) -> bool:
+        """Train up to step `until` at a rate that falls to 0; False if `on_step` asked to stop earlier.
+
+        Begins at step `branches_at(until)`, or goes on where a checkpoint of this branch left it. To follow the trunk
+        again, `resume` from a checkpoint of it. With a schedule that falls by itself there is nothing to do. Raises
+        NonFiniteLoss.
+        """
+        begin = self.branches_at(until)
+        if not begin <= self.step <= until:
+            raise ValueError(f"step {self.step} is not between {begin} and {until}")
+        self._schedule.fall(begin, until, self.step)
+        return self.run(until, on_step)
 
     def run(self, until: int, on_step: Callable[[int, float], bool]) -> bool:
         """Train up to step `until`; False if `on_step(step, loss)` asked to stop earlier.
@@ -179,7 +191,7 @@ class Fit:
                 self._accelerator,
                 self.config.gradient_clip,
             )
-            self._schedule.step()
+            self._schedule.torch.step()
             self._average.update_parameters(self._accelerator.unwrap_model(self.network))
             self.step += 1
             if not self._all(on_step(self.step, loss)) and self.step < until:
@@ -223,7 +235,7 @@ class Fit:
         """Write a checkpoint from which `resume` continues exactly."""
         optimiser_state, groups = optimiser_tensors(self._optimiser)
         network = self._accelerator.unwrap_model(self.network)
-        around, state = surroundings(self._schedule, self._accelerator)
+        around, state = surroundings(self._schedule.torch, self._accelerator)
         tensors = {
             **{f"network.{k}": v for k, v in network.state_dict().items()},
             **{f"average.{k}": v for k, v in self._average.state_dict().items()},
@@ -245,7 +257,8 @@ class Fit:
         load_weights(self._accelerator.unwrap_model(self.network), tensors, "network.")
         load_weights(self._average, tensors, "average.")
         restore_optimiser(self._optimiser, tensors, state["groups"])
-        restore_surroundings(self._schedule, self._accelerator, tensors, state)
+        restore_surroundings(self._schedule.torch, self._accelerator, tensors, state)
+        self._schedule.stay()
         self.step = int(state["step"])
         if self._accelerator.process_index:  # the restored random state is that of the first process
             torch.manual_seed(hash((self.step, self._accelerator.process_index)) % 2**63)
