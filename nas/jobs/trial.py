@@ -5,7 +5,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
-from trainers.data.volume import Volume
+from trainers.data.volume import middle_part
 from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
 from trainers.metrics.cross_fit import score
@@ -224,17 +224,6 @@ def _report(attempt: _Attempt) -> Report:
             raise attempt.left()  # the checkpoint is from before the prediction, which is done again
 
     return Report(progress=progress)
-
-
-def middle_part(volume: Volume, slices: int | None) -> Volume:
-    """The `slices` slices around the median vessel voxel; the whole volume if it has no more, or if that is None."""
-    depth, height, width = volume.shape
-    if slices is None or depth <= slices or volume.label is None:
-        return volume
-    vessels = volume.vessel_voxels
-    middle = int(vessels[len(vessels) // 2]) // (height * width) if len(vessels) else depth // 2
-    first = min(max(0, middle - slices // 2), depth - slices)
-    return replace(volume, image=volume.image[first : first + slices], label=volume.label[first : first + slices])
 
 
 class _Clock:

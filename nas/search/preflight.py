@@ -9,7 +9,6 @@ from typing import Any
 from nas.config.design import Design
 from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.cell_search import plans, search_settings
-from nas.jobs.trial import middle_part
 from nas.search.needed_weights import needed
 from nas.study.buildable import Buildable, check_options, find_buildable, offered_fit
 from nas.study.pruners import make_pruner
@@ -28,6 +27,7 @@ from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import volume_steps
+from trainers.data.volume import middle_part
 from trainers.fit import check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out

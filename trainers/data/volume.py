@@ -1,6 +1,6 @@
 """Volume: the voxels of one scanned kidney, its vessel labels, and what is known about both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +63,23 @@ class Volume:
         scale = 1.0 / max(self.grey_high - self.grey_low, 1e-6)
         scaled = (block.astype(np.float32) - np.float32(self.grey_low)) * np.float32(scale)
         return np.clip(scaled, CLIP_LOW, CLIP_HIGH, out=scaled)
+
+
+def middle_part(volume: Volume, slices: int | None) -> Volume:
+    """The `slices` slices around the median vessel voxel; the whole volume if it has no more, or if that is None."""
+    depth, height, width = volume.shape
+    if slices is None or depth <= slices or volume.label is None:
+        return volume
+    vessels = volume.vessel_voxels
+    middle = int(vessels[len(vessels) // 2]) // (height * width) if len(vessels) else depth // 2
+    first = min(max(0, middle - slices // 2), depth - slices)
+    begin, end = np.searchsorted(vessels, [first * height * width, (first + slices) * height * width])
+    return replace(
+        volume,
+        image=volume.image[first : first + slices],
+        label=volume.label[first : first + slices],
+        vessel_voxels=vessels[begin:end] - first * height * width,
+    )
 
 
 def spacing_text(spacing: tuple[float, ...]) -> str:

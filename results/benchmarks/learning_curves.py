@@ -1,0 +1,230 @@
+"""Learning curves of 48 designs of all families: what a network scores after 33, 100, 300, 520 and 900 steps.
+
+    python results/benchmarks/learning_curves.py record FOLDER --masks rles.csv    # one process per core; resumable
+    python results/benchmarks/learning_curves.py collect FOLDER TABLE.json
+
+The designs are the fixed rows of the preset cpu and random points of learning_curves.toml; the kidneys are those of
+recipe.py, of which the 40 slices in the middle are scored. Every design is trained with three seeds on the schedule of
+trunk and branches: at each rung a branch is cooled down, scored, and dropped. Every other design is also trained with
+two seeds on the one-cycle schedule, which is scored at the same steps on its way down. Any number of processes share
+the work; each trains on one thread. rles.csv is `hipct_k3_dense_pseudomask/rles.csv` of the real data.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from filelock import FileLock, Timeout
+from recipe import kidneys
+
+from nas.config.design import Design
+from nas.config.read import read_config
+from nas.config.search_config import design_of
+from nas.study.buildable import find_buildable
+from nas.study.suggest import suggest
+from results.pictures.curve import append_line, read_lines
+from search_spaces.cells.cell_space import decisions, genotype_of, random_choice
+from search_spaces.network import build_network
+from trainers.checkpoint import write_atomically
+from trainers.data.patches import PatchSampler
+from trainers.data.volume import Volume, middle_part
+from trainers.fit import Fit, make_accelerator
+from trainers.inference.reader import InferenceConfig, make_reader
+from trainers.metrics.cross_fit import score
+from trainers.metrics.evaluate import predict_all
+from trainers.metrics.slabs import Predictions
+
+CONFIG = read_config(Path(__file__).with_suffix(".toml"))
+RUNGS = (33, 100, 300, 520, 900)
+RANDOM = {"unet": 20, "cells": 10, "hybrid": 10, "sam": 4}  # random designs by family, besides the fixed ones
+SEEDS = (0, 1, 2)
+TRUNK, ONE_CYCLE = "warmup-stable-decay", "one-cycle"
+INFERENCE = InferenceConfig(batch_voxels=1 << 18, axes=(0,))
+SCORED_SLICES, PART_SLICES = 40, 16  # of each held-out volume
+
+
+@cache
+def designs() -> tuple[tuple[str, Design], ...]:
+    """The names and designs of the table; a design's number is its place. The same on every machine."""
+    found = [(fixed.name, design_of(CONFIG, fixed)) for fixed in CONFIG.fixed]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    possible = find_buildable(CONFIG)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    rng = np.random.default_rng(0)
+    for family, wanted in RANDOM.items():
+        for number in range(wanted):
+            study.enqueue_trial({"family": family})
+            design = suggest(study.ask(), CONFIG, possible)
+            if family in ("cells", "hybrid") and number % 2:
+                choice = random_choice(decisions(CONFIG.cell_space, family), rng)
+                genotype = genotype_of(CONFIG.cell_space, family, choice)
+                design = replace(design, candidate=design.candidate.model_copy(update={"genotype": genotype}))
+            found.append((f"{design.candidate.title()}, {number}", design))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row of the table: a design, a seed and a schedule."""
+
+    design: int
+    seed: int
+    schedule: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the files."""
+        return f"{self.design:02d}-{self.seed}-{self.schedule}"
+
+
+def trainings(seeds: tuple[int, ...]) -> Iterator[Training]:
+    """All trainings, in an order that makes the table useful early."""
+    numbers = range(len(designs()))
+    for seed in seeds:
+        yield from (Training(number, seed, TRUNK) for number in numbers)
+        if seed < 2:
+            yield from (Training(number, seed, ONE_CYCLE) for number in numbers if number % 2 == 0)
+
+
+def record(folder: Path, training: Training, rungs: tuple[int, ...]) -> None:
+    """Train up to the last rung, with a line for each rung; goes on where an earlier process stopped."""
+    lines, state = folder / f"{training.key}.jsonl", folder / "state" / training.key
+    known = {line["steps"] for line in read_lines(lines)}
+    if known >= set(rungs):
+        return
+    name, design = designs()[training.design]
+    fit_config = design.fit.model_copy(update={"schedule": training.schedule})
+    train, whole = kidneys(folder, None)
+    held_out = [middle_part(volume, SCORED_SLICES) for volume in whole]
+    torch.manual_seed(training.seed)
+    network = build_network(design.candidate, fit_config.crop, pretrained=False)
+    sampler = PatchSampler(
+        train,
+        design.candidate.slices_in,
+        design.candidate.slices_out,
+        fit_config.crop,
+        fit_config.vessel_share,
+        training.seed,
+        boxes=design.candidate.boxes,
+    )
+    fit = Fit(network, sampler, fit_config, training.seed, make_accelerator("float32", "cpu"))
+    fit.resume(state)
+    clock = state / "seconds.json"
+    trunk_seconds = float(json.loads(clock.read_text())) if clock.exists() else 0.0
+    losses: list[float] = []
+
+    def on_step(_step: int, loss: float) -> bool:
+        losses.append(loss)
+        return True
+
+    for rung in rungs:
+        if rung in known:
+            continue
+        losses.clear()
+        began = time.process_time()
+        fit.run(fit.branches_at(rung), on_step)
+        trunk_seconds += time.process_time() - began
+        fit.save(state)
+        write_atomically(clock, json.dumps(trunk_seconds))
+        wanted = training.schedule == TRUNK and training.seed == 0  # reading takes long
+        before_branch = _scores(fit, design, held_out) if wanted else {}
+        began = time.process_time()
+        fit.cool_down(rung, on_step)
+        branch_seconds = time.process_time() - began
+        began = time.process_time()
+        after = _scores(fit, design, held_out)
+        line = {
+            "steps": rung,
+            **after,
+            "without_branch": before_branch.get("surface_dice"),
+            "loss": float(np.mean(losses)),
+            "trunk_seconds": trunk_seconds,
+            "branch_seconds": branch_seconds,
+            "score_seconds": time.process_time() - began,
+        }
+        append_line(lines, line)
+        print(training.key, name, {k: round(v, 4) for k, v in line.items() if isinstance(v, float)}, flush=True)
+        fit.resume(state)
+    shutil.rmtree(state)
+
+
+def _scores(fit: Fit, design: Design, held_out: list[Volume]) -> dict[str, Any]:
+    """Scores of the weight average: of all held-out slices, and of the middle ones, which a search scores at rungs."""
+    reader = make_reader(fit.averaged, design.candidate, fit.config)
+    predictions = predict_all(reader, held_out, INFERENCE, make_accelerator("float32", "cpu"))
+    whole = score(predictions, held_out, CONFIG.score)
+    parts = [middle_part(volume, PART_SLICES) for volume in held_out]
+    part = score(_middle(predictions, held_out), parts, CONFIG.score)
+    return {
+        **whole.values,
+        "best": whole.best,
+        "part": part.value,
+        "volumes": {v.volume: v.values["surface_dice"] for v in whole.volumes},
+    }
+
+
+def _middle(predictions: Predictions, volumes: list[Volume]) -> Predictions:
+    """The probabilities of the slices that `middle_part` takes."""
+    found = {}
+    for volume in volumes:
+        numbered = replace(volume, image=np.arange(volume.shape[0])[:, None, None] + np.zeros(volume.shape, np.int32))
+        first = int(middle_part(numbered, PART_SLICES).image[0, 0, 0])
+        found[volume.name] = predictions[volume.name][first : first + PART_SLICES]
+    return found
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """The table: its designs, and every line of every training."""
+    rows = [
+        {**asdict(training), "rungs": read_lines(folder / f"{training.key}.jsonl")}
+        for training in trainings(tuple(range(10)))
+        if (folder / f"{training.key}.jsonl").exists()
+    ]
+    named = [
+        {"name": name, "candidate": d.candidate.model_dump(mode="json"), "fit": d.fit.model_dump(mode="json")}
+        for name, d in designs()
+    ]
+    return {"rungs": RUNGS, "designs": named, "trainings": rows}
+
+
+def main() -> None:
+    """Record, or collect what was recorded."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["record", "collect"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("--masks", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    parser.add_argument("--designs", type=int, nargs="*", help="numbers of designs; all by default")
+    parser.add_argument("--until", type=int, default=RUNGS[-1], help="the last rung")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    if arguments.action == "collect":
+        arguments.table.write_text(json.dumps(collect(folder), separators=(",", ":")) + "\n", encoding="utf-8")
+        return
+    torch.set_num_threads(1)
+    (folder / "state").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "state" / "kidneys.lock"):
+        kidneys(folder, arguments.masks)
+    rungs = tuple(rung for rung in RUNGS if rung <= arguments.until)
+    for training in trainings(tuple(arguments.seeds)):
+        if arguments.designs and training.design not in arguments.designs:
+            continue
+        try:
+            with FileLock(folder / "state" / f"{training.key}.lock", blocking=False):
+                record(folder, training, rungs)
+        except Timeout:
+            continue  # another process is at it
+
+
+if __name__ == "__main__":
+    main()
