@@ -32,6 +32,7 @@ from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "stop", "leave"]
+OnStep = Callable[[int, float], bool]  # step, loss; whether to go on
 
 
 @dataclass(frozen=True)
@@ -132,43 +133,60 @@ def _run(attempt: _Attempt, rungs: Sequence[int]) -> tuple[State, str | None, Sc
 
 
 def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
-    """All steps, with a score and a decision at each rung."""
+    """All steps, with a score and a decision at each rung.
+
+    What is scored at a rung is the end of a branch, if the schedule has branches; the training then goes on from where
+    the branch began.
+    """
     training, steps = attempt.training, attempt.job.fit.steps
     training.resume(attempt.folder.checkpoints)
+    for rung in (*rungs, steps):
+        begin = training.branches_at(rung)
+        if training.step > begin and rung < steps:
+            continue
+        _advance(attempt, training.run, begin, saving=True)
+        if rung == steps:
+            _advance(attempt, training.cool_down, steps, saving=True)
+            return
+        _decide(attempt, rung)
+        if training.step > begin:
+            training.resume(attempt.folder.checkpoints)
+
+
+def _advance(attempt: _Attempt, train: Callable[[int, OnStep], bool], until: int, saving: bool) -> None:
+    """Train up to a step, with checkpoints if `saving`."""
+    training, steps = attempt.training, attempt.job.fit.steps
 
     def on_step(step: int, loss: float) -> bool:
-        if not attempt.accelerator.is_main_process:
-            return attempt.talk.progress("train", step, steps, loss) == "go"
-        attempt.curve.add(step, loss)
-        if time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
-            attempt.save()
+        if attempt.accelerator.is_main_process:
+            attempt.curve.add(step, loss)
+            if saving and time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
+                attempt.save()
         return attempt.talk.progress("train", step, steps, loss) == "go"
 
-    for rung in (*rungs, steps):
-        if rung < training.step:
-            continue
-        before = training.step
-        try:
-            with attempt.clock:
-                finished = training.run(rung, on_step)
-        except NonFiniteLoss as error:
-            raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may help") from error
-        if training.step > before:  # else its checkpoint is there already
-            attempt.save()
-        if not finished:
-            raise attempt.left()
-        if rung < steps:
-            _decide(attempt, rung)
+    before = training.step
+    try:
+        with attempt.clock:
+            finished = train(until, on_step)
+    except NonFiniteLoss as error:
+        raise _Ended("failed", f"{error} at step {training.step + 1}; a lower learning rate may help") from error
+    # Otherwise the checkpoint is there already; a branch from the very start needs one to come back to.
+    if saving and (training.step > before or not attempt.folder.checkpoints.is_dir()):
+        attempt.save()
+    if not finished:
+        raise attempt.left()
 
 
 def _decide(attempt: _Attempt, rung: int) -> None:
-    """Score the network as trained so far, and follow the answer.
+    """Score the network as trained up to a rung, and follow the answer.
 
-    A score that an interrupted attempt had already found is sent again, because its answer may never have arrived.
+    A branch is trained without checkpoints: it is short, and those of its trunk are still needed. A score that an
+    interrupted attempt had already found is sent again, because its answer may never have arrived.
     """
     config = attempt.config.score.ranking_alone()
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
     if rung not in known:
+        _advance(attempt, attempt.training.cool_down, rung, saving=False)
         parts = [middle_part(volume, config.rung_slices) for volume in attempt.fold.held_out]
         inference = attempt.job.inference.model_copy(update={"axes": config.rung_axes})
         predictions = predict_all(

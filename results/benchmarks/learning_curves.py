@@ -98,7 +98,7 @@ def trainings(seeds: tuple[int, ...]) -> Iterator[Training]:
 def record(folder: Path, training: Training, rungs: tuple[int, ...]) -> None:
     """Train up to the last rung, with a line for each rung; goes on where an earlier process stopped."""
     lines, state = folder / f"{training.key}.jsonl", folder / "state" / training.key
-    known = {line["steps"] for line in read_lines(lines)}
+    known = {line["step"] for line in read_lines(lines)}
     if known >= set(rungs):
         return
     name, design = designs()[training.design]
@@ -143,7 +143,7 @@ def record(folder: Path, training: Training, rungs: tuple[int, ...]) -> None:
         began = time.process_time()
         after = _scores(fit, design, held_out)
         line = {
-            "steps": rung,
+            "step": rung,
             **after,
             "without_branch": before_branch.get("surface_dice"),
             "loss": float(np.mean(losses)),

@@ -1,0 +1,106 @@
+"""One trial: at a rung the end of a branch is scored, and the training goes on from where the branch began."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from kidneys import tube
+from safetensors.torch import load_file
+
+from nas.config.read import parse_config
+from nas.jobs.trial import Answer, Talk, run_job
+from results.pictures.curve import read_lines
+from results.record import Job, Outcome
+from results.run_folder import TrialFolder
+from search_spaces.families.unet import UnetCandidate
+from trainers.data.folds import Fold
+from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
+
+FOLD = Fold((tube("a"),), (tube("b", seed=1),))
+CONFIG = parse_config({"score": {"slabs": 2, "resamples": 20}}, "test")
+CANDIDATE = UnetCandidate(encoder="tu-mobilenetv3_small_100", decoder="PSPNet", slices_in=3)
+FIT = FitConfig(
+    steps=10,
+    crop=32,
+    batch_size=2,
+    learning_rate=3e-3,
+    augmentation="flips",
+    schedule="warmup-stable-decay",
+    warm_up_steps=2,
+    cooldown=0.5,
+)
+
+
+class Visit:
+    """What a trial told the driver, which tells it to leave at its n-th report."""
+
+    def __init__(self, leave_at: int | None = None) -> None:
+        self.trained: list[int] = []
+        self.scores: dict[int, float] = {}
+        self._left = leave_at
+
+    def talk(self) -> Talk:
+        return Talk(self._progress, self._scored)
+
+    def _progress(self, phase: str, done: int, of: int, loss: float | None) -> Answer:
+        if phase == "train":
+            self.trained.append(done)
+        return self._answer()
+
+    def _scored(self, step: int, value: float) -> Answer:
+        self.scores[step] = value
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        if self._left is None:
+            return "go"
+        self._left -= 1
+        return "leave" if self._left <= 0 else "go"
+
+
+def run(place: Path, visit: Visit, fit: FitConfig = FIT, rungs: Sequence[int] = (2, 6)) -> Outcome:
+    place.mkdir(exist_ok=True)
+    job = Job(trial=0, name="a", candidate=CANDIDATE, fit=fit, inference=InferenceConfig(axes=(0,)), seed=0)
+    return run_job(job, FOLD, CONFIG, TrialFolder(place), "cpu", visit.talk(), rungs)
+
+
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    return load_file(TrialFolder(place).weights)
+
+
+def test_each_rung_costs_a_branch_and_the_trunk_goes_on_from_where_it_began(tmp_path: Path) -> None:
+    visit = Visit()
+    assert run(tmp_path / "t", visit).state == "complete"
+    # Branches of half the steps, from 1 to 2, from 3 to 6, and from 5 to 10.
+    assert visit.trained == [1, 2, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 9, 10]
+    assert [line["step"] for line in read_lines(TrialFolder(tmp_path / "t").scores)] == [2, 6]
+
+
+def test_what_a_rung_scores_is_what_a_training_of_that_length_would_score(tmp_path: Path) -> None:
+    long, short = Visit(), Visit()
+    run(tmp_path / "long", long)
+    run(tmp_path / "short", short, FIT.model_copy(update={"steps": 9}))
+    assert long.scores == short.scores
+
+
+def test_rungs_change_nothing_in_what_comes_out(tmp_path: Path) -> None:
+    run(tmp_path / "with", Visit())
+    run(tmp_path / "without", Visit(), rungs=())
+    found, wanted = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.slow
+def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    unbroken = Visit()
+    run(tmp_path / "unbroken", unbroken)
+    wanted = weights(tmp_path / "unbroken")
+    for report in range(1, 17):
+        first, second = Visit(leave_at=report), Visit()
+        place = tmp_path / str(report)
+        assert run(place, first).state == "interrupted"
+        assert run(place, second).state == "complete"
+        assert first.scores | second.scores == unbroken.scores
+        assert all(torch.equal(wanted[name], value) for name, value in weights(place).items())
