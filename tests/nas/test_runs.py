@@ -153,7 +153,9 @@ def test_what_decides_the_result_may_not_change(run: Path, override: str, messag
 
 
 def test_of_many_differences_the_first_three_are_named(run: Path) -> None:
-    overrides = [f"fit.{key}" for key in ("steps=1", "crop=64", "batch_size=2", "learning_rate=1.0", "weight_decay=0.5")]
+    overrides = [
+        f"fit.{key}" for key in ("steps=1", "crop=64", "batch_size=2", "learning_rate=1.0", "weight_decay=0.5")
+    ]
     with pytest.raises(InputError, match=r"fit.steps was .*; fit.crop was .*; fit.batch_size was .* \(and 2 more\)"):
         open_run(None, None, run, overrides, has_data=False)
 
