@@ -3,11 +3,22 @@
     python results/benchmarks/learning_curves.py record FOLDER --masks rles.csv    # one process per core; resumable
     python results/benchmarks/learning_curves.py collect FOLDER TABLE.json
 
-The designs are the fixed rows of the preset cpu and random points of learning_curves.toml; the kidneys are those of
+The designs are the fixed rows of learning_curves.toml and random points of its space; the kidneys are those of
 recipe.py, of which the 40 slices in the middle are scored. Every design is trained with three seeds on the schedule of
 trunk and branches: at each rung a branch is cooled down, scored, and dropped. Every other design is also trained with
-two seeds on the one-cycle schedule, which is scored at the same steps on its way down. Any number of processes share
-the work; each trains on one thread. rles.csv is `hipct_k3_dense_pseudomask/rles.csv` of the real data.
+two seeds on the one-cycle schedule of 900 steps, which is scored at the same steps as it is. Any number of processes
+share the work; each trains on one thread. rles.csv is `hipct_k3_dense_pseudomask/rles.csv` of the real data.
+
+TABLE.json has `rungs`, `designs` (name, candidate, recipe) and `trainings`: the design's place in the list, seed,
+schedule, and one entry per rung that has been reached:
+
+- step: the steps of a training that ends here, its branch included
+- surface_dice, voxel_dice: of both held-out volumes, at thresholds that other slabs chose; volumes: of each
+- best: surface dice at the one threshold that suits all slabs
+- part: surface dice of the 16 slices in the middle
+- without_branch: surface dice of the weight average where the branch begins (seed 0 only)
+- loss: mean loss over the steps since the rung before, branch included
+- trunk_seconds: CPU time of the trunk so far; branch_seconds, score_seconds: of this branch, and of reading once
 """
 
 import argparse

@@ -17,6 +17,7 @@ from search_spaces.families.unet import UnetCandidate
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
+from trainers.schedule import SCHEDULES
 
 FOLD = Fold((tube("a"),), (tube("b", seed=1),))
 CONFIG = parse_config({"score": {"slabs": 2, "resamples": 20}}, "test")
@@ -37,9 +38,10 @@ class Visit:
     """What a trial told the driver, which tells it to leave at its n-th report."""
 
     def __init__(self, leave_at: int | None = None) -> None:
+        self.reports = 0
         self.trained: list[int] = []
         self.scores: dict[int, float] = {}
-        self._left = leave_at
+        self._leave_at = leave_at
 
     def talk(self) -> Talk:
         return Talk(self._progress, self._scored)
@@ -54,10 +56,8 @@ class Visit:
         return self._answer()
 
     def _answer(self) -> Answer:
-        if self._left is None:
-            return "go"
-        self._left -= 1
-        return "leave" if self._left <= 0 else "go"
+        self.reports += 1
+        return "go" if self._leave_at is None or self.reports < self._leave_at else "leave"
 
 
 def run(place: Path, visit: Visit, fit: FitConfig = FIT, rungs: Sequence[int] = (2, 6)) -> Outcome:
@@ -93,14 +93,16 @@ def test_rungs_change_nothing_in_what_comes_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, schedule: str) -> None:
+    fit = FIT.model_copy(update={"schedule": schedule})
     unbroken = Visit()
-    run(tmp_path / "unbroken", unbroken)
+    run(tmp_path / "unbroken", unbroken, fit)
     wanted = weights(tmp_path / "unbroken")
-    for report in range(1, 17):
+    for report in range(1, unbroken.reports + 1):
         first, second = Visit(leave_at=report), Visit()
         place = tmp_path / str(report)
-        assert run(place, first).state == "interrupted"
-        assert run(place, second).state == "complete"
+        assert run(place, first, fit).state == "interrupted"
+        assert run(place, second, fit).state == "complete"
         assert first.scores | second.scores == unbroken.scores
         assert all(torch.equal(wanted[name], value) for name, value in weights(place).items())

@@ -2,48 +2,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from kidneys import tube
 from torch import Tensor, nn
+from trainings import CONFIG, go_on, small_fit, small_network
 
 from trainers.average import weight_average
-from trainers.data.patches import PatchSampler
-from trainers.fit import Fit, FitConfig, make_accelerator
 from trainers.step import NonFiniteLoss
-
-CONFIG = FitConfig(
-    steps=6, crop=16, batch_size=2, loss="bce", learning_rate=0.01, augmentation="flips", vessel_share=0.5
-)
-
-
-def _network(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 1, 1)
-    )
-
-
-def _fit(config: FitConfig = CONFIG, network: nn.Module | None = None) -> Fit:
-    sampler = PatchSampler([tube("a")], 3, 1, config.crop, config.vessel_share, seed=5)
-    return Fit(network or _network(), sampler, config, 5, make_accelerator("float32", "cpu"))
-
-
-def _go_on(step: int, loss: float) -> bool:
-    return True
 
 
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
-    unbroken = _fit()
-    unbroken.run(6, _go_on)
+    unbroken = small_fit()
+    unbroken.run(6, go_on)
 
-    first = _fit()
+    first = small_fit()
     assert not first.run(6, lambda step, _: step < 3)
     assert first.step == 3
     first.save(tmp_path)
     torch.manual_seed(999)  # another process would have drawn other numbers by now
-    second = _fit(network=_network(seed=7))
+    second = small_fit(network=small_network(seed=7))
     assert second.resume(tmp_path)
     assert second.step == 3
-    second.run(6, _go_on)
+    second.run(6, go_on)
 
     for name, value in unbroken.averaged.state_dict().items():
         assert torch.equal(value, second.averaged.state_dict()[name]), name
@@ -52,10 +30,10 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_trains_the_same_weights() -> None:
-    one = _fit()
-    one.run(3, _go_on)
-    other = _fit()
-    other.run(3, _go_on)
+    one = small_fit()
+    one.run(3, go_on)
+    other = small_fit()
+    other.run(3, go_on)
     assert all(
         torch.equal(a, b)
         for a, b in zip(one.averaged.state_dict().values(), other.averaged.state_dict().values(), strict=True)
@@ -64,13 +42,13 @@ def test_the_same_seed_trains_the_same_weights() -> None:
 
 def test_training_lowers_the_loss() -> None:
     losses: list[float] = []
-    fit = _fit(CONFIG.model_copy(update={"steps": 60, "learning_rate": 0.05}))
+    fit = small_fit(CONFIG.model_copy(update={"steps": 60, "learning_rate": 0.05}))
     fit.run(60, lambda _, loss: bool(losses.append(loss)) or True)
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
 def test_a_fresh_training_has_nothing_to_resume(tmp_path: Path) -> None:
-    assert not _fit().resume(tmp_path)
+    assert not small_fit().resume(tmp_path)
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_weights_change() -> None:
@@ -84,13 +62,13 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_change() -> None:
 
     network = Broken()
     with pytest.raises(NonFiniteLoss, match="nan"):
-        _fit(network=network).run(1, _go_on)
+        small_fit(network=network).run(1, go_on)
     assert float(network.weight.detach()) == 1.0
 
 
 def test_biases_and_normalisation_are_not_decayed() -> None:
     config = CONFIG.model_copy(update={"weight_decay": 0.5})
-    groups = _fit(config)._optimiser.param_groups
+    groups = small_fit(config)._optimiser.param_groups
     assert {(group["weight_decay"], len(group["params"])) for group in groups} == {(0.5, 2), (0.0, 4)}
 
 
