@@ -23,6 +23,7 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     inference: InferenceConfig  # how it reads volumes
     seed: int
     baseline: bool = False  # a fixed recipe to compare with; never stopped early
+    default: bool = False  # the baseline that is exported unless another design is surely better
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
 
     @property

@@ -7,7 +7,8 @@ from nas.config.options import AsJson, Run
 def leaderboard(run: Run = None, as_json: AsJson = False) -> None:
     """Show the ranking of a run."""
     from nas.commands.leaderboard_table import leaderboard_table
-    from results.leaderboard.leaderboard import read_leaderboard, reading
+    from results.leaderboard.leaderboard import read_leaderboard
+    from results.leaderboard.reading import reading
     from results.run_folder import find
 
     board = read_leaderboard(find(run).leaderboard_json)

@@ -23,7 +23,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -
         )
     for row in board.rows[:most]:
         cells = (Text(printable(column.text(row))) for column in shown)
-        table.add_row(*cells, style="bold" if row.rank == 1 else None)
+        table.add_row(*cells, style="bold" if row.trial == board.best else None)
     if most is not None and len(board.rows) > most:
         table.caption, table.caption_justify = f"and {len(board.rows) - most} more: nas leaderboard", "left"
     return table

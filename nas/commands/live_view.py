@@ -71,7 +71,8 @@ class PlainView:
         self._print(f"{task.title}: score {event.value:.3f} at step {event.step}{verdict}")
 
     def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:
-        best = f"; best so far {board.value(board.rows[0]):.4f}" if board is not None and board.best is not None else ""
+        leader = None if board is None or board.best is None else board.value(board.rows[0])
+        best = "" if leader is None else f"; best so far {leader:.4f}"
         value = said(outcome.score.values) if outcome.score else outcome.reason
         words = [outcome.state, *([value] if value else []), seconds(outcome.seconds)]
         self._print(f"{task.title}: {', '.join(words)}{best}")

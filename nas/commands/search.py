@@ -51,7 +51,7 @@ def search(
     from nas.commands.leaderboard_table import leaderboard_table
     from nas.commands.live_view import make_view
     from nas.config.runs import open_run
-    from results.leaderboard.leaderboard import reading
+    from results.leaderboard.reading import reading
 
     flags = {
         "data.root": data.absolute() if data else None,

@@ -34,6 +34,7 @@ class FixedTrial(BaseModel, frozen=True, extra="forbid"):
     candidate: AnyCandidate  # its family, and what differs from that family's defaults
     fit: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `fit`
     inference: dict[str, Any] = Field(default_factory=dict)  # what differs from the section `inference`
+    default: bool = False  # exported unless a searched network is surely better; at most one fixed trial
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -63,6 +64,12 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         for name in self.space.families:
             check_pairs(self.space.choices(name, "fit"), FitConfig, self.fit)
             check_pairs(self.space.choices(name, "inference"), InferenceConfig, self.inference)
+        return self
+
+    @model_validator(mode="after")
+    def _one_default(self) -> "SearchConfig":
+        if len(names := [fixed.name for fixed in self.fixed if fixed.default]) > 1:
+            raise ValueError(f"fixed: only one trial can be the default, not both {names[0]!r} and {names[1]!r}")
         return self
 
 

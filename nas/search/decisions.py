@@ -14,9 +14,10 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from nas.config.search_config import SearchConfig
-from nas.config.study_config import FIXED, REPEATS
+from nas.config.study_config import FIXED
 from nas.jobs.cell_search import genotypes_of, plan_for, plans
 from nas.jobs.task import CellSearchTask, Task, TrialTask
+from nas.search.confirmation import next_judging
 from nas.search.diagnosis import LAST_ENDED, diagnose
 from nas.study.budget import Budget
 from nas.study.buildable import Buildable
@@ -89,7 +90,7 @@ class Decisions:
     def has_work(self) -> bool:
         """Whether there is anything to train within the budget."""
         left = self._again or count_candidates(self.study) < self.config.study.trials
-        return self.budget.over() is None and bool(left or self._leader_to_repeat())
+        return self.budget.over() is None and bool(left or self._to_judge())
 
     def over(self) -> bool:
         """Whether nothing more is started, and running tasks are to leave."""
@@ -188,7 +189,7 @@ class Decisions:
         return place.findings.is_file() or place.failure.is_file()
 
     def _next_trial(self) -> Trial | None:
-        """A trial that waited for its cells, one to be tried again, a new one, or a leader's repeat, in this order."""
+        """A trial that waited for its cells, one to be tried again, a new one, or a finalist's with a fresh seed."""
         for number, (trial, plan) in enumerate(self._held):
             if self._searched(plan):
                 del self._held[number]
@@ -201,10 +202,10 @@ class Decisions:
             return None if self._nothing_to_try() else ask(self.study, self.config)
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
-        leader = self._leader_to_repeat()
-        if leader is None:
+        finalist = self._to_judge()
+        if finalist is None:
             return None
-        enqueue_repeat(self.study, *leader)
+        enqueue_repeat(self.study, *finalist)
         return ask(self.study, self.config)
 
     def _baseline_waits(self) -> bool:
@@ -219,10 +220,5 @@ class Decisions:
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
         return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
 
-    def _leader_to_repeat(self) -> tuple[int, int] | None:
-        """Trial and seed index of the first leader with too few trainings; None when all have enough."""
-        for row in self.board().rows[: self.config.study.leaders]:
-            asked = sum(t.user_attrs.get(REPEATS) == row.trial for t in self.study.get_trials(deepcopy=False))
-            if row.state == "complete" and asked < self.config.study.seeds - 1:
-                return row.trial, asked + 1
-        return None
+    def _to_judge(self) -> tuple[int, int] | None:
+        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config)

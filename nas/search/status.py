@@ -95,7 +95,7 @@ def read_status(run: Path | None) -> Status:
         minutes_used=used,
         minutes=config.minutes,
         best_trial=None if board is None else board.best,
-        best_metrics={} if board is None or board.best is None else board.in_order(board.rows[0]),
+        best_metrics={} if board is None or board.chosen is None else board.in_order(board.chosen),
         titles={} if board is None else board.titles,
         cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
         failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},

@@ -144,10 +144,10 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
     repeats = attributes.get(REPEATS)
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
-        design, name = design_of(config, fixed), fixed.name
+        design, name, default = design_of(config, fixed), fixed.name, fixed.default
         register(trial, config, possible, design)
     else:
-        design = suggest(trial, config, possible, genotypes)
+        design, default = suggest(trial, config, possible, genotypes), False
         name = describe(design.candidate, design.fit, origin_of(trial, design.candidate.family))
     return Job(
         trial=trial.number,
@@ -157,6 +157,7 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
         inference=design.inference,
         seed=seed,
         baseline=FIXED in attributes,
+        default=default,
         repeats=repeats,
     )
 

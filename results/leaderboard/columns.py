@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
-from results.leaderboard.leaderboard import Leaderboard, Row, reading
+from results.leaderboard.leaderboard import Leaderboard, Row
+from results.leaderboard.reading import reading
 from results.text import escape, millions, seconds
 
 
@@ -28,13 +29,14 @@ def columns(board: Leaderboard) -> list[Column]:
         Column("network", lambda row: row.name, right=False),
         Column("start", lambda row: row.start or "–", 100, right=False),
         ranking[0],
-        Column("95 % interval", interval, 90),
+        Column("95 %, slabs", interval, 90),
+        *([Column("95 %, seeds", _over_seeds, 121), Column("P(best)", _probability, 0)] if _judged(board) else []),
         *ranking[1:],
         *chain.from_iterable(others),
         Column("seeds", lambda row: str(row.seeds or "–"), 100),
         Column("size", lambda row: millions(row.parameters), 132),
         Column("training", lambda row: seconds(row.train_seconds), 123),
-        Column("notes", notes, right=False),
+        Column("notes", lambda row: notes(row, board.best), right=False),
     ]
 
 
@@ -74,16 +76,34 @@ def _value(values: dict[str, float], name: str) -> str:
 
 
 def interval(row: Row) -> str:
-    """The 95 % interval, or a dash."""
+    """The 95 % interval over slabs, or a dash."""
     return "–" if row.ci_low is None or row.ci_high is None else f"{row.ci_low:.3f} – {row.ci_high:.3f}"
 
 
-def notes(row: Row) -> str:
-    """What is special about a row."""
+def _over_seeds(row: Row) -> str:
+    """The 95 % interval over seeds, or a dash."""
+    return "–" if row.seeds_low is None or row.seeds_high is None else f"{row.seeds_low:.3f} – {row.seeds_high:.3f}"
+
+
+def _probability(row: Row) -> str:
+    return "–" if row.probability_best is None else f"{row.probability_best:.2f}"
+
+
+def _judged(board: Leaderboard) -> bool:
+    """Whether any design was trained with fresh seeds."""
+    return any(row.judged for row in board.rows)
+
+
+def notes(row: Row, best: int | None = None) -> str:
+    """What is special about a row. best: the trial to export."""
     words = []
-    if row.baseline:
+    if row.default:
+        words.append("default")
+    elif row.baseline:
         words.append("baseline")
-    if row.tied_with_best and row.rank != 1:
+    if row.trial == best and row.rank is not None:
+        words.append("exported")
+    elif row.tied_with_best:
         words.append("tied with best")
     if row.state != "complete":
         words.append(f"{row.state}: {row.reason}" if row.reason and row.state == "failed" else row.state)

@@ -25,7 +25,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     family: str
     name: str
     metrics: dict[str, float] = {}  # by name; means over the seeds
-    ci_low: float | None  # of the metric that ranks
+    ci_low: float | None  # of the metric that ranks, over slabs
     ci_high: float | None
     threshold: float | None
     seeds: int
@@ -35,7 +35,14 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     tied_with_best: bool | None
     state: State
     baseline: bool
-    seed_scores: tuple[float, ...] = ()  # in the metric that ranks
+    default: bool = False  # the baseline that is exported unless another design is surely better
+    seed_scores: tuple[float, ...] = ()  # in the metric that ranks; the first is that of the search
+    # The rest of a verdict needs trainings with fresh seeds, and is empty without.
+    judged: dict[int, float] = {}  # values of these trainings, by seed; metrics are their means
+    probability_best: float | None = None  # that no other design is better by more than the margin
+    probability_above_default: float | None = None
+    seeds_low: float | None = None  # 95 % interval of the mean over seeds
+    seeds_high: float | None = None
     reason: str | None = None
     second_metrics: dict[str, float] = {}  # on the same kidney at voxels of the leaderboard's second_um
     start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
@@ -53,14 +60,26 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
     metric: str  # the one that ranks and how it is measured, for people
     rank_by: str  # its name
     titles: dict[str, str]  # of all metrics by name, in the order of their columns: the one that ranks first
-    best: int | None  # the leader's trial
+    best: int | None  # the trial to export
     seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
     rows: tuple[Row, ...]
+    margin: float = 0.0  # differences up to it do not count
+    sure: float = 1.0  # probability at which a design counts as better than the default
     second_um: float | None = None  # voxel size of the second score; None if no row has one
 
     def value(self, row: Row) -> float | None:
         """What a row is ranked by."""
         return row.metrics.get(self.rank_by)
+
+    @property
+    def chosen(self) -> Row | None:
+        """The row of the design to export."""
+        return next((row for row in self.rows if row.trial == self.best), None)
+
+    @property
+    def default(self) -> Row | None:
+        """The row of the default, if it was trained to its end."""
+        return next((row for row in self.rows if row.default and row.rank is not None), None)
 
     def in_order(self, row: Row) -> dict[str, float]:
         """A row's metrics by name, in the order of their columns."""
@@ -83,46 +102,3 @@ def read_leaderboard(path: Path) -> Leaderboard:
         raise InputError(
             f"{path} is damaged, or of another version; `nas search --run {path.parent}` writes it again"
         ) from error
-
-
-def reading(board: Leaderboard) -> str:
-    """How to read the ranking, in a few sentences."""
-    if board.best is None:
-        return "No candidate was trained to its end and scored, so there is nothing to rank yet."
-    tied = [r for r in board.rows if r.tied_with_best and r.trial != board.best]
-    spread = (
-        f"Training again with another seed changes a score by {board.seed_deviation:.3f} (standard deviation)."
-        if board.seed_deviation is not None
-        else "No candidate was trained with two seeds, so ties do not include the unknown spread between trainings."
-    )
-    ties = (
-        f"{len(tied)} other row(s) cannot be told apart from the best: prefer the cheapest of them."
-        if tied
-        else "Every other row can be told apart from the best."
-        if sum(row.rank is not None for row in board.rows) > 1
-        else "There is only one row, so there is nothing to compare it with."
-    )
-    second = (
-        ""
-        if board.second_um is None
-        else f" Values at {board.second_um:.0f} µm (shown if the terminal is wide enough) are from the same kidney, "
-        "resampled, at the same thresholds. They show how well a network copes with another voxel size; they do not "
-        "affect the ranking."
-    )
-    return (
-        f"{ties} {spread}{_starts(board)} The interval shows how the score depends on which part of this kidney is "
-        "scored. One kidney cannot show how much kidneys differ, and the leader was chosen on it, so expect a somewhat "
-        f"lower score on the next.{second}"
-    )
-
-
-def _starts(board: Leaderboard) -> str:
-    """A warning that rows of different starts compare unfairly, if there are both kinds; begins with a space."""
-    ranked = [row for row in board.rows if row.rank is not None and row.start is not None]
-    scratch = sum(row.start == SCRATCH for row in ranked)
-    if not 0 < scratch < len(ranked):
-        return ""
-    return (
-        f" {scratch} of {len(ranked)} ranked row(s) started from random weights (start: scratch) and the others from "
-        "pretrained ones: between the two kinds, a difference in score mixes start and network."
-    )

@@ -58,7 +58,8 @@ class Ledger:
 
     def drop_weights(self, most: int, busy: Set[int]) -> None:
         """Keep only the weights of the top rows and of busy trials: those of hundreds would fill a disk."""
-        kept = {row.trial for row in self.board().rows[:most]}
+        board = self.board()
+        kept = {row.trial for row in board.rows[:most]} | {board.best}
         for number in sorted(self._with_weights - busy):
             record = self._records.get(number)
             if record is None or record.job.design not in kept:

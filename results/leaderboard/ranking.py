@@ -1,13 +1,16 @@
-"""Ranking: records by one metric on the held-out kidney, with intervals and ties."""
+"""Ranking: records by one metric on the held-out kidney, with intervals and ties, and the design to export.
+
+The seed of the search chooses the finalists. Other seeds judge them, so a finalist counts by its trainings with those.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.leaderboard.leaderboard import Leaderboard, Row
+from results.leaderboard.verdict import Contender, Verdict
 from results.record import Record, start_of
 from search_spaces.errors import InputError
 from trainers.metrics.score import Score, ScoreConfig
@@ -16,37 +19,23 @@ from trainers.metrics.table import METRICS, protocol_of, title_of
 RESAMPLES = 2_000
 
 
-@dataclass(frozen=True)
-class _Design:
-    """The complete trainings of one candidate and recipe."""
-
-    records: list[Record]
-
-    @property
-    def scores(self) -> list[Score]:
-        return [r.outcome.score for r in self.records if r.outcome.score is not None]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean([s.value for s in self.scores]))
-
-
 def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConfig) -> Leaderboard:
     """Rank the records; those that are not complete follow unranked, in order of their trials.
 
-    config: how all of them were scored. A candidate trained with several seeds counts by its mean. Its interval is a
-    bootstrap over the held-out kidney's slabs and its seeds. A row is tied with the best if a paired bootstrap over
-    the same slabs does not tell them apart, or if their difference is within two standard errors of the spread between
-    seeds. Raises InputError for a record that was ranked by another metric.
+    config: how all of them were scored. A design that was trained with fresh seeds counts by their mean, because its
+    first score may be what made it a finalist; such designs come before all others, but the default only if it is ahead
+    of another. The interval is a bootstrap over the held-out kidney's slabs. Among designs with fresh seeds, ties come
+    from a model of quality and noise (comparison.py). Without any, a row is tied with the best if a paired bootstrap
+    over the same slabs does not tell them apart. Raises InputError for a record that was ranked by another metric.
     """
     complete: dict[int, list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda r: (r.job.repeats is not None, r.job.trial)):
         if record.outcome.state == "complete" and record.outcome.score is not None:
             _check_ranked_by(config.rank_by, record.job.trial, record.outcome.score)
             complete.setdefault(record.job.design, []).append(record)
-    designs = sorted((_Design(group) for group in complete.values()), key=lambda d: (-d.mean, d.records[0].job.trial))
-    deviation = seed_deviation([d.scores for d in designs])
-    rows = _rows(designs, deviation, config) if designs else []
+    designs = _ordered([Contender(group) for group in complete.values()])
+    judged = [design for design in designs if design.judged]
+    verdict = Verdict(judged, config.margin, config.sure) if judged else None
     rest = [r for r in records if r.outcome.state != "complete"]
     return Leaderboard(
         study=study,
@@ -54,11 +43,24 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
         metric=protocol_of(config.rank_by),
         rank_by=config.rank_by,
         titles={name: title_of(name) for name in config.names},
-        best=rows[0].trial if rows else None,
-        seed_deviation=deviation,
-        rows=(*rows, *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
+        best=verdict.exported if verdict else designs[0].trial if designs else None,
+        margin=config.margin,
+        sure=config.sure,
+        seed_deviation=seed_deviation([d.scores for d in designs]),
+        rows=(*_rows(designs, verdict, config), *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
         second_um=next((s.second.voxel_size_um for d in designs for s in d.scores if s.second), None),
     )
+
+
+def _ordered(designs: list[Contender]) -> list[Contender]:
+    """The best first. The default is compared with finalists whatever it scored, so being judged does not place it."""
+    last = min((design.mean for design in designs if design.judged and not design.default), default=np.inf)
+
+    def place(design: Contender) -> tuple[bool, float, int]:
+        first = bool(design.judged) and (not design.default or design.mean >= last)
+        return not first, -design.mean, design.trial
+
+    return sorted(designs, key=place)
 
 
 def _check_ranked_by(metric: str, trial: int, score: Score) -> None:
@@ -78,36 +80,42 @@ def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
     return float(np.sqrt(squares / degrees)) if degrees else None
 
 
-def _rows(designs: Sequence[_Design], deviation: float | None, config: ScoreConfig) -> list[Row]:
-    """The rows of the designs, the best first."""
-    draws = np.stack([_draws(design.scores, config.rank_by) for design in designs])
+def _rows(designs: list[Contender], verdict: Verdict | None, config: ScoreConfig) -> list[Row]:
+    """The rows of the designs, which are in order."""
+    if not designs:
+        return []
+    draws = np.stack([_draws(design.judging, config.rank_by) for design in designs])
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
     surely_behind = np.quantile(draws[0] - draws, 0.025, axis=1)  # the best by at least this much
-    return [
-        _row(
-            design,
-            index + 1,
-            (low[index], high[index]),
-            _tied(designs[0], design, surely_behind[index], deviation),
-            config.names,
-        )
-        for index, design in enumerate(designs)
-    ]
+    rows = []
+    for place, design in enumerate(designs):
+        row = _row(design, place + 1, (low[place], high[place]), config.names)
+        if verdict is None:
+            found: dict[str, object] = {"tied_with_best": place == 0 or bool(surely_behind[place] <= 0.0)}
+        elif design.judged:
+            seeds = verdict.seeds(design) or (None, None)
+            found = {
+                "tied_with_best": design.trial in verdict.tied,
+                "probability_best": verdict.best[design.trial],
+                "probability_above_default": verdict.above_default.get(design.trial),
+                "seeds_low": seeds[0],
+                "seeds_high": seeds[1],
+            }
+        else:
+            found = {}
+        rows.append(row.model_copy(update=found))
+    return rows
 
 
 def _draws(scores: Sequence[Score], metric: str) -> NDArray[np.float64]:
-    """Bootstrap draws of a metric's mean over slabs and seeds, (RESAMPLES,).
+    """Bootstrap draws over slabs of a metric's mean over seeds, (RESAMPLES,).
 
     The same slabs are drawn for every design (one seed of the generator), so that differences are paired.
     """
     parts = np.array([[slab.parts[metric] for slab in s.slabs] for s in scores])  # (scores, slabs, parts)
     times = _times_drawn(parts.shape[1])
     sums = [times @ np.ascontiguousarray(part).T for part in np.moveaxis(parts, 2, 0)]
-    values = METRICS[metric].combine(np.array(sums))
-    if len(scores) == 1:
-        return values[:, 0]
-    seeds = np.random.default_rng(1).integers(0, len(scores), (RESAMPLES, len(scores)))
-    mean: NDArray[np.float64] = np.take_along_axis(values, seeds, axis=1).mean(axis=1)
+    mean: NDArray[np.float64] = METRICS[metric].combine(np.array(sums)).mean(axis=1)
     return mean
 
 
@@ -120,35 +128,28 @@ def _times_drawn(slabs: int) -> NDArray[np.float64]:
     return times
 
 
-def _tied(best: _Design, other: _Design, surely_behind: float, deviation: float | None) -> bool:
-    if other is best or surely_behind <= 0.0:
-        return True
-    if deviation is None:
-        return False
-    standard_error = deviation * np.sqrt(1 / len(best.scores) + 1 / len(other.scores))
-    return bool(best.mean - other.mean <= 2.0 * standard_error)
-
-
-def _row(design: _Design, position: int, bounds: tuple[float, float], tied: bool, metrics: Sequence[str]) -> Row:
-    first, scores = design.records[0], design.scores
+def _row(design: Contender, position: int, bounds: tuple[float, float], metrics: Sequence[str]) -> Row:
+    first, scores = design.records[0], design.judging
     seconds = [r.outcome.train_seconds for r in design.records if r.outcome.train_seconds is not None]
     return Row(
         rank=position,
-        trial=first.job.design,
+        trial=design.trial,
         family=first.job.candidate.family,
         name=first.job.name,
         metrics=_means([s.values for s in scores], metrics),
         ci_low=float(bounds[0]),
         ci_high=float(bounds[1]),
         threshold=first.outcome.score.threshold if first.outcome.score else None,
-        seeds=len(scores),
+        seeds=len(design.scores),
         parameters=first.outcome.parameters,
         train_seconds=float(np.mean(seconds)) if seconds else None,
         peak_memory_gib=first.outcome.peak_memory_gib,
-        tied_with_best=tied,
+        tied_with_best=None,
         state="complete",
         baseline=first.job.baseline,
-        seed_scores=tuple(s.value for s in scores),
+        default=first.job.default,
+        seed_scores=tuple(s.value for s in design.scores),
+        judged=design.judged,
         second_metrics=_means([s.second.values for s in scores if s.second], metrics),
         start=start_of(first.job.candidate),
     )
@@ -176,6 +177,7 @@ def _unranked(record: Record) -> Row:
         tied_with_best=None,
         state=record.outcome.state,
         baseline=record.job.baseline,
+        default=record.job.default,
         reason=record.outcome.reason,
         start=start_of(record.job.candidate),
     )

@@ -84,7 +84,7 @@ def _job(task: Task) -> tuple[int, str, int | None, int]:
 
 
 def test_the_baseline_comes_first_then_new_candidates_then_the_leader_with_other_seeds(folder: RunFolder) -> None:
-    search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 1, "seeds": 3}}))
+    search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 1, "seeds": 2}}))
     baseline, second, third = (search.begin() for _ in range(3))
     assert _job(baseline)[:2] == (0, "plain")
     assert [task.id for task in (second, third)] == ["trial-1", "trial-2"]
@@ -96,12 +96,25 @@ def test_the_baseline_comes_first_then_new_candidates_then_the_leader_with_other
     repeat = search.begin()
     assert _job(repeat) == (3, name, 1, seed + 1)
     search.end(repeat, complete(3))
-    repeat = search.begin()
-    assert _job(repeat) == (4, name, 1, seed + 2)
-    assert search.decisions.next_step() is None
-    search.end(repeat, complete(3))
     assert search.decisions.next_step() is None
     assert not search.decisions.has_work()
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(1, []), (2, [(3, 1), (1, 1)])])
+def test_finalists_are_trained_with_the_same_seeds(
+    folder: RunFolder, seeds: int, expected: list[tuple[int, int]]
+) -> None:
+    search = Search(folder, tiny_config({"study": {"trials": 4, "leaders": 2, "seeds": seeds}}))
+    for quality in (0, 3, 1, 4):
+        search.end(search.begin(), complete(quality))
+    asked = []
+    for _ in expected:
+        task = search.begin()
+        _, _, repeats, seed = _job(task)
+        asked.append((repeats, seed - search.config.study.seed))
+        search.end(task, complete(4))
+    assert asked == expected
+    assert search.decisions.next_step() is None
 
 
 def test_every_leader_is_repeated_starting_with_the_first(folder: RunFolder) -> None:

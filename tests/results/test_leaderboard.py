@@ -2,65 +2,19 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from records import ranked, record, score
 from rich.console import Console
 
 from nas.commands.leaderboard_table import leaderboard_table
 from results.leaderboard.columns import interval, to_markdown
-from results.leaderboard.leaderboard import Leaderboard, State, reading
+from results.leaderboard.leaderboard import Leaderboard, State
 from results.leaderboard.ranking import rank, seed_deviation
-from results.record import Job, Outcome, Record
+from results.leaderboard.reading import reading
+from results.record import Record
 from results.text import seconds
 from search_spaces.errors import InputError
 from search_spaces.families.unet import UnetCandidate
-from trainers.fit import FitConfig
-from trainers.inference.reader import InferenceConfig
-from trainers.metrics.score import Score, ScoreConfig, Slab, VolumeScore
-
-
-def score(dice: float, slabs: int = 8, spread: float = 0.0, seed: int = 0) -> Score:
-    """A score whose slabs lie around `dice`; slabs of one seed move together, as on one kidney."""
-    noise = np.random.default_rng(seed).normal(0, spread, slabs)
-    parts = (float(dice + n) for n in noise - noise.mean())
-    values = {"surface_dice": dice, "voxel_dice": dice}
-    return Score(
-        rank_by="surface_dice",
-        values=values,
-        ci_low=0.0,
-        ci_high=1.0,
-        threshold=0.5,
-        best=dice,
-        mean_over_thresholds=dice,
-        volumes=(VolumeScore(volume="k", values=values),),
-        slabs=tuple(Slab(volume="k", threshold=0.5, parts={"surface_dice": (part, 1.0)}) for part in parts),
-    )
-
-
-def record(
-    trial: int, dice: float | None, state: State = "complete", repeats: int | None = None, **kwargs: float | int
-) -> Record:
-    return Record(
-        job=Job(
-            trial=trial,
-            name=f"network {trial}",
-            candidate=UnetCandidate(),
-            fit=FitConfig(),
-            inference=InferenceConfig(),
-            seed=trial,
-            repeats=repeats,
-        ),
-        outcome=Outcome(
-            state=state,
-            score=None if dice is None else score(dice, **kwargs),  # type: ignore[arg-type]
-            reason=None if state == "complete" else "a reason",
-            parameters=1_000_000,
-            train_seconds=60.0,
-        ),
-        version="0",
-    )
-
-
-def ranked(records: list[Record]) -> Leaderboard:
-    return rank(records, "s", "k", ScoreConfig())
+from trainers.metrics.score import ScoreConfig
 
 
 def test_rows_are_ordered_by_surface_dice() -> None:
@@ -69,17 +23,12 @@ def test_rows_are_ordered_by_surface_dice() -> None:
     assert board.best == 1
 
 
-def test_repeats_are_one_row_with_their_mean() -> None:
-    board = ranked([record(0, 0.60), record(1, 0.64), record(2, 0.70, repeats=0)])
+def test_repeats_are_one_row_that_counts_by_its_fresh_seeds() -> None:
+    board = ranked([record(0, 0.70), record(1, 0.64), record(2, 0.60, repeats=0), record(3, 0.62, repeats=0)])
     first = board.rows[0]
-    assert (first.trial, first.seeds, first.seed_scores) == (0, 2, (0.60, 0.70))
-    assert first.surface_dice == pytest.approx(0.65)
-
-
-def test_one_lucky_seed_does_not_win_over_a_better_mean() -> None:
-    lucky = [record(0, 0.80), record(2, 0.50, repeats=0)]
-    board = ranked([*lucky, record(1, 0.70)])
-    assert board.best == 1
+    assert (first.trial, first.seeds, first.seed_scores, first.judged) == (0, 3, (0.70, 0.60, 0.62), {2: 0.60, 3: 0.62})
+    assert first.surface_dice == pytest.approx(0.61)  # what chose it does not judge it
+    assert board.value(board.rows[1]) == 0.64 and not board.rows[1].judged
 
 
 def test_what_slabs_tell_apart_is_not_tied() -> None:
@@ -93,13 +42,6 @@ def test_what_slabs_do_not_tell_apart_is_tied() -> None:
     assert [row.tied_with_best for row in board.rows] == [True, True]
 
 
-def test_a_difference_within_the_spread_of_seeds_is_tied() -> None:
-    board = ranked([record(0, 0.70), record(1, 0.68), record(2, 0.62, repeats=1), record(3, 0.74, repeats=0)])
-    # Seeds differ by 0.04 and 0.06 within a row: 0.07 more in the mean proves nothing, though all slabs agree.
-    assert board.seed_deviation == pytest.approx(np.sqrt((2 * 0.02**2 + 2 * 0.03**2) / 2))
-    assert [row.tied_with_best for row in board.rows] == [True, True]
-
-
 def test_the_interval_of_a_row_with_one_seed_comes_from_its_slabs() -> None:
     same = ranked([record(0, 0.5)]).rows[0]
     assert (same.ci_low, same.ci_high) == (0.5, 0.5)
@@ -109,9 +51,9 @@ def test_the_interval_of_a_row_with_one_seed_comes_from_its_slabs() -> None:
     assert spread.ci_low < 0.45 < 0.55 < spread.ci_high
 
 
-def test_seeds_that_differ_widen_the_interval() -> None:
-    row = ranked([record(0, 0.4), record(1, 0.6, repeats=0)]).rows[0]
-    assert (row.ci_low, row.ci_high) == (pytest.approx(0.4), pytest.approx(0.6))
+def test_the_deviation_of_seeds_is_pooled_over_designs() -> None:
+    board = ranked([record(0, 0.70), record(1, 0.68), record(2, 0.62, repeats=1), record(3, 0.74, repeats=0)])
+    assert board.seed_deviation == pytest.approx(np.sqrt((2 * 0.02**2 + 2 * 0.03**2) / 2))
 
 
 def test_the_spread_of_seeds_is_unknown_without_repeats() -> None:

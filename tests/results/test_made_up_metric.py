@@ -129,7 +129,7 @@ def test_it_can_rank(config: ScoreConfig, by_jaccard: ScoreConfig, tmp_path: Pat
     assert (first.ci_low, first.ci_high) == pytest.approx((jaccard(WIDE), jaccard(WIDE)))  # all slabs are alike
     assert [row.tied_with_best for row in board.rows] == [True, True]  # the slabs do not agree on which is better
     assert board.metric == "Jaccard index, threshold cross-fitted over slabs by surface dice"
-    assert "| start | Jaccard index | 95 % interval | at 50 µm | surface dice |" in to_markdown(board)
+    assert "| start | Jaccard index | 95 %, slabs | at 50 µm | surface dice |" in to_markdown(board)
 
 
 def test_where_it_ranks_surface_dice_chooses_the_thresholds(by_jaccard: ScoreConfig) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from search_spaces.errors import unknown_name
 from trainers.metrics.table import METRICS, USUAL, title_of
@@ -19,7 +19,7 @@ MetricName = Annotated[str, AfterValidator(_known)]
 
 
 class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How the held-out kidney is cut into slabs, and which metrics score it."""
+    """How the held-out kidney is cut into slabs, which metrics score it, and how scores are compared."""
 
     rank_by: MetricName = USUAL  # the metric that ranks; it also chooses thresholds if it has a value at all of them
     # Metrics to measure besides rank_by, each a column of the leaderboard; those computed from masks take longer.
@@ -32,6 +32,8 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     rung_axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0,), min_length=1)
     # Voxel edge in micrometres of a second score, on the same kidney resampled; None: no second score.
     second_um: PositiveFloat | None = None
+    margin: NonNegativeFloat = 0.005  # designs whose scores differ by no more than this are equally good
+    sure: float = Field(default=0.95, gt=0.5, lt=1)  # probability at which one design counts as better than another
 
     @property
     def names(self) -> tuple[str, ...]:
