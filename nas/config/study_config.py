@@ -22,8 +22,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
 
     # Name of the study, and of its folder below results/runs.
     name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
-    seed: int = 0  # seed of the sampler, weights and samples; repeated trainings of leaders take the next seeds
-    trials: PositiveInt = 40  # candidates to try, including fixed ones; repeated trainings of leaders do not count
+    seed: int = 0  # seed of the sampler, weights and samples; trainings with fresh seeds take the next ones
+    trials: PositiveInt = 40  # candidates to try, including fixed ones; trainings with fresh seeds do not count
     storage: str | None = None  # database URL, as in postgresql://user@host/name; None: a file in the run folder
     minutes: PositiveFloat | None = None  # time limit of training and scoring in total; None: no limit
     gpu_hours: PositiveFloat | None = None  # time limit summed over GPUs, or over CPU workers; None: no limit
@@ -34,8 +34,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     pruner: str = "halving"  # how trials are stopped early: a name in PRUNERS
     rungs: NonNegativeInt = 2  # scores before the last step, at each of which a trial that lags behind is stopped
     reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and survivors shrink by this factor
-    leaders: NonNegativeInt = 3  # number of top rows that are trained with several seeds
-    seeds: PositiveInt = 3  # trainings of each leader, including the first
+    leaders: NonNegativeInt = 3  # number of top rows that are trained with fresh seeds, besides the default
+    seeds: PositiveInt = 3  # trainings of each of them at most, including the first
     kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk
     checkpoint_seconds: NonNegativeFloat = 60.0  # time between checkpoints; a killed worker loses at most this much
 

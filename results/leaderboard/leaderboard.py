@@ -76,11 +76,6 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
         """The row of the design to export."""
         return next((row for row in self.rows if row.trial == self.best), None)
 
-    @property
-    def default(self) -> Row | None:
-        """The row of the default, if it was trained to its end."""
-        return next((row for row in self.rows if row.default and row.rank is not None), None)
-
     def in_order(self, row: Row) -> dict[str, float]:
         """A row's metrics by name, in the order of their columns."""
         return {name: row.metrics[name] for name in self.titles if name in row.metrics}

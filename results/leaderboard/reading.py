@@ -42,9 +42,9 @@ def _ties(board: Leaderboard, chosen: Row) -> str:
     tied = [row for row in board.rows if row.tied_with_best and row.trial != chosen.trial]
     if chosen.probability_best is None:
         return f"{len(tied)} other row(s) cannot be told apart from it by slabs." if tied else ""
-    if not tied or not chosen.tied_with_best:
+    if not tied or chosen.default:  # the default is exported whatever it costs
         return ""
-    return f"{len(tied)} other row(s) are as good, and it is the cheapest of them."
+    return f"{len(tied)} other row(s) are more likely than not as good, and it is the cheapest of them."
 
 
 def _spread(board: Leaderboard) -> str:

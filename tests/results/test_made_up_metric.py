@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import records
 from bundles import bundle
 from kidneys import tube
 from numpy.typing import NDArray
@@ -19,12 +20,9 @@ from results.bundles.model_card import model_card
 from results.leaderboard.columns import to_markdown
 from results.leaderboard.leaderboard import read_leaderboard
 from results.leaderboard.ledger import Ledger
-from results.record import Job, Outcome, Record
+from results.record import Outcome, Record
 from results.run_folder import create
-from search_spaces.families.unet import UnetCandidate
 from trainers.data.volume import Spacing
-from trainers.fit import FitConfig
-from trainers.inference.reader import InferenceConfig
 from trainers.metrics.cross_fit import mask_values, score
 from trainers.metrics.metric import Metric, by_masks, ratio
 from trainers.metrics.score import Score, ScoreConfig
@@ -64,15 +62,7 @@ def jaccard(mask: NDArray[np.bool_]) -> float:
 
 
 def record(trial: int, found: Score) -> Record:
-    job = Job(
-        trial=trial,
-        name=f"network {trial}",
-        candidate=UnetCandidate(),
-        fit=FitConfig(),
-        inference=InferenceConfig(),
-        seed=trial,
-    )
-    return Record(job=job, outcome=Outcome(state="complete", score=found), version="0")
+    return records.record(trial, None).model_copy(update={"outcome": Outcome(state="complete", score=found)})
 
 
 def ledger_of(folder: Path, config: ScoreConfig) -> Ledger:

@@ -36,11 +36,18 @@ def test_among_equally_good_designs_the_cheapest_is_exported() -> None:
     assert board.rows[0].trial == 1
     assert board.best == 2
     assert [row.tied_with_best for row in board.rows] == [True, True, False]
-    assert "1 other row(s) are as good, and it is the cheapest of them." in reading(board)
+    assert "1 other row(s) are more likely than not as good, and it is the cheapest of them." in reading(board)
 
 
 def test_one_lucky_seed_does_not_win_over_a_better_mean() -> None:
     assert board_of(trained(0, [0.80, 0.50]), trained(1, [0.70, 0.69])).best == 1
+
+
+def test_a_default_that_is_exported_is_not_called_the_cheapest() -> None:
+    dear = trained(0, LEADER, default=True, seconds=90.0)
+    board = board_of(dear, trained(1, [0.75, 0.7905, 0.8002, 0.8093], seconds=30.0), trained(2, BEHIND))
+    assert board.best == 0 and board.rows[1].tied_with_best
+    assert "cheapest" not in reading(board)
 
 
 def test_finalists_come_first_and_the_default_among_them_only_if_it_is_ahead_of_one() -> None:
