@@ -24,6 +24,7 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     seed: int
     baseline: bool = False  # a fixed recipe to compare with; never stopped early
     default: bool = False  # the baseline that is exported unless another design is surely better
+    until: PositiveInt | None = None  # the step at which it is scored and pauses; None: its last
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
 
     @property
@@ -38,6 +39,7 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
     state: State
     score: Score | None = None
     reason: str | None = None  # why it is not complete, in one line
+    so_far: float | None = None  # of a paused one: what ranks, on a part of the held-out kidney
     step: NonNegativeInt = 0  # where it ended
     parameters: PositiveInt | None = None
     train_seconds: float | None = None  # optimiser steps alone

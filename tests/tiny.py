@@ -8,7 +8,7 @@ random_trials = 2
 rungs = 1
 leaders = 1
 seeds = 2
-pruner = "none"
+promotion = "none"
 
 [data]
 hold_out = "phantom_3"

@@ -90,7 +90,7 @@ def find_retraining(
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
     if seed is not None and seed != job.seed:
         name, job = f"{name.removesuffix(f'-seed-{job.seed}')}-seed-{seed}", job.model_copy(update={"seed": seed})
-    job = job.model_copy(update={"fit": fit, "repeats": None})
+    job = job.model_copy(update={"fit": fit, "repeats": None, "until": None})
     other = folder.retrained / name
     twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
     return Retraining(name, job, known, twin)
@@ -134,7 +134,7 @@ def retrain(
             return "leave" if stop.is_set() else "go"
 
         with stop_on_signal(stop):
-            outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: "go"))
+            outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: None))
         if outcome.state == "interrupted":
             raise InputError(
                 f"stopped at step {outcome.step} of {job.fit.steps}; run the same command again to continue"

@@ -66,9 +66,8 @@ class PlainView:
     def progress(self, event: protocol.Progress) -> None:
         return None
 
-    def scored(self, task: Task, event: protocol.Scored, answer: str) -> None:
-        verdict = ", stopped: others are ahead" if answer == "stop" else ""
-        self._print(f"{task.title}: score {event.value:.3f} at step {event.step}{verdict}")
+    def scored(self, task: Task, event: protocol.Scored) -> None:
+        self._print(f"{task.title}: score {event.value:.3f} at step {event.step}")
 
     def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:
         leader = None if board is None or board.best is None else board.value(board.rows[0])
@@ -88,7 +87,7 @@ class LiveView:
         self._console = console
         self._running: dict[str, _Running] = {}  # by task
         self._board: Leaderboard | None = None
-        self._counts: Counter[str] = Counter()  # states of the candidates that ended
+        self._states: dict[str, str] = {}  # of the candidates that ended or paused, by task
         self._candidates = 0
         self._finished = 0
         self._began = time.monotonic()
@@ -125,7 +124,7 @@ class LiveView:
             run.phase, run.done, run.total = event.phase, event.done, event.total
             run.loss = event.loss if event.loss is not None else run.loss
 
-    def scored(self, task: Task, event: protocol.Scored, answer: str) -> None:
+    def scored(self, task: Task, event: protocol.Scored) -> None:
         if (run := self._running.get(task.id)) is not None:
             run.last_score = event.value
 
@@ -133,7 +132,7 @@ class LiveView:
         self._running.pop(task.id, None)
         self._board = board or self._board
         if task.is_candidate:
-            self._counts[outcome.state] += 1
+            self._states[task.id] = outcome.state
         if outcome.state == "failed":
             self.note(f"{task.title} failed: {outcome.reason}")
         elif board is None:
@@ -167,9 +166,9 @@ class LiveView:
         return table
 
     def _status(self) -> str:
-        ended = self._counts.total()
+        ended = len(self._states)
         done = self._finished + ended
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(self._counts.items()))
+        counts = ", ".join(f"{number} {state}" for state, number in sorted(Counter(self._states.values()).items()))
         now = time.monotonic()
         left = None
         if ended:

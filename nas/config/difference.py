@@ -44,7 +44,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _can_be_off(path: Path) -> bool:
-    """Whether the key takes None; elsewhere "none" is a name, for example of a pruner or an augmentation."""
+    """Whether the key takes None; elsewhere "none" is a name, for example of a promotion or an augmentation."""
     model: Any = SearchConfig
     for part in path[:-1]:
         field = getattr(model, "model_fields", {}).get(part)

@@ -12,6 +12,7 @@ from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
+CONTINUES, RUNG = "continues", "rung"  # user attributes: the trial that goes on, and the rung that it goes to
 FOUND = "found"  # user attribute: the family and kind of genotype that a trial was queued for
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: time its drivers used
@@ -31,9 +32,9 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     failing_share: float = Field(default=0.5, gt=0, le=1)  # a larger share of failed recent trials stops the search
     trial_sampler: str = "tpe"  # how candidates are proposed: a name in SAMPLERS
     random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
-    pruner: str = "halving"  # how trials are stopped early: a name in PRUNERS
-    rungs: NonNegativeInt = 2  # scores before the last step, at each of which a trial that lags behind is stopped
-    reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and survivors shrink by this factor
+    promotion: str = "halving"  # which trials go on after a rung: a name in PROMOTIONS
+    rungs: NonNegativeInt = 2  # scores before the last step, at each of which a trial pauses
+    reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and trials shrink by this factor
     leaders: NonNegativeInt = 3  # number of top rows that are trained with fresh seeds, besides the default
     seeds: PositiveInt = 3  # trainings of each of them at most, including the first
     kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk

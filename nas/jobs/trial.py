@@ -31,19 +31,17 @@ from trainers.metrics.score import Score, said
 from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
-Answer = Literal["go", "stop", "leave"]
+Answer = Literal["go", "leave"]
 OnStep = Callable[[int, float], bool]  # step, loss; whether to go on
 
 
 @dataclass(frozen=True)
 class Talk:
-    """Where a training or a cell search sends its reports; each report gets an answer.
+    """Where a training or a cell search sends its reports."""
 
-    The answers are: go on, stop because others are ahead, or write a checkpoint and leave.
-    """
-
-    progress: Callable[[str, int, int, float | None], Answer]  # phase, done, of, loss
-    scored: Callable[[int, float], Answer]  # step, value so far of the metric that ranks
+    # Phase, done, of, loss; answered by "go", or by "leave": write a checkpoint and end.
+    progress: Callable[[str, int, int, float | None], Answer]
+    scored: Callable[[int, float], None]  # step, value so far of the metric that ranks
 
 
 class _Ended(Exception):
@@ -58,8 +56,9 @@ def run_job(
 ) -> Outcome:
     """Train and score one candidate; resumes from the folder's checkpoint, leaves one when told to leave.
 
-    rungs: steps before the last at which a part of the held-out kidney is scored. Without held-out volumes nothing is
-    scored. A non-finite loss is an outcome with its reason. Anything else that goes wrong is raised.
+    rungs: steps before the last at which a part of the held-out kidney is scored; it pauses at that which the job names
+    as its end. Without held-out volumes nothing is scored. A non-finite loss is an outcome with its reason. Anything
+    else that goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
     _forget_peak_memory(accelerator)
@@ -77,17 +76,15 @@ def run_job(
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
     attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
-    state, reason, result = _run(attempt, rungs)
-    return Outcome(
-        state=state,
-        reason=reason,
-        score=result,
-        step=training.step,
-        parameters=sum(p.numel() for p in training.averaged.parameters()),
-        train_seconds=attempt.clock.seconds,
-        peak_memory_gib=_peak_memory_gib(accelerator),
-        device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
-    )
+    outcome = _run(attempt, rungs)
+    facts = {
+        "step": outcome.step or training.step,
+        "parameters": sum(p.numel() for p in training.averaged.parameters()),
+        "train_seconds": attempt.clock.seconds,
+        "peak_memory_gib": _peak_memory_gib(accelerator),
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    }
+    return outcome.model_copy(update=facts)
 
 
 @dataclass
@@ -121,36 +118,41 @@ class _Attempt:
         return _Ended("interrupted", f"left at step {self.training.step} of {self.job.fit.steps}")
 
 
-def _run(attempt: _Attempt, rungs: Sequence[int]) -> tuple[State, str | None, Score | None]:
+def _run(attempt: _Attempt, rungs: Sequence[int]) -> Outcome:
     try:
-        _train(attempt, rungs)
-        return "complete", None, _finish(attempt)
+        paused = _train(attempt, rungs)
+        return paused or Outcome(state="complete", score=_finish(attempt))
     except _Ended as end:
-        return end.state, end.reason, None
+        return Outcome(state=end.state, reason=end.reason)
     finally:
         if attempt.accelerator.is_main_process:
             shutil.rmtree(attempt.folder.scratch, ignore_errors=True)
 
 
-def _train(attempt: _Attempt, rungs: Sequence[int]) -> None:
-    """All steps, with a score and a decision at each rung.
+def _train(attempt: _Attempt, rungs: Sequence[int]) -> Outcome | None:
+    """All steps up to the end that the job names, with a score at each rung; what came of it if it pauses there.
 
     What is scored at a rung is the end of a branch, if the schedule has branches; the training then goes on from where
     the branch began.
     """
-    training, steps = attempt.training, attempt.job.fit.steps
+    training, steps, end = attempt.training, attempt.job.fit.steps, attempt.job.until
     training.resume(attempt.folder.checkpoints)
-    for rung in (*rungs, steps):
+    for rung in sorted(rung for rung in {*rungs, end or steps} if rung <= (end or steps)):
         begin = training.branches_at(rung)
-        if training.step > begin and rung < steps:
+        if training.step > begin and rung != end and rung < steps:
             continue
         _advance(attempt, training.run, begin, saving=True)
         if rung == steps:
             _advance(attempt, training.cool_down, steps, saving=True)
-            return
-        _decide(attempt, rung)
+            return None
+        value = _value_at(attempt, rung)
+        if rung == end:
+            metric = attempt.config.score.rank_by
+            reason = f"scored at step {rung} of {steps}: {said({metric: value}, digits=3)} so far"
+            return Outcome(state="paused", reason=reason, so_far=value, step=rung)
         if training.step > begin:
             training.resume(attempt.folder.checkpoints)
+    return None
 
 
 def _advance(attempt: _Attempt, train: Callable[[int, OnStep], bool], until: int, saving: bool) -> None:
@@ -177,11 +179,11 @@ def _advance(attempt: _Attempt, train: Callable[[int, OnStep], bool], until: int
         raise attempt.left()
 
 
-def _decide(attempt: _Attempt, rung: int) -> None:
-    """Score the network as trained up to a rung, and follow the answer.
+def _value_at(attempt: _Attempt, rung: int) -> float:
+    """What the network as trained up to a rung scores on a part of the held-out kidney.
 
     A branch is trained without checkpoints: it is short, and those of its trunk are still needed. A score that an
-    interrupted attempt had already found is sent again, because its answer may never have arrived.
+    interrupted attempt had already found is sent again, because it may never have arrived.
     """
     config = attempt.config.score.ranking_alone()
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
@@ -199,12 +201,8 @@ def _decide(attempt: _Attempt, rung: int) -> None:
         )
         known[rung] = score(predictions, parts, config).value
         append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
-    answer = attempt.talk.scored(rung, known[rung])
-    if answer == "stop":
-        so_far = said({config.rank_by: known[rung]}, digits=3)
-        raise _Ended("pruned", f"behind the others at step {rung}: {so_far} so far")
-    if answer == "leave":
-        raise attempt.left()
+    attempt.talk.scored(rung, known[rung])
+    return known[rung]
 
 
 def _finish(attempt: _Attempt) -> Score | None:

@@ -18,7 +18,7 @@ def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder:
     from optuna_dashboard import save_note
 
     save_note(trial, note(record))
-    place = folder.trial(trial.number)
+    place = folder.trial(record.job.trial)
     for picture in (place.curve, place.overlay, place.genotype):
         if picture.is_file():
             upload_artifact(artifact_store=pictures(folder), file_path=str(picture), study_or_trial=trial)

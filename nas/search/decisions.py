@@ -1,4 +1,4 @@
-"""Decisions: what comes next, when a trial is stopped, what is tried again, and when the search is over.
+"""Decisions: what comes next, which trials go on, what is tried again, and when the search is over.
 
 They are made from the study, the run folder and the ranking. The driver (driver.py) carries them out: it starts tasks,
 writes records and informs the user.
@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import optuna
 from optuna.trial import Trial, TrialState
@@ -21,7 +20,17 @@ from nas.search.confirmation import next_judging
 from nas.search.diagnosis import LAST_ENDED, diagnose
 from nas.study.budget import Budget
 from nas.study.buildable import Buildable
-from nas.study.study import ask, cells_needed, count_candidates, enqueue_repeat, job_of, unfinished
+from nas.study.promotion import promote
+from nas.study.study import (
+    ask,
+    cells_needed,
+    count_candidates,
+    go_on,
+    job_of,
+    paused,
+    repeat,
+    unfinished,
+)
 from nas.workers.protocol import Scored
 from results.leaderboard.leaderboard import Leaderboard, State
 from results.record import Outcome, Record, read_record
@@ -89,7 +98,7 @@ class Decisions:
 
     def has_work(self) -> bool:
         """Whether there is anything to train within the budget."""
-        left = self._again or count_candidates(self.study) < self.config.study.trials
+        left = self._again or count_candidates(self.study) < self.config.study.trials or self._to_promote()
         return self.budget.over() is None and bool(left or self._to_judge())
 
     def over(self) -> bool:
@@ -124,12 +133,9 @@ class Decisions:
             if (step := self._step_of(trial)) is not None:
                 return step
 
-    def answer_to(self, score: Scored) -> Literal["go", "stop"]:
-        """Report a score to the study; "stop" where others are ahead. Baselines and repeats always go on."""
-        running = self._trials[score.task]
-        running.trial.report(score.value, score.step)
-        spared = running.task.job.baseline or not running.task.is_candidate
-        return "stop" if not spared and running.trial.should_prune() else "go"
+    def scored(self, score: Scored) -> None:
+        """Report a score at a rung to the study."""
+        self._trials[score.task].trial.report(score.value, score.step)
 
     def lost(self, task: Task, reason: str, deaths: int) -> Outcome | None:
         """How a task whose worker died ends; None if it is tried again. deaths: workers that died on it so far."""
@@ -171,7 +177,8 @@ class Decisions:
         task = TrialTask(job=job_of(trial, self.config, self.possible, self._genotypes))
         self._trials[task.id] = _RunningTrial(task, trial)
         known = read_record(task.place(self.folder).record)
-        return task if known is None or known.outcome.state == "interrupted" else Recorded(known)
+        ended = known is not None and known.job == task.job and known.outcome.state != "interrupted"
+        return Recorded(known) if known is not None and ended else task
 
     def _genotypes(self, family: str, crop: int) -> Mapping[str, Genotype]:
         return genotypes_of(self.folder, plan_for(self.config, family, crop))
@@ -189,13 +196,19 @@ class Decisions:
         return place.findings.is_file() or place.failure.is_file()
 
     def _next_trial(self) -> Trial | None:
-        """A trial that waited for its cells, one to be tried again, a new one, or a finalist's with a fresh seed."""
+        """What comes next of these, in this order.
+
+        A trial that waited for its cells; one to be tried again; a paused one that goes on; a new one; a finalist with
+        a fresh seed.
+        """
         for number, (trial, plan) in enumerate(self._held):
             if self._searched(plan):
                 del self._held[number]
                 return trial
         if self._again:
             return self._again.pop(0)
+        if (promoted := self._to_promote()) is not None:
+            return go_on(self.study, promoted[0], promoted[1] + 1)
         if len(self._held) > MOST_HELD:
             return None
         if count_candidates(self.study) < self.config.study.trials:
@@ -203,10 +216,7 @@ class Decisions:
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
         finalist = self._to_judge()
-        if finalist is None:
-            return None
-        enqueue_repeat(self.study, *finalist)
-        return ask(self.study, self.config)
+        return None if finalist is None else repeat(self.study, *finalist)
 
     def _baseline_waits(self) -> bool:
         """Whether a fixed trial has not begun yet."""
@@ -219,6 +229,12 @@ class Decisions:
         for plan in plans(self.config):
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
         return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
+
+    def _to_promote(self) -> tuple[int, int] | None:
+        """A paused trial that goes on, and the rung it leaves."""
+        on_the_way = self._held or any(running.task.is_candidate for running in self._trials.values())
+        more = bool(on_the_way or self._again) or count_candidates(self.study) < self.config.study.trials
+        return promote(self.config.study, paused(self.study, self.config), more)
 
     def _to_judge(self) -> tuple[int, int] | None:
         return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config)

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nas.config.search_config import SearchConfig
-from nas.config.study_config import GIVEN_UP
+from nas.config.study_config import CONTINUES, GIVEN_UP
 from nas.jobs.cell_search import plans
 from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.dashboard_notes import show_in_dashboard
@@ -20,7 +20,8 @@ from nas.search.decisions import Decisions, GiveUp, Recorded, Step
 from nas.search.view import View
 from nas.study.budget import Budget
 from nas.study.buildable import Buildable
-from nas.study.study import tell
+from nas.study.promotion import left_behind
+from nas.study.study import paused, tell
 from nas.workers.executor import Executor
 from nas.workers.protocol import Died, Ended, Event, Progress, Ready, Scored
 from results.leaderboard.leaderboard import Leaderboard
@@ -107,9 +108,8 @@ class Driver:
             case Progress():
                 self.view.progress(event)
             case Scored():
-                answer = decisions.answer_to(event)
-                executor.answer(event.task, answer)
-                self.view.scored(decisions.task(event.task), event, answer)
+                decisions.scored(event)
+                self.view.scored(decisions.task(event.task), event)
             case Ended():
                 self._close(decisions.task(event.task), event.outcome)
             case Died():
@@ -143,8 +143,12 @@ class Driver:
         self._ledger.add(record)
         if outcome.state != "interrupted":
             show_in_dashboard(self.study, trial, record, self.folder)
-            shutil.rmtree(task.place(self.folder).checkpoints, ignore_errors=True)
+            if outcome.state != "paused":
+                shutil.rmtree(task.place(self.folder).checkpoints, ignore_errors=True)
         tell(self.study, trial, record)
+        if outcome.state == "paused":  # hundreds of checkpoints would fill a disk
+            for number in left_behind(self.config.study, paused(self.study, self.config)):
+                shutil.rmtree(self.folder.trial(number).checkpoints, ignore_errors=True)
         self._decisions.closed(task, outcome)
         self._ledger.drop_weights(self.config.study.kept_weights, self._decisions.busy_trials())
         self._budget.save(now=True)
@@ -162,7 +166,8 @@ class Driver:
     def _name_lost_records(self) -> None:
         """Name trials that the study has closed but that have no record: they are not trained again, nor ranked."""
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and GIVEN_UP not in trial.user_attrs and trial.number not in self._ledger:
+            unrecorded = trial.number not in self._ledger and not {GIVEN_UP, CONTINUES} & trial.user_attrs.keys()
+            if trial.state.is_finished() and unrecorded:
                 gone = self.folder.trial(trial.number).record
                 self.view.note(f"trial {trial.number} has ended, but {gone} is gone: it is not ranked")
 
@@ -171,7 +176,7 @@ class Driver:
             return
         self._decisions.leaving = True
         for task in executor.running():
-            executor.answer(task, "leave")
+            executor.leave(task)
         over = self._budget.over()
         why, how = "stopping", "the same command"
         if not self.stop.is_set() and not self._decisions.halted and over is not None:

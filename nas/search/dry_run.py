@@ -12,7 +12,7 @@ from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.kidneys import open_fold
 from nas.search.preflight import preflight
 from nas.study.buildable import offered_fit
-from nas.study.pruners import rungs
+from nas.study.promotion import rungs
 from results.run_folder import RunFolder
 from results.text import millions, seconds
 from search_spaces.candidate import Candidate

@@ -11,7 +11,7 @@ from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.cell_search import plans, search_settings
 from nas.search.needed_weights import needed
 from nas.study.buildable import Buildable, check_options, find_buildable, offered_fit
-from nas.study.pruners import make_pruner
+from nas.study.promotion import check_promotion
 from nas.study.samplers import make_sampler
 from search_spaces.candidate import Candidate
 from search_spaces.cells.cell_space import check_cell_space
@@ -43,7 +43,7 @@ def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembe
     built. Returns what of the space can be built.
     """
     make_sampler(config.study, 0)
-    make_pruner(config.study, config.fit.steps)
+    check_promotion(config.study.promotion)
     check_device(config.device)
     _check_something_is_searched(config)
     check_options(config)

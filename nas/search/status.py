@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.config.study_config import REPEATS, read_study_config
+from nas.config.study_config import CONTINUES, REPEATS, read_study_config
 from nas.study.budget import seconds_used
 from nas.study.storage import open_storage
 from results.leaderboard.leaderboard import read_leaderboard
@@ -21,7 +21,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     candidates: int  # asked for so far
     wanted: int
     complete: int
-    pruned: int
+    paused: int  # scored at a rung, not promoted so far
     failed: int
     infeasible: int  # did not fit into memory
     interrupted: int
@@ -41,7 +41,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
-            f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.pruned} pruned, "
+            f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.paused} paused, "
             f"{self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
             f"{self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
@@ -76,7 +76,7 @@ def read_status(run: Path | None) -> Status:
         study = optuna.load_study(study_name=config.name, storage=storage)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
-        asked = len(trials) - len(repeats)
+        asked = sum(not {REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)
         used = seconds_used(study) / 60
     board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
     rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
@@ -87,7 +87,7 @@ def read_status(run: Path | None) -> Status:
         candidates=asked,
         wanted=config.trials,
         complete=counts["complete"],
-        pruned=counts["pruned"],
+        paused=counts["paused"],
         failed=counts["failed"],
         infeasible=counts["infeasible"],
         interrupted=counts["interrupted"],

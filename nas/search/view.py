@@ -26,7 +26,7 @@ class View(Protocol):
     def progress(self, event: Progress) -> None:
         """How much of a task's phase is done."""
 
-    def scored(self, task: Task, event: Scored, answer: str) -> None:
+    def scored(self, task: Task, event: Scored) -> None:
         """A trial was scored at a rung."""
 
     def ended(self, task: Task, outcome: Outcome, board: Leaderboard | None) -> None:

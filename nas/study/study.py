@@ -9,13 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from nas.config.search_config import SearchConfig, design_of
-from nas.config.study_config import FIXED, FOUND, GIVEN_UP, REPEATS, SEED_INDEX
+from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SEED_INDEX
 from nas.jobs.cell_search import plan_for, plans
 from nas.study.buildable import Buildable
-from nas.study.pruners import make_pruner
+from nas.study.promotion import Paused, pauses_at
 from nas.study.samplers import make_sampler
 from nas.study.storage import open_storage
 from nas.study.suggest import (
@@ -36,6 +36,7 @@ from trainers.checkpoint import write_atomically
 from trainers.metrics.table import title_of
 
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
+_PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
@@ -49,7 +50,7 @@ def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> 
         study_name=config.study.name,
         storage=open_storage(folder, config.study.storage),
         direction="maximize",
-        pruner=make_pruner(config.study, config.fit.steps),
+        pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
     _check_owner(study, folder)
@@ -102,9 +103,9 @@ def unfinished(study: optuna.Study) -> list[Trial]:
 
 
 def count_candidates(study: optuna.Study) -> int:
-    """Trials asked for so far, without those that only repeat another, had no candidate, or still wait."""
+    """Trials asked for so far, without those that repeat or continue another, had no candidate, or still wait."""
     trials = study.get_trials(deepcopy=False)
-    uncounted = {REPEATS, GIVEN_UP}
+    uncounted = {REPEATS, CONTINUES, GIVEN_UP}
     return sum(not uncounted & t.user_attrs.keys() and t.state != TrialState.WAITING for t in trials)
 
 
@@ -116,12 +117,42 @@ def ask(study: optuna.Study, config: SearchConfig) -> Trial:
     return study.ask()
 
 
-def enqueue_repeat(study: optuna.Study, trial: int, seed_index: int) -> None:
-    """Queue another training of a finished trial's candidate, with another seed."""
+def repeat(study: optuna.Study, trial: int, seed_index: int) -> Trial:
+    """Another training of a finished trial's candidate, with another seed."""
+    return _again(study, trial, {REPEATS: trial, SEED_INDEX: seed_index})
+
+
+def go_on(study: optuna.Study, trial: int, rung: int) -> Trial:
+    """The way of a paused trial to a later rung. The study closes trials for good, so it is one of its own there."""
+    return _again(study, trial, {CONTINUES: trial, RUNG: rung})
+
+
+def _again(study: optuna.Study, trial: int, attributes: dict[str, Any]) -> Trial:
+    """A running trial with the parameters of another. It passes by those that wait."""
     original = study.get_trials(deepcopy=False)[trial]
-    attributes: dict[str, Any] = {REPEATS: trial, SEED_INDEX: seed_index}
     attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
-    study.enqueue_trial(dict(original.params), user_attrs=attributes)
+    study.add_trial(
+        create_trial(
+            state=TrialState.RUNNING,
+            params=original.params,
+            distributions=original.distributions,
+            user_attrs=attributes,
+        )
+    )
+    return Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+
+
+def paused(study: optuna.Study, config: SearchConfig) -> list[Paused]:
+    """The candidates that were scored at each rung before the last step, and those that went on from there."""
+    values: list[dict[int, float]] = [{} for _ in range(config.study.rungs)]
+    promoted: list[set[int]] = [set() for _ in values]
+    for trial in study.get_trials(deepcopy=False):
+        number, rung = trial.user_attrs.get(CONTINUES, trial.number), trial.user_attrs.get(RUNG, 0)
+        if rung:
+            promoted[rung - 1].add(number)
+        if trial.state == TrialState.PRUNED and _PAUSED in trial.user_attrs:
+            values[rung][number] = trial.user_attrs[_PAUSED]
+    return [Paused(found, frozenset(gone)) for found, gone in zip(values, promoted, strict=True)]
 
 
 def cells_needed(trial: Trial, config: SearchConfig, possible: Buildable) -> CellPlan | None:
@@ -149,8 +180,9 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
     else:
         design, default = suggest(trial, config, possible, genotypes), False
         name = describe(design.candidate, design.fit, origin_of(trial, design.candidate.family))
+    spared = FIXED in attributes or repeats is not None
     return Job(
-        trial=trial.number,
+        trial=attributes.get(CONTINUES, trial.number),
         name=name,
         candidate=design.candidate,
         fit=design.fit,
@@ -158,6 +190,7 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
         seed=seed,
         baseline=FIXED in attributes,
         default=default,
+        until=None if spared else pauses_at(config.study, design.fit.steps, attributes.get(RUNG, 0)),
         repeats=repeats,
     )
 
@@ -183,5 +216,9 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         # A failed trial is invisible to the sampler, which would propose similar ones again.
         trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)
         study.tell(trial.number, state=TrialState.PRUNED)
+    elif outcome.state == "paused" and outcome.so_far is not None:
+        trial.set_user_attr(_PAUSED, outcome.so_far)
+        trial.report(outcome.so_far, outcome.step)
+        study.tell(trial.number, state=TrialState.PRUNED)  # what the sampler takes for scored but not finished
     else:
-        study.tell(trial.number, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
+        study.tell(trial.number, state=TrialState.FAIL)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from nas.jobs import trial
 from nas.jobs.task import Task
 from nas.workers.launcher import Launcher, Received, Worker
-from nas.workers.protocol import Answer, Died, Ended, Event, Ready, Start
+from nas.workers.protocol import Died, Ended, Event, Leave, Ready, Start
 from search_spaces.errors import InputError
 
 LATE_SECONDS = 180.0  # before the user is told about a worker that has not started
@@ -87,11 +86,11 @@ class Executor:
         if worker.task is not None:
             self._busy += time.monotonic() - worker.since
 
-    def answer(self, task: str, answer: trial.Answer) -> None:
-        """Tell the worker that is busy with this task to go on, stop or leave."""
+    def leave(self, task: str) -> None:
+        """Tell the worker that is busy with this task to write a checkpoint and end it."""
         for worker in self._workers:
             if worker.task == task:
-                worker.send(Answer(task=task, answer=answer))
+                worker.send(Leave(task=task))
 
     def next_event(self, timeout: float) -> Event | None:
         """The next message of a worker, or None if none came in `timeout` seconds. A worker that died is started again.

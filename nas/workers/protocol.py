@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PositiveInt, TypeAdapter
 
-from nas.jobs import trial
 from nas.jobs.task import Task
 from results.record import Outcome
 
@@ -29,15 +28,11 @@ class Start(BaseModel, frozen=True, extra="forbid"):
     task: Task
 
 
-class Answer(BaseModel, frozen=True, extra="forbid"):
-    """Driver: go on, stop, or write a checkpoint and leave.
+class Leave(BaseModel, frozen=True, extra="forbid"):
+    """Driver: write a checkpoint of this task and end it."""
 
-    `go` and `stop` answer a score; `leave` may come at any time.
-    """
-
-    kind: Literal["answer"] = "answer"
+    kind: Literal["leave"] = "leave"
     task: str
-    answer: trial.Answer
 
 
 class Ready(BaseModel, frozen=True, extra="forbid"):
@@ -59,7 +54,7 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
 
 
 class Scored(BaseModel, frozen=True, extra="forbid"):
-    """Worker: the score at a rung. It waits for an answer."""
+    """Worker: the score at a rung."""
 
     kind: Literal["scored"] = "scored"
     task: str
@@ -86,6 +81,6 @@ class Died(BaseModel, frozen=True, extra="forbid"):
 
 
 Event = Ready | Progress | Scored | Ended | Died
-Order = Open | Start | Answer
+Order = Open | Start | Leave
 from_worker: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 from_driver: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -28,8 +28,8 @@ from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold
 from nas.jobs.task import CellSearchTask, Task, TrialTask
-from nas.study.pruners import rungs
-from nas.workers.protocol import Answer, Ended, Open, Order, Progress, Ready, Scored, Start, from_driver
+from nas.study.promotion import rungs
+from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Scored, Start, from_driver
 from results.record import Outcome
 from results.run_folder import RunFolder
 from trainers.data.folds import Fold
@@ -75,7 +75,7 @@ def main(descriptor: int) -> None:
     channel.send(Ready(device=order.device))
     while True:
         message = channel.inbox.get()
-        if isinstance(message, Start):  # an answer that comes now is for a task that has ended
+        if isinstance(message, Start):  # a request to leave that comes now is for a task that has ended
             ended = _do(message.task, worker)
             channel.send(ended)
             if ended.last:
@@ -118,7 +118,7 @@ WORK: dict[str, Callable[[Any, _Worker, trial.Talk], Outcome]] = {"trial": _trai
 
 @dataclass
 class _Reports:
-    """Reports how far one task is, and takes the driver's answers."""
+    """Reports how far one task is, and whether the driver wants it to leave."""
 
     task: str
     channel: _Channel
@@ -131,26 +131,12 @@ class _Reports:
             self.reported = now
             self.channel.send(Progress(task=self.task, phase=phase, done=done, total=total, loss=loss))
         while not self.channel.inbox.empty():
-            self._answer()
+            message = self.channel.inbox.get()
+            self.leaving |= isinstance(message, Leave) and message.task == self.task
         return "leave" if self.leaving else "go"
 
-    def scored(self, step: int, value: float) -> trial.Answer:
-        """Waits for the answer to this score, whatever else comes before it."""
+    def scored(self, step: int, value: float) -> None:
         self.channel.send(Scored(task=self.task, step=step, value=value))
-        while True:
-            answer = self._answer()
-            if answer == "stop":
-                return "stop"
-            if answer == "go":
-                return "leave" if self.leaving else "go"
-
-    def _answer(self) -> trial.Answer | None:
-        """Take the next message; None unless it is an answer to this task."""
-        message = self.channel.inbox.get()
-        if not isinstance(message, Answer) or message.task != self.task:
-            return None
-        self.leaving |= message.answer == "leave"
-        return message.answer
 
 
 def _receive(stream: IO[str]) -> "queue.Queue[Order]":

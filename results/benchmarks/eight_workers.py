@@ -25,7 +25,7 @@ name = "eight"
 random_trials = 20
 rungs = 1
 leaders = 0
-pruner = "halving"
+promotion = "halving"
 
 [data]
 hold_out = "phantom_3"

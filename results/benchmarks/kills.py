@@ -34,7 +34,7 @@ random_trials = 2
 rungs = 1
 leaders = 1
 seeds = 2
-pruner = "none"
+promotion = "none"
 attempts = 1000
 checkpoint_seconds = 1.0
 

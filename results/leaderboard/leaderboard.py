@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from search_spaces.errors import InputError
 
-State = Literal["complete", "pruned", "failed", "infeasible", "interrupted"]  # how a training ended
+# How a training ended; one that is paused was scored at a rung and goes on if it is promoted.
+State = Literal["complete", "paused", "failed", "infeasible", "interrupted"]
 SCRATCH = "scratch"  # the start of a network without pretrained weights
 
 

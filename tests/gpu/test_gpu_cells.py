@@ -47,7 +47,7 @@ def test_a_trial_with_cells_completes(tmp_path: Path, family: str) -> None:
     job = Job(trial=0, name="cells", candidate=read_candidate(values), fit=fit, inference=InferenceConfig(), seed=0)
     config = parse_config({"score": {"slabs": 2, "resamples": 50}}, "test")
     (tmp_path / "trial").mkdir()
-    talk = Talk(lambda *_: "go", lambda *_: "go")
+    talk = Talk(lambda *_: "go", lambda *_: None)
     outcome = run_job(job, FOLD, config, TrialFolder(tmp_path / "trial"), "cuda", talk, rungs=[4])
     assert (outcome.state, outcome.step) == ("complete", 12)
 

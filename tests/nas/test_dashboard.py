@@ -72,7 +72,7 @@ def test_a_baseline_and_a_repeat_say_so() -> None:
     assert "Trial 1 trained again with seed 5." in _note(repeat)
 
 
-@pytest.mark.parametrize("state", ["pruned", "failed", "interrupted"])
+@pytest.mark.parametrize("state", ["paused", "failed", "interrupted"])
 def test_a_trial_without_a_score_has_its_reason(state: str) -> None:
     outcome = Outcome.model_validate({"state": state, "reason": "out of luck"})
     text = _note(outcome=outcome)

@@ -35,9 +35,9 @@ def test_what_differs_is_laid_over_its_base(
 
 
 def test_none_takes_out_what_can_be_off_and_is_a_name_elsewhere() -> None:
-    base = {"study": {"minutes": 45.0, "pruner": "halving"}, "fit": {"gradient_clip": 1.0}}
-    difference = {"study": {"minutes": "none", "pruner": "none"}, "fit": {"gradient_clip": "None"}}
-    assert merge(base, difference) == {"study": {"pruner": "none"}, "fit": {}}
+    base = {"study": {"minutes": 45.0, "promotion": "halving"}, "fit": {"gradient_clip": 1.0}}
+    difference = {"study": {"minutes": "none", "promotion": "none"}, "fit": {"gradient_clip": "None"}}
+    assert merge(base, difference) == {"study": {"promotion": "none"}, "fit": {}}
 
 
 def test_a_name_that_stands_for_numbers_wins_only_over_those_of_the_base() -> None:

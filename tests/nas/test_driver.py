@@ -31,7 +31,7 @@ class Played:
 
     def __init__(self, play: Play, workers: int, hours: float) -> None:
         self.started: list[Task] = []
-        self.answers: list[tuple[str, str]] = []
+        self.left: list[str] = []  # tasks that were told to leave
         self._play, self._workers, self._hours = play, workers, hours
         self._events: deque[Event] = deque([Ready(device="cpu")])
         self._ready = False
@@ -55,10 +55,9 @@ class Played:
         self._running.append(task.id)
         self._events.extend(self._play(task))
 
-    def answer(self, task: str, answer: str) -> None:
-        self.answers.append((task, answer))
-        if answer == "leave":
-            self._events.append(Ended(task=task, outcome=LEFT))
+    def leave(self, task: str) -> None:
+        self.left.append(task)
+        self._events.append(Ended(task=task, outcome=LEFT))
 
     def next_event(self, timeout: float) -> Event | None:
         event = self._events.popleft() if self._events else None
@@ -146,13 +145,12 @@ def test_every_trial_has_its_job_written_down_before_it_begins(folder: RunFolder
     Search(folder, _config()).run(play)
 
 
-def test_a_score_is_answered_and_the_study_learns_it(folder: RunFolder) -> None:
+def test_the_study_learns_a_score_at_a_rung(folder: RunFolder) -> None:
     def play(task: Task) -> list[Event]:
         return [Scored(task=task.id, step=3, value=0.25), *_trains(task)]
 
     search = Search(folder, _config())
-    executor = search.run(play)
-    assert executor.answers == [("trial-0", "go"), ("trial-1", "go")]
+    search.run(play)
     assert search.study.trials[0].intermediate_values[3] == 0.25
     assert "trial 0: score 0.250 at step 3\n" in search.printed
 
@@ -206,7 +204,7 @@ def test_a_stopped_driver_lets_the_workers_leave_and_another_driver_continues(fo
         return _stays(task)
 
     executor = search.run(play, workers=2)
-    assert sorted(executor.answers) == [("trial-0", "leave"), ("trial-1", "leave")]
+    assert sorted(executor.left) == ["trial-0", "trial-1"]
     assert "running trials write a checkpoint and leave; the same command continues them" in search.printed
     assert search.states() == ["RUNNING"] * 2
     assert search.record(0).outcome == LEFT
@@ -276,7 +274,7 @@ def test_a_full_disk_ends_the_search_with_its_reason(folder: RunFolder) -> None:
 def test_a_budget_that_is_used_up_is_named_with_how_to_continue(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"gpu_hours": 1.0}}))
     executor = search.run(_stays, hours=1.5)
-    assert executor.answers == [("trial-0", "leave")]
+    assert executor.left == ["trial-0"]
     assert "note: 1 GPU hours are used up: running trials" in search.printed
     assert "leave; the same command with a larger study.gpu_hours continues them" in search.printed
     assert not Search(folder, _config({"study": {"gpu_hours": 1.0}})).driver.has_work()
@@ -346,7 +344,7 @@ def test_a_cell_search_told_to_leave_is_neither_found_nor_failed(folder: RunFold
         return _stays(task)
 
     executor = search.run(play)
-    assert executor.answers == [("cells-16", "leave")]
+    assert executor.left == ["cells-16"]
     assert not folder.cells("cells-16").failure.exists()
     assert "cell search cells-16: interrupted, left at step 3 of 9" in search.printed
 

@@ -16,7 +16,6 @@ from nas.search.diagnosis import diagnose
 from nas.study.budget import Budget
 from nas.study.buildable import find_buildable
 from nas.study.study import open_study, tell
-from nas.workers.protocol import Scored
 from results.leaderboard.leaderboard import State
 from results.leaderboard.ledger import Ledger
 from results.leaderboard.ranking import rank
@@ -229,22 +228,55 @@ def test_a_trial_that_ended_before_the_study_was_told_is_closed_with_its_record(
     assert after.decisions.next_step() == Recorded(record)
 
 
-def test_a_trial_behind_the_others_is_stopped_but_no_baseline_and_no_repeat(folder: RunFolder) -> None:
-    search = Search(folder, tiny_config({"study": {"pruner": "halving", "trials": 4, "reduction": 2}}))
-    baseline, leader, behind, ahead = (search.begin() for _ in range(4))
+HALVING: dict[str, dict[str, Any]] = {"study": {"promotion": "halving", "trials": 5, "reduction": 2, "leaders": 0}}
 
-    def answer(task: Task, value: float) -> str:
-        return search.decisions.answer_to(Scored(task=task.id, step=4, value=value))
 
-    assert answer(leader, 0.6) == "go"
-    assert answer(baseline, 0.1) == "go"
-    assert answer(behind, 0.2) == "stop"
-    assert answer(ahead, 0.7) == "go"
-    for task, quality in ((leader, 4), (baseline, 0), (behind, 1), (ahead, 2)):
-        search.end(task, complete(quality))
-    repeat = search.begin()
-    assert _job(repeat)[2] == 1
-    assert answer(repeat, 0.0) == "go"
+def _pause(search: Search, task: Task, so_far: float) -> None:
+    assert isinstance(task, TrialTask) and task.job.until is not None
+    search.end(task, Outcome(state="paused", reason="scored", so_far=so_far, step=task.job.until))
+
+
+def test_the_better_half_of_the_paused_trials_go_on_and_the_baseline_does_not_pause(folder: RunFolder) -> None:
+    search = Search(folder, tiny_config(HALVING))
+    baseline = search.begin()
+    assert isinstance(baseline, TrialTask) and baseline.job.until is None
+    search.end(baseline, complete(1))
+    begun = []
+    for so_far in (0.3, 0.6, None, 0.5, 0.7, None):
+        task = search.begin()
+        assert isinstance(task, TrialTask)
+        begun.append((task.job.trial, task.job.until))
+        if so_far is None:
+            search.end(task, complete(2))
+        else:
+            _pause(search, task, so_far)
+    # Trial 3 is the second half of trial 2: the study needs a number of its own for it.
+    assert begun == [(1, 4), (2, 4), (2, None), (4, 4), (5, 4), (5, None)]
+    assert search.decisions.next_step() is None
+    assert not search.decisions.has_work()
+
+
+def test_a_promotion_whose_driver_died_goes_on_before_anything_else(folder: RunFolder) -> None:
+    before = Search(folder, tiny_config(HALVING))
+    before.end(before.begin(), complete(1))
+    for so_far in (0.3, 0.6):
+        _pause(before, before.begin(), so_far)
+    promoted = before.begin()
+    after = Search(folder, tiny_config(HALVING))
+    assert after.begin() == promoted
+
+
+def test_more_trials_promote_more_of_those_that_paused(folder: RunFolder) -> None:
+    search = Search(folder, tiny_config(HALVING, {"study": {"trials": 3}}))
+    search.end(search.begin(), complete(1))
+    for so_far in (0.3, 0.6):
+        _pause(search, search.begin(), so_far)
+    search.end(search.begin(), complete(2))
+    assert not search.decisions.has_work()
+    more = Search(folder, tiny_config(HALVING, {"study": {"trials": 5}}))
+    for so_far in (0.2, 0.1):
+        _pause(more, more.begin(), so_far)
+    assert _job(more.begin())[0] == 1  # 0.3 is now in the better half
 
 
 def test_an_interruption_that_nobody_asked_for_halts_the_search(folder: RunFolder) -> None:
@@ -286,7 +318,7 @@ def test_trials_that_keep_failing_halt_the_search(folder: RunFolder) -> None:
         (["failed"] * 3 + ["complete"] * 3, False),  # half of them is the limit
         (["infeasible"] * 19, False),  # the sampler learns to avoid them
         (["infeasible"] * 20, True),
-        (["pruned"] * 20, False),
+        (["paused"] * 20, False),
     ],
 )
 def test_failures_halt_a_search_and_so_do_20_trials_that_do_not_fit(

@@ -18,9 +18,9 @@ from nas.workers.launcher import Received
 from nas.workers.local import LocalLauncher, LocalWorker, _why, devices
 from nas.workers.process import WorkerProcess
 from nas.workers.protocol import (
-    Answer,
     Died,
     Ended,
+    Leave,
     Open,
     Progress,
     Ready,
@@ -76,7 +76,7 @@ def test_a_message_of_a_worker_is_one_line_that_holds_all_of_it(message: BaseMod
         Open(run="r", device="cpu", threads=1, log="l"),
         Start(task=trial_task(3)),
         Start(task=SEARCH),
-        *(Answer(task="trial-1", answer=a) for a in ("go", "stop", "leave")),
+        Leave(task="trial-1"),
     ],
 )
 def test_a_message_of_the_driver_is_one_line_that_holds_all_of_it(message: BaseModel) -> None:
@@ -88,11 +88,11 @@ def test_a_message_of_the_driver_is_one_line_that_holds_all_of_it(message: BaseM
 @pytest.mark.parametrize(
     "line",
     [
-        '{"kind": "answer", "task": "trial-1", "answer": "perhaps"}',
-        '{"kind": "answer", "task": "trial-1", "answer": "go", "why": "x"}',
+        '{"kind": "leave"}',
+        '{"kind": "leave", "task": "trial-1", "why": "x"}',
         '{"kind": "start", "task": {"kind": "walk"}}',
         '{"kind": "ready", "device": "cpu"}',
-        '{"task": "trial-1", "answer": "go"}',
+        '{"task": "trial-1"}',
     ],
 )
 def test_anything_that_is_not_a_message_is_an_error(line: str) -> None:

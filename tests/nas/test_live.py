@@ -35,7 +35,7 @@ def test_the_live_table_shows_trials_and_cell_searches_with_their_progress(view:
     view.started(task, "resnet10t", resumed=False)
     view.started(SEARCH, "12 steps", resumed=True)
     view.progress(Progress(task=task.id, phase="train", done=3, total=6, loss=0.125))
-    view.scored(task, Scored(task=task.id, step=2, value=0.75), "go")
+    view.scored(task, Scored(task=task.id, step=2, value=0.75))
     view.progress(Progress(task=SEARCH.id, phase="search", done=1, total=12, loss=None))
     shown = _shown(view)
     for words in ("trial 3", "resnet10t", "train 3/6", "0.125", "0.750", "cell search cells-16", "search 1/12"):

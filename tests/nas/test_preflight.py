@@ -66,7 +66,7 @@ def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) ->
     ("section", "changes", "message"),
     [
         ("study", {"trial_sampler": "tpee"}, "unknown trial sampler 'tpee'; did you mean 'tpe'"),
-        ("study", {"pruner": "halvin"}, "unknown pruner 'halvin'; did you mean 'halving'"),
+        ("study", {"promotion": "halvin"}, "unknown promotion 'halvin'; did you mean 'halving'"),
         ("space", {"unet": {"encoder": ["tu-resnet10"]}}, "unknown encoder 'tu-resnet10'; did you mean"),
         ("space", {"unet": {"decoder": ["Unet", "UNet+"]}}, "unknown decoder 'UNet+'; did you mean"),
         ("space", {"fit": {"loss": ["dice", "dise"]}}, "unknown loss 'dise'; did you mean 'dice' or 'cldice'"),

@@ -116,9 +116,9 @@ def test_how_long_and_where_to_search_may_change(run: Path, override: str, value
 
 
 def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
-    overrides = ["study.pruner=none", "fit.augmentation=none", "study.minutes=none"]
+    overrides = ["study.promotion=none", "fit.augmentation=none", "study.minutes=none"]
     config, _ = open_run(None, "demo", None, overrides, has_data=False)
-    assert (config.study.pruner, config.fit.augmentation, config.study.minutes) == ("none", "none", None)
+    assert (config.study.promotion, config.fit.augmentation, config.study.minutes) == ("none", "none", None)
     with pytest.raises(InputError, match=r"fit.steps = 'none'"):
         open_run(None, "demo", None, ["fit.steps=none"], has_data=False)
 
@@ -128,7 +128,7 @@ def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
     [
         ("study.seed=3", "study.seed was 0 and is now 3"),
         ("study.name=other", "study.name was mine and is now other"),
-        ("study.pruner=none", "study.pruner was halving and is now none"),
+        ("study.promotion=none", "study.promotion was halving and is now none"),
         ("study.rungs=1", "study.rungs was 2 and is now 1"),
         ("fit.steps=10", "fit.steps was 9 and is now 10"),
         ("fit.gradient_clip=1.0", "fit.gradient_clip was not set and is now 1.0"),

@@ -14,9 +14,11 @@ from nas.study.buildable import Buildable, find_buildable
 from nas.study.study import (
     ask,
     count_candidates,
-    enqueue_repeat,
+    go_on,
     job_of,
     open_study,
+    paused,
+    repeat,
     tell,
     unfinished,
 )
@@ -26,7 +28,7 @@ from results.run_folder import RunFolder, create
 from trainers.metrics.score import Score, Slab, VolumeScore
 
 VALUES = {
-    "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "pruner": "none"},
+    "study": {"name": "s", "seed": 7, "trials": 8, "random_trials": 2, "rungs": 1, "promotion": "none"},
     "space": {
         "unet": {"encoder": ["tu-resnet10t"], "decoder": ["Unet"], "slices_in": [3, 5]},
         "fit": {
@@ -78,6 +80,7 @@ def _score(dice: float) -> Score:
 def _record(job: Job, state: State = "complete", dice: float = 0.5) -> Record:
     outcome = Outcome(
         state=state,
+        so_far=0.4 if state == "paused" else None,
         score=_score(dice) if state == "complete" else None,
         reason=None if state == "complete" else "because",
         step=9,
@@ -186,22 +189,63 @@ def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
 def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config: SearchConfig) -> None:
     study = open_study(folder, config, possible())
     original, *_ = [_next(study, config) for _ in range(3)]
-    enqueue_repeat(study, 0, seed_index=2)
-    trial = ask(study, config)
-    repeat = job_of(trial, config, possible())
-    assert (repeat.trial, repeat.repeats, repeat.design, repeat.seed) == (3, 0, 0, original.seed + 2)
-    assert (repeat.name, repeat.candidate, repeat.fit) == (original.name, original.candidate, original.fit)
-    assert repeat.baseline == original.baseline
+    trial = repeat(study, 0, seed_index=2)
+    again = job_of(trial, config, possible())
+    assert (again.trial, again.repeats, again.design, again.seed) == (3, 0, 0, original.seed + 2)
+    assert (again.name, again.candidate, again.fit) == (original.name, original.candidate, original.fit)
+    assert again.baseline == original.baseline
     assert trial.params == study.trials[0].params
 
 
 def test_a_repeat_whose_driver_died_is_the_same_job(folder: RunFolder) -> None:
     study = open_study(folder, SEARCHED, possible())
     _next(study, SEARCHED)
-    enqueue_repeat(study, 0, seed_index=1)
-    job = job_of(ask(study, SEARCHED), SEARCHED, possible())
+    job = job_of(repeat(study, 0, seed_index=1), SEARCHED, possible())
     (left,) = unfinished(open_study(folder, SEARCHED, possible()))
     assert job_of(left, SEARCHED, possible()) == job
+
+
+HALVING = SEARCHED.model_copy(
+    update={"study": SEARCHED.study.model_copy(update={"promotion": "halving", "rungs": 2, "reduction": 2})}
+)
+
+
+def _paused(study: optuna.Study, trial: Trial, so_far: float) -> Job:
+    job = job_of(trial, HALVING, possible())
+    outcome = Outcome(state="paused", reason="scored", so_far=so_far, step=job.until or 0)
+    tell(study, trial, Record(job=job, outcome=outcome, version="0"))
+    return job
+
+
+def test_a_paused_trial_goes_on_under_its_own_number_to_the_next_rung(folder: RunFolder) -> None:
+    study = open_study(folder, HALVING, possible())
+    jobs = [_paused(study, ask(study, HALVING), so_far) for so_far in (0.5, 0.7)]
+    assert [(job.trial, job.until) for job in jobs] == [(0, 2), (1, 2)]  # of 9 steps: 2, 4, 9
+    assert [(p.values, p.promoted) for p in paused(study, HALVING)] == [({0: 0.5, 1: 0.7}, set()), ({}, set())]
+    second = _paused(study, go_on(study, 1, rung=1), 0.8)
+    assert second == jobs[1].model_copy(update={"until": 4})
+    assert [(p.values, p.promoted) for p in paused(study, HALVING)] == [({0: 0.5, 1: 0.7}, {1}), ({1: 0.8}, set())]
+    last = job_of(go_on(study, 1, rung=2), HALVING, possible())
+    assert last == jobs[1].model_copy(update={"until": None})
+    assert paused(study, HALVING)[1].promoted == {1}
+    assert count_candidates(study) == 2
+
+
+def test_a_trial_that_was_going_on_when_its_driver_died_is_the_same_job(folder: RunFolder) -> None:
+    study = open_study(folder, HALVING, possible())
+    _paused(study, ask(study, HALVING), 0.5)
+    job = job_of(go_on(study, 0, rung=1), HALVING, possible())
+    (left,) = unfinished(open_study(folder, HALVING, possible()))
+    assert job_of(left, HALVING, possible()) == job
+
+
+def test_a_fixed_trial_and_a_training_with_a_fresh_seed_do_not_pause(folder: RunFolder) -> None:
+    config = CONFIG.model_copy(update={"study": HALVING.study})
+    study = open_study(folder, config, possible())
+    assert job_of(ask(study, config), config, possible()).until is None
+    study = open_study(create(folder.path / "other"), HALVING, possible())
+    _paused(study, ask(study, HALVING), 0.5)
+    assert job_of(repeat(study, 0, seed_index=1), HALVING, possible()).until is None
 
 
 def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder: RunFolder) -> None:
@@ -210,8 +254,7 @@ def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder
     for _ in range(3):
         _next(study, CONFIG)
     assert count_candidates(study) == 3
-    enqueue_repeat(study, 2, seed_index=1)
-    _next(study, CONFIG)
+    repeat(study, 2, seed_index=1)
     assert len(study.trials) == 4
     assert count_candidates(study) == 3
     ask(study, CONFIG)  # running counts: it uses up the budget
@@ -222,7 +265,7 @@ def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder
     ("state", "expected"),
     [
         ("complete", TrialState.COMPLETE),
-        ("pruned", TrialState.PRUNED),
+        ("paused", TrialState.PRUNED),
         ("failed", TrialState.FAIL),
         ("interrupted", TrialState.RUNNING),
     ],
@@ -247,7 +290,7 @@ def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) ->
     assert "reason" not in trial.user_attrs
 
 
-@pytest.mark.parametrize("state", ["pruned", "failed"])
+@pytest.mark.parametrize("state", ["paused", "failed"])
 def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State) -> None:
     study = open_study(folder, SEARCHED, possible())
     trial = ask(study, SEARCHED)

@@ -51,18 +51,20 @@ class Visit:
             self.trained.append(done)
         return self._answer()
 
-    def _scored(self, step: int, value: float) -> Answer:
+    def _scored(self, step: int, value: float) -> None:
         self.scores[step] = value
-        return self._answer()
 
     def _answer(self) -> Answer:
         self.reports += 1
         return "go" if self._leave_at is None or self.reports < self._leave_at else "leave"
 
 
-def run(place: Path, visit: Visit, fit: FitConfig = FIT, rungs: Sequence[int] = (2, 6)) -> Outcome:
+def run(
+    place: Path, visit: Visit, fit: FitConfig = FIT, rungs: Sequence[int] = (2, 6), until: int | None = None
+) -> Outcome:
     place.mkdir(exist_ok=True)
-    job = Job(trial=0, name="a", candidate=CANDIDATE, fit=fit, inference=InferenceConfig(axes=(0,)), seed=0)
+    reading = InferenceConfig(axes=(0,))
+    job = Job(trial=0, name="a", candidate=CANDIDATE, fit=fit, inference=reading, seed=0, until=until)
     return run_job(job, FOLD, CONFIG, TrialFolder(place), "cpu", visit.talk(), rungs)
 
 
@@ -90,6 +92,30 @@ def test_rungs_change_nothing_in_what_comes_out(tmp_path: Path) -> None:
     run(tmp_path / "without", Visit(), rungs=())
     found, wanted = weights(tmp_path / "with"), weights(tmp_path / "without")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_trial_that_pauses_at_its_rungs_goes_on_as_if_it_had_not(tmp_path: Path, schedule: str) -> None:
+    fit = FIT.model_copy(update={"schedule": schedule})
+    unbroken, visit, place = Visit(), Visit(), tmp_path / "paused"
+    whole = run(tmp_path / "unbroken", unbroken, fit)
+    for rung in (2, 6):
+        found = run(place, visit, fit, until=rung)
+        assert (found.state, found.step, found.so_far, found.score) == ("paused", rung, unbroken.scores[rung], None)
+        assert TrialFolder(place).checkpoints.is_dir() and not TrialFolder(place).weights.exists()
+    last = run(place, visit, fit)
+    assert (last.state, last.score) == (whole.state, whole.score)
+    assert visit.trained == unbroken.trained  # nothing was trained twice
+    assert visit.scores == unbroken.scores
+
+
+def test_a_paused_trial_that_is_asked_again_answers_at_once(tmp_path: Path) -> None:
+    first, again = Visit(), Visit()
+    assert (
+        run(tmp_path / "t", first, until=6)
+        == run(tmp_path / "t", again, until=6).model_copy(update={"train_seconds": None})
+        or again.trained == []
+    )
 
 
 @pytest.mark.slow

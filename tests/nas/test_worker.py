@@ -11,7 +11,7 @@ from searches import phantom_run, trial_task
 
 from nas.jobs.task import CellSearchTask
 from nas.workers.process import WorkerProcess, start_process
-from nas.workers.protocol import Answer, Ended, Event, Open, Order, Progress, Ready, Scored, Start, from_worker
+from nas.workers.protocol import Ended, Event, Leave, Open, Order, Progress, Ready, Scored, Start, from_worker
 from results.run_folder import RunFolder
 from trainers.cell_search.run import CellPlan
 
@@ -67,12 +67,11 @@ def worker(folder: RunFolder) -> Iterator[Spoken]:
         worker.close()
 
 
-def test_it_trains_scores_waits_for_an_answer_and_reports_how_it_ended(worker: Spoken, folder: RunFolder) -> None:
+def test_it_trains_scores_and_reports_how_it_ended(worker: Spoken, folder: RunFolder) -> None:
     task = trial_task(1)
     worker.send(Start(task=task))
     scored = worker.until(Scored)
     assert (scored.task, scored.step) == ("trial-1", 2)  # 6 steps, a third of them before the rung
-    worker.send(Answer(task="trial-1", answer="go"))
     ended = worker.until(Ended)
     assert (ended.task, ended.last, ended.outcome.state, ended.outcome.step) == ("trial-1", False, "complete", 6)
     assert ended.outcome.score is not None
@@ -103,26 +102,30 @@ def test_a_cell_search_that_fails_ends_the_same_way(worker: Spoken, folder: RunF
 def test_a_cell_search_leaves_when_told_to(worker: Spoken) -> None:
     worker.send(Start(task=CellSearchTask(plan=CellPlan(family="cells", crop=16))))
     assert worker.until(Progress).task == "cells-16"
-    worker.send(Answer(task="cells-16", answer="leave"))
+    worker.send(Leave(task="cells-16"))
     assert worker.until(Ended).outcome.state == "interrupted"
 
 
-def test_a_recipe_with_another_precision_runs_in_the_same_worker_and_stops_when_told_to(worker: Spoken) -> None:
-    worker.send(Start(task=trial_task(3, precision="bfloat16")))
-    worker.until(Scored)
-    worker.send(Answer(task="trial-3", answer="stop"))
+def test_a_recipe_with_another_precision_runs_in_the_same_worker_and_pauses_at_its_rung(
+    worker: Spoken, folder: RunFolder
+) -> None:
+    task = trial_task(3, precision="bfloat16")
+    task = task.model_copy(update={"job": task.job.model_copy(update={"until": 2})})
+    worker.send(Start(task=task))
+    score = worker.until(Scored)
     outcome = worker.until(Ended).outcome
-    assert outcome.state == "pruned"
-    assert str(outcome.reason).startswith("behind the others at step 2")
+    assert (outcome.state, outcome.step, outcome.so_far) == ("paused", 2, score.value)
+    assert str(outcome.reason).startswith("scored at step 2 of 6: surface dice ")
+    assert list(task.place(folder).checkpoints.iterdir())
 
 
 def test_a_trial_told_to_leave_writes_a_checkpoint(worker: Spoken, folder: RunFolder) -> None:
     task = trial_task(4, steps=300)
     worker.send(Start(task=task))
     worker.until(Progress)
-    worker.send(Answer(task="trial-3", answer="leave"))  # of another task: no answer to this one
+    worker.send(Leave(task="trial-3"))  # another task
     worker.until(Progress)
-    worker.send(Answer(task="trial-4", answer="leave"))
+    worker.send(Leave(task="trial-4"))
     outcome = worker.until(Ended).outcome
     assert outcome.state == "interrupted"
     assert 0 < outcome.step < 300

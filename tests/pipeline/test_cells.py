@@ -18,7 +18,7 @@ trials = 3
 random_trials = 3
 rungs = 1
 leaders = 0
-pruner = "none"
+promotion = "none"
 
 [data]
 hold_out = "phantom_3"

@@ -16,7 +16,7 @@ trials = 2
 random_trials = 2
 rungs = 1
 leaders = 0
-pruner = "none"
+promotion = "none"
 
 [data]
 hold_out = "phantom_3"

@@ -60,7 +60,7 @@ def test_the_spread_of_seeds_is_unknown_without_repeats() -> None:
     assert seed_deviation([[score(0.5)], [score(0.9)]]) is None
 
 
-@pytest.mark.parametrize("state", ["pruned", "failed", "interrupted"])
+@pytest.mark.parametrize("state", ["paused", "failed", "interrupted"])
 def test_what_is_not_complete_follows_unranked_with_its_reason(state: State) -> None:
     board = ranked([record(0, None, state), record(1, 0.1)])
     last = board.rows[1]
