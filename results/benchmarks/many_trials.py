@@ -132,7 +132,7 @@ class StandIns:
         return 1
 
     def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> StandIn:
-        return StandIn(inbox, self.steps, log)
+        return StandIn(inbox, log)
 
     def close(self) -> None:
         return None
