@@ -25,6 +25,7 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     baseline: bool = False  # a fixed recipe to compare with; never stopped early
     default: bool = False  # the baseline that is exported unless another design is surely better
     until: PositiveInt | None = None  # the step at which it is scored and pauses; None: its last
+    trunk: PositiveInt | None = None  # steps that it takes over from the trial in the search; None: it begins anew
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
 
     @property

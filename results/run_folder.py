@@ -65,6 +65,16 @@ class TrialFolder:
         return self.path / "checkpoint"
 
     @property
+    def last_step(self) -> Path:
+        """The step at which a training that has a time limit ends; there from its last cool-down on."""
+        return self.path / "last_step"
+
+    @property
+    def trunk(self) -> Path:
+        """A checkpoint from before the last cool-down, which a full training continues; kept for the leaders only."""
+        return self.path / "trunk"
+
+    @property
     def weights(self) -> Path:
         """The averaged weights at the end; kept for the leaders only."""
         return self.path / "weights.safetensors"

@@ -92,6 +92,12 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     return None
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint below `folder`, or None if there is none."""
+    newest = next(iter(_newest_first(folder)), None)
+    return None if newest is None else int(newest.name.removeprefix("step-"))
+
+
 def damaged_checkpoints(folder: Path) -> list[Path]:
     """Incomplete or damaged checkpoints below `folder`. Raises OSError if the disk cannot be read."""
     return [path for path in _newest_first(folder) if not _whole(path)]

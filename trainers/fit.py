@@ -159,6 +159,10 @@ class Fit:
         """The step up to which `run` goes before `cool_down` makes a network of `until` steps that is worth scoring."""
         return self._schedule.branches_at(until)
 
+    def cooled_after(self, begin: int) -> int:
+        """The last step of a branch that begins at this step."""
+        return self._schedule.cooled_after(begin)
+
     def cool_down(self, until: int, on_step: Callable[[int, float], bool]) -> bool:
         """Train up to step `until` at a rate that falls to 0; False if `on_step` asked to stop earlier.
 
@@ -194,7 +198,7 @@ class Fit:
             self._schedule.torch.step()
             self._average.update_parameters(self._accelerator.unwrap_model(self.network))
             self.step += 1
-            if not self._all(on_step(self.step, loss)) and self.step < until:
+            if not self.agreed(on_step(self.step, loss)) and self.step < until:
                 return False
         return True
 
@@ -212,7 +216,7 @@ class Fit:
                 f"{highest}); start the training again once they all see the same one on their shared disk"
             )
 
-    def _all(self, go: bool) -> bool:
+    def agreed(self, go: bool) -> bool:
         """Whether every process wants to go on: if one left alone, the others would wait for it."""
         if self._accelerator.num_processes == 1:
             return go

@@ -35,8 +35,15 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     cooldown: float = Field(default=0.2, gt=0, lt=1)
 
 
+def branch_begins(config: ScheduleConfig, until: int) -> int:
+    """The step at which the branch that ends at step `until` leaves the trunk, at least one step before."""
+    return until - max(1, round(config.cooldown * until))
+
+
 class OneCycle:
     """Up to the peak in the first share of the steps, and down to almost 0 in the rest."""
+
+    branches = False  # whether a training can be scored anywhere and go on
 
     def __init__(self, config: ScheduleConfig, optimiser: torch.optim.Optimizer, steps: int, peak: float) -> None:
         # One step more, so that the last one still has a learning rate.
@@ -45,6 +52,10 @@ class OneCycle:
     def branches_at(self, until: int) -> int:
         """The same step: the rate falls by itself, once, so there is no branch."""
         return until
+
+    def cooled_after(self, begin: int) -> int:
+        """The same step."""
+        return begin
 
     def stay(self) -> None:
         """Nothing: it has no trunk."""
@@ -56,6 +67,8 @@ class OneCycle:
 class WarmupStableDecay:
     """Up to the peak in a number of steps, then at the peak; in a branch, down to 0 as 1 - sqrt."""
 
+    branches = True
+
     def __init__(self, config: ScheduleConfig, optimiser: torch.optim.Optimizer, steps: int, peak: float) -> None:
         self._config = config
         self._branch: tuple[int, int] | None = None  # the step at which it begins, and that at which it ends
@@ -63,7 +76,14 @@ class WarmupStableDecay:
 
     def branches_at(self, until: int) -> int:
         """The step at which the branch that ends at step `until` leaves the trunk; at least one step before."""
-        return until - max(1, round(self._config.cooldown * until))
+        return branch_begins(self._config, until)
+
+    def cooled_after(self, begin: int) -> int:
+        """The last step of a branch that begins at this step: the inverse of `branches_at`."""
+        until = begin + 1
+        while self.branches_at(until) < begin:
+            until += max(1, begin - self.branches_at(until))
+        return until
 
     def stay(self) -> None:
         """Follow the trunk from the next step on."""

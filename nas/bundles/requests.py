@@ -12,6 +12,7 @@ import typer
 from nas.config.options import Device, Run, Set
 
 Side = Literal["train", "all"]  # kidneys to train on
+Start = Literal["trunk", "scratch"]  # what a full training begins with
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,18 @@ class RetrainRequest:
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps; retrain.steps if not given.", show_default=False)
     ] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Time for each training with its score, instead of steps: as many are done as fit into it.",
+            show_default=False,
+        ),
+    ] = None
+    start: Annotated[
+        Start,
+        typer.Option("--from", help="trunk: go on from the trial's training in the search, if it can be continued."),
+    ] = "trunk"
     seed: Annotated[
         int | None,
         typer.Option(

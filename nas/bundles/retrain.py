@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from nas.bundles.export import describe_trial, trial_record
-from nas.bundles.requests import RetrainRequest, Side
+from nas.bundles.requests import RetrainRequest, Side, Start
+from nas.bundles.trunk import Trunk, continue_from, find_trunk
 from nas.config.read import read_config
 from nas.config.runs import read_run, refuse_other_search
 from nas.config.search_config import SearchConfig
@@ -25,13 +27,14 @@ from results.bundles.bundle import read_architecture, write_bundle
 from results.bundles.reading import Reading, reading_of
 from results.leaderboard.leaderboard import read_leaderboard
 from results.record import Job, Record, read_job
-from results.run_folder import RunFolder, TrialFolder
+from results.run_folder import RunFolder, TrialFolder, read_seconds
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.inference.reader import InferenceConfig
 from trainers.report import SILENT, Report
+from trainers.schedule import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,18 @@ class Retraining:
 
     name: str  # of the bundle's folder
     job: Job
+    record: Record | None  # of the trial that is trained in full; None for a bundle
     known: Reading | None  # the reading of the search or of the bundle, with the score it reached
     # A training on all kidneys has no kidney left to find a threshold on. It takes over the reading of this bundle: the
     # same training with one kidney held out, or the target itself.
     twin: Path | None
+    start: Start = "trunk"
+    minutes: float | None = None  # how long it may take, with the score; None: as long as its steps take
+
+    @property
+    def length(self) -> str:
+        """How long it is, in words."""
+        return f"{self.job.fit.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
 
     @property
     def before(self) -> float | None:
@@ -56,14 +67,16 @@ def find_retraining(
     config: SearchConfig,
     target: str,
     best: int | None,
-    steps: int | None,
-    seed: int | None = None,
+    request: RetrainRequest,
 ) -> Retraining:
     """What `target` (best, a trial's number, or a bundle's folder) asks to train.
 
-    seed: a seed other than the target's own makes a separate bundle beside the target's. Raises InputError for a
-    target that does not exist.
+    A seed other than the target's own makes a separate bundle beside the target's. Raises InputError for a target that
+    does not exist, and for a time limit where the schedule must know its last step from the start.
     """
+    steps, seed, minutes, record = request.steps, request.seed, request.minutes, None
+    if steps is not None and minutes is not None:
+        raise InputError("give --steps or --minutes, not both")
     if target == "best" and best is None:
         raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
     if target == "best" or target.isdecimal():
@@ -91,9 +104,14 @@ def find_retraining(
     if seed is not None and seed != job.seed:
         name, job = f"{name.removesuffix(f'-seed-{job.seed}')}-seed-{seed}", job.model_copy(update={"seed": seed})
     job = job.model_copy(update={"fit": fit, "repeats": None, "until": None})
+    if minutes is not None and not SCHEDULES[fit.schedule].branches:
+        raise InputError(
+            f"{job.name} is trained on the schedule {fit.schedule}, which must know its last step from the start: give "
+            "--steps instead of --minutes"
+        )
     other = folder.retrained / name
-    twin = other if other.is_dir() and is_of(read_architecture(other), job) else given
-    return Retraining(name, job, known, twin)
+    twin = other if other.is_dir() and is_of(read_architecture(other), job, minutes is not None) else given
+    return Retraining(name, job, record, known, twin, request.start, minutes)
 
 
 def _untuned(reading: Reading, usual: InferenceConfig) -> InferenceConfig:
@@ -105,26 +123,33 @@ def _untuned(reading: Reading, usual: InferenceConfig) -> InferenceConfig:
 
 
 def retrain(
-    training: Retraining, fold: Fold, config: SearchConfig, folder: RunFolder, on: Side, report: Report = SILENT
+    training: Retraining,
+    fold: Fold,
+    config: SearchConfig,
+    folder: RunFolder,
+    on: Side,
+    report: Report = SILENT,
+    began: float | None = None,
 ) -> tuple[Path, Record]:
     """Train at full length, continuing an earlier call, and write a bundle; returns the bundle's path and a record.
+
+    began: when the time for it began, on the monotonic clock; None: now.
 
     on: "train" trains on the training kidneys and scores the held-out one. "all" trains on the held-out kidney too, so
     nothing is left to score on (`reading_for_all`). Raises InputError if the loss becomes non-finite, if Ctrl-C stopped
     the training, if the bundle already exists or another process is training it, or if no threshold would be known.
     """
+    began = time.monotonic() if began is None else began
     with _alone(folder, bundle_name(training.name, on)):
         if on == "all":
             fold = Fold((*fold.train, *(v for v in fold.held_out if v.label is not None)), ())
-        name, job = bundle_name(training.name, on), training.job
+        name = bundle_name(training.name, on)
         path, work = folder.retrained / name, folder.retraining(name)
         if path.exists():
             raise InputError(f"{path} already exists; move or delete it to train again")
-        refuse_other_work(work, job)
+        refuse_other_work(work, training)
         taken = reading_for_all(training) if on == "all" else None
-        if is_first_process():
-            work.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(work.job, job.model_dump_json(indent=2))
+        job = _begin(training, folder, work, on, report)
         stop = threading.Event()
 
         def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
@@ -134,15 +159,17 @@ def retrain(
             return "leave" if stop.is_set() else "go"
 
         with stop_on_signal(stop):
-            outcome = run_job(job, fold, config, work, config.device, Talk(progress, lambda _step, _value: None))
+            talk, left = Talk(progress, lambda _step, _value: None), None
+            if training.minutes is not None:
+                left = 60 * training.minutes - (time.monotonic() - began) - read_seconds(work.seconds)
+            outcome = run_job(job, fold, config, work, config.device, talk, seconds=left)
         if outcome.state == "interrupted":
-            raise InputError(
-                f"stopped at step {outcome.step} of {job.fit.steps}; run the same command again to continue"
-            )
+            raise InputError(f"stopped: {outcome.reason}; run the same command again to continue")
         if outcome.state == "failed":
             if is_first_process():
                 shutil.rmtree(work.path)
             raise InputError(f"retraining stopped: {outcome.reason} (try --set retrain.learning_rate_factor=0.5)")
+        job = job.model_copy(update={"fit": job.fit.model_copy(update={"steps": outcome.step})})
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
             return path, record
@@ -154,6 +181,33 @@ def retrain(
         draw_cells_of(job, folder, config, path / work.genotype.name)
         shutil.rmtree(work.path)
         return path, record
+
+
+def _begin(training: Retraining, folder: RunFolder, work: TrialFolder, on: Side, report: Report) -> Job:
+    """The job as it is done in `work`, where its first process writes it down: with the trunk that it goes on from."""
+    if work.job.is_file():
+        return read_job(work.job)
+    job, trunk = training.job, _trunk(training, folder, on)
+    if isinstance(trunk, Trunk):
+        job = job.model_copy(update={"trunk": trunk.step})
+        report.note(f"goes on from step {trunk.step}, where the search left it")
+    elif trunk:
+        report.note(f"begins anew: {trunk}")
+    if is_first_process():
+        work.path.mkdir(parents=True, exist_ok=True)
+        if isinstance(trunk, Trunk):
+            continue_from(trunk, work)
+        write_atomically(work.job, job.model_dump_json(indent=2))
+    return job
+
+
+def _trunk(training: Retraining, folder: RunFolder, on: Side) -> Trunk | str:
+    """What the training goes on from, or why it begins anew; empty if nobody would ask."""
+    if training.record is None or training.start == "scratch":
+        return ""
+    if on == "all":
+        return "the search has not trained on the held-out kidney"
+    return find_trunk(folder, training.record, training.job, training.minutes is None)
 
 
 def reading_for_all(training: Retraining) -> Reading:
@@ -185,15 +239,19 @@ def _alone(folder: RunFolder, name: str) -> Iterator[None]:
         lock.release()
 
 
-def is_of(architecture: Architecture, job: Job) -> bool:
-    """Whether a bundle comes from this training, on whichever kidneys."""
+def is_of(architecture: Architecture, job: Job, any_length: bool = False) -> bool:
+    """Whether a bundle comes from this training, on whichever kidneys. any_length: with however many steps."""
+    fit = job.fit.model_copy(update={"steps": architecture.fit.steps}) if any_length else job.fit
     found = architecture.candidate, architecture.fit, architecture.provenance.seed
-    return found == (job.candidate, job.fit, job.seed)
+    return found == (job.candidate, fit, job.seed)
 
 
-def refuse_other_work(work: TrialFolder, job: Job) -> None:
+def refuse_other_work(work: TrialFolder, training: Retraining) -> None:
     """Raise InputError if an unfinished training with other settings is in the way."""
-    if work.job.is_file() and read_job(work.job) != job:
+    if not work.job.is_file():
+        return
+    found = read_job(work.job)
+    if found.model_copy(update={"trunk": None}) != training.job or (found.trunk and training.start == "scratch"):
         raise InputError(f"{work.path} holds an unfinished training with other settings; finish it, or delete it")
 
 
@@ -221,12 +279,13 @@ def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Pa
 
     Kidneys and settings come from the run folder, even for a bundle from elsewhere.
     """
+    began = time.monotonic()
     config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
-    training = find_retraining(folder, config, request.target, best, request.steps, request.seed)
+    training = find_retraining(folder, config, request.target, best, request)
     fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    report.note(f"{training.job.name}: {training.job.fit.steps} steps on {', '.join(v.name for v in fold.train)}")
+    report.note(f"{training.job.name}: {training.length} on {', '.join(v.name for v in fold.train)}")
     if request.on == "all":
         report.note(
             f"the bundle will be read as {training.twin} is"
@@ -234,5 +293,5 @@ def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Pa
             else "the bundle will be read at the threshold that the search found, because "
             f"{folder.retrained / training.name}, the same training with a kidney held out, does not exist"
         )
-    path, record = retrain(training, fold, config, folder, request.on, report)
+    path, record = retrain(training, fold, config, folder, request.on, report, began)
     return path, record, training.before

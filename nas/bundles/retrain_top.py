@@ -108,13 +108,13 @@ def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) ->
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, report)
     check_same_data(folder, fold)
-    trainings = [find_retraining(folder, config, str(trial), None, request.steps) for trial in trials]
+    trainings = [find_retraining(folder, config, str(trial), None, request) for trial in trials]
     # Anything in the way of the last training is reported before the first begins.
     kept = [_is_kept(training, folder, on) for training in trainings]
     members = []
     for index, training in enumerate(trainings):
         job = training.job
-        report.note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {job.fit.steps} steps")
+        report.note(f"{index + 1} of {count}: trial {job.trial}, {job.name}, {training.length}")
         members.append(_train(training, kept[index], fold, config, folder, on, report))
     if known:
         reading = known.reading.unscored()
@@ -171,9 +171,9 @@ def _is_kept(training: Retraining, folder: RunFolder, on: Side) -> bool:
     name = bundle_name(training.name, on)
     path = folder.retrained / name
     if not path.is_dir():
-        refuse_other_work(folder.retraining(name), training.job)
+        refuse_other_work(folder.retraining(name), training)
         return False
-    if not is_of(read_architecture(path), training.job):
+    if not is_of(read_architecture(path), training.job, training.minutes is not None):
         raise InputError(f"{path} already exists, from a training with other settings; move or delete it")
     return True
 

@@ -6,32 +6,32 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 
 from nas.config.search_config import SearchConfig
+from nas.jobs.clock import Clock, Timer
+from nas.jobs.part import score_part, seconds_to_score
 from results.leaderboard.leaderboard import State
 from results.pictures.curve import LossCurve, append_line, draw_curve, read_lines
 from results.pictures.overlay import draw_overlay
 from results.record import Job, Outcome
-from results.run_folder import TrialFolder, read_seconds
+from results.run_folder import TrialFolder
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
-from trainers.data.volume import middle_part
 from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
-from trainers.metrics.cross_fit import score
-from trainers.metrics.evaluate import evaluate, predict_all
+from trainers.metrics.evaluate import evaluate
 from trainers.metrics.score import Score, said
 from trainers.report import Report
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "leave"]
+_FOREVER = 2**62  # steps
 OnStep = Callable[[int, float], bool]  # step, loss; whether to go on
 
 
@@ -52,13 +52,21 @@ class _Ended(Exception):
 
 
 def run_job(
-    job: Job, fold: Fold, config: SearchConfig, folder: TrialFolder, device: str, talk: Talk, rungs: Sequence[int] = ()
+    job: Job,
+    fold: Fold,
+    config: SearchConfig,
+    folder: TrialFolder,
+    device: str,
+    talk: Talk,
+    rungs: Sequence[int] = (),
+    seconds: float | None = None,
 ) -> Outcome:
     """Train and score one candidate; resumes from the folder's checkpoint, leaves one when told to leave.
 
     rungs: steps before the last at which a part of the held-out kidney is scored; it pauses at that which the job names
-    as its end. Without held-out volumes nothing is scored. A non-finite loss is an outcome with its reason. Anything
-    else that goes wrong is raised.
+    as its end. seconds: how long training and scoring may take from now on; as many steps are trained as fit into that,
+    whatever the job says, for which the schedule must have branches. Without held-out volumes nothing is scored. A
+    non-finite loss is an outcome with its reason. Anything else that goes wrong is raised.
     """
     accelerator = make_accelerator(job.fit.precision, device)
     _forget_peak_memory(accelerator)
@@ -75,7 +83,7 @@ def run_job(
         spacing_um=job.fit.sampled_um,
     )
     training = Fit(network, sampler, job.fit, job.seed, accelerator)
-    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training)
+    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training, seconds)
     outcome = _run(attempt, rungs)
     facts = {
         "step": outcome.step or training.step,
@@ -98,12 +106,13 @@ class _Attempt:
     talk: Talk
     accelerator: Accelerator
     training: Fit
-    clock: "_Clock" = field(init=False)
+    seconds: float | None = None  # that are left for it; None: as long as its steps take
+    clock: Clock = field(init=False)
     curve: LossCurve = field(init=False)
     saved: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.clock = _Clock(self.folder.seconds)
+        self.clock = Clock(self.folder.seconds)
         self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
 
     def save(self) -> None:
@@ -115,12 +124,13 @@ class _Attempt:
         self.saved = time.monotonic()
 
     def left(self) -> _Ended:
-        return _Ended("interrupted", f"left at step {self.training.step} of {self.job.fit.steps}")
+        of = "" if self.seconds is not None else f" of {self.job.fit.steps}"
+        return _Ended("interrupted", f"left at step {self.training.step}{of}")
 
 
 def _run(attempt: _Attempt, rungs: Sequence[int]) -> Outcome:
     try:
-        paused = _train(attempt, rungs)
+        paused = _train(attempt, rungs) if attempt.seconds is None else _train_in_time(attempt, attempt.seconds)
         return paused or Outcome(state="complete", score=_finish(attempt))
     except _Ended as end:
         return Outcome(state=end.state, reason=end.reason)
@@ -143,6 +153,7 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> Outcome | None:
             continue
         _advance(attempt, training.run, begin, saving=True)
         if rung == steps:
+            _keep_trunk(attempt, begin)
             _advance(attempt, training.cool_down, steps, saving=True)
             return None
         value = _value_at(attempt, rung)
@@ -155,16 +166,60 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> Outcome | None:
     return None
 
 
-def _advance(attempt: _Attempt, train: Callable[[int, OnStep], bool], until: int, saving: bool) -> None:
-    """Train up to a step, with checkpoints if `saving`."""
-    training, steps = attempt.training, attempt.job.fit.steps
+def _train_in_time(attempt: _Attempt, seconds: float) -> None:
+    """As many steps as the time allows: the trunk, until a cool-down and the score would take the rest of it.
+
+    What steps cost is measured on the way: if other work slows them down, there are fewer, and the time is kept.
+    """
+    training, folder = attempt.training, attempt.folder
+    began = time.monotonic()
+    training.resume(folder.checkpoints)
+    if not folder.last_step.is_file():
+        _, scoring = seconds_to_score(
+            _reader(attempt),
+            attempt.fold.held_out,
+            attempt.job.inference,
+            attempt.config.score,
+            attempt.accelerator,
+            scratch=folder.scratch,
+        )
+        timer = Timer(seconds - scoring - (time.monotonic() - began), training.branches_at)
+        _advance(attempt, training.run, _FOREVER, saving=True, timer=timer)
+        last = training.cooled_after(training.step)
+        if attempt.accelerator.is_main_process:
+            write_atomically(folder.last_step, f"{last}\n")
+    else:
+        last = int(folder.last_step.read_text(encoding="utf-8"))
+    _advance(attempt, training.cool_down, last, saving=True)
+
+
+def _keep_trunk(attempt: _Attempt, begin: int) -> None:
+    """Keep what comes before the last cool-down, so that a longer training can go on from there."""
+    if attempt.training.step == begin < attempt.job.fit.steps and attempt.accelerator.is_main_process:
+        attempt.training.save(attempt.folder.trunk)
+
+
+def _advance(
+    attempt: _Attempt,
+    train: Callable[[int, OnStep], bool],
+    until: int,
+    saving: bool,
+    timer: Timer | None = None,
+) -> None:
+    """Train up to a step, or until a timer says that it is time to cool down, with checkpoints if `saving`."""
+    training = attempt.training
+    steps = attempt.job.fit.steps if attempt.seconds is None else until
+    left = timer is None
 
     def on_step(step: int, loss: float) -> bool:
+        nonlocal left
+        going = attempt.talk.progress("train", step, timer.last_step(step) if timer else steps, loss) == "go"
         if attempt.accelerator.is_main_process:
             attempt.curve.add(step, loss)
             if saving and time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
                 attempt.save()
-        return attempt.talk.progress("train", step, steps, loss) == "go"
+        left = not going
+        return going and not (timer and timer.is_time(step))
 
     before = training.step
     try:
@@ -175,7 +230,7 @@ def _advance(attempt: _Attempt, train: Callable[[int, OnStep], bool], until: int
     # Otherwise the checkpoint is there already; a branch from the very start needs one to come back to.
     if saving and (training.step > before or not attempt.folder.checkpoints.is_dir()):
         attempt.save()
-    if not finished:
+    if not finished and not training.agreed(not left):
         raise attempt.left()
 
 
@@ -185,21 +240,19 @@ def _value_at(attempt: _Attempt, rung: int) -> float:
     A branch is trained without checkpoints: it is short, and those of its trunk are still needed. A score that an
     interrupted attempt had already found is sent again, because it may never have arrived.
     """
-    config = attempt.config.score.ranking_alone()
+    config = attempt.config.score
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
     if rung not in known:
         _advance(attempt, attempt.training.cool_down, rung, saving=False)
-        parts = [middle_part(volume, config.rung_slices) for volume in attempt.fold.held_out]
-        inference = attempt.job.inference.model_copy(update={"axes": config.rung_axes})
-        predictions = predict_all(
+        known[rung] = score_part(
             _reader(attempt),
-            parts,
-            inference,
+            attempt.fold.held_out,
+            attempt.job.inference,
+            config,
             attempt.accelerator,
             scratch=attempt.folder.scratch,
             report=_report(attempt),
         )
-        known[rung] = score(predictions, parts, config).value
         append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
     attempt.talk.scored(rung, known[rung])
     return known[rung]
@@ -240,33 +293,6 @@ def _report(attempt: _Attempt) -> Report:
             raise attempt.left()  # the checkpoint is from before the prediction, which is done again
 
     return Report(progress=progress)
-
-
-class _Clock:
-    """Seconds spent in optimiser steps up to the last checkpoint, over all attempts at a trial."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._start: float | None = None
-        self.seconds = read_seconds(file)
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._add()
-        self._start = None
-
-    def mark(self) -> None:
-        """Write down the time so far."""
-        self._add()
-        write_atomically(self._file, f"{self.seconds:.3f}\n")
-
-    def _add(self) -> None:
-        if self._start is not None:
-            now = time.monotonic()
-            self.seconds += now - self._start
-            self._start = now
 
 
 def _forget_peak_memory(accelerator: Accelerator) -> None:

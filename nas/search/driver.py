@@ -145,6 +145,8 @@ class Driver:
             show_in_dashboard(self.study, trial, record, self.folder)
             if outcome.state != "paused":
                 shutil.rmtree(task.place(self.folder).checkpoints, ignore_errors=True)
+            if outcome.state != "complete":
+                shutil.rmtree(task.place(self.folder).trunk, ignore_errors=True)
         tell(self.study, trial, record)
         if outcome.state == "paused":  # hundreds of checkpoints would fill a disk
             for number in left_behind(self.config.study, paused(self.study, self.config)):

@@ -1,5 +1,6 @@
 """Ledger: the records of a run and their ranking, held in memory by the one process that writes them."""
 
+import shutil
 from collections.abc import Set
 from dataclasses import dataclass, field
 
@@ -57,11 +58,12 @@ class Ledger:
         return self._board
 
     def drop_weights(self, most: int, busy: Set[int]) -> None:
-        """Keep only the weights of the top rows and of busy trials: those of hundreds would fill a disk."""
+        """Keep weights and trunks of the top rows and of busy trials only: those of hundreds would fill a disk."""
         board = self.board()
         kept = {row.trial for row in board.rows[:most]} | {board.best}
         for number in sorted(self._with_weights - busy):
             record = self._records.get(number)
             if record is None or record.job.design not in kept:
                 self.folder.trial(number).weights.unlink(missing_ok=True)
+                shutil.rmtree(self.folder.trial(number).trunk, ignore_errors=True)
                 self._with_weights.remove(number)

@@ -185,11 +185,11 @@ def test_a_worker_is_busy_until_its_task_has_ended(executor: Executor) -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_reaches_the_worker_that_is_busy_with_the_task(executor: Executor) -> None:
+def test_a_request_to_leave_reaches_the_worker_that_is_busy_with_the_task(executor: Executor) -> None:
     executor.start(trial_task(1, steps=100_000))
     _until(executor, Progress)
-    executor.answer("trial-0", "leave")
-    executor.answer("trial-1", "leave")
+    executor.leave("trial-0")
+    executor.leave("trial-1")
     ended = _until(executor, Ended)
     assert isinstance(ended, Ended)
     assert (ended.task, ended.outcome.state) == ("trial-1", "interrupted")

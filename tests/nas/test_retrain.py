@@ -1,19 +1,27 @@
 """Training in full: what is to be trained, and what a training leaves."""
 
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from kidneys import tube
+from safetensors.torch import load_file
 from searches import complete, tiny_config, trial_task
 
+from nas.bundles.requests import RetrainRequest
 from nas.bundles.retrain import Retraining, find_retraining, reading_for_all, retrain
+from nas.bundles.trunk import Trunk, find_trunk
+from nas.jobs.trial import Talk, run_job
 from results.bundles.bundle import read_bundle
 from results.record import Record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
+from trainers.report import Report
 
 CONFIG = tiny_config({"retrain": {"steps": 3, "learning_rate_factor": 0.5}, "score": {"slabs": 2, "resamples": 10}})
 FOLD = Fold((tube("t"),), (tube("k", seed=1),))
@@ -30,7 +38,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def _found(folder: RunFolder, target: str = "2", best: int | None = 2, seed: int | None = None) -> Retraining:
-    return find_retraining(folder, CONFIG, target, best, None, seed)
+    return find_retraining(folder, CONFIG, target, best, RetrainRequest(seed=seed))
 
 
 def test_a_trial_is_trained_longer_at_its_share_of_the_learning_rate(folder: RunFolder) -> None:
@@ -38,7 +46,7 @@ def test_a_trial_is_trained_longer_at_its_share_of_the_learning_rate(folder: Run
     assert (found.name, found.job.fit.steps, found.job.fit.learning_rate) == ("trial-0002", 3, 5e-4)
     assert found.before == complete(3).score.value  # type: ignore[union-attr]
     assert _found(folder, "best") == found
-    assert find_retraining(folder, CONFIG, "2", None, 7).job.fit.steps == 7
+    assert find_retraining(folder, CONFIG, "2", None, RetrainRequest(steps=7)).job.fit.steps == 7
 
 
 def test_another_seed_is_another_bundle_and_its_own_is_the_same(folder: RunFolder) -> None:
@@ -63,7 +71,7 @@ def test_a_target_that_does_not_exist_is_one_line(folder: RunFolder, target: str
 
 
 def test_without_a_threshold_nothing_is_trained_on_all_kidneys(folder: RunFolder) -> None:
-    unknown = Retraining("trial-0002", _found(folder).job, known=None, twin=None)
+    unknown = Retraining("trial-0002", _found(folder).job, record=None, known=None, twin=None)
     with pytest.raises(InputError, match="no threshold is known: first train it with --on train"):
         reading_for_all(unknown)
     with pytest.raises(InputError, match="first train it with --on train"):
@@ -101,3 +109,84 @@ def test_two_commands_do_not_train_one_bundle(folder: RunFolder) -> None:
     folder.retrained.mkdir(exist_ok=True)
     with FileLock(folder.retraining_lock("trial-0002")), pytest.raises(InputError, match="another command is training"):
         retrain(_found(folder), FOLD, CONFIG, folder, "train")
+
+
+def _with_trunk(folder: RunFolder) -> Record:
+    """A trial that left its trunk at step 2."""
+    job = trial_task(4, steps=3, schedule="warmup-stable-decay", cooldown=0.3).job
+    place = folder.trial(4)
+    place.path.mkdir(parents=True)
+    run_job(job, FOLD, CONFIG, place, "cpu", Talk(lambda *_: "go", lambda *_: None))
+    record = Record(job=job, outcome=complete(3), version="0")
+    write_atomically(place.record, record.model_dump_json())
+    return record
+
+
+SAME_RATE = CONFIG.model_copy(update={"retrain": CONFIG.retrain.model_copy(update={"learning_rate_factor": 1.0})})
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (RetrainRequest(steps=8), None),
+        (RetrainRequest(steps=8, seed=5), "another seed begins anew"),
+        (RetrainRequest(steps=2), "the trial was trained for 3 steps, 2 are wanted"),
+    ],
+)
+def test_a_full_training_goes_on_from_the_trunk_of_the_trial(
+    folder: RunFolder, request_: RetrainRequest, reason: str | None
+) -> None:
+    record = _with_trunk(folder)
+    training = find_retraining(folder, SAME_RATE, "4", None, request_)
+    found = find_trunk(folder, record, training.job)
+    assert found == (reason or Trunk(folder.trial(4).trunk, 2))
+
+
+def test_why_a_full_training_begins_anew(folder: RunFolder) -> None:
+    record = _with_trunk(folder)
+    job = find_retraining(folder, CONFIG, "4", None, RetrainRequest(steps=8)).job
+    assert find_trunk(folder, record, job) == "learning_rate differs from the trial's"
+    shutil.rmtree(folder.trial(4).trunk)
+    assert find_trunk(folder, record, record.job) == f"{folder.trial(4).trunk} was not kept"
+    cycle = record.job.model_copy(update={"fit": record.job.fit.model_copy(update={"schedule": "one-cycle"})})
+    assert find_trunk(folder, record.model_copy(update={"job": cycle}), cycle) == "schedule one-cycle has no trunk"
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_training_that_went_on_says_so_and_has_the_weights_of_one_that_did_not(folder: RunFolder) -> None:
+    _with_trunk(folder)
+    notes: list[str] = []
+    both = []
+    for start in ("trunk", "scratch"):
+        training = find_retraining(folder, SAME_RATE, "4", None, RetrainRequest(steps=8, start=start))
+        path, record = retrain(training, FOLD, SAME_RATE, folder, "train", Report(notes.append))
+        both.append(load_file(path / "weights.safetensors"))
+        assert record.job.trunk == (2 if start == "trunk" else None)
+        shutil.rmtree(path)
+    assert notes == ["goes on from step 2, where the search left it"]
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+
+
+@pytest.mark.slow
+def test_a_training_with_a_time_limit_keeps_to_it_and_its_bundle_says_how_many_steps_it_had(folder: RunFolder) -> None:
+    _with_trunk(folder)
+    training = find_retraining(folder, SAME_RATE, "4", None, RetrainRequest(minutes=0.2))
+    began = time.monotonic()
+    path, record = retrain(training, FOLD, SAME_RATE, folder, "train")
+    assert 8 < time.monotonic() - began < 16
+    assert read_bundle(path).architecture.fit.steps == record.outcome.step > 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (RetrainRequest(minutes=1.0, steps=5), "give --steps or --minutes, not both"),
+        (RetrainRequest(minutes=1.0), "give --steps instead of --minutes"),
+    ],
+)
+def test_a_length_that_cannot_be_kept_to_is_one_line(folder: RunFolder, request_: RetrainRequest, message: str) -> None:
+    job = trial_task(2, schedule="one-cycle").job
+    record = Record(job=job, outcome=complete(3), version="0")
+    write_atomically(folder.trial(2).record, record.model_dump_json())
+    with pytest.raises(InputError, match=message):
+        find_retraining(folder, CONFIG, "2", None, request_)

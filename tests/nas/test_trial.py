@@ -1,5 +1,6 @@
 """One trial: at a rung the end of a branch is scored, and the training goes on from where the branch began."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from results.pictures.curve import read_lines
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder
 from search_spaces.families.unet import UnetCandidate
+from trainers.checkpoint import newest_step, write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig
@@ -130,3 +132,51 @@ def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, s
         assert run(place, second, fit).state == "complete"
         assert first.scores | second.scores == unbroken.scores
         assert all(torch.equal(wanted[name], value) for name, value in weights(place).items())
+
+
+def test_the_trunk_is_kept_from_before_the_last_cool_down(tmp_path: Path) -> None:
+    place = TrialFolder(tmp_path / "t")
+    run(place.path, Visit())
+    assert newest_step(place.trunk) == 5
+    run(tmp_path / "other", Visit(), FIT.model_copy(update={"schedule": "one-cycle"}))
+    assert not TrialFolder(tmp_path / "other").trunk.exists()
+
+
+def test_a_training_that_goes_on_from_the_trunk_ends_as_one_that_was_long_from_the_start(tmp_path: Path) -> None:
+    longer = FIT.model_copy(update={"steps": 16})
+    run(tmp_path / "short", Visit())
+    run(tmp_path / "long", Visit(), longer, rungs=())
+    visit, place = Visit(), TrialFolder(tmp_path / "on")
+    place.path.mkdir()
+    shutil.copytree(TrialFolder(tmp_path / "short").trunk, place.checkpoints)
+    run(place.path, visit, longer, rungs=())
+    assert visit.trained == list(range(6, 17))
+    wanted, found = weights(tmp_path / "long"), weights(place.path)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def _timed(place: Path, visit: Visit, seconds: float) -> Outcome:
+    place.mkdir(exist_ok=True)
+    job = Job(trial=0, name="a", candidate=CANDIDATE, fit=FIT, inference=InferenceConfig(axes=(0,)), seed=0)
+    return run_job(job, FOLD, CONFIG, TrialFolder(place), "cpu", visit.talk(), seconds=seconds)
+
+
+def test_a_training_with_a_time_limit_does_as_many_steps_as_fit_and_is_cooled_down(tmp_path: Path) -> None:
+    few, many = _timed(tmp_path / "few", Visit(), 0.0), _timed(tmp_path / "many", Visit(), 6.0)
+    assert few.state == many.state == "complete" and few.score is not None
+    assert few.step == 2  # one step to know what steps cost, and one to cool down
+    assert many.step > FIT.steps  # what the job says is no limit
+    place = tmp_path / "fixed"
+    run(place, Visit(), FIT.model_copy(update={"steps": many.step}), rungs=())
+    wanted, found = weights(place), weights(tmp_path / "many")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_training_with_a_time_limit_that_left_in_its_cool_down_ends_where_it_was_going_to(tmp_path: Path) -> None:
+    place = TrialFolder(tmp_path / "t")
+    place.path.mkdir()
+    run(place.path, Visit(leave_at=8), rungs=())  # in the cool-down from 5 to 10
+    write_atomically(place.last_step, "10\n")
+    visit = Visit()
+    assert _timed(place.path, visit, 100.0).step == 10
+    assert visit.trained == [9, 10]

@@ -11,7 +11,7 @@ import pytest
 from bundles import bundle, scan
 
 from nas.bundles.predict import predict_paths
-from nas.bundles.requests import PredictRequest, TuneRequest
+from nas.bundles.requests import PredictRequest, RetrainRequest, TuneRequest
 from nas.bundles.retrain import find_retraining
 from nas.bundles.tune import Tuned, tune
 from nas.commands.tune import tune as tune_command
@@ -33,7 +33,7 @@ def test_what_was_tuned_on_held_out_volumes_is_left_out_of_a_new_training_that_i
     reading = known.reading.model_copy(update={"inference": tuned, "tuned_on": {"k": "k"}})
     for before in (known, known.model_copy(update={"reading": reading})):
         rewrite_description(path, before)
-        training = find_retraining(run, SearchConfig(), str(path), None, None)
+        training = find_retraining(run, SearchConfig(), str(path), None, RetrainRequest())
         assert training.job.inference == own
         assert training.known == before.reading
 

@@ -138,3 +138,9 @@ def test_one_cycle_falls_by_itself() -> None:
 def test_an_unknown_schedule_names_the_known_ones() -> None:
     with pytest.raises(ValidationError, match=r"unknown schedule 'wsd'.*one-cycle"):
         FitConfig(schedule="wsd")
+
+
+@pytest.mark.parametrize("cooldown", [0.01, 0.2, 0.5, 0.9])
+def test_where_a_branch_ends_follows_from_where_it_begins(cooldown: float) -> None:
+    fit = small_fit(TRUNK.model_copy(update={"cooldown": cooldown}))
+    assert all(fit.branches_at(fit.cooled_after(begin)) == begin for begin in range(1, 200))
