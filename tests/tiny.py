@@ -28,7 +28,7 @@ crop = [32]
 batch_size = [4]
 learning_rate = { low = 1e-4, high = 1e-2, log = true }
 weight_decay = { low = 1e-4, high = 1e-1, log = true }
-warm_up = { low = 0.1, high = 0.5 }
+cooldown = { low = 0.1, high = 0.5 }
 vessel_share = { low = 0.5, high = 1.0 }
 
 [space.inference]
@@ -36,6 +36,7 @@ overlap = [0.0, 0.25, 0.5]
 
 [fit]
 steps = 9
+warm_up_steps = 2
 crop = 32
 batch_size = 4
 learning_rate = 3e-3

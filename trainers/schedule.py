@@ -1,10 +1,10 @@
 """The learning rate of a training, by step: SCHEDULES.
 
-`one-cycle` (Smith and Topin, arXiv 1708.07120) rises and falls once over a length that is known from the start.
-
-`warmup-stable-decay` (Hägele et al., arXiv 2405.18392) has a trunk without a planned end: the rate rises for a few
+`warmup-stable-decay` (Hägele et al., arXiv 2405.18392), the default, has a trunk without a planned end: the rate rises for a few
 steps and then stays. A network to be scored or exported is taken from the end of a short branch, in which the rate
 falls to 0. The trunk then goes on from where the branch left it, so one training can be scored at many lengths.
+
+`one-cycle` (Smith and Topin, arXiv 1708.07120) rises and falls once over a length that is known from the start.
 """
 
 import math
@@ -27,7 +27,7 @@ def check_schedule(name: str) -> str:
 class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     """How the learning rate goes up and down."""
 
-    schedule: Annotated[str, AfterValidator(check_schedule)] = "one-cycle"  # a name in SCHEDULES
+    schedule: Annotated[str, AfterValidator(check_schedule)] = "warmup-stable-decay"  # a name in SCHEDULES
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # one-cycle: share of the steps in which the learning rate rises
     # warmup-stable-decay: steps in which the learning rate rises; a number, because a trunk has no planned end.
     warm_up_steps: PositiveInt = 100

@@ -147,7 +147,7 @@ def test_an_encoder_of_one_row_is_trained(program: Path, run: Path) -> None:
 def test_fields_are_searched_by_their_names_alone(run: Path) -> None:
     decays, overlaps = chosen(run, "fit", "weight_decay"), chosen(run, "inference", "overlap")
     assert len(decays) == len(jobs(run)) and all(1e-4 <= float(str(decay)) <= 1e-1 for decay in decays)
-    assert all(0.2 <= float(str(share)) <= 0.4 for share in chosen(run, "fit", "warm_up"))
+    assert all(0.2 <= float(str(share)) <= 0.4 for share in chosen(run, "fit", "cooldown"))
     assert overlaps <= {0.0, 0.5}
 
 

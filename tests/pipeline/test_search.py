@@ -40,7 +40,7 @@ def test_every_trial_leaves_its_job_its_record_its_curve_and_a_picture(run: Path
 def test_trials_differ_in_the_fields_that_the_space_names(run: Path) -> None:
     jobs = [json.loads(path.read_text())["job"] for path in sorted((run / "trials").glob("*/record.json"))]
     suggested = [job for job in jobs if not job["baseline"]]
-    for name, low, high in (("learning_rate", 1e-4, 1e-2), ("weight_decay", 1e-4, 1e-1), ("warm_up", 0.1, 0.5)):
+    for name, low, high in (("learning_rate", 1e-4, 1e-2), ("weight_decay", 1e-4, 1e-1), ("cooldown", 0.1, 0.5)):
         values = {job["fit"][name] for job in suggested}
         assert len(values) == 2 and low <= min(values) < max(values) <= high
     assert {job["inference"]["overlap"] for job in suggested} <= {0.0, 0.25, 0.5}

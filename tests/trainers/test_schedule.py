@@ -129,7 +129,7 @@ def test_a_branch_elsewhere_on_the_trunk_is_a_mistake_of_ours() -> None:
 
 
 def test_one_cycle_falls_by_itself() -> None:
-    fit = small_fit(CONFIG)
+    fit = small_fit(CONFIG.model_copy(update={"schedule": "one-cycle"}))
     assert fit.branches_at(6) == 6
     assert rates(fit, "run", 6)[-1] < 0.1 * CONFIG.learning_rate
     assert rates(fit, "cool_down", 6) == []
