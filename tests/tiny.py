@@ -3,7 +3,7 @@
 TINY = """
 [study]
 name = "tiny"
-trials = 3
+trials = 2
 random_trials = 2
 rungs = 1
 leaders = 1

@@ -1,8 +1,8 @@
 """The learning rate of a training, by step: SCHEDULES.
 
-`warmup-stable-decay` (Hägele et al., arXiv 2405.18392), the default, has a trunk without a planned end: the rate rises for a few
-steps and then stays. A network to be scored or exported is taken from the end of a short branch, in which the rate
-falls to 0. The trunk then goes on from where the branch left it, so one training can be scored at many lengths.
+`warmup-stable-decay` (Hägele et al., arXiv 2405.18392), the default, has a trunk without a planned end: the rate rises
+for a few steps and then stays. A network to be scored or exported is taken from the end of a short branch, in which the
+rate falls to 0. The trunk then goes on from where the branch left it, so one training can be scored at many lengths.
 
 `one-cycle` (Smith and Topin, arXiv 1708.07120) rises and falls once over a length that is known from the start.
 """

@@ -26,10 +26,16 @@ def search(
         str | None, typer.Option(help="Kidney to rank on; never trained on.", show_default=False)
     ] = None,
     run: Run = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to try.", show_default=False)] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=0, help="Candidates to try, besides the fixed ones.", show_default=False)
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Minutes to search at most.", show_default=False)] = None,
     families: Annotated[
-        str | None, typer.Option(help="Families of networks to search, as in unet,cells.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Families of networks to search, as in unet,cells; of other families, only the default is trained.",
+            show_default=False,
+        ),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)

@@ -40,6 +40,8 @@ def open_run(
     if source is None and preset is None and run is not None and RunFolder(run).config.is_file():
         source = RunFolder(run).config
     config = _from_anywhere(read_source(source, preset, overrides, has_data))
+    if any(override.startswith("space.families=") for override in overrides):
+        config = _without_other_families(config)
     folder = RunFolder(run or RUNS / config.study.name)
     if folder.config.is_file():
         refuse_other_search(folder, config)
@@ -53,6 +55,12 @@ def read_source(
     if source is not None and preset is not None:
         raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
     return read_config(source or preset or default_preset(has_data), overrides)
+
+
+def _without_other_families(config: SearchConfig) -> SearchConfig:
+    """The configuration without the fixed trials of families that are not searched, apart from the default."""
+    fixed = tuple(f for f in config.fixed if f.default or f.candidate.family in config.space.families)
+    return config.model_copy(update={"fixed": fixed})
 
 
 def _from_anywhere(config: SearchConfig) -> SearchConfig:

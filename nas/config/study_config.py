@@ -17,6 +17,8 @@ FOUND = "found"  # user attribute: the family and kind of genotype that a trial 
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: time its drivers used
 
+USUAL_TRIALS = 40  # candidates of a search that names no number and has no time limit
+
 
 class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     """How many candidates are tried, for how long, and how the next one is chosen."""
@@ -24,7 +26,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     # Name of the study, and of its folder below results/runs.
     name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
     seed: int = 0  # seed of the sampler, weights and samples; trainings with fresh seeds take the next ones
-    trials: PositiveInt = 40  # candidates to try, including fixed ones; trainings with fresh seeds do not count
+    # Candidates to try, besides the fixed ones; None: as many as the time allows, or 40 without a time limit.
+    trials: NonNegativeInt | None = None
     storage: str | None = None  # database URL, as in postgresql://user@host/name; None: a file in the run folder
     minutes: PositiveFloat | None = None  # time limit of training and scoring in total; None: no limit
     gpu_hours: PositiveFloat | None = None  # time limit summed over GPUs, or over CPU workers; None: no limit
@@ -39,6 +42,11 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     seeds: PositiveInt = 3  # trainings of each of them at most, including the first
     kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk
     checkpoint_seconds: NonNegativeFloat = 60.0  # time between checkpoints; a killed worker loses at most this much
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates are tried, besides the fixed ones."""
+        return USUAL_TRIALS if self.trials is None else self.trials
 
 
 def read_study_config(folder: RunFolder) -> StudyConfig:

@@ -27,7 +27,7 @@ from trainers.report import Report
 
 def plans(config: SearchConfig) -> tuple[CellPlan, ...]:
     """The supernets that a search needs: one for each family with cells and each class of crops."""
-    return () if config.study.trials <= len(config.fixed) else _possible(config)
+    return _possible(config) if config.study.candidates else ()
 
 
 def search_settings(config: SearchConfig) -> CellSearchConfig:

@@ -29,7 +29,7 @@ class TrialTask(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it counts towards study.trials: a leader trained again does not."""
+        """Whether who leads depends on it: a leader trained again leads already."""
         return self.job.repeats is None
 
     def describe(self, config: SearchConfig) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial
 
 from nas.config.search_config import SearchConfig
-from nas.config.study_config import FIXED
+from nas.config.study_config import CONTINUES, FIXED, REPEATS
 from nas.jobs.cell_search import genotypes_of, plan_for, plans
 from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.confirmation import next_judging
@@ -23,6 +23,7 @@ from nas.study.buildable import Buildable
 from nas.study.promotion import promote
 from nas.study.study import (
     ask,
+    begin_fixed,
     cells_needed,
     count_candidates,
     go_on,
@@ -94,11 +95,13 @@ class Decisions:
 
     def finished(self) -> int:
         """Candidates that were over before this driver began."""
-        return count_candidates(self.study) - len(self._again)
+        left = sum(not {FIXED, REPEATS, CONTINUES} & trial.user_attrs.keys() for trial in self._again)
+        return count_candidates(self.study) - left
 
     def has_work(self) -> bool:
         """Whether there is anything to train within the budget."""
-        left = self._again or count_candidates(self.study) < self.config.study.trials or self._to_promote()
+        started = count_candidates(self.study) >= self.config.study.candidates and self._next_fixed() is None
+        left = self._again or not started or self._to_promote()
         return self.budget.over() is None and bool(left or self._to_judge())
 
     def over(self) -> bool:
@@ -125,7 +128,7 @@ class Decisions:
         """
         while True:
             plan = self._next_search()
-            if plan is not None and (self._trials or not self._baseline_waits()):
+            if plan is not None and (self._trials or self._next_fixed() is None):
                 return self._begin_search(plan)
             trial = self._next_trial()
             if trial is None:
@@ -209,31 +212,33 @@ class Decisions:
             return self._again.pop(0)
         if (promoted := self._to_promote()) is not None:
             return go_on(self.study, promoted[0], promoted[1] + 1)
+        if (fixed := self._next_fixed()) is not None:
+            return begin_fixed(self.study, self.config, self.possible, fixed)
         if len(self._held) > MOST_HELD:
             return None
-        if count_candidates(self.study) < self.config.study.trials:
+        if count_candidates(self.study) < self.config.study.candidates:
             return None if self._nothing_to_try() else ask(self.study, self.config)
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
         finalist = self._to_judge()
         return None if finalist is None else repeat(self.study, *finalist)
 
-    def _baseline_waits(self) -> bool:
-        """Whether a fixed trial has not begun yet."""
-        trials = self.study.get_trials(deepcopy=False)
-        return any(t.state == TrialState.WAITING and FIXED in t.user_attrs for t in trials)
+    def _next_fixed(self) -> int | None:
+        """The place of the first fixed trial that has not begun yet."""
+        begun = {t.user_attrs.get(FIXED) for t in self.study.get_trials(deepcopy=False)}
+        return next((place for place in range(len(self.config.fixed)) if place not in begun), None)
 
     def _nothing_to_try(self) -> bool:
         """Whether no family's cells could be found, so that no trial would have a candidate."""
         failed: dict[str, bool] = {plan.family: True for plan in plans(self.config)}
         for plan in plans(self.config):
             failed[plan.family] &= self.folder.cells(plan.id).failure.is_file()
-        return not self._baseline_waits() and all(failed.get(family, False) for family in self.config.space.families)
+        return all(failed.get(family, False) for family in self.config.space.families)
 
     def _to_promote(self) -> tuple[int, int] | None:
         """A paused trial that goes on, and the rung it leaves."""
         on_the_way = self._held or any(running.task.is_candidate for running in self._trials.values())
-        more = bool(on_the_way or self._again) or count_candidates(self.study) < self.config.study.trials
+        more = bool(on_the_way or self._again) or count_candidates(self.study) < self.config.study.candidates
         return promote(self.config.study, paused(self.study, self.config), more)
 
     def _to_judge(self) -> tuple[int, int] | None:

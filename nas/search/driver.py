@@ -66,7 +66,7 @@ class Driver:
         """Run until the budget is used up and every worker is idle. Raises InputError if the search cannot go on."""
         decisions = self._decisions
         self._budget.busy = executor.busy_seconds
-        self.view.plan(self.config.study.trials, decisions.finished(), self._budget.minutes_left())
+        self.view.plan(self.config.study.candidates, decisions.finished(), self._budget.minutes_left())
         for plan in plans(self.config):  # `nas status` shows those that wait, too
             self.folder.cells(plan.id).path.mkdir(parents=True, exist_ok=True)
         while True:

@@ -46,7 +46,8 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     longest = max(offered, default=config.fit.steps)
     length = f"{longest}" if offered <= {longest} else f"up to {longest}"
     steps = ", ".join(str(step) for step in rungs(config.study, longest))
-    console.print(f"{config.study.trials} trials of {length} steps, scored at steps {steps}; estimated on this machine")
+    count = f"{len(config.fixed)} fixed trials and {config.study.candidates} candidates"
+    console.print(f"{count} of {length} steps, scored at steps {steps}; estimated on this machine")
 
 
 def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:

@@ -57,8 +57,8 @@ def needed(config: SearchConfig, possible: Buildable | None = None) -> list[tupl
 
     possible: what of the space can be built, if known; without it, every encoder of the space counts.
     """
-    found = [(f.candidate, design_of(config, f).fit.crop) for f in config.fixed[: config.study.trials]]
-    if config.study.trials > len(config.fixed):
+    found = [(f.candidate, design_of(config, f).fit.crop) for f in config.fixed]
+    if config.study.candidates:
         for family in config.space.families:
             found += _of_family(config, family, possible)
     found += [(config.cell_search.supernet_candidate(plan.family), plan.crop) for plan in plans(config)]

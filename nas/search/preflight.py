@@ -54,7 +54,7 @@ def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembe
             refused = possible.tried[family][0].refusal
             raise InputError(f"no network of family {family} in this space can be built: {refused}")
     needs = [_Needs.of(design) for design in _fixed_designs(config)]
-    if config.study.trials > len(config.fixed):
+    if config.study.candidates:
         needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
     if fold.held_out:
         check_slabs(fold.held_out, config.score.slabs)
@@ -96,8 +96,8 @@ class _Needs:
 
 
 def _fixed_designs(config: SearchConfig) -> Iterator[Design]:
-    """The fixed trials within the budget, each checked by itself."""
-    for fixed in config.fixed[: config.study.trials]:
+    """The fixed trials, each checked by itself."""
+    for fixed in config.fixed:
         design = design_of(config, fixed)
         check_buildable(design.candidate, design.fit.crop, design.fit.batch_size)
         check_slices_out(design.fit.loss, design.candidate.slices_out, f"fixed trial {fixed.name!r}")
@@ -120,7 +120,7 @@ def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> 
 
 def _check_something_is_searched(config: SearchConfig) -> None:
     """Raise InputError for a space without a choice, which would train one design again and again."""
-    if config.study.trials <= len(config.fixed):
+    if not config.study.candidates:
         return
     searched = [family for family in config.space.families if config.space.searches(family)]
     if not searched and not plans(config):

@@ -79,7 +79,7 @@ def _search(
         check_same_data(folder, fold)
         if not folder.config.is_file() and not folder.trial_folders():
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
-        study = open_study(folder, config, possible)
+        study = open_study(folder, config)
         # Written only now: a mistake in the settings must not bind the folder to them, nor hide the run before it.
         write_atomically(folder.config, write_config(config))
         remember(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.config.study_config import CONTINUES, REPEATS, read_study_config
+from nas.config.study_config import CONTINUES, FIXED, REPEATS, read_study_config
 from nas.study.budget import seconds_used
 from nas.study.storage import open_storage
 from results.leaderboard.leaderboard import read_leaderboard
@@ -76,7 +76,7 @@ def read_status(run: Path | None) -> Status:
         study = optuna.load_study(study_name=config.name, storage=storage)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
-        asked = sum(not {REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)
+        asked = sum(not {FIXED, REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)
         used = seconds_used(study) / 60
     board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
     rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
@@ -85,7 +85,7 @@ def read_status(run: Path | None) -> Status:
         run=str(folder.path),
         running=running,
         candidates=asked,
-        wanted=config.trials,
+        wanted=config.candidates,
         complete=counts["complete"],
         paused=counts["paused"],
         failed=counts["failed"],

@@ -40,8 +40,8 @@ _PAUSED = "paused"  # user attribute of a trial: its score at the rung at which 
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
-def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> optuna.Study:
-    """The study of a run; a new one starts with the fixed trials waiting.
+def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
+    """The study of a run.
 
     Raises InputError if a database server has a study of this name that another run folder began.
     """
@@ -57,12 +57,7 @@ def open_study(folder: RunFolder, config: SearchConfig, possible: Buildable) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([title_of(config.score.rank_by)])
-    waiting = {t.user_attrs[FIXED] for t in study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
-    for index, fixed in enumerate(config.fixed[: config.study.trials]):
-        if index not in waiting:
-            known = known_parameters(config, possible, design_of(config, fixed))
-            study.enqueue_trial(known, user_attrs={FIXED: index, "name": fixed.name})
-    _enqueue_found(study, config)
+    _enqueue_found(study, config, again=True)
     return study
 
 
@@ -81,17 +76,21 @@ def _check_owner(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def _enqueue_found(study: optuna.Study, config: SearchConfig) -> None:
+def _enqueue_found(study: optuna.Study, config: SearchConfig, again: bool) -> None:
     """Queue one trial for every kind of genotype to be found, in each family, as far as the budget reaches.
 
-    Everything else about such a trial, including its crop, is the sampler's choice. The families take turns.
+    Everything else about such a trial, including its crop, is the sampler's choice. The families take turns. again:
+    those that were given up, instead of those that were never queued.
     """
-    trials = study.get_trials(deepcopy=False)
-    waiting = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs and GIVEN_UP not in t.user_attrs}
     families = tuple(dict.fromkeys(plan.family for plan in plans(config)))
+    if not families:
+        return
+    trials = study.get_trials(deepcopy=False)
+    queued = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs}
+    alive = {t.user_attrs[FOUND] for t in trials if FOUND in t.user_attrs and GIVEN_UP not in t.user_attrs}
     pairs = [(family, name) for name in genotype_names(config.cell_search) for family in families]
-    for family, name in pairs[: max(0, config.study.trials - len(config.fixed))]:
-        if f"{family}/{name}" not in waiting:
+    for family, name in pairs[: config.study.candidates]:
+        if f"{family}/{name}" in (queued - alive if again else {f"{family}/{name}"} - queued):
             known = genotype_parameters(config, family, name)
             study.enqueue_trial(known, user_attrs={FOUND: f"{family}/{name}"})
 
@@ -103,18 +102,26 @@ def unfinished(study: optuna.Study) -> list[Trial]:
 
 
 def count_candidates(study: optuna.Study) -> int:
-    """Trials asked for so far, without those that repeat or continue another, had no candidate, or still wait."""
+    """Candidates begun so far, without fixed ones and those that were given up."""
     trials = study.get_trials(deepcopy=False)
-    uncounted = {REPEATS, CONTINUES, GIVEN_UP}
+    uncounted = {FIXED, REPEATS, CONTINUES, GIVEN_UP}
     return sum(not uncounted & t.user_attrs.keys() and t.state != TrialState.WAITING for t in trials)
 
 
 def ask(study: optuna.Study, config: SearchConfig) -> Trial:
     """The next trial: the first that is waiting, or a new one."""
+    _enqueue_found(study, config, again=False)
     trials = study.get_trials(deepcopy=False)
     number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
     study.sampler = make_sampler(config.study, number)
     return study.ask()
+
+
+def begin_fixed(study: optuna.Study, config: SearchConfig, possible: Buildable, place: int) -> Trial:
+    """The trial of a fixed design. It passes by those that wait."""
+    fixed = config.fixed[place]
+    known = known_parameters(config, possible, design_of(config, fixed))
+    return _begin(study, user_attrs={FIXED: place, "name": fixed.name}, system_attrs={"fixed_params": known})
 
 
 def repeat(study: optuna.Study, trial: int, seed_index: int) -> Trial:
@@ -128,17 +135,15 @@ def go_on(study: optuna.Study, trial: int, rung: int) -> Trial:
 
 
 def _again(study: optuna.Study, trial: int, attributes: dict[str, Any]) -> Trial:
-    """A running trial with the parameters of another. It passes by those that wait."""
+    """A running trial with the parameters of another."""
     original = study.get_trials(deepcopy=False)[trial]
     attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
-    study.add_trial(
-        create_trial(
-            state=TrialState.RUNNING,
-            params=original.params,
-            distributions=original.distributions,
-            user_attrs=attributes,
-        )
-    )
+    return _begin(study, params=original.params, distributions=original.distributions, user_attrs=attributes)
+
+
+def _begin(study: optuna.Study, **facts: Any) -> Trial:
+    """A trial that is running from now on. Only the driver adds trials, so it is the last one."""
+    study.add_trial(create_trial(state=TrialState.RUNNING, **facts))
     return Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
 
 

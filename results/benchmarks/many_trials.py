@@ -225,7 +225,7 @@ def fill(root: Path, trials: int, workers: int) -> None:
     folder.config.write_text(write_config(config))
     clock = Clock()
     possible = find_buildable(config)
-    driver = Driver(open_study(folder, config, possible), config, folder, "phantom_3", clock, possible)
+    driver = Driver(open_study(folder, config), config, folder, "phantom_3", clock, possible)
     began = time.process_time()
     with Executor(StandIns(workers), folder.worker_log) as executor:
         executor.open()

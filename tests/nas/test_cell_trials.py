@@ -73,7 +73,7 @@ def _genotypes(family: str, crop: int) -> Mapping[str, Genotype]:
 def test_a_run_searches_one_supernet_for_each_family_and_class_of_crops() -> None:
     assert [plan.id for plan in plans(_config())] == ["cells-16", "hybrid-64", "hybrid-96"]
     assert plans(_config(space={"families": ["unet"]})) == ()
-    only_fixed = {**VALUES, "study": {"trials": 1}, "fixed": [{"name": "f", "candidate": {"slices_in": 3}}]}
+    only_fixed = {**VALUES, "study": {"trials": 0}, "fixed": [{"name": "f", "candidate": {"slices_in": 3}}]}
     assert plans(parse_config(only_fixed, "test")) == ()
 
 
@@ -120,8 +120,8 @@ def test_all_families_are_suggested_and_each_candidate_can_be_built() -> None:
 def test_every_genotype_to_be_found_is_queued_once(tmp_path: Path) -> None:
     config = _config(study={"trials": 9}, cell_search=ONE_CROP)
     folder, possible = create(tmp_path), find_buildable(config)
-    open_study(folder, config, possible)
-    study = open_study(folder, config, possible)  # again, as after a stop: nothing is queued twice
+    open_study(folder, config)
+    study = open_study(folder, config)  # again, as after a stop: nothing is queued twice
     jobs = []
     for _ in range(9):
         trial = ask(study, config)
@@ -144,7 +144,7 @@ def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path:
         cell_search=ONE_CROP,
     )
     possible = find_buildable(config)
-    study = open_study(create(tmp_path), config, possible)
+    study = open_study(create(tmp_path), config)
     seen = set()
     for _ in range(100):
         trial = ask(study, config)
@@ -160,20 +160,19 @@ def test_every_encoder_and_every_genotype_is_suggested_to_every_family(tmp_path:
 @pytest.mark.slow
 def test_trials_whose_cells_could_not_be_found_are_not_counted_and_are_queued_again(tmp_path: Path) -> None:
     config = _config(study={"trials": 4}, cell_search=ONE_CROP)
-    possible = find_buildable(config)
-    study = open_study(create(tmp_path), config, possible)
+    study = open_study(create(tmp_path), config)
     trial = ask(study, config)
     assert count_candidates(study) == 1
     trial.set_user_attr(GIVEN_UP, True)
     study.tell(trial.number, state=TrialState.FAIL)
     assert count_candidates(study) == 0
-    again = open_study(create(tmp_path), config, possible)
+    again = open_study(create(tmp_path), config)
     assert [t.user_attrs["found"] for t in again.trials].count("cells/perturbation-1") == 2
 
 
-def test_a_run_continues_with_fewer_trials_than_it_has_fixed_ones() -> None:
+def test_a_search_of_fixed_trials_alone_searches_no_cells() -> None:
     fixed = [{"name": "f", "candidate": {"slices_in": 3}}]
-    config = parse_config({**VALUES, "study": {"trials": 1}, "fixed": fixed}, "test")
+    config = parse_config({**VALUES, "study": {"trials": 0}, "fixed": fixed}, "test")
     assert plans(config) == ()
     assert plan_for(config, "cells", 16).id == "cells-16"
 
@@ -198,7 +197,8 @@ def test_the_name_of_an_algorithm_or_of_a_level_wins_over_the_numbers_of_a_prese
 
 def test_the_queue_does_not_exceed_the_budget(tmp_path: Path) -> None:
     config = _config(study={"trials": 3}, cell_search=ONE_CROP)
-    study = open_study(create(tmp_path), config, find_buildable(config))
+    study = open_study(create(tmp_path), config)
+    ask(study, config)
     assert [t.system_attrs["fixed_params"] for t in study.trials] == [
         {"family": "cells", "cells.genotype": "perturbation-1"},
         {"family": "hybrid", "hybrid.genotype": "perturbation-1"},

@@ -99,7 +99,7 @@ def test_set_changes_one_value_and_reads_it_as_toml() -> None:
     [
         ("fit.learning_rte=1e-3", "unknown key 'fit.learning_rte'; did you mean 'fit.learning_rate'"),
         ("fi.steps=3", "unknown key 'fi'; did you mean 'fit'"),
-        ("study.trials=0", "study.trials = 0"),
+        ("study.trials=-1", "study.trials = -1"),
         ("study.trials=many", "study.trials = 'many'"),
         ("fit.vessel_share=2", "fit.vessel_share = 2"),
         ("trials", "--set takes section.key=value"),

@@ -111,7 +111,7 @@ def test_escaping_is_needed_and_shows_the_text(text: str) -> None:
 def test_a_trial_has_its_note_and_both_pictures(tmp_path: Path) -> None:
     config = parse_config({"fixed": [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}}]}, "test")
     folder, possible = create(tmp_path / "run"), find_buildable(config)
-    study = open_study(folder, config, possible)
+    study = open_study(folder, config)
     trial = ask(study, config)
     record = Record(job=job_of(trial, config, possible), outcome=COMPLETE, version="0")
     place = folder.trial(0)
@@ -128,7 +128,7 @@ def test_a_trial_has_its_note_and_both_pictures(tmp_path: Path) -> None:
 def test_a_trial_without_pictures_has_its_note_alone(tmp_path: Path) -> None:
     config = parse_config({"fixed": [{"name": "f", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}}]}, "test")
     folder, possible = create(tmp_path / "run"), find_buildable(config)
-    study = open_study(folder, config, possible)
+    study = open_study(folder, config)
     trial = ask(study, config)
     failed = Outcome(state="failed", reason="no luck")
     show_in_dashboard(study, trial, Record(job=job_of(trial, config, possible), outcome=failed, version="0"), folder)

@@ -75,7 +75,7 @@ class Search:
         self._out = StringIO()
         self.folder = folder
         possible = find_buildable(config)
-        self.study = open_study(folder, config, possible)
+        self.study = open_study(folder, config)
         view = PlainView(Console(file=self._out, width=200))
         self.driver = Driver(self.study, config, folder, "k", view, possible)
 
@@ -104,7 +104,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def _config(*changes: dict[str, dict[str, Any]]) -> SearchConfig:
-    return tiny_config({"study": {"trials": 2, "leaders": 0}}, *changes)
+    return tiny_config({"study": {"trials": 1, "leaders": 0}}, *changes)
 
 
 def _trains(task: Task) -> list[Event]:
@@ -170,7 +170,7 @@ def test_a_dead_worker_costs_an_attempt_and_the_trial_goes_on(folder: RunFolder)
 
 
 def test_a_trial_whose_workers_die_again_and_again_has_failed(folder: RunFolder) -> None:
-    search = Search(folder, _config({"study": {"trials": 1, "attempts": 2}}))
+    search = Search(folder, _config({"study": {"trials": 0, "attempts": 2}}))
     executor = search.run(_dies)
     assert len(executor.started) == 2
     assert search.record(0).outcome == Outcome(state="failed", reason="killed, 2 times")
@@ -178,7 +178,7 @@ def test_a_trial_whose_workers_die_again_and_again_has_failed(folder: RunFolder)
 
 
 def test_attempts_of_an_earlier_driver_count(folder: RunFolder) -> None:
-    config = _config({"study": {"trials": 1, "attempts": 3}})
+    config = _config({"study": {"trials": 0, "attempts": 3}})
     first = Search(folder, config)
     played = iter([_dies, _stays])
 
@@ -228,7 +228,7 @@ def test_a_worker_that_dies_while_it_is_stopped_costs_no_attempt(folder: RunFold
 
 
 def test_a_trial_that_was_recorded_but_not_reported_to_the_study_is_not_trained_again(folder: RunFolder) -> None:
-    search = Search(folder, _config({"study": {"trials": 1}}))
+    search = Search(folder, _config({"study": {"trials": 0}}))
 
     def play(task: Task) -> list[Event]:
         search.driver.stop.set()
@@ -238,7 +238,7 @@ def test_a_trial_that_was_recorded_but_not_reported_to_the_study_is_not_trained_
     assert isinstance(task, TrialTask)
     done = Record(job=task.job, outcome=complete(3), version="of before")
     folder.trial(0).record.write_text(done.model_dump_json())
-    again = Search(folder, _config({"study": {"trials": 1}}))
+    again = Search(folder, _config({"study": {"trials": 0}}))
     assert again.run(_trains).started == []
     assert again.states() == ["COMPLETE"]
     assert again.record(0) == done
@@ -292,7 +292,7 @@ def test_a_worker_that_is_not_started_again_is_named(folder: RunFolder) -> None:
 
 
 def test_cells_are_searched_and_then_trained(folder: RunFolder) -> None:
-    config = _config(CELLS, {"fixed": {}})
+    config = _config(CELLS, {"fixed": {}, "study": {"trials": 2}})
 
     def play(task: Task) -> list[Event]:
         if isinstance(task, CellSearchTask):
@@ -310,7 +310,7 @@ def test_cells_are_searched_and_then_trained(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "infeasible"])
 def test_a_cell_search_that_fails_gives_up_its_trials_with_the_reason(folder: RunFolder, state: str) -> None:
-    config = _config(CELLS, {"fixed": {}})
+    config = _config(CELLS, {"fixed": {}, "study": {"trials": 2}})
 
     def play(task: Task) -> list[Event]:
         outcome = Outcome.model_validate({"state": state, "reason": "the loss became nan"})
@@ -337,7 +337,7 @@ def test_a_cell_search_whose_workers_die_again_and_again_has_failed(folder: RunF
 
 
 def test_a_cell_search_told_to_leave_is_neither_found_nor_failed(folder: RunFolder) -> None:
-    search = Search(folder, _config(CELLS, {"fixed": {}}))
+    search = Search(folder, _config(CELLS, {"fixed": {}, "study": {"trials": 2}}))
 
     def play(task: Task) -> list[Event]:
         search.driver.stop.set()

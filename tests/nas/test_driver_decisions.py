@@ -40,7 +40,7 @@ class Search:
 
     def __post_init__(self) -> None:
         possible = find_buildable(self.config)
-        self.study = open_study(self.folder, self.config, possible)
+        self.study = open_study(self.folder, self.config)
         self.ledger = Ledger(self.folder, "tiny", "k", self.config.score)
         budget = Budget(self.config.study, self.study)
         self.decisions = Decisions(self.study, self.config, possible, self.folder, budget, self.ledger.board)
@@ -83,7 +83,7 @@ def _job(task: Task) -> tuple[int, str, int | None, int]:
 
 
 def test_the_baseline_comes_first_then_new_candidates_then_the_leader_with_other_seeds(folder: RunFolder) -> None:
-    search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 1, "seeds": 2}}))
+    search = Search(folder, tiny_config({"study": {"trials": 2, "leaders": 1, "seeds": 2}}))
     baseline, second, third = (search.begin() for _ in range(3))
     assert _job(baseline)[:2] == (0, "plain")
     assert [task.id for task in (second, third)] == ["trial-1", "trial-2"]
@@ -103,7 +103,7 @@ def test_the_baseline_comes_first_then_new_candidates_then_the_leader_with_other
 def test_finalists_are_trained_with_the_same_seeds(
     folder: RunFolder, seeds: int, expected: list[tuple[int, int]]
 ) -> None:
-    search = Search(folder, tiny_config({"study": {"trials": 4, "leaders": 2, "seeds": seeds}}))
+    search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 2, "seeds": seeds}}))
     for quality in (0, 3, 1, 4):
         search.end(search.begin(), complete(quality))
     asked = []
@@ -117,7 +117,7 @@ def test_finalists_are_trained_with_the_same_seeds(
 
 
 def test_every_leader_is_repeated_starting_with_the_first(folder: RunFolder) -> None:
-    search = Search(folder, tiny_config({"study": {"trials": 3, "leaders": 2, "seeds": 2}}))
+    search = Search(folder, tiny_config({"study": {"trials": 2, "leaders": 2, "seeds": 2}}))
     for quality in (3, 1, 4):
         search.end(search.begin(), complete(quality))
     assert [_job(search.begin())[2] for _ in range(2)] == [2, 0]
@@ -228,7 +228,7 @@ def test_a_trial_that_ended_before_the_study_was_told_is_closed_with_its_record(
     assert after.decisions.next_step() == Recorded(record)
 
 
-HALVING: dict[str, dict[str, Any]] = {"study": {"promotion": "halving", "trials": 5, "reduction": 2, "leaders": 0}}
+HALVING: dict[str, dict[str, Any]] = {"study": {"promotion": "halving", "trials": 4, "reduction": 2, "leaders": 0}}
 
 
 def _pause(search: Search, task: Task, so_far: float) -> None:
@@ -267,13 +267,13 @@ def test_a_promotion_whose_driver_died_goes_on_before_anything_else(folder: RunF
 
 
 def test_more_trials_promote_more_of_those_that_paused(folder: RunFolder) -> None:
-    search = Search(folder, tiny_config(HALVING, {"study": {"trials": 3}}))
+    search = Search(folder, tiny_config(HALVING, {"study": {"trials": 2}}))
     search.end(search.begin(), complete(1))
     for so_far in (0.3, 0.6):
         _pause(search, search.begin(), so_far)
     search.end(search.begin(), complete(2))
     assert not search.decisions.has_work()
-    more = Search(folder, tiny_config(HALVING, {"study": {"trials": 5}}))
+    more = Search(folder, tiny_config(HALVING, {"study": {"trials": 4}}))
     for so_far in (0.2, 0.1):
         _pause(more, more.begin(), so_far)
     assert _job(more.begin())[0] == 1  # 0.3 is now in the better half

@@ -134,10 +134,6 @@ def test_a_mistake_in_a_fixed_trial_is_found_too(fixed: list[dict[str, Any]], me
     assert "\n" not in str(caught.value)
 
 
-def test_a_fixed_trial_beyond_the_budget_is_not_looked_at() -> None:
-    _check("study", {"trials": 1}, fixed=[*_fixed(), *_fixed({"decoder": "PAN"})])
-
-
 def test_some_refused_combinations_are_not_a_mistake() -> None:
     _check("space", {"unet": {"decoder": ["Unet", "PAN"]}})
 

@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
-from nas.study.buildable import Buildable
 from nas.study.storage import hide_password, open_storage
 from nas.study.study import open_study
 from results.run_folder import create
@@ -139,11 +138,10 @@ def test_a_trial_that_was_created_without_an_answer_exists_once(
 @pytest.mark.slow
 def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Path) -> None:
     config = _config(server.url, "mine")
-    nothing = Buildable({})  # there are no fixed trials to look up in it
-    open_study(create(tmp_path / "one"), config, nothing)
-    open_study(create(tmp_path / "one"), config, nothing)  # the same folder goes on
+    open_study(create(tmp_path / "one"), config)
+    open_study(create(tmp_path / "one"), config)  # the same folder goes on
     with pytest.raises(InputError, match="the storage has a study 'mine' of another run folder; choose another name"):
-        open_study(create(tmp_path / "two"), config, nothing)
+        open_study(create(tmp_path / "two"), config)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from nas.study.budget import seconds_used
 from nas.study.buildable import Buildable, find_buildable
 from nas.study.study import (
     ask,
+    begin_fixed,
     count_candidates,
     go_on,
     job_of,
@@ -99,35 +100,35 @@ def _next(study: optuna.Study, config: SearchConfig, dice: float = 0.5) -> Job:
     return job
 
 
-def test_fixed_trials_come_first_and_in_order(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG, possible())
-    jobs = [_next(study, CONFIG) for _ in range(3)]
-    assert [(job.trial, job.name, job.baseline) for job in jobs[:2]] == [(0, "first", True), (1, "second", True)]
-    assert not jobs[2].baseline
-    assert [(job.candidate.encoder, job.fit.loss) for job in jobs[:2]] == [
-        ("tu-resnet10t", "dice"),
-        ("resnet18", "bce"),
-    ]
+def _begin_fixed(study: optuna.Study, place: int) -> Job:
+    """The job of a fixed trial, trained."""
+    trial = begin_fixed(study, CONFIG, possible(), place)
+    job = job_of(trial, CONFIG, possible())
+    tell(study, trial, _record(job))
+    return job
 
 
-def test_a_study_reopened_has_no_fixed_trial_twice(folder: RunFolder) -> None:
-    for _ in range(2):
-        open_study(folder, CONFIG, possible())
-    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG, possible()).trials] == ["first", "second"]
-    _next(open_study(folder, CONFIG, possible()), CONFIG)
-    assert len(open_study(folder, CONFIG, possible()).trials) == 2
+def test_a_fixed_trial_is_as_the_configuration_states_it_and_counts_for_no_candidate(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    jobs = [_begin_fixed(study, place) for place in (1, 0)]
+    assert [(job.trial, job.name, job.baseline) for job in jobs] == [(0, "second", True), (1, "first", True)]
+    assert [(job.candidate.encoder, job.fit.loss) for job in jobs] == [("resnet18", "bce"), ("tu-resnet10t", "dice")]
+    assert count_candidates(study) == 0
+    assert not _next(study, CONFIG).baseline
+    assert count_candidates(study) == 1
 
 
-def test_fixed_trials_beyond_the_number_of_trials_are_not_tried(folder: RunFolder) -> None:
-    assert len(open_study(folder, _trials(CONFIG, 1), possible()).trials) == 1
-    # ... and a budget raised later takes in the others.
-    assert [t.user_attrs["name"] for t in open_study(folder, CONFIG, possible()).trials] == ["first", "second"]
+def test_a_fixed_trial_that_a_killed_driver_began_is_the_same_again(folder: RunFolder) -> None:
+    study = open_study(folder, CONFIG)
+    before = job_of(begin_fixed(study, CONFIG, possible(), 0), CONFIG, possible())
+    (left,) = unfinished(open_study(folder, CONFIG))
+    assert job_of(left, CONFIG, possible()) == before
 
 
 def test_the_sampler_learns_from_fixed_trials(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG, possible())
-    for _ in range(2):
-        _next(study, CONFIG)
+    study = open_study(folder, CONFIG)
+    for place in range(2):
+        _begin_fixed(study, place)
     inside, outside = study.trials
     assert {"unet.encoder", "fit.crop", "fit.loss", "unet.slices_in"} <= set(inside.params)
     assert "unet.encoder" not in outside.params
@@ -135,9 +136,9 @@ def test_the_sampler_learns_from_fixed_trials(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
 def test_a_trial_whose_driver_died_is_found_and_is_the_same_job(folder: RunFolder, config: SearchConfig) -> None:
-    study = open_study(folder, config, possible())
+    study = open_study(folder, config)
     job = job_of(ask(study, config), config, possible())
-    reopened = open_study(folder, config, possible())
+    reopened = open_study(folder, config)
     (left,) = unfinished(reopened)
     assert left.number == 0
     assert job_of(left, config, possible()) == job
@@ -146,19 +147,19 @@ def test_a_trial_whose_driver_died_is_found_and_is_the_same_job(folder: RunFolde
 
 def test_a_driver_that_died_before_it_chose_loses_nothing(folder: RunFolder, tmp_path: Path) -> None:
     """Killed between asking for a trial and choosing its parameters: they are those of an unbroken search."""
-    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED, possible())
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
     expected = [_next(unbroken, SEARCHED, dice=0.1 * number) for number in range(5)]
 
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     for number in range(4):
         _next(study, SEARCHED, dice=0.1 * number)
     ask(study, SEARCHED)
-    (left,) = unfinished(open_study(folder, SEARCHED, possible()))
+    (left,) = unfinished(open_study(folder, SEARCHED))
     assert job_of(left, SEARCHED, possible()) == expected[4]
 
 
 def test_nothing_is_unfinished_in_a_new_study_or_when_all_have_ended(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG, possible())
+    study = open_study(folder, CONFIG)
     assert unfinished(study) == []  # fixed trials that wait have not begun
     _next(study, CONFIG)
     assert unfinished(study) == []
@@ -166,12 +167,12 @@ def test_nothing_is_unfinished_in_a_new_study_or_when_all_have_ended(folder: Run
 
 def test_a_study_reopened_suggests_what_an_unbroken_one_would(tmp_path: Path) -> None:
     dices = [0.3, 0.6, 0.2, 0.7, 0.5, 0.4]
-    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED, possible())
+    unbroken = open_study(create(tmp_path / "unbroken"), SEARCHED)
     expected = [_next(unbroken, SEARCHED, dice) for dice in dices]
     folder = create(tmp_path / "broken")
     found = []
     for part in (dices[:3], dices[3:]):
-        study = open_study(folder, SEARCHED, possible())
+        study = open_study(folder, SEARCHED)
         found += [_next(study, SEARCHED, dice) for dice in part]
     assert found == expected
     assert len({job.fit.learning_rate for job in found}) == 6
@@ -179,15 +180,15 @@ def test_a_study_reopened_suggests_what_an_unbroken_one_would(tmp_path: Path) ->
 
 def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
     other = SEARCHED.model_copy(update={"study": SEARCHED.study.model_copy(update={"seed": 8})})
-    one = _next(open_study(create(tmp_path / "one"), SEARCHED, possible()), SEARCHED)
-    two = _next(open_study(create(tmp_path / "two"), other, possible()), other)
+    one = _next(open_study(create(tmp_path / "one"), SEARCHED), SEARCHED)
+    two = _next(open_study(create(tmp_path / "two"), other), other)
     assert one.fit.learning_rate != two.fit.learning_rate
     assert (one.seed, two.seed) == (7, 8)
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEARCHED], ids=["fixed", "suggested"])
 def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config: SearchConfig) -> None:
-    study = open_study(folder, config, possible())
+    study = open_study(folder, config)
     original, *_ = [_next(study, config) for _ in range(3)]
     trial = repeat(study, 0, seed_index=2)
     again = job_of(trial, config, possible())
@@ -198,10 +199,10 @@ def test_a_repeat_is_the_same_design_with_another_seed(folder: RunFolder, config
 
 
 def test_a_repeat_whose_driver_died_is_the_same_job(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     _next(study, SEARCHED)
     job = job_of(repeat(study, 0, seed_index=1), SEARCHED, possible())
-    (left,) = unfinished(open_study(folder, SEARCHED, possible()))
+    (left,) = unfinished(open_study(folder, SEARCHED))
     assert job_of(left, SEARCHED, possible()) == job
 
 
@@ -218,7 +219,7 @@ def _paused(study: optuna.Study, trial: Trial, so_far: float) -> Job:
 
 
 def test_a_paused_trial_goes_on_under_its_own_number_to_the_next_rung(folder: RunFolder) -> None:
-    study = open_study(folder, HALVING, possible())
+    study = open_study(folder, HALVING)
     jobs = [_paused(study, ask(study, HALVING), so_far) for so_far in (0.5, 0.7)]
     assert [(job.trial, job.until) for job in jobs] == [(0, 2), (1, 2)]  # of 9 steps: 2, 4, 9
     assert [(p.values, p.promoted) for p in paused(study, HALVING)] == [({0: 0.5, 1: 0.7}, set()), ({}, set())]
@@ -232,24 +233,24 @@ def test_a_paused_trial_goes_on_under_its_own_number_to_the_next_rung(folder: Ru
 
 
 def test_a_trial_that_was_going_on_when_its_driver_died_is_the_same_job(folder: RunFolder) -> None:
-    study = open_study(folder, HALVING, possible())
+    study = open_study(folder, HALVING)
     _paused(study, ask(study, HALVING), 0.5)
     job = job_of(go_on(study, 0, rung=1), HALVING, possible())
-    (left,) = unfinished(open_study(folder, HALVING, possible()))
+    (left,) = unfinished(open_study(folder, HALVING))
     assert job_of(left, HALVING, possible()) == job
 
 
 def test_a_fixed_trial_and_a_training_with_a_fresh_seed_do_not_pause(folder: RunFolder) -> None:
     config = CONFIG.model_copy(update={"study": HALVING.study})
-    study = open_study(folder, config, possible())
-    assert job_of(ask(study, config), config, possible()).until is None
-    study = open_study(create(folder.path / "other"), HALVING, possible())
+    study = open_study(folder, config)
+    assert job_of(begin_fixed(study, config, possible(), 0), config, possible()).until is None
+    study = open_study(create(folder.path / "other"), HALVING)
     _paused(study, ask(study, HALVING), 0.5)
     assert job_of(repeat(study, 0, seed_index=1), HALVING, possible()).until is None
 
 
 def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder: RunFolder) -> None:
-    study = open_study(folder, CONFIG, possible())
+    study = open_study(folder, CONFIG)
     assert count_candidates(study) == 0
     for _ in range(3):
         _next(study, CONFIG)
@@ -271,14 +272,14 @@ def test_candidates_are_counted_without_repeats_and_without_those_waiting(folder
     ],
 )
 def test_every_end_of_a_training_is_a_state_of_its_trial(folder: RunFolder, state: State, expected: TrialState) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     trial = ask(study, SEARCHED)
     tell(study, trial, _record(job_of(trial, SEARCHED, possible()), state))
-    assert open_study(folder, SEARCHED, possible()).trials[0].state == expected
+    assert open_study(folder, SEARCHED).trials[0].state == expected
 
 
 def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     job = _next(study, SEARCHED, dice=0.6)
     (trial,) = study.trials
     assert trial.value == 0.6
@@ -292,18 +293,18 @@ def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) ->
 
 @pytest.mark.parametrize("state", ["paused", "failed"])
 def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     trial = ask(study, SEARCHED)
     tell(study, trial, _record(job_of(trial, SEARCHED, possible()), state))
     assert study.trials[0].user_attrs["reason"] == "because"
 
 
 def test_the_end_of_an_interrupted_trial_can_be_reported_later(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     trial = ask(study, SEARCHED)
     job = job_of(trial, SEARCHED, possible())
     tell(study, trial, _record(job, "interrupted"))
-    reopened = open_study(folder, SEARCHED, possible())
+    reopened = open_study(folder, SEARCHED)
     (left,) = unfinished(reopened)
     assert isinstance(left, Trial)
     tell(reopened, left, _record(job, dice=0.4))
@@ -311,7 +312,7 @@ def test_the_end_of_an_interrupted_trial_can_be_reported_later(folder: RunFolder
 
 
 def test_a_new_study_has_used_no_time(folder: RunFolder) -> None:
-    study = open_study(folder, SEARCHED, possible())
+    study = open_study(folder, SEARCHED)
     assert seconds_used(study) == 0.0
     study.set_user_attr("seconds", 12.5)
-    assert seconds_used(open_study(folder, SEARCHED, possible())) == 12.5
+    assert seconds_used(open_study(folder, SEARCHED)) == 12.5

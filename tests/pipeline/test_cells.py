@@ -223,11 +223,11 @@ def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_pa
 
 def test_one_worker_trains_the_baselines_before_it_searches_cells(config: Path, cache: Path, tmp_path: Path) -> None:
     """So that there is something to compare and to export whenever the time runs out."""
-    fixed = '[[fixed]]\nname = "plain"\ncandidate = { encoder = "tu-mobilenetv3_small_100", slices_in = 3 }\n'
+    fixed = '[[fixed]]\nname = "plain"\ndefault = true\ncandidate = { encoder = "tu-mobilenetv3_small_100", slices_in = 3 }\n'
     (tmp_path / "baseline.toml").write_text(config.read_text() + fixed)
-    ask = ("--families", "cells", "--trials", "2", "--workers", "1")
+    ask = ("--families", "cells", "--trials", "1", "--workers", "1")
     done = nas("search", tmp_path / "baseline.toml", "--run", tmp_path / "run", *ask, cache=cache)
     order = [done.stdout.index(text) for text in ("trial 0: plain", "cell search cells-16: 8 steps", "trial 1: ")]
     assert order == sorted(order)
     families = [row["family"] for row in _board(tmp_path / "run")["rows"]]
-    assert sorted(families) == ["cells", "unet"]  # and none of hybrid, which was not asked for
+    assert sorted(families) == ["cells", "unet"]  # the default, and none of hybrid, which was not asked for

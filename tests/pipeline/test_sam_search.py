@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 SAM = """
 [study]
 name = "sam"
-trials = 2
+trials = 1
 random_trials = 2
 rungs = 1
 leaders = 0

@@ -72,7 +72,7 @@ def test_a_worker_that_was_killed_costs_its_trial_an_attempt_and_no_step(
 
 def test_a_trial_whose_workers_die_again_and_again_is_given_up(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "struck"
-    long = ("--set", "fit.steps=100000", "--set", "study.rungs=0", "--trials", "1", "--set", "study.attempts=2")
+    long = ("--set", "fit.steps=100000", "--set", "study.rungs=0", "--trials", "0", "--set", "study.attempts=2")
     driver = _begin(folder, config, cache, *long)
     failed, reached = folder / "trials/0000/attempts.jsonl", 0
     for attempt in range(2):
@@ -117,7 +117,7 @@ def test_after_a_signal_the_workers_leave_and_the_same_command_continues(
 
 def test_trials_that_all_fail_stop_the_search_with_a_diagnosis(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hopeless"
-    more = ("--set", "space.fit.learning_rate={low=1e14,high=1e15}", "--trials", "9")
+    more = ("--set", "space.fit.learning_rate={low=1e14,high=1e15}", "--trials", "8")
     done = nas("search", config, "--run", folder, *more, cache=cache, expect=1)
     assert (
         "of the last 5 trials failed or did not fit into memory (study.failing_share = 0.5); most often" in done.stderr
