@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
 
 from results.leaderboard.leaderboard import SCRATCH, State
 from search_spaces.any_candidate import AnyCandidate
@@ -26,7 +26,15 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     default: bool = False  # the baseline that is exported unless another design is surely better
     until: PositiveInt | None = None  # the step at which it is scored and pauses; None: its last
     trunk: PositiveInt | None = None  # steps that it takes over from the trial in the search; None: it begins anew
+    # How long its training may take, from which its steps follow; None: the recipe says how many there are.
+    seconds: PositiveFloat | None = None
+    rungs: tuple[PositiveInt, ...] = ()  # steps before the last at which it is scored on a part
+    pauses: bool = False  # whether it is scored on a part and pauses when these seconds are over
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
+
+    def settled(self, steps: int) -> "Job":
+        """With the number of steps that its time came to."""
+        return self.model_copy(update={"fit": self.fit.model_copy(update={"steps": steps})})
 
     @property
     def design(self) -> int:
@@ -44,6 +52,7 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
     step: NonNegativeInt = 0  # where it ended
     parameters: PositiveInt | None = None
     train_seconds: float | None = None  # optimiser steps alone
+    score_seconds: float | None = None  # the last score, on a part or on the whole held-out kidney
     seconds: float | None = None  # scoring included
     memory_excess_gib: float | None = None  # of an infeasible one: how much more memory it needs than there is
     peak_memory_gib: float | None = None  # of the GPU, or of the worker if there is none

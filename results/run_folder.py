@@ -198,6 +198,21 @@ class RunFolder:
         return self.path / "trials"
 
     @property
+    def measuring(self) -> TrialFolder:
+        """The log of what was measured before the first trial."""
+        return TrialFolder(self.path / "measuring")
+
+    @property
+    def costs(self) -> Path:
+        """What trainings cost on this machine; there if the search has a time limit."""
+        return self.path / "costs.json"
+
+    @property
+    def plan(self) -> Path:
+        """How the time of the search is spent; there if it has a limit."""
+        return self.path / "plan.json"
+
+    @property
     def buildable(self) -> Path:
         """Which choices of the space make a network, found once."""
         return self.path / "buildable.json"

@@ -40,12 +40,13 @@ CELLS: dict[str, dict[str, Any]] = {
 FIT = FitConfig(steps=6, crop=32, batch_size=2, loss="dice", augmentation="flips", precision="float32")
 
 
-def tiny_config(*changes: dict[str, dict[str, Any]]) -> SearchConfig:
-    """The settings of tiny.py, with some keys of some sections changed; `fixed: {}` takes the fixed trial away."""
+def tiny_config(*changes: dict[str, Any]) -> SearchConfig:
+    """The settings of tiny.py, with some keys of some sections changed; `fixed` is replaced, or taken away if empty."""
     values = tomllib.loads(TINY)
     for change in changes:
         for section, keys in change.items():
-            values[section] = {**values[section], **keys} if keys and section in values else keys or []
+            part = isinstance(keys, dict) and keys and section in values
+            values[section] = {**values[section], **keys} if part else keys or []
     return parse_config(values, "test")
 
 

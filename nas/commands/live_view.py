@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from nas.commands.leaderboard_table import leaderboard_table
 from nas.commands.progress import progress_bars
 from nas.jobs.task import Task
+from nas.search.plan_rows import PlanRow, plan_lines
 from nas.workers import protocol
 from results.leaderboard.leaderboard import Leaderboard
 from results.record import Outcome
@@ -59,6 +61,10 @@ class PlainView:
     def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
         limit = "" if minutes_left is None else f", {max(minutes_left, 0):.1f} minutes left"
         self._print(f"{candidates} candidates, {finished} done{limit}")
+
+    def planned(self, rows: Sequence[PlanRow]) -> None:
+        for line in plan_lines(rows):
+            self._print(line)
 
     def started(self, task: Task, description: str, resumed: bool) -> None:
         self._print(f"{task.title}: {description}{', resumed' if resumed else ''}")
@@ -115,6 +121,10 @@ class LiveView:
         self._candidates, self._finished = candidates, finished
         self._began = time.monotonic()
         self._deadline = None if minutes_left is None else self._began + 60 * minutes_left
+
+    def planned(self, rows: Sequence[PlanRow]) -> None:
+        for line in plan_lines(rows):
+            self._console.print(Text(line), soft_wrap=True)
 
     def started(self, task: Task, description: str, resumed: bool) -> None:
         self._running[task.id] = _Running(task.title, description)

@@ -1,6 +1,7 @@
 """`nas search`: everything from kidneys to an exported bundle."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +96,10 @@ def search(
     if board.best is None:
         raise InputError(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each got")
     if not as_json:
+        if settings.study.candidates and not any(row.rank is not None and not row.baseline for row in board.rows):
+            minutes = settings.study.minutes
+            more = f"--minutes {math.ceil(2 * minutes)}" if minutes else "more time"
+            console.print(f"no searched network was trained to its end; give it {more}", soft_wrap=True)
         console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
     if onnx:
         export_onnx(folder.best)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, NonNegativeFloat
 
 from nas.config.search_config import SearchConfig
 from results.record import Job
@@ -87,4 +87,41 @@ class CellSearchTask(BaseModel, frozen=True, extra="forbid"):
         return place.checkpoints.is_dir()
 
 
-Task = Annotated[TrialTask | CellSearchTask, Field(discriminator="kind")]
+class MeasureTask(BaseModel, frozen=True, extra="forbid"):
+    """Time a few steps of every kind of network and of every cell search, so that the search can be planned."""
+
+    kind: Literal["measure"] = "measure"
+    jobs: tuple[Job, ...]  # the first is the default
+    searches: tuple[CellPlan, ...]
+    most_seconds: NonNegativeFloat  # after which the rest is not measured
+
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+        return "measure"
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return "measuring"
+
+    @property
+    def is_candidate(self) -> bool:
+        """Never."""
+        return False
+
+    def describe(self, config: SearchConfig) -> str:
+        """What is done, in a few words."""
+        return f"a few steps of {len(self.jobs) + len(self.searches)} kinds of training"
+
+    def place(self, folder: RunFolder) -> TrialFolder:
+        """Where its files lie."""
+        return folder.measuring
+
+    def prepare(self, folder: RunFolder) -> bool:
+        """Make its folder; it always begins anew."""
+        self.place(folder).path.mkdir(parents=True, exist_ok=True)
+        return False
+
+
+Task = Annotated[TrialTask | CellSearchTask | MeasureTask, Field(discriminator="kind")]

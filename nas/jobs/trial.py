@@ -4,7 +4,8 @@ import gc
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,6 +71,22 @@ def run_job(
     """
     accelerator = make_accelerator(job.fit.precision, device)
     _forget_peak_memory(accelerator)
+    training = make_fit(job, fold, accelerator)
+    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training, seconds)
+    outcome = _run(attempt, rungs)
+    facts = {
+        "step": outcome.step or training.step,
+        "parameters": sum(p.numel() for p in training.averaged.parameters()),
+        "train_seconds": attempt.clock.seconds,
+        "score_seconds": attempt.score_seconds,
+        "peak_memory_gib": _peak_memory_gib(accelerator),
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
+    }
+    return outcome.model_copy(update=facts)
+
+
+def make_fit(job: Job, fold: Fold, accelerator: Accelerator) -> Fit:
+    """The training of a job, at its first step."""
     torch.manual_seed(job.seed)
     network = build_network(job.candidate, job.fit.crop)
     sampler = PatchSampler(
@@ -82,17 +99,7 @@ def run_job(
         boxes=job.candidate.boxes,
         spacing_um=job.fit.sampled_um,
     )
-    training = Fit(network, sampler, job.fit, job.seed, accelerator)
-    attempt = _Attempt(job, fold, config, folder, talk, accelerator, training, seconds)
-    outcome = _run(attempt, rungs)
-    facts = {
-        "step": outcome.step or training.step,
-        "parameters": sum(p.numel() for p in training.averaged.parameters()),
-        "train_seconds": attempt.clock.seconds,
-        "peak_memory_gib": _peak_memory_gib(accelerator),
-        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
-    }
-    return outcome.model_copy(update=facts)
+    return Fit(network, sampler, job.fit, job.seed, accelerator)
 
 
 @dataclass
@@ -107,13 +114,28 @@ class _Attempt:
     accelerator: Accelerator
     training: Fit
     seconds: float | None = None  # that are left for it; None: as long as its steps take
+    steps: int = field(init=False)  # at the end of which it is complete
+    score_seconds: float | None = None  # the last score
     clock: Clock = field(init=False)
     curve: LossCurve = field(init=False)
     saved: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.steps = self.job.fit.steps
         self.clock = Clock(self.folder.seconds)
         self.curve = LossCurve(self.folder.losses, self.job.fit.steps)
+
+    @property
+    def timed(self) -> bool:
+        """Whether its steps follow from its time."""
+        return self.seconds is not None or self.job.seconds is not None
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Note how long a score takes."""
+        began = time.monotonic()
+        yield
+        self.score_seconds = time.monotonic() - began
 
     def save(self) -> None:
         """Write a checkpoint, and the time it took to get here; only the first of several processes writes."""
@@ -124,13 +146,13 @@ class _Attempt:
         self.saved = time.monotonic()
 
     def left(self) -> _Ended:
-        of = "" if self.seconds is not None else f" of {self.job.fit.steps}"
+        of = "" if self.timed else f" of {self.steps}"
         return _Ended("interrupted", f"left at step {self.training.step}{of}")
 
 
 def _run(attempt: _Attempt, rungs: Sequence[int]) -> Outcome:
     try:
-        paused = _train(attempt, rungs) if attempt.seconds is None else _train_in_time(attempt, attempt.seconds)
+        paused = _train(attempt, rungs)
         return paused or Outcome(state="complete", score=_finish(attempt))
     except _Ended as end:
         return Outcome(state=end.state, reason=end.reason)
@@ -145,8 +167,13 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> Outcome | None:
     What is scored at a rung is the end of a branch, if the schedule has branches; the training then goes on from where
     the branch began.
     """
-    training, steps, end = attempt.training, attempt.job.fit.steps, attempt.job.until
+    training = attempt.training
     training.resume(attempt.folder.checkpoints)
+    end = attempt.job.until
+    if attempt.timed:
+        last = _last_step_in_time(attempt)
+        attempt.steps, end = (_FOREVER, last) if attempt.job.pauses else (last, None)
+    steps = attempt.steps
     for rung in sorted(rung for rung in {*rungs, end or steps} if rung <= (end or steps)):
         begin = training.branches_at(rung)
         if training.step > begin and rung != end and rung < steps:
@@ -159,43 +186,40 @@ def _train(attempt: _Attempt, rungs: Sequence[int]) -> Outcome | None:
         value = _value_at(attempt, rung)
         if rung == end:
             metric = attempt.config.score.rank_by
-            reason = f"scored at step {rung} of {steps}: {said({metric: value}, digits=3)} so far"
+            reason = f"scored at step {rung}: {said({metric: value}, digits=3)} so far"
             return Outcome(state="paused", reason=reason, so_far=value, step=rung)
         if training.step > begin:
             training.resume(attempt.folder.checkpoints)
     return None
 
 
-def _train_in_time(attempt: _Attempt, seconds: float) -> None:
-    """As many steps as the time allows: the trunk, until a cool-down and the score would take the rest of it.
+def _last_step_in_time(attempt: _Attempt) -> int:
+    """Train the trunk until a cool-down would take the rest of the time; the step at which that ends.
 
     What steps cost is measured on the way: if other work slows them down, there are fewer, and the time is kept.
     """
     training, folder = attempt.training, attempt.folder
-    began = time.monotonic()
-    training.resume(folder.checkpoints)
-    if not folder.last_step.is_file():
+    if folder.last_step.is_file():
+        return int(folder.last_step.read_text(encoding="utf-8"))
+    left = (attempt.job.seconds or 0.0) - attempt.clock.seconds
+    if attempt.seconds is not None:
+        began, place = time.monotonic(), folder.scratch
+        job, held_out, score = attempt.job, attempt.fold.held_out, attempt.config.score
         _, scoring = seconds_to_score(
-            _reader(attempt),
-            attempt.fold.held_out,
-            attempt.job.inference,
-            attempt.config.score,
-            attempt.accelerator,
-            scratch=folder.scratch,
+            _reader(attempt), held_out, job.inference, score, attempt.accelerator, scratch=place
         )
-        timer = Timer(seconds - scoring - (time.monotonic() - began), training.branches_at)
-        _advance(attempt, training.run, _FOREVER, saving=True, timer=timer)
-        last = training.cooled_after(training.step)
-        if attempt.accelerator.is_main_process:
-            write_atomically(folder.last_step, f"{last}\n")
-    else:
-        last = int(folder.last_step.read_text(encoding="utf-8"))
-    _advance(attempt, training.cool_down, last, saving=True)
+        left = attempt.seconds - scoring - (time.monotonic() - began)
+    timer = Timer(left, training.branches_at)
+    _advance(attempt, training.run, _FOREVER, saving=True, timer=timer)
+    last = training.cooled_after(training.step)
+    if attempt.accelerator.is_main_process:
+        write_atomically(folder.last_step, f"{last}\n")
+    return last
 
 
 def _keep_trunk(attempt: _Attempt, begin: int) -> None:
     """Keep what comes before the last cool-down, so that a longer training can go on from there."""
-    if attempt.training.step == begin < attempt.job.fit.steps and attempt.accelerator.is_main_process:
+    if attempt.training.step == begin < attempt.steps and attempt.accelerator.is_main_process:
         attempt.training.save(attempt.folder.trunk)
 
 
@@ -208,12 +232,12 @@ def _advance(
 ) -> None:
     """Train up to a step, or until a timer says that it is time to cool down, with checkpoints if `saving`."""
     training = attempt.training
-    steps = attempt.job.fit.steps if attempt.seconds is None else until
     left = timer is None
 
     def on_step(step: int, loss: float) -> bool:
         nonlocal left
-        going = attempt.talk.progress("train", step, timer.last_step(step) if timer else steps, loss) == "go"
+        total = timer.last_step(step) if timer else until if attempt.steps == _FOREVER else attempt.steps
+        going = attempt.talk.progress("train", step, total, loss) == "go"
         if attempt.accelerator.is_main_process:
             attempt.curve.add(step, loss)
             if saving and time.monotonic() - attempt.saved > attempt.config.study.checkpoint_seconds:
@@ -244,15 +268,16 @@ def _value_at(attempt: _Attempt, rung: int) -> float:
     known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
     if rung not in known:
         _advance(attempt, attempt.training.cool_down, rung, saving=False)
-        known[rung] = score_part(
-            _reader(attempt),
-            attempt.fold.held_out,
-            attempt.job.inference,
-            config,
-            attempt.accelerator,
-            scratch=attempt.folder.scratch,
-            report=_report(attempt),
-        )
+        with attempt.scoring():
+            known[rung] = score_part(
+                _reader(attempt),
+                attempt.fold.held_out,
+                attempt.job.inference,
+                config,
+                attempt.accelerator,
+                scratch=attempt.folder.scratch,
+                report=_report(attempt),
+            )
         append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
     attempt.talk.scored(rung, known[rung])
     return known[rung]
@@ -268,15 +293,16 @@ def _finish(attempt: _Attempt) -> Score | None:
     draw_curve(folder.curve, folder.losses, folder.scores, job.name, attempt.config.score.rank_by)
     if not held_out:
         return None
-    predictions, result = evaluate(
-        _reader(attempt),
-        held_out,
-        job.inference,
-        attempt.config.score,
-        attempt.accelerator,
-        scratch=folder.scratch,
-        report=_report(attempt),
-    )
+    with attempt.scoring():
+        predictions, result = evaluate(
+            _reader(attempt),
+            held_out,
+            job.inference,
+            attempt.config.score,
+            attempt.accelerator,
+            scratch=folder.scratch,
+            report=_report(attempt),
+        )
     draw_overlay(folder.overlay, held_out, predictions, result, job.name)
     return result
 

@@ -30,13 +30,13 @@ def finalists(board: Leaderboard, leaders: int) -> list[Row]:
     best score of many is partly luck, so the first leaders may fall behind those that were not chosen.
     """
     complete = [row for row in board.rows if row.state == "complete"]
-    leading = sorted(complete, key=lambda row: (-row.seed_scores[0], row.trial))
+    leading = sorted((row for row in complete if not row.default), key=lambda row: (-row.seed_scores[0], row.trial))
     chosen = leading[:leaders]
     for row in leading[leaders : 2 * leaders]:
         values = [float(np.mean(list(known.judged.values()))) for known in chosen if known.judged]
         if row.judged or (len(values) == len(chosen) and row.seed_scores[0] > max(values)):
             chosen.append(row)
-    return chosen + [row for row in complete if row.default and leaders and row not in chosen]
+    return chosen + [row for row in complete if row.default and leaders]
 
 
 def _finalist(row: Row, trials: Sequence[FrozenTrial]) -> Finalist:

@@ -15,17 +15,18 @@ from optuna.trial import Trial
 from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, FIXED, REPEATS
 from nas.jobs.cell_search import genotypes_of, plan_for, plans
-from nas.jobs.task import CellSearchTask, Task, TrialTask
+from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.search.confirmation import next_judging
 from nas.search.diagnosis import LAST_ENDED, diagnose
+from nas.search.planning import Planner
 from nas.study.budget import Budget
-from nas.study.buildable import Buildable
 from nas.study.promotion import promote
 from nas.study.study import (
     ask,
     begin_fixed,
     cells_needed,
     count_candidates,
+    default_place,
     go_on,
     job_of,
     paused,
@@ -34,7 +35,7 @@ from nas.study.study import (
 )
 from nas.workers.protocol import Scored
 from results.leaderboard.leaderboard import Leaderboard, State
-from results.record import Outcome, Record, read_record
+from results.record import Job, Outcome, Record, read_record
 from results.run_folder import RunFolder
 from search_spaces.cells.genotype import Genotype
 from trainers.cell_search.run import CellPlan
@@ -57,7 +58,7 @@ class Recorded:
     record: Record
 
 
-Step = TrialTask | CellSearchTask | GiveUp | Recorded  # a task is to be started; for the others, a trial is closed
+Step = Task | GiveUp | Recorded  # a task is to be started; for the others, a trial is closed
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,13 @@ class _RunningTrial:
 class Decisions:
     """All decisions of one driver, and what they depend on.
 
-    possible: what of the space can be built. board: the ranking as it is now. stop: set by the user.
+    planner: the settings, and what there is time for. board: the ranking as it is now. stop: set by the user.
 
     Trials that the study lists as running at the start belonged to an earlier driver, and are tried again.
     """
 
     study: optuna.Study
-    config: SearchConfig
-    possible: Buildable
+    planner: Planner
     folder: RunFolder
     budget: Budget
     board: Callable[[], Leaderboard]
@@ -85,7 +85,7 @@ class Decisions:
     halted: str | None = None  # why the search cannot go on, whatever the budget says
     leaving: bool = False  # the workers were asked to leave
     _trials: dict[str, _RunningTrial] = field(default_factory=dict)  # that workers are busy with, by the id of the task
-    _searches: dict[str, CellSearchTask] = field(default_factory=dict)  # that workers are busy with
+    _searches: dict[str, CellSearchTask | MeasureTask] = field(default_factory=dict)  # that workers are busy with
     _held: list[tuple[Trial, CellPlan]] = field(default_factory=list)  # trials that wait for a cell search to end
     _again: list[Trial] = field(init=False)  # left by an earlier driver, or by a worker that died
     _ended: deque[State] = field(default_factory=lambda: deque(maxlen=LAST_ENDED))  # states of the last trials
@@ -93,16 +93,25 @@ class Decisions:
     def __post_init__(self) -> None:
         self._again = unfinished(self.study)
 
+    @property
+    def config(self) -> SearchConfig:
+        """The settings, as the plan has them if there is one."""
+        return self.planner.config
+
     def finished(self) -> int:
-        """Candidates that were over before this driver began."""
-        left = sum(not {FIXED, REPEATS, CONTINUES} & trial.user_attrs.keys() for trial in self._again)
-        return count_candidates(self.study) - left
+        """Fixed trials and candidates that were over, or paused, before this driver began."""
+        begun = {t.user_attrs[FIXED] for t in self.study.get_trials(deepcopy=False) if FIXED in t.user_attrs}
+        left = sum(not {REPEATS, CONTINUES} & trial.user_attrs.keys() for trial in self._again)
+        return len(begun) + count_candidates(self.study) - left
 
     def has_work(self) -> bool:
         """Whether there is anything to train within the budget."""
-        started = count_candidates(self.study) >= self.config.study.candidates and self._next_fixed() is None
-        left = self._again or not started or self._to_promote()
-        return self.budget.over() is None and bool(left or self._to_judge())
+        if self.budget.over() is not None:
+            return False
+        if self.planner.waits or self._again:
+            return True
+        begins = self._candidate_begins() or self._next_fixed() is not None
+        return begins or self._to_promote() is not None or self._to_judge() is not None
 
     def over(self) -> bool:
         """Whether nothing more is started, and running tasks are to leave."""
@@ -123,9 +132,12 @@ class Decisions:
     def next_step(self) -> Step | None:
         """What an idle worker should do; None if there is nothing to do now.
 
-        Cell searches come first, because trials wait for them. Meanwhile one worker trains the baselines, before the
-        cells if it is the only worker, so that there is something to compare and to export whenever the time runs out.
+        What is needed for a plan comes first, if there is to be one. Cell searches come next, because trials wait for
+        them. Meanwhile one worker trains the baselines, before the cells if it is the only worker, so that there is
+        something to compare and to export whenever the time runs out.
         """
+        if self.planner.waits:
+            return self._measure()
         while True:
             plan = self._next_search()
             if plan is not None and (self._trials or self._next_fixed() is None):
@@ -163,6 +175,13 @@ class Decisions:
             share = self.config.study.failing_share
             self.halted = self.halted or diagnose(self._ended, share, self.board(), self.folder)
 
+    def _measure(self) -> MeasureTask | None:
+        task = self.planner.measuring()
+        if task.id in self._searches:
+            return None
+        self._searches[task.id] = task
+        return task
+
     def _begin_search(self, plan: CellPlan) -> CellSearchTask:
         task = CellSearchTask(plan=plan)
         self._searches[task.id] = task
@@ -170,17 +189,18 @@ class Decisions:
 
     def _step_of(self, trial: Trial) -> Step | None:
         """What to do about a trial; None if it is held until its cells are found."""
-        plan = cells_needed(trial, self.config, self.possible)
+        plan = cells_needed(trial, self.config, self.planner.possible)
         if plan is not None and self.folder.cells(plan.id).failure.is_file():
             reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
             return GiveUp(trial, f"the cell search {plan.id} failed: {reason}")
         if plan is not None and not self.folder.cells(plan.id).findings.is_file():
             self._held.append((trial, plan))
             return None
-        task = TrialTask(job=job_of(trial, self.config, self.possible, self._genotypes))
+        job = job_of(trial, self.config, self.planner.possible, self._genotypes, self.planner.plan)
+        task = TrialTask(job=job)
         self._trials[task.id] = _RunningTrial(task, trial)
         known = read_record(task.place(self.folder).record)
-        ended = known is not None and known.job == task.job and known.outcome.state != "interrupted"
+        ended = known is not None and _same(known.job, job) and known.outcome.state != "interrupted"
         return Recorded(known) if known is not None and ended else task
 
     def _genotypes(self, family: str, crop: int) -> Mapping[str, Genotype]:
@@ -211,12 +231,12 @@ class Decisions:
         if self._again:
             return self._again.pop(0)
         if (promoted := self._to_promote()) is not None:
-            return go_on(self.study, promoted[0], promoted[1] + 1)
+            return go_on(self.study, *promoted)
         if (fixed := self._next_fixed()) is not None:
-            return begin_fixed(self.study, self.config, self.possible, fixed)
+            return begin_fixed(self.study, self.config, self.planner.possible, fixed)
         if len(self._held) > MOST_HELD:
             return None
-        if count_candidates(self.study) < self.config.study.candidates:
+        if self._candidate_begins():
             return None if self._nothing_to_try() else ask(self.study, self.config)
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
@@ -224,9 +244,19 @@ class Decisions:
         return None if finalist is None else repeat(self.study, *finalist)
 
     def _next_fixed(self) -> int | None:
-        """The place of the first fixed trial that has not begun yet."""
+        """The place of the next fixed trial, the default before all others; None if none is to begin now."""
         begun = {t.user_attrs.get(FIXED) for t in self.study.get_trials(deepcopy=False)}
-        return next((place for place in range(len(self.config.fixed)) if place not in begun), None)
+        order = sorted(range(len(self.config.fixed)), key=lambda place: place != default_place(self.config))
+        place = next((place for place in order if place not in begun), None)
+        if self.planner.plan is None or place in (None, default_place(self.config)):
+            return place
+        return place if self.planner.may_begin("baseline") else None
+
+    def _candidate_begins(self) -> bool:
+        """Whether another candidate is to begin now."""
+        if self.planner.plan is not None and self.config.study.trials is None:
+            return self.planner.may_begin("candidate")
+        return count_candidates(self.study) < self.config.study.candidates and self.planner.may_begin("candidate")
 
     def _nothing_to_try(self) -> bool:
         """Whether no family's cells could be found, so that no trial would have a candidate."""
@@ -236,10 +266,23 @@ class Decisions:
         return all(failed.get(family, False) for family in self.config.space.families)
 
     def _to_promote(self) -> tuple[int, int] | None:
-        """A paused trial that goes on, and the rung it leaves."""
+        """A paused trial that goes on, and the rung to which it goes."""
+        waiting = paused(self.study, self.config)
+        if (first := self.planner.first_to_end(waiting)) is not None:
+            return first, self.config.study.rungs
         on_the_way = self._held or any(running.task.is_candidate for running in self._trials.values())
-        more = bool(on_the_way or self._again) or count_candidates(self.study) < self.config.study.candidates
-        return promote(self.config.study, paused(self.study, self.config), more)
+        more = bool(on_the_way or self._again) or self._candidate_begins()
+        promoted = promote(self.config.study, waiting, more)
+        if promoted is None or not self.planner.may_begin("promotion", promoted[1] + 1):
+            return None
+        return promoted[0], promoted[1] + 1
 
     def _to_judge(self) -> tuple[int, int] | None:
+        if not self.planner.may_begin("fresh"):
+            return None
         return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config)
+
+
+def _same(known: Job, job: Job) -> bool:
+    """Whether this job was done; if its steps follow from its time, they are known only afterwards."""
+    return known == (job if job.seconds is None else job.settled(known.fit.steps))

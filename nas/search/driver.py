@@ -14,9 +14,11 @@ from optuna.trial import TrialState
 from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, GIVEN_UP
 from nas.jobs.cell_search import plans
-from nas.jobs.task import CellSearchTask, Task, TrialTask
+from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.search.dashboard_notes import show_in_dashboard
 from nas.search.decisions import Decisions, GiveUp, Recorded, Step
+from nas.search.plan_rows import plan_rows
+from nas.search.planning import Planner
 from nas.search.view import View
 from nas.study.budget import Budget
 from nas.study.buildable import Buildable
@@ -49,9 +51,8 @@ class Driver:
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.folder, self.config.study.name, self.held_out, self.config.score)
         self._budget = Budget(self.config.study, self.study)
-        self._decisions = Decisions(
-            self.study, self.config, self.possible, self.folder, self._budget, self.board, self.stop
-        )
+        self._planner = Planner(self.config, self.possible, self.folder, self.study, self._budget)
+        self._decisions = Decisions(self.study, self._planner, self.folder, self._budget, self.board, self.stop)
         self._name_lost_records()
 
     def board(self) -> Leaderboard:
@@ -66,9 +67,10 @@ class Driver:
         """Run until the budget is used up and every worker is idle. Raises InputError if the search cannot go on."""
         decisions = self._decisions
         self._budget.busy = executor.busy_seconds
-        self.view.plan(self.config.study.candidates, decisions.finished(), self._budget.minutes_left())
-        for plan in plans(self.config):  # `nas status` shows those that wait, too
-            self.folder.cells(plan.id).path.mkdir(parents=True, exist_ok=True)
+        self._planner.workers = executor.size
+        self._planner.extend()
+        if not self._planner.waits:
+            self._say_plan()
         while True:
             if decisions.over():
                 if not executor.running():
@@ -95,9 +97,9 @@ class Driver:
                 self.study.tell(step.trial.number, state=TrialState.FAIL)
             case Recorded():
                 self._close_trial(step.record)
-            case TrialTask() | CellSearchTask():
+            case TrialTask() | CellSearchTask() | MeasureTask():
                 resumed = step.prepare(self.folder)
-                self.view.started(step, step.describe(self.config), resumed)
+                self.view.started(step, step.describe(self._planner.config), resumed)
                 executor.start(step)
 
     def _handle(self, event: Event, executor: Executor) -> None:
@@ -132,9 +134,14 @@ class Driver:
         """Write down how a task ended."""
         match task:
             case TrialTask():
-                self._close_trial(Record(job=task.job, outcome=outcome, version=program_version()))
+                job = task.job
+                if job.seconds is not None and outcome.state in ("complete", "paused"):
+                    job = job.settled(self._planner.steps_of(outcome.step, job.pauses))
+                self._close_trial(Record(job=job, outcome=outcome, version=program_version()))
             case CellSearchTask():
                 self._close_search(task, outcome)
+            case MeasureTask():
+                self._close_measuring(task, outcome)
 
     def _close_trial(self, record: Record) -> None:
         """Write a trial's end into its own folder, then into the study, then onto the leaderboard."""
@@ -148,13 +155,37 @@ class Driver:
             if outcome.state != "complete":
                 shutil.rmtree(task.place(self.folder).trunk, ignore_errors=True)
         tell(self.study, trial, record)
+        self._planner.replan()
         if outcome.state == "paused":  # hundreds of checkpoints would fill a disk
-            for number in left_behind(self.config.study, paused(self.study, self.config)):
+            waiting = paused(self.study, self._planner.config)
+            for number in left_behind(self.config.study, waiting, self._planner.most_candidates):
                 shutil.rmtree(self.folder.trial(number).checkpoints, ignore_errors=True)
         self._decisions.closed(task, outcome)
         self._ledger.drop_weights(self.config.study.kept_weights, self._decisions.busy_trials())
         self._budget.save(now=True)
         self.view.ended(task, outcome, self.board())
+
+    def _close_measuring(self, task: MeasureTask, outcome: Outcome) -> None:
+        """Make the plan; without costs, the numbers of the settings hold."""
+        self._decisions.closed(task, outcome)
+        self.view.ended(task, outcome, None)
+        if outcome.state == "complete":
+            self._planner.begin()
+        elif outcome.state != "interrupted":
+            self._planner.given_up = True
+            self.view.note(f"nothing is planned, because no costs are known: {outcome.reason}")
+        if outcome.state != "interrupted":
+            self._say_plan()
+
+    def _say_plan(self) -> None:
+        """Say how much there is to do."""
+        planner = self._planner
+        self.view.plan(planner.trainings, self._decisions.finished(), self._budget.minutes_left())
+        self.view.planned(plan_rows(planner.plan, self.study))
+        for note in planner.notes():
+            self.view.note(note)
+        for plan in plans(planner.config):  # `nas status` shows those that wait, too
+            self.folder.cells(plan.id).path.mkdir(parents=True, exist_ok=True)
 
     def _close_search(self, task: CellSearchTask, outcome: Outcome) -> None:
         """Write down why a search found nothing; what it found has been written by its worker."""

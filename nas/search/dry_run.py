@@ -34,7 +34,7 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
         (fixed.name, design.candidate, design.fit) for fixed in config.fixed for design in [design_of(config, fixed)]
     ]
     for family in config.space.families:
-        rows += [row for combination in possible.of(family) for row in _dearest(config, combination)]
+        rows += [row for combination in possible.of(family) for row in dearest(config, combination)]
     costs = [(name, fit, estimate(candidate, fit)) for name, candidate, fit in rows]
     # Timed on the middle one: small steps are mostly overhead, and the largest may not fit this machine.
     middle = sorted(range(len(costs)), key=lambda i: costs[i][2].operations)[len(costs) // 2]
@@ -50,7 +50,7 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     console.print(f"{count} of {length} steps, scored at steps {steps}; estimated on this machine")
 
 
-def _dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:
+def dearest(config: SearchConfig, combination: Combination) -> Iterator[tuple[str, Candidate, FitConfig]]:
     """The most expensive candidates of a combination, one for each value of the fields that its family prices apart."""
     family, crop = combination.family, combination.crop
     kind, offered = FAMILIES[family], options(config.space, family, config.fit.crop)

@@ -6,7 +6,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from nas.config.study_config import CONTINUES, FIXED, REPEATS, read_study_config
+from nas.search.plan_rows import PlanRow, plan_lines, plan_rows
 from nas.study.budget import seconds_used
+from nas.study.plan import read_plan
 from nas.study.storage import open_storage
 from results.leaderboard.leaderboard import read_leaderboard
 from results.run_folder import CellsFolder, find
@@ -32,6 +34,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
     best_metrics: dict[str, float]  # of that trial, by name; the ranking metric first
     titles: dict[str, str]  # what people call these metrics, by name
     failures: dict[int, str]  # trial -> reason
+    plan: tuple[PlanRow, ...]  # what is trained in the time there is, and what has come of it; empty without a limit
     cell_searches: dict[str, str]  # id -> waiting, begun, complete, or failed with the reason
 
     def text(self) -> str:
@@ -46,6 +49,7 @@ class Status(BaseModel, frozen=True, extra="forbid"):
             f"{self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
+            *plan_lines(self.plan),
             *(f"cell search {identity}: {state}" for identity, state in self.cell_searches.items()),
             *(f"trial {trial} failed: {printable(reason)}" for trial, reason in self.failures.items()),
         ]
@@ -58,7 +62,7 @@ def read_status(run: Path | None) -> Status:
     from filelock import FileLock, Timeout
 
     folder = find(run)
-    config = read_study_config(folder)
+    config, made = read_study_config(folder), read_plan(folder)
     lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
@@ -68,7 +72,7 @@ def read_status(run: Path | None) -> Status:
         running = True
     except OSError:  # a folder that cannot be written to has no driver
         running = False
-    used, asked, repeats, begun = 0.0, 0, set[int](), False
+    used, asked, repeats, begun, plan = 0.0, 0, set[int](), False, list[PlanRow]()
     if config.storage is not None or folder.journal.is_file():
         storage = open_storage(folder, config.storage)
         begun = any(study.study_name == config.name for study in storage.get_all_studies())
@@ -78,6 +82,7 @@ def read_status(run: Path | None) -> Status:
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
         asked = sum(not {FIXED, REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)
         used = seconds_used(study) / 60
+        plan = plan_rows(made, study)
     board = read_leaderboard(folder.leaderboard_json) if folder.leaderboard_json.is_file() else None
     rows = [] if board is None else [row for row in board.rows if row.trial not in repeats]
     counts = Counter(row.state for row in rows)
@@ -85,7 +90,7 @@ def read_status(run: Path | None) -> Status:
         run=str(folder.path),
         running=running,
         candidates=asked,
-        wanted=config.candidates,
+        wanted=config.candidates if made is None else made.candidates,
         complete=counts["complete"],
         paused=counts["paused"],
         failed=counts["failed"],
@@ -97,6 +102,7 @@ def read_status(run: Path | None) -> Status:
         best_trial=None if board is None else board.best,
         best_metrics={} if board is None or board.chosen is None else board.in_order(board.chosen),
         titles={} if board is None else board.titles,
+        plan=tuple(plan),
         cell_searches={identity: _cells_state(place) for identity, place in folder.cell_folders()},
         failures={row.trial: row.reason or "" for row in board.rows if row.state == "failed"} if board else {},
     )

@@ -1,8 +1,10 @@
 """View: where a search shows what it does."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from nas.jobs.task import Task
+from nas.search.plan_rows import PlanRow
 from nas.workers.protocol import Progress, Scored
 from results.leaderboard.leaderboard import Leaderboard
 from results.record import Outcome
@@ -19,6 +21,9 @@ class View(Protocol):
 
     def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None:
         """How much there is to do."""
+
+    def planned(self, rows: Sequence[PlanRow]) -> None:
+        """How the time is going to be spent."""
 
     def started(self, task: Task, description: str, resumed: bool) -> None:
         """A task begins or goes on."""

@@ -57,11 +57,11 @@ def promote(config: StudyConfig, rungs: Sequence[Paused], more: bool) -> tuple[i
     return PROMOTIONS[config.promotion](rungs, config.reduction, more)
 
 
-def left_behind(config: StudyConfig, rungs: Sequence[Paused]) -> set[int]:
-    """Paused trials that cannot be promoted any more, however the rest of the study's trials score."""
+def left_behind(config: StudyConfig, rungs: Sequence[Paused], candidates: int) -> set[int]:
+    """Paused trials that cannot be promoted any more, however the others of so many candidates score."""
     found: set[int] = set()
     for place, rung in enumerate(rungs):
-        most = math.ceil(config.candidates / config.reduction ** (place + 1))
+        most = math.ceil(candidates / config.reduction ** (place + 1))
         best = sorted(rung.values, key=lambda trial: (-rung.values[trial], trial))
         found |= {trial for trial in best[most:] if trial not in rung.promoted}
     return found

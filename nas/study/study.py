@@ -12,10 +12,11 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
 from nas.config.search_config import SearchConfig, design_of
-from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SEED_INDEX
+from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SEED_INDEX, SPENT, STEPS
 from nas.jobs.cell_search import plan_for, plans
 from nas.study.buildable import Buildable
-from nas.study.promotion import Paused, pauses_at
+from nas.study.plan import Plan
+from nas.study.promotion import Paused, pauses_at, rungs
 from nas.study.samplers import make_sampler
 from nas.study.storage import open_storage
 from nas.study.suggest import (
@@ -34,6 +35,7 @@ from search_spaces.errors import InputError
 from trainers.cell_search.run import CellPlan, genotype_names
 from trainers.checkpoint import write_atomically
 from trainers.metrics.table import title_of
+from trainers.schedule import SCHEDULES
 
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
@@ -137,7 +139,7 @@ def go_on(study: optuna.Study, trial: int, rung: int) -> Trial:
 def _again(study: optuna.Study, trial: int, attributes: dict[str, Any]) -> Trial:
     """A running trial with the parameters of another."""
     original = study.get_trials(deepcopy=False)[trial]
-    attributes |= {key: original.user_attrs[key] for key in (FIXED, "name") if key in original.user_attrs}
+    attributes |= {key: original.user_attrs[key] for key in (FIXED, "name", STEPS) if key in original.user_attrs}
     return _begin(study, params=original.params, distributions=original.distributions, user_attrs=attributes)
 
 
@@ -172,8 +174,17 @@ def _as_then(trial: Trial, config: SearchConfig, part: str = "") -> None:
     trial.study.sampler = make_sampler(config.study, trial.number, part)
 
 
-def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: Genotypes = no_genotypes) -> Job:
-    """What a trial is to train; the same when asked again after a stop."""
+def job_of(
+    trial: Trial,
+    config: SearchConfig,
+    possible: Buildable,
+    genotypes: Genotypes = no_genotypes,
+    plan: Plan | None = None,
+) -> Job:
+    """What a trial is to train; the same when asked again after a stop.
+
+    plan: how long trainings are. With one, the steps of every design but the default follow from the time they take.
+    """
     _as_then(trial, config)
     attributes = trial.user_attrs
     seed = config.study.seed + int(attributes.get(SEED_INDEX, 0))
@@ -181,23 +192,37 @@ def job_of(trial: Trial, config: SearchConfig, possible: Buildable, genotypes: G
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
         design, name, default = design_of(config, fixed), fixed.name, fixed.default
+        plan = None if attributes[FIXED] == default_place(config) else plan
         register(trial, config, possible, design)
     else:
         design, default = suggest(trial, config, possible, genotypes), False
         name = describe(design.candidate, design.fit, origin_of(trial, design.candidate.family))
     spared = FIXED in attributes or repeats is not None
+    fit = design.fit.model_copy(update={"steps": attributes.get(STEPS, design.fit.steps)})
+    if STEPS in attributes or not SCHEDULES[fit.schedule].branches:
+        plan = None
+    until = None if spared or plan else pauses_at(config.study, fit.steps, attributes.get(RUNG, 0))
+    pauses = plan is not None and not spared and plan.rungs > 0
     return Job(
         trial=attributes.get(CONTINUES, trial.number),
         name=name,
         candidate=design.candidate,
-        fit=design.fit,
+        fit=fit,
         inference=design.inference,
         seed=seed,
         baseline=FIXED in attributes,
         default=default,
-        until=None if spared else pauses_at(config.study, design.fit.steps, attributes.get(RUNG, 0)),
+        until=until,
+        rungs=() if plan else tuple(rungs(config.study, fit.steps)[:-1]),
+        seconds=None if plan is None else plan.first_rung if pauses else plan.seconds,
+        pauses=pauses,
         repeats=repeats,
     )
+
+
+def default_place(config: SearchConfig) -> int:
+    """The place of the default among the fixed trials: the first one, if none is said to be it."""
+    return next((place for place, fixed in enumerate(config.fixed) if fixed.default), 0)
 
 
 def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
@@ -209,6 +234,10 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         if (value := getattr(outcome, key)) is not None:
             trial.set_user_attr(key, value)
     trial.set_user_attr("network", record.job.name)
+    if outcome.seconds is not None:
+        trial.set_user_attr(SPENT, outcome.seconds)
+    if record.job.seconds is not None and outcome.step:
+        trial.set_user_attr(STEPS, record.job.fit.steps)
     if outcome.reason:
         trial.set_user_attr("reason", outcome.reason)
     if outcome.state == "complete" and outcome.score is not None:

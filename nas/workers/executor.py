@@ -59,6 +59,11 @@ class Executor:
             worker.end(at_once=not self._opened)
         self._launcher.close()
 
+    @property
+    def size(self) -> int:
+        """How many workers there are, those that start included."""
+        return len(self._workers)
+
     def idle(self) -> int:
         """How many workers could take a task now."""
         return sum(worker.ready and worker.task is None for worker in self._workers)

@@ -27,8 +27,8 @@ from nas.jobs import trial
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import open_fold
-from nas.jobs.task import CellSearchTask, Task, TrialTask
-from nas.study.promotion import rungs
+from nas.jobs.measure import measure_costs
+from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Scored, Start, from_driver
 from results.record import Outcome
 from results.run_folder import RunFolder
@@ -102,8 +102,7 @@ def _do(task: Task, worker: _Worker) -> Ended:
 
 def _train(task: TrialTask, worker: _Worker, talk: trial.Talk) -> Outcome:
     place, config = task.place(worker.folder), worker.config
-    steps = rungs(config.study, task.job.fit.steps)[:-1]
-    outcome = trial.run_job(task.job, worker.fold, config, place, worker.device, talk, steps)
+    outcome = trial.run_job(task.job, worker.fold, config, place, worker.device, talk, task.job.rungs)
     if outcome.state == "complete":
         draw_cells_of(task.job, worker.folder, config, place.genotype)
     return outcome
@@ -113,7 +112,18 @@ def _search(task: CellSearchTask, worker: _Worker, talk: trial.Talk) -> Outcome:
     return search_cells(task.plan, worker.fold, worker.config, task.place(worker.folder), worker.device, talk)
 
 
-WORK: dict[str, Callable[[Any, _Worker, trial.Talk], Outcome]] = {"trial": _train, "cell_search": _search}
+def _measure(task: MeasureTask, worker: _Worker, talk: trial.Talk) -> Outcome:
+    folder, place = worker.folder, task.place(worker.folder)
+    return measure_costs(
+        task.jobs, task.searches, worker.fold, worker.config, folder, place, worker.device, talk, task.most_seconds
+    )
+
+
+WORK: dict[str, Callable[[Any, _Worker, trial.Talk], Outcome]] = {
+    "trial": _train,
+    "cell_search": _search,
+    "measure": _measure,
+}
 
 
 @dataclass

@@ -52,9 +52,9 @@ def test_of_equal_scores_the_earlier_trial_goes_on() -> None:
 
 
 def test_those_that_no_later_promotion_can_reach_are_left_behind() -> None:
-    study = StudyConfig(trials=4, rungs=1, reduction=2)
-    assert left_behind(study, [paused(0.1, 0.2, 0.3, 0.4, promoted=(3,))]) == {0, 1}
-    assert left_behind(study, [paused(0.1, 0.2)]) == set()
+    study = StudyConfig(rungs=1, reduction=2)
+    assert left_behind(study, [paused(0.1, 0.2, 0.3, 0.4, promoted=(3,))], candidates=4) == {0, 1}
+    assert left_behind(study, [paused(0.1, 0.2)], candidates=4) == set()
 
 
 def test_a_trial_pauses_at_every_rung_but_the_last() -> None:

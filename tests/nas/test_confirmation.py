@@ -14,8 +14,8 @@ def test_the_leaders_by_the_seed_of_the_search_are_judged_and_the_default() -> N
     assert trials_of(2, [0.3], [0.5], [0.7], [0.6], default=0) == [2, 3, 0]
 
 
-def test_a_default_that_leads_is_judged_once() -> None:
-    assert trials_of(1, [0.9], [0.5], default=0) == [0]
+def test_a_default_that_leads_is_judged_with_the_best_of_the_others() -> None:
+    assert trials_of(1, [0.9], [0.5], [0.6], default=0) == [2, 0]
 
 
 def test_without_leaders_nothing_is_judged() -> None:

@@ -37,6 +37,10 @@ class Played:
         self._ready = False
         self._running: list[str] = []
 
+    @property
+    def size(self) -> int:
+        return self._workers
+
     def any_ready(self) -> bool:
         return self._ready
 
@@ -274,7 +278,7 @@ def test_a_full_disk_ends_the_search_with_its_reason(folder: RunFolder) -> None:
 def test_a_budget_that_is_used_up_is_named_with_how_to_continue(folder: RunFolder) -> None:
     search = Search(folder, _config({"study": {"gpu_hours": 1.0}}))
     executor = search.run(_stays, hours=1.5)
-    assert executor.left == ["trial-0"]
+    assert executor.left == ["measure"]  # which comes first, to make a plan
     assert "note: 1 GPU hours are used up: running trials" in search.printed
     assert "leave; the same command with a larger study.gpu_hours continues them" in search.printed
     assert not Search(folder, _config({"study": {"gpu_hours": 1.0}})).driver.has_work()

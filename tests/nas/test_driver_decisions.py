@@ -13,6 +13,7 @@ from nas.config.study_config import GIVEN_UP
 from nas.jobs.task import CellSearchTask, Task, TrialTask
 from nas.search.decisions import MOST_HELD, Decisions, GiveUp, Recorded
 from nas.search.diagnosis import diagnose
+from nas.search.planning import Planner
 from nas.study.budget import Budget
 from nas.study.buildable import find_buildable
 from nas.study.study import open_study, tell
@@ -43,7 +44,8 @@ class Search:
         self.study = open_study(self.folder, self.config)
         self.ledger = Ledger(self.folder, "tiny", "k", self.config.score)
         budget = Budget(self.config.study, self.study)
-        self.decisions = Decisions(self.study, self.config, possible, self.folder, budget, self.ledger.board)
+        self.planner = Planner(self.config, possible, self.folder, self.study, budget)
+        self.decisions = Decisions(self.study, self.planner, self.folder, budget, self.ledger.board)
 
     def begin(self) -> Task:
         """The next step, which is a task."""

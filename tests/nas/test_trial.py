@@ -180,3 +180,32 @@ def test_a_training_with_a_time_limit_that_left_in_its_cool_down_ends_where_it_w
     visit = Visit()
     assert _timed(place.path, visit, 100.0).step == 10
     assert visit.trained == [9, 10]
+
+
+def test_a_first_rung_may_be_a_time_and_what_comes_after_it_is_counted_in_steps(tmp_path: Path) -> None:
+    place = TrialFolder(tmp_path / "t")
+    place.path.mkdir()
+    job = Job(
+        trial=0,
+        name="a",
+        candidate=CANDIDATE,
+        fit=FIT,
+        inference=InferenceConfig(axes=(0,)),
+        seed=0,
+        seconds=1.0,
+        pauses=True,
+    )
+    first, again = Visit(), Visit()
+    paused = run_job(job, FOLD, CONFIG, place, "cpu", first.talk())
+    assert paused.state == "paused" and paused.step == first.trained[-1] > 2
+    assert paused.train_seconds == pytest.approx(1.0, abs=0.5)
+    repeated = run_job(job, FOLD, CONFIG, place, "cpu", again.talk())
+    assert (repeated.step, repeated.so_far, again.trained) == (paused.step, paused.so_far, [])
+    fit = FIT.model_copy(update={"steps": 2 * paused.step})
+    unbroken = Visit()
+    run(tmp_path / "unbroken", unbroken, fit, rungs=(paused.step,))
+    assert unbroken.scores == {paused.step: paused.so_far}
+    last = run_job(job.model_copy(update={"fit": fit, "seconds": None}), FOLD, CONFIG, place, "cpu", Visit().talk())
+    assert last.step == fit.steps
+    wanted, found = weights(tmp_path / "unbroken"), weights(place.path)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

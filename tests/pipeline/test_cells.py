@@ -223,7 +223,8 @@ def test_a_dry_run_estimates_networks_of_cells(config: Path, cache: Path, tmp_pa
 
 def test_one_worker_trains_the_baselines_before_it_searches_cells(config: Path, cache: Path, tmp_path: Path) -> None:
     """So that there is something to compare and to export whenever the time runs out."""
-    fixed = '[[fixed]]\nname = "plain"\ndefault = true\ncandidate = { encoder = "tu-mobilenetv3_small_100", slices_in = 3 }\n'
+    candidate = 'candidate = { encoder = "tu-mobilenetv3_small_100", slices_in = 3 }'
+    fixed = f'[[fixed]]\nname = "plain"\ndefault = true\n{candidate}\n'
     (tmp_path / "baseline.toml").write_text(config.read_text() + fixed)
     ask = ("--families", "cells", "--trials", "1", "--workers", "1")
     done = nas("search", tmp_path / "baseline.toml", "--run", tmp_path / "run", *ask, cache=cache)

@@ -163,7 +163,7 @@ def test_the_best_bundle_gives_the_leaderboards_score_again(run: Path, cache: Pa
 
 def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
     status = json.loads(nas("status", "--run", run, "--json", cache=cache).stdout)
-    assert (status["candidates"], status["complete"], status["running"]) == (3, 3, False)
+    assert (status["candidates"], status["complete"], status["running"]) == (2, 3, False)
     board = _board(run)
     assert status["repeats"] == sum(row["seeds"] - 1 for row in board["rows"]) > 0
     assert json.loads(nas("leaderboard", "--run", run, "--json", cache=cache).stdout) == board
@@ -176,7 +176,7 @@ def test_status_and_leaderboard_speak_json(run: Path, cache: Path) -> None:
 def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: Path, tmp_path: Path) -> None:
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", cache=cache)
     assert "mobilenetv3_small_100 · PSPNet · 3x32" in done.stdout
-    assert "3 trials of 9 steps" in done.stdout
+    assert "1 fixed trials and 2 candidates of 9 steps" in done.stdout
     assert not list((tmp_path / "dry" / "trials").iterdir())
     # The most expensive of the resolutions that the space offers must fit.
     large = ("--set", 'space.unet.resolution=["plain", "upscaled", "stem"]')

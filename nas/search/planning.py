@@ -1,0 +1,286 @@
+"""Planning: the time limit of a search becomes a plan, and what is left of it decides what may still begin.
+
+The plan is written into the run folder when it is made, and a resumed search follows it: how long trainings are, and at
+which steps they are scored, never changes. How many candidates begin follows from the time that is left, whatever the
+plan expected.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import optuna
+
+from nas.config.difference import Values, merge
+from nas.config.read import parse_config
+from nas.config.search_config import SearchConfig, design_of
+from nas.config.study_config import CONTINUES, FIXED, GIVEN_UP, REPEATS, RUNG, SPENT
+from nas.config.write import write_config
+from nas.jobs.cell_search import plans
+from nas.jobs.measure import Costs, read_costs
+from nas.jobs.task import MeasureTask
+from nas.search.dry_run import dearest
+from nas.study.budget import Budget
+from nas.study.buildable import Buildable, find_buildable
+from nas.study.plan import BASELINES, CONFIRMATION, Pace, Plan, make_plan, plan_in, read_plan
+from nas.study.promotion import Paused
+from results.record import Job
+from results.run_folder import RunFolder
+from trainers.cell_search.run import CellPlan
+from trainers.checkpoint import write_atomically
+
+_MARGIN = 2  # trainings, by which it begins earlier
+MEASURING = 0.05  # share of the time after which no further kind is measured
+CELLS = 0.25  # share of the time that cell searches may take together
+SEARCHED_BY = 0.25  # share of the time after which a searched network is there
+
+
+def is_planned(config: SearchConfig) -> bool:
+    """Whether there is a time limit to plan for, and lengths are not searched but free to be planned."""
+    limited = config.study.minutes is not None or config.study.gpu_hours is not None
+    fields = (config.space.choices(family, "fit") for family in config.space.families)
+    return limited and bool(config.fixed) and not any("steps" in found for found in fields)
+
+
+def measuring(config: SearchConfig, possible: Buildable, seconds: float) -> MeasureTask:
+    """What is measured: the default, the other fixed trials, one network of each family and crop, and cell searches.
+
+    seconds: that the search may take.
+    """
+    fixed = sorted(config.fixed, key=lambda fixed: not fixed.default)
+    named = [(fixed.name, design_of(config, fixed)) for fixed in fixed]
+    jobs = [
+        Job(trial=0, name=name, candidate=design.candidate, fit=design.fit, inference=design.inference, seed=0)
+        for name, design in named
+    ]
+    for family in config.space.families:
+        by_crop = {combination.crop: combination for combination in possible.of(family)}
+        for combination in by_crop.values():
+            for name, candidate, fit in list(dearest(config, combination))[:1]:
+                job = Job(trial=0, name=name, candidate=candidate, fit=fit, inference=config.inference, seed=0)
+                jobs.append(job)
+    return MeasureTask(jobs=tuple(jobs), searches=plans(config), most_seconds=MEASURING * seconds)
+
+
+@dataclass
+class Planner:
+    """The plan of one search, its settings under this plan, and how much time is left for what.
+
+    config: as the user gave it, until there is a plan. workers: how many there are.
+    """
+
+    config: SearchConfig
+    possible: Buildable
+    folder: RunFolder
+    study: optuna.Study
+    budget: Budget
+    workers: int = 1
+    plan: Plan | None = field(init=False)
+    given_up: bool = False  # nothing could be measured
+
+    def __post_init__(self) -> None:
+        self.plan = read_plan(self.folder)
+        self._given = self.config
+        if self.plan is not None and (costs := read_costs(self.folder)) is not None:
+            self._follow(costs)
+
+    def extend(self) -> None:
+        """Follow the plan with the time that there is now, which may be more than when it was made."""
+        plan, costs = self.plan, read_costs(self.folder)
+        if plan is not None and costs is not None and self._time() > plan.time:
+            self.plan = plan_in(plan, self._given, self._time())
+            self._write()
+            self._follow(costs)
+            self.replan()
+
+    def measuring(self) -> MeasureTask:
+        """What is measured before the plan is made."""
+        return measuring(self.config, self.possible, self._time() / self.workers)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a plan has still to be made."""
+        return self.plan is None and not self.given_up and is_planned(self.config)
+
+    def begin(self) -> Plan:
+        """Make the plan from what was measured, and write it down."""
+        costs = read_costs(self.folder)
+        assert costs is not None
+        pace = Pace(step=costs.kinds[0].seconds, part=costs.part, whole=costs.whole)
+        time = self._time()
+        cells = sum(costs.cells[plan.id] for plan in self._affordable(costs, time))
+        self.plan = make_plan(self._given, pace, time, time - self.left(), self.workers, cells)
+        self._write()
+        self._follow(costs)
+        return self.plan
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates are going to begin, as far as is known."""
+        return self.config.study.candidates if self.plan is None else self.plan.candidates
+
+    @property
+    def most_candidates(self) -> int:
+        """A number that the candidates that begin will not exceed by chance."""
+        return self.candidates if self.plan is None else 2 * self.candidates
+
+    @property
+    def trainings(self) -> int:
+        """How many fixed trials and candidates are going to begin."""
+        fixed = len(self.config.fixed) if self.plan is None else 1 + self.plan.baselines
+        return fixed + self.candidates
+
+    def notes(self) -> Iterator[str]:
+        """What the user should know about the plan."""
+        if self.plan is None:
+            return
+        left_out = [plan for plan in plans(self._given) if plan not in plans(self.config)]
+        if left_out:
+            names = ", ".join(plan.id for plan in left_out)
+            known = (read_costs(self.folder) or Costs(device="", kinds=(), part=0, whole=0, seconds=0)).cells
+            minutes = sum(known.get(plan.id, 0.0) for plan in left_out) / 60
+            took = f", which would take {minutes:.0f} minutes" if minutes else ""
+            yield f"no cells are searched for {names}{took}: hand-made ones are tried; a new run with more time may"
+        if self.plan.candidates == 0:
+            yield "the time is too short for a searched network; more --minutes try some"
+
+    def left(self) -> float:
+        """Seconds of all workers that are left, added up."""
+        study, found = self._given.study, []
+        if study.minutes is not None:
+            found.append((60 * study.minutes - self.budget.seconds()) * self.workers)
+        if study.gpu_hours is not None:
+            found.append(3600 * study.gpu_hours - self.budget.busy_seconds())
+        return min(found)
+
+    def steps_of(self, step: int, paused: bool) -> int:
+        """All steps of a training whose time came to this step; if it paused there, that is its first rung."""
+        assert self.plan is not None
+        return step * (self.plan.reduction**self.plan.rungs if paused else 1)
+
+    def replan(self) -> None:
+        """Write down how many candidates begin, as it is known now."""
+        plan = self.plan
+        if plan is None:
+            return
+        begun = self._begun()
+        more = max(0, int((self.left() - self._kept(plan)) / self._each(plan)))
+        most = self._given.study.trials
+        candidates = begun + more if most is None else min(most, begun + more)
+        if candidates != plan.candidates:
+            self.plan = plan.model_copy(update={"candidates": candidates})
+            self._write()
+
+    def may_begin(self, what: str, rung: int = 0) -> bool:
+        """Whether there is time for a task of this kind, and for what has to come after it.
+
+        what: candidate, promotion (to a rung), baseline, or fresh (a training with a fresh seed).
+        """
+        plan = self.plan
+        if plan is None:
+            return True
+        match what:
+            case "candidate":
+                return self.left() - self._kept(plan) >= self._each(plan)
+            case "promotion":
+                return self.left() - self._kept(plan) >= plan.to_rung(rung)
+            case "baseline":
+                if not self._searched_one() and plan.candidates:
+                    return False
+                used, count = self._used({FIXED})
+                within = used + plan.training <= BASELINES * plan.time + plan.training  # the default is among them
+                return count - 1 < plan.baselines and within and self.left() - self._kept(plan) >= plan.training
+        _, begun = self._used({REPEATS})
+        pair = 2 - begun % 2  # with one of two finalists trained again, nothing could be compared
+        return self.left() >= max(pair, self.workers) * plan.training
+
+    def first_to_end(self, waiting: Sequence[Paused]) -> int | None:
+        """The paused trial that is to be trained to its end at once, so that a searched network is there in time."""
+        plan = self.plan
+        late = plan and self.left() <= (1 - SEARCHED_BY) * plan.time + _MARGIN * plan.training * self.workers
+        if plan is None or not late or self._searched_one():
+            return None
+        for rung in reversed(waiting):
+            best = max(rung.values, key=lambda trial: (rung.values[trial], -trial), default=None)
+            if best is not None:
+                return best
+        return None
+
+    def _kept(self, plan: Plan) -> float:
+        """Seconds to be kept for confirmation, and for a first searched network."""
+        used, _ = self._used({REPEATS})
+        confirming = max(0.0, min(plan.confirming, CONFIRMATION * plan.time) - used)
+        return confirming + (0.0 if self._searched_one() else plan.to_rung(plan.rungs))
+
+    def _each(self, plan: Plan) -> float:
+        """What one more candidate takes, with its share of the promotions."""
+        usual = plan.model_copy(update={"candidates": 9 * plan.reduction**plan.rungs})
+        return usual.searching / usual.candidates
+
+    def _begun(self) -> int:
+        other = {FIXED, REPEATS, CONTINUES, GIVEN_UP}
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(not other & t.user_attrs.keys() and t.state != optuna.trial.TrialState.WAITING for t in trials)
+
+    def _searched_one(self) -> bool:
+        """Whether a searched network was trained to its end, or is on the way there."""
+        plan = self.plan
+        for trial in self.study.get_trials(deepcopy=False):
+            if not {FIXED, REPEATS} & trial.user_attrs.keys() and plan is not None:
+                to_the_end = trial.user_attrs.get(RUNG, 0) >= plan.rungs
+                running = trial.state == optuna.trial.TrialState.RUNNING and to_the_end
+                if trial.state == optuna.trial.TrialState.COMPLETE or running:
+                    return True
+        return False
+
+    def _used(self, kinds: set[str]) -> tuple[float, int]:
+        """Seconds that trials with one of these attributes took so far, and how many there are."""
+        found = [t for t in self.study.get_trials(deepcopy=False) if kinds & t.user_attrs.keys()]
+        found = [t for t in found if REPEATS in kinds or REPEATS not in t.user_attrs]
+        return sum(t.user_attrs.get(SPENT, 0.0) for t in found), len(found)
+
+    def _time(self) -> float:
+        """Seconds of all workers that the search may take, those that are used included."""
+        study = self._given.study
+        limits = []
+        if study.minutes is not None:
+            limits.append(60 * study.minutes * self.workers)
+        if study.gpu_hours is not None:
+            limits.append(3600 * study.gpu_hours)
+        return min(limits)
+
+    def _affordable(self, costs: Costs, time: float) -> list[CellPlan]:
+        """The cell searches that there is time for, the cheapest first; all of a family, or none."""
+        families = dict.fromkeys(plan.family for plan in plans(self._given))
+        own = {family: [plan for plan in plans(self._given) if plan.family == family] for family in families}
+        cost = {name: sum(costs.cells.get(plan.id, math.inf) for plan in found) for name, found in own.items()}
+        chosen, left = list[CellPlan](), CELLS * time
+        for family in sorted(families, key=lambda name: cost[name]):
+            if cost[family] <= left:
+                chosen += own[family]
+                left -= cost[family]
+        return chosen
+
+    def _write(self) -> None:
+        assert self.plan is not None
+        write_atomically(self.folder.plan, self.plan.model_dump_json(indent=1) + "\n")
+
+    def _follow(self, costs: Costs) -> None:
+        """Take over what the plan says into the settings."""
+        plan = self.plan
+        assert plan is not None
+        leaders = min(self._given.study.leaders, max(1, plan.fresh // 2 - 1)) if plan.fresh >= 2 else 0
+        changes: Values = {"fit": {"steps": plan.steps}, "study": {"rungs": plan.rungs, "leaders": leaders}}
+        affordable = {plan.family for plan in self._affordable(costs, plan.time)}
+        without = {found.family for found in plans(self._given)} - affordable
+        if without:
+            changes["space"] = {family: {"genotype": _hand_made(self._given)} for family in without}
+        self.config = parse_config(merge(tomllib.loads(write_config(self._given)), changes), "the plan")
+        if "space" in changes:
+            self.possible = find_buildable(self.config)
+
+
+def _hand_made(config: SearchConfig) -> list[str]:
+    """Names of genotypes for any family, with as many levels as those that would be searched."""
+    return [f"{name}/{config.cell_space.levels}" for name in ("plain", "residual")]
