@@ -252,11 +252,12 @@ class Planner:
 
     def _affordable(self, costs: Costs, time: float) -> list[CellPlan]:
         """The cell searches that there is time for, the cheapest first; all of a family, or none."""
-        families = dict.fromkeys(plan.family for plan in plans(self._given))
-        own = {family: [plan for plan in plans(self._given) if plan.family == family] for family in families}
+        own: dict[str, list[CellPlan]] = {}
+        for plan in plans(self._given):
+            own.setdefault(plan.family, []).append(plan)
         cost = {name: sum(costs.cells.get(plan.id, math.inf) for plan in found) for name, found in own.items()}
         chosen, left = list[CellPlan](), CELLS * time
-        for family in sorted(families, key=lambda name: cost[name]):
+        for family in sorted(own, key=lambda name: cost[name]):
             if cost[family] <= left:
                 chosen += own[family]
                 left -= cost[family]
