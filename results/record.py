@@ -49,6 +49,7 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
     score: Score | None = None
     reason: str | None = None  # why it is not complete, in one line
     so_far: float | None = None  # of a paused one: what ranks, on a part of the held-out kidney
+    scored: dict[int, float] = {}  # what ranks, on a part of the held-out kidney, by step
     step: NonNegativeInt = 0  # where it ended
     parameters: PositiveInt | None = None
     train_seconds: float | None = None  # optimiser steps alone

@@ -77,6 +77,7 @@ def run_job(
     facts = {
         "step": outcome.step or training.step,
         "parameters": sum(p.numel() for p in training.averaged.parameters()),
+        "scored": attempt.scored(),
         "train_seconds": attempt.clock.seconds,
         "score_seconds": attempt.score_seconds,
         "peak_memory_gib": _peak_memory_gib(accelerator),
@@ -129,6 +130,11 @@ class _Attempt:
     def timed(self) -> bool:
         """Whether its steps follow from its time."""
         return self.seconds is not None or self.job.seconds is not None
+
+    def scored(self) -> dict[int, float]:
+        """The scores at rungs so far, by step."""
+        metric = self.config.score.rank_by
+        return {int(line["step"]): float(line[metric]) for line in read_lines(self.folder.scores)}
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
@@ -265,7 +271,7 @@ def _value_at(attempt: _Attempt, rung: int) -> float:
     interrupted attempt had already found is sent again, because it may never have arrived.
     """
     config = attempt.config.score
-    known = {line["step"]: float(line[config.rank_by]) for line in read_lines(attempt.folder.scores)}
+    known = attempt.scored()
     if rung not in known:
         _advance(attempt, attempt.training.cool_down, rung, saving=False)
         with attempt.scoring():

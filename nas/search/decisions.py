@@ -140,7 +140,7 @@ class Decisions:
             return self._measure()
         while True:
             plan = self._next_search()
-            if plan is not None and (self._trials or self._next_fixed() is None):
+            if plan is not None and (self._trials or self._may_search_cells()):
                 return self._begin_search(plan)
             trial = self._next_trial()
             if trial is None:
@@ -257,6 +257,10 @@ class Decisions:
         if self.planner.plan is not None and self.config.study.trials is None:
             return self.planner.may_begin("candidate")
         return count_candidates(self.study) < self.config.study.candidates and self.planner.may_begin("candidate")
+
+    def _may_search_cells(self) -> bool:
+        """Whether the only worker may search cells: something was trained before, to rank whenever the time is over."""
+        return self._next_fixed() is None and self.planner.has_searched_one()
 
     def _nothing_to_try(self) -> bool:
         """Whether no family's cells could be found, so that no trial would have a candidate."""

@@ -186,7 +186,7 @@ class Planner:
             case "promotion":
                 return self.left() - self._kept(plan) >= plan.to_rung(rung)
             case "baseline":
-                if not self._searched_one() and plan.candidates:
+                if not self.has_searched_one() and plan.candidates:
                     return False
                 used, count = self._used({FIXED})
                 within = used + plan.training <= BASELINES * plan.time + plan.training  # the default is among them
@@ -199,7 +199,7 @@ class Planner:
         """The paused trial that is to be trained to its end at once, so that a searched network is there in time."""
         plan = self.plan
         late = plan and self.left() <= (1 - SEARCHED_BY) * plan.time + _MARGIN * plan.training * self.workers
-        if plan is None or not late or self._searched_one():
+        if plan is None or not late or self.has_searched_one():
             return None
         for rung in reversed(waiting):
             best = max(rung.values, key=lambda trial: (rung.values[trial], -trial), default=None)
@@ -211,7 +211,7 @@ class Planner:
         """Seconds to be kept for confirmation, and for a first searched network."""
         used, _ = self._used({REPEATS})
         confirming = max(0.0, min(plan.confirming, CONFIRMATION * plan.time) - used)
-        return confirming + (0.0 if self._searched_one() else plan.to_rung(plan.rungs))
+        return confirming + (0.0 if self.has_searched_one() else plan.to_rung(plan.rungs))
 
     def _each(self, plan: Plan) -> float:
         """What one more candidate takes, with its share of the promotions."""
@@ -223,12 +223,13 @@ class Planner:
         trials = self.study.get_trials(deepcopy=False)
         return sum(not other & t.user_attrs.keys() and t.state != optuna.trial.TrialState.WAITING for t in trials)
 
-    def _searched_one(self) -> bool:
-        """Whether a searched network was trained to its end, or is on the way there."""
-        plan = self.plan
+    def has_searched_one(self) -> bool:
+        """Whether a searched network was trained to its end, or is on the way there; always without a plan."""
+        if self.plan is None:
+            return True
         for trial in self.study.get_trials(deepcopy=False):
-            if not {FIXED, REPEATS} & trial.user_attrs.keys() and plan is not None:
-                to_the_end = trial.user_attrs.get(RUNG, 0) >= plan.rungs
+            if not {FIXED, REPEATS} & trial.user_attrs.keys():
+                to_the_end = trial.user_attrs.get(RUNG, 0) >= self.plan.rungs
                 running = trial.state == optuna.trial.TrialState.RUNNING and to_the_end
                 if trial.state == optuna.trial.TrialState.COMPLETE or running:
                     return True

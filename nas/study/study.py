@@ -244,7 +244,7 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
         for name, value in outcome.score.beside.items():
             trial.set_user_attr(name, value)
-        trial.report(outcome.score.value, outcome.step)  # the end of the learning curve
+        _report(trial, outcome.score.value, outcome.step)  # the end of the learning curve
         study.tell(trial.number, outcome.score.value)
     elif outcome.state == "infeasible":
         # A failed trial is invisible to the sampler, which would propose similar ones again.
@@ -252,7 +252,13 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         study.tell(trial.number, state=TrialState.PRUNED)
     elif outcome.state == "paused" and outcome.so_far is not None:
         trial.set_user_attr(_PAUSED, outcome.so_far)
-        trial.report(outcome.so_far, outcome.step)
+        _report(trial, outcome.so_far, outcome.step)
         study.tell(trial.number, state=TrialState.PRUNED)  # what the sampler takes for scored but not finished
     else:
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _report(trial: Trial, value: float, step: int) -> None:
+    """Enter a value into the trial's learning curve, unless the score at a rung was entered when it came."""
+    if step not in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+        trial.report(value, step)

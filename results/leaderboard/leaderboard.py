@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from results.leaderboard.agreement import Agreement
 from search_spaces.errors import InputError
 
 # How a training ended; one that is paused was scored at a rung and goes on if it is promoted.
@@ -64,6 +65,7 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
     best: int | None  # the trial to export
     seed_deviation: float | None  # standard deviation of one training, from candidates trained more than once
     rows: tuple[Row, ...]
+    agreements: tuple[Agreement, ...] = ()  # between scores at rungs and at the end, and between seeds
     margin: float = 0.0  # differences up to it do not count
     sure: float = 1.0  # probability at which a design counts as better than the default
     second_um: float | None = None  # voxel size of the second score; None if no row has one

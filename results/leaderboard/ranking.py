@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from results.leaderboard.agreement import Agreement, Pair, agreement
 from results.leaderboard.leaderboard import Leaderboard, Row
 from results.leaderboard.verdict import Contender, Verdict
 from results.record import Record, start_of
@@ -44,12 +45,32 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
         rank_by=config.rank_by,
         titles={name: title_of(name) for name in config.names},
         best=verdict.exported if verdict else designs[0].trial if designs else None,
+        agreements=_agreements(designs),
         margin=config.margin,
         sure=config.sure,
         seed_deviation=seed_deviation([d.scores for d in designs]),
         rows=(*_rows(designs, verdict, config), *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
         second_um=next((s.second.voxel_size_um for d in designs for s in d.scores if s.second), None),
     )
+
+
+def _agreements(designs: Sequence[Contender]) -> tuple[Agreement, ...]:
+    """Between the scores at each rung and at the end, in order, and at last between the first two seeds.
+
+    Rungs are known by their share of a design's steps.
+    """
+    rungs: dict[float, list[Pair]] = {}
+    seeds = []
+    for design in designs:
+        first = design.records[0]
+        cost = (first.outcome.train_seconds or 0.0) / first.job.fit.steps
+        for step, value in first.outcome.scored.items():
+            share = round(step / first.job.fit.steps, 2)
+            rungs.setdefault(share, []).append((value, design.scores[0].value, cost))
+        if len(design.scores) > 1:
+            seeds.append((design.scores[0].value, design.scores[1].value, cost))
+    found = [*(agreement(share, rungs[share]) for share in sorted(rungs)), agreement(None, seeds)]
+    return tuple(one for one in found if one is not None)
 
 
 def _ordered(designs: list[Contender]) -> list[Contender]:

@@ -1,5 +1,6 @@
 """How to read a leaderboard: what is exported and how surely it is best, in a few sentences."""
 
+from results.leaderboard.agreement import sentence
 from results.leaderboard.leaderboard import SCRATCH, Leaderboard, Row
 
 
@@ -8,7 +9,14 @@ def reading(board: Leaderboard) -> str:
     chosen = board.chosen
     if chosen is None:
         return "No candidate was trained to its end and scored, so there is nothing to rank yet."
-    parts = [_choice(board, chosen), _ties(board, chosen), _spread(board), _starts(board), _limits(board)]
+    parts = [
+        _choice(board, chosen),
+        _ties(board, chosen),
+        _spread(board),
+        sentence(board.agreements),
+        _starts(board),
+        _limits(board),
+    ]
     return " ".join(part for part in parts if part)
 
 
