@@ -13,7 +13,8 @@ from search_spaces.errors import InputError
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
 CONTINUES, RUNG = "continues", "rung"  # user attributes: the trial that goes on, and the rung that it goes to
-STEPS, SPENT = "steps", "seconds"  # user attributes: how many steps its time came to; seconds that it took
+STEPS = "steps"  # user attribute: how many steps its time came to
+SPENT, SCORING = "seconds", "score_seconds"  # user attributes: seconds that it took, and those of them for its score
 FOUND = "found"  # user attribute: the family and kind of genotype that a trial was queued for
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: time its drivers used

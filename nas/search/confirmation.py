@@ -31,12 +31,12 @@ def finalists(board: Leaderboard, leaders: int) -> list[Row]:
     """
     complete = [row for row in board.rows if row.state == "complete"]
     leading = sorted((row for row in complete if not row.default), key=lambda row: (-row.seed_scores[0], row.trial))
-    chosen = leading[:leaders]
+    chosen, further = leading[:leaders], list[Row]()
     for row in leading[leaders : 2 * leaders]:
-        values = [float(np.mean(list(known.judged.values()))) for known in chosen if known.judged]
-        if row.judged or (len(values) == len(chosen) and row.seed_scores[0] > max(values)):
-            chosen.append(row)
-    return chosen + [row for row in complete if row.default and leaders]
+        values = [float(np.mean(list(known.judged.values()))) for known in (*chosen, *further) if known.judged]
+        if row.judged or (len(values) == len(chosen) + len(further) and row.seed_scores[0] > max(values)):
+            further.append(row)
+    return [*chosen, *(row for row in complete if row.default and leaders), *further]
 
 
 def _finalist(row: Row, trials: Sequence[FrozenTrial]) -> Finalist:

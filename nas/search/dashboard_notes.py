@@ -1,10 +1,12 @@
-"""What the Optuna dashboard shows about a trial."""
+"""What the Optuna dashboard shows about a study and its trials."""
 
 import optuna
 from optuna.artifacts import upload_artifact
 from optuna.trial import Trial
 
 from nas.study.storage import pictures
+from results.leaderboard.leaderboard import Leaderboard
+from results.leaderboard.reading import reading
 from results.record import Job, Record
 from results.run_folder import RunFolder
 from results.text import escape, millions, seconds
@@ -22,6 +24,13 @@ def show_in_dashboard(study: optuna.Study, trial: Trial, record: Record, folder:
     for picture in (place.curve, place.overlay, place.genotype):
         if picture.is_file():
             upload_artifact(artifact_store=pictures(folder), file_path=str(picture), study_or_trial=trial)
+
+
+def show_reading(study: optuna.Study, board: Leaderboard) -> None:
+    """Make what the leaderboard says in words the study's note."""
+    from optuna_dashboard import save_note
+
+    save_note(study, escape(reading(board)))
 
 
 def note(record: Record) -> str:

@@ -138,6 +138,7 @@ class Decisions:
         """
         if self.planner.waits:
             return self._measure()
+        self.planner.running = len(self._trials)
         while True:
             plan = self._next_search()
             if plan is not None and (self._trials or self._may_search_cells()):

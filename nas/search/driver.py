@@ -15,7 +15,7 @@ from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, GIVEN_UP
 from nas.jobs.cell_search import plans
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
-from nas.search.dashboard_notes import show_in_dashboard
+from nas.search.dashboard_notes import show_in_dashboard, show_reading
 from nas.search.decisions import Decisions, GiveUp, Recorded, Step
 from nas.search.plan_rows import plan_rows
 from nas.search.planning import Planner
@@ -86,6 +86,7 @@ class Driver:
                 self._handle(event, executor)
             self._budget.save()
         self._budget.save(now=True)
+        show_reading(self.study, self.board())
         if decisions.halted:
             raise InputError(f"{decisions.halted}; once that is fixed, run the same command again to continue")
 

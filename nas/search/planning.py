@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import optuna
 
 from nas.config.difference import Values, merge
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig, design_of
-from nas.config.study_config import CONTINUES, FIXED, GIVEN_UP, REPEATS, RUNG, SPENT
+from nas.config.study_config import CONTINUES, FIXED, GIVEN_UP, REPEATS, RUNG, SCORING, SPENT
 from nas.config.write import write_config
 from nas.jobs.cell_search import plans
 from nas.jobs.measure import Costs, read_costs
@@ -67,7 +68,7 @@ def measuring(config: SearchConfig, possible: Buildable, seconds: float) -> Meas
 class Planner:
     """The plan of one search, its settings under this plan, and how much time is left for what.
 
-    config: as the user gave it, until there is a plan. workers: how many there are.
+    config: as the user gave it, until there is a plan. workers: how many there are. running: trials that they train.
     """
 
     config: SearchConfig
@@ -76,22 +77,22 @@ class Planner:
     study: optuna.Study
     budget: Budget
     workers: int = 1
+    running: int = 0
     plan: Plan | None = field(init=False)
     given_up: bool = False  # nothing could be measured
 
     def __post_init__(self) -> None:
         self.plan = read_plan(self.folder)
         self._given = self.config
-        if self.plan is not None and (costs := read_costs(self.folder)) is not None:
-            self._follow(costs)
+        if self.plan is not None:
+            self._follow()
 
     def extend(self) -> None:
         """Follow the plan with the time that there is now, which may be more than when it was made."""
-        plan, costs = self.plan, read_costs(self.folder)
-        if plan is not None and costs is not None and self._time() > plan.time:
-            self.plan = plan_in(plan, self._given, self._time())
+        if self.plan is not None and self._time() > self.plan.time:
+            self.plan = plan_in(self.plan, self._given, self._time())
             self._write()
-            self._follow(costs)
+            self._follow()
             self.replan()
 
     def measuring(self) -> MeasureTask:
@@ -109,10 +110,12 @@ class Planner:
         assert costs is not None
         pace = Pace(step=costs.kinds[0].seconds, part=costs.part, whole=costs.whole)
         time = self._time()
-        cells = sum(costs.cells[plan.id] for plan in self._affordable(costs, time))
-        self.plan = make_plan(self._given, pace, time, time - self.left(), self.workers, cells)
+        cells = tuple(plan.id for plan in self._affordable(costs, time))
+        seconds = sum(costs.cells[name] for name in cells)
+        made = make_plan(self._given, pace, time, time - self.left(), self.workers, seconds)
+        self.plan = made.model_copy(update={"cells": cells})
         self._write()
-        self._follow(costs)
+        self._follow()
         return self.plan
 
     @property
@@ -138,21 +141,23 @@ class Planner:
         left_out = [plan for plan in plans(self._given) if plan not in plans(self.config)]
         if left_out:
             names = ", ".join(plan.id for plan in left_out)
-            known = (read_costs(self.folder) or Costs(device="", kinds=(), part=0, whole=0, seconds=0)).cells
-            minutes = sum(known.get(plan.id, 0.0) for plan in left_out) / 60
-            took = f", which would take {minutes:.0f} minutes" if minutes else ""
-            yield f"no cells are searched for {names}{took}: hand-made ones are tried; a new run with more time may"
+            costs = read_costs(self.folder)
+            known = [costs.cells[plan.id] for plan in left_out if costs and plan.id in costs.cells]
+            enough = f"--minutes {math.ceil(sum(known) / CELLS / self.workers / 60)}"
+            would = f"; a new run with {enough} would" if len(known) == len(left_out) else ""
+            yield f"there is no time to search cells ({names}), so hand-made ones are tried{would}"
         if self.plan.candidates == 0:
             yield "the time is too short for a searched network; more --minutes try some"
 
     def left(self) -> float:
-        """Seconds of all workers that are left, added up."""
+        """Seconds of all workers that are left, added up, without what running trials are going to take."""
         study, found = self._given.study, []
         if study.minutes is not None:
             found.append((60 * study.minutes - self.budget.seconds()) * self.workers)
         if study.gpu_hours is not None:
             found.append(3600 * study.gpu_hours - self.budget.busy_seconds())
-        return min(found)
+        ahead = 0.0 if self.plan is None else self.plan.training / 2  # of a trial that began at some time
+        return min(found) - self.running * ahead
 
     def steps_of(self, step: int, paused: bool) -> int:
         """All steps of a training whose time came to this step; if it paused there, that is its first rung."""
@@ -160,17 +165,26 @@ class Planner:
         return step * (self.plan.reduction**self.plan.rungs if paused else 1)
 
     def replan(self) -> None:
-        """Write down how many candidates begin, as it is known now."""
-        plan = self.plan
-        if plan is None:
+        """Write down what scores take and how many candidates begin, as it is known now."""
+        if self.plan is None:
             return
+        plan = self.plan = self._with_known_scores(self.plan)
         begun = self._begun()
         more = max(0, int((self.left() - self._kept(plan)) / self._each(plan)))
         most = self._given.study.trials
         candidates = begun + more if most is None else min(most, begun + more)
-        if candidates != plan.candidates:
-            self.plan = plan.model_copy(update={"candidates": candidates})
-            self._write()
+        self.plan = plan.model_copy(update={"candidates": candidates})
+        self._write()
+
+    def _with_known_scores(self, plan: Plan) -> Plan:
+        """The plan with the mean of what scores have taken: those of other networks may take longer."""
+        trials = [t for t in self.study.get_trials(deepcopy=False) if SCORING in t.user_attrs]
+        found = {
+            "whole": [t.user_attrs[SCORING] for t in trials if t.state == optuna.trial.TrialState.COMPLETE],
+            "part": [t.user_attrs[SCORING] for t in trials if t.state == optuna.trial.TrialState.PRUNED],
+        }
+        known = {name: float(np.mean(seconds)) for name, seconds in found.items() if seconds}
+        return plan.model_copy(update={"pace": plan.pace.model_copy(update=known)})
 
     def may_begin(self, what: str, rung: int = 0) -> bool:
         """Whether there is time for a task of this kind, and for what has to come after it.
@@ -180,6 +194,8 @@ class Planner:
         plan = self.plan
         if plan is None:
             return True
+        if self.left() < self.workers * plan.to_rung(rung):  # it would not end in time
+            return False
         match what:
             case "candidate":
                 return self.left() - self._kept(plan) >= self._each(plan)
@@ -268,14 +284,13 @@ class Planner:
         assert self.plan is not None
         write_atomically(self.folder.plan, self.plan.model_dump_json(indent=1) + "\n")
 
-    def _follow(self, costs: Costs) -> None:
+    def _follow(self) -> None:
         """Take over what the plan says into the settings."""
         plan = self.plan
         assert plan is not None
         leaders = min(self._given.study.leaders, max(1, plan.fresh // 2 - 1)) if plan.fresh >= 2 else 0
         changes: Values = {"fit": {"steps": plan.steps}, "study": {"rungs": plan.rungs, "leaders": leaders}}
-        affordable = {plan.family for plan in self._affordable(costs, plan.time)}
-        without = {found.family for found in plans(self._given)} - affordable
+        without = {found.family for found in plans(self._given) if found.id not in plan.cells}
         if without:
             changes["space"] = {family: {"genotype": _hand_made(self._given)} for family in without}
         self.config = parse_config(merge(tomllib.loads(write_config(self._given)), changes), "the plan")

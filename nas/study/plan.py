@@ -11,12 +11,15 @@ is best after the hours there are. So the plan needs the costs of the default al
 
 import math
 import sys
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from nas.config.search_config import SearchConfig
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:  # it imports torch, and `nas status` does without
+    from nas.config.search_config import SearchConfig
 
 LEAST_STEPS = 30  # of the default: fewer say nothing
 LEAST_RUNG = 15  # steps of the default up to the first rung
@@ -47,6 +50,7 @@ class Plan(BaseModel, frozen=True, extra="forbid"):
     baselines: NonNegativeInt  # fixed trials besides the default
     fresh: NonNegativeInt  # trainings with fresh seeds
     pauses: bool = True  # whether candidates pause at rungs
+    cells: tuple[str, ...] = ()  # cell searches that there is time for, by id
 
     @property
     def seconds(self) -> float:
@@ -96,7 +100,7 @@ class Plan(BaseModel, frozen=True, extra="forbid"):
 
 
 def make_plan(
-    config: SearchConfig, pace: Pace, time: float, spent: float = 0.0, workers: int = 1, cells: float = 0.0
+    config: "SearchConfig", pace: Pace, time: float, spent: float = 0.0, workers: int = 1, cells: float = 0.0
 ) -> Plan:
     """The plan with the longest trainings that leave time for enough candidates, and with as many of these as fit.
 
@@ -117,7 +121,7 @@ def make_plan(
         length = usual if steps > usual > length * _SHORTER else length * _SHORTER
 
 
-def _with_steps(config: SearchConfig, pace: Pace, time: float, spent: float, workers: int, steps: int) -> Plan:
+def _with_steps(config: "SearchConfig", pace: Pace, time: float, spent: float, workers: int, steps: int) -> Plan:
     """As many of everything as fit, if the default is trained for so many steps."""
     pauses = config.study.promotion != "none"
     rungs = _rungs(config, steps) if pauses else 0
@@ -138,7 +142,7 @@ def _with_steps(config: SearchConfig, pace: Pace, time: float, spent: float, wor
     return plan.model_copy(update={"candidates": low})
 
 
-def plan_in(plan: Plan, config: SearchConfig, time: float) -> Plan:
+def plan_in(plan: Plan, config: "SearchConfig", time: float) -> Plan:
     """The plan with the fixed trials and the trainings with fresh seeds that fit into this time."""
     study, others = config.study, max(0, len(config.fixed) - 1)
     most = (study.leaders + 1) * (study.seeds - 1) if study.leaders else 0
@@ -154,7 +158,7 @@ def _fits(plan: Plan, candidates: int) -> bool:
     return plan.model_copy(update={"candidates": candidates}).planned <= plan.time
 
 
-def _rungs(config: SearchConfig, steps: int) -> int:
+def _rungs(config: "SearchConfig", steps: int) -> int:
     """Scores before the end: as many as the section `study` says, more for longer trainings, fewer for short ones."""
     reduction, count = config.study.reduction, config.study.rungs
     if config.study.rungs:

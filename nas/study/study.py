@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
 from nas.config.search_config import SearchConfig, design_of
-from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SEED_INDEX, SPENT, STEPS
+from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SCORING, SEED_INDEX, SPENT, STEPS
 from nas.jobs.cell_search import plan_for, plans
 from nas.study.buildable import Buildable
 from nas.study.plan import Plan
@@ -236,6 +236,8 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
     trial.set_user_attr("network", record.job.name)
     if outcome.seconds is not None:
         trial.set_user_attr(SPENT, outcome.seconds)
+    if outcome.score_seconds is not None:
+        trial.set_user_attr(SCORING, outcome.score_seconds)
     if record.job.seconds is not None and outcome.step:
         trial.set_user_attr(STEPS, record.job.fit.steps)
     if outcome.reason:

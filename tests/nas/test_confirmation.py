@@ -18,6 +18,10 @@ def test_a_default_that_leads_is_judged_with_the_best_of_the_others() -> None:
     assert trials_of(1, [0.9], [0.5], [0.6], default=0) == [2, 0]
 
 
+def test_the_default_comes_before_further_ones() -> None:
+    assert trials_of(1, [0.1], [0.80, 0.60], [0.70], default=0) == [1, 0, 2]
+
+
 def test_without_leaders_nothing_is_judged() -> None:
     assert trials_of(0, [0.3], [0.5], default=0) == []
 

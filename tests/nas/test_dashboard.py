@@ -6,9 +6,10 @@ import pytest
 from markdown_it import MarkdownIt
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
+from records import board_of, trained
 
 from nas.config.read import parse_config
-from nas.search.dashboard_notes import note, show_in_dashboard
+from nas.search.dashboard_notes import note, show_in_dashboard, show_reading
 from nas.study.buildable import find_buildable
 from nas.study.study import ask, job_of, open_study
 from results.record import Job, Outcome, Record
@@ -134,3 +135,9 @@ def test_a_trial_without_pictures_has_its_note_alone(tmp_path: Path) -> None:
     show_in_dashboard(study, trial, Record(job=job_of(trial, config, possible), outcome=failed, version="0"), folder)
     assert "no luck" in get_note(trial)
     assert get_all_artifact_meta(trial) == []
+
+
+def test_a_study_has_what_its_leaderboard_says_as_its_note(tmp_path: Path) -> None:
+    study = open_study(create(tmp_path / "run"), parse_config({}, "test"))
+    show_reading(study, board_of(trained(0, [0.5])))
+    assert "There is only one row" in get_note(study)

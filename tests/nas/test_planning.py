@@ -102,7 +102,7 @@ class Machine:
         pauses = job.until is not None or job.pauses
         seconds = took + (self.part if pauses else self.whole) * self.slower
         self.budget.spent += seconds
-        facts = {"step": steps, "seconds": seconds, "train_seconds": took}
+        facts = {"step": steps, "seconds": seconds, "train_seconds": took, "score_seconds": seconds - took}
         if pauses:
             outcome = Outcome(state="paused", so_far=0.2 * quality, **facts)
         else:
