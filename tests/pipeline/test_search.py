@@ -76,7 +76,8 @@ def test_other_settings_on_the_same_folder_are_refused(run: Path, config: Path, 
 
 def test_a_trial_is_resumed_after_the_time_ran_out(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
-    long = ["--set", "fit.steps=100000", "--set", "study.rungs=0"]
+    # Lengths that are searched are not planned.
+    long = ["--set", "fit.steps=100000", "--set", "space.fit.steps=[100000, 100001]", "--set", "study.rungs=0"]
     nas("search", config, "--run", folder, *long, "--minutes", "0.1", cache=cache, expect=1)
     rows = _board(folder)["rows"]
     assert [row["state"] for row in rows] == ["interrupted"]
@@ -84,6 +85,21 @@ def test_a_trial_is_resumed_after_the_time_ran_out(config: Path, cache: Path, tm
     again = nas("search", config, "--run", folder, *long, "--minutes", "0.2", cache=cache, expect=1)
     assert "trial 0: plain, resumed" in again.stdout
     assert [row["trial"] for row in _board(folder)["rows"]] == [0]
+
+
+def test_a_search_with_a_time_limit_says_its_plan_and_what_came_of_it(
+    config: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "planned"
+    done = nas("search", config, "--run", folder, "--minutes", "1", "--set", "study.trials=none", cache=cache)
+    assert "measuring: complete" in done.stdout and "plan " in done.stdout
+    assert _board(folder)["rows"][0]["rank"] == 1
+    status = json.loads(nas("status", "--run", folder, "--json", cache=cache).stdout)
+    assert [row["what"] for row in status["plan"]][0] == "default and other fixed trials"
+    assert status["plan"][0]["came"] == 1
+    assert status["minutes_used"] < 1.0
+    kept = nas("retrain", "best", "--run", folder, "--minutes", "0.3", "--json", cache=cache)
+    assert json.loads(kept.stdout)["record"]["outcome"]["state"] == "complete"
 
 
 def test_retraining_the_best_writes_a_bundle_that_predicts_its_own_score(
