@@ -12,8 +12,8 @@ Per seed and data set, on the whole machine and one after the other:
 
 All are scored by the preset's score on the held-out kidney, each at thresholds chosen on other slabs. The tree is the
 kidneys of recipe.py, with vessels of a real tree (rles.csv: `hipct_k3_dense_pseudomask/rles.csv` of the real data).
-SCANS is a folder of labelled patches whose kidney_3 is held out. Each result is a line of FOLDER/points.jsonl; those that
-are there are not measured again. The time of an arm is what its commands took, data already converted.
+SCANS is a folder of labelled patches whose kidney_3 is held out. Each result is a line of FOLDER/points.jsonl, and what
+is there is not measured again. The time of an arm is what its commands took, data already converted.
 """
 
 import argparse

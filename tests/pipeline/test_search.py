@@ -95,8 +95,8 @@ def test_a_search_with_a_time_limit_says_its_plan_and_what_came_of_it(
     assert "measuring: complete" in done.stdout and "plan " in done.stdout
     assert _board(folder)["rows"][0]["rank"] == 1
     status = json.loads(nas("status", "--run", folder, "--json", cache=cache).stdout)
-    assert [row["what"] for row in status["plan"]][0] == "default and other fixed trials"
-    assert status["plan"][0]["came"] == 1
+    first = status["plan"][0]
+    assert (first["what"], first["came"]) == ("default and other fixed trials", 1)
     assert status["minutes_used"] < 1.0
     kept = nas("retrain", "best", "--run", folder, "--minutes", "0.3", "--json", cache=cache)
     assert json.loads(kept.stdout)["record"]["outcome"]["state"] == "complete"
