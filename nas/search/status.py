@@ -44,8 +44,8 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         best = "no trial is complete yet" if self.best_trial is None else f"best: trial {self.best_trial}, {reached}"
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
-            f"{self.candidates} of {self.wanted} candidates: {self.complete} complete, {self.paused} paused, "
-            f"{self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
+            f"{self.candidates} of {self.wanted} candidates begun; with fixed trials, {self.complete} complete, "
+            f"{self.paused} paused, {self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
             f"{self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,

@@ -69,9 +69,10 @@ def worker(folder: RunFolder) -> Iterator[Spoken]:
 
 def test_it_trains_scores_and_reports_how_it_ended(worker: Spoken, folder: RunFolder) -> None:
     task = trial_task(1)
+    task = task.model_copy(update={"job": task.job.model_copy(update={"rungs": (2,)})})
     worker.send(Start(task=task))
     scored = worker.until(Scored)
-    assert (scored.task, scored.step) == ("trial-1", 2)  # 6 steps, a third of them before the rung
+    assert (scored.task, scored.step) == ("trial-1", 2)
     ended = worker.until(Ended)
     assert (ended.task, ended.last, ended.outcome.state, ended.outcome.step) == ("trial-1", False, "complete", 6)
     assert ended.outcome.score is not None

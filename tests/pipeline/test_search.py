@@ -198,5 +198,5 @@ def test_a_dry_run_builds_every_choice_and_trains_nothing(config: Path, cache: P
     large = ("--set", 'space.unet.resolution=["plain", "upscaled", "stem"]')
     longer = ("--set", "space.fit.steps=[9,30]")
     done = nas("search", config, "--run", tmp_path / "dry", "--dry-run", *large, *longer, cache=cache)
-    assert "3 trials of up to 30 steps" in done.stdout
+    assert "1 fixed trials and 2 candidates of up to 30 steps" in done.stdout
     assert "mobilenetv3_small_100 · PSPNet upscaled · 3x32" in done.stdout
