@@ -45,8 +45,8 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         lines = [
             f"{self.run}: {'running' if self.running else 'not running'}",
             f"{self.candidates} of {self.wanted} candidates begun; with fixed trials, {self.complete} complete, "
-            f"{self.paused} paused, {self.failed} failed, {self.infeasible} infeasible, {self.interrupted} interrupted; "
-            f"{self.repeats} repeated trainings",
+            f"{self.paused} paused, {self.failed} failed, {self.infeasible} infeasible, "
+            f"{self.interrupted} interrupted; {self.repeats} repeated trainings",
             f"searched for {seconds(60 * self.minutes_used)}{limit}",
             best,
             *plan_lines(self.plan),
