@@ -1,5 +1,6 @@
 """What trainings cost on this machine, measured before the first trial by a few steps of each kind."""
 
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from nas.jobs.trial import Talk, make_fit
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, TrialFolder
 from search_spaces.errors import InputError
-from trainers.cell_search.run import CellPlan, seconds_to_search
+from trainers.cell_search.price import seconds_to_search
+from trainers.cell_search.run import CellPlan
 from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import Fit, make_accelerator
@@ -90,13 +92,14 @@ def measure_costs(
         except (torch.OutOfMemoryError, NonFiniteLoss) as error:
             if number == 0:
                 raise
-            print(f"{one} is not measured: {error}")
+            print(f"{one.name if isinstance(one, Job) else one.id} is not measured: {error}")
             continue
         if number == 0:
             reader = make_reader(training.averaged, one.candidate, one.fit)
             scores = seconds_to_score(
                 reader, fold.held_out, one.inference, config.score, accelerator, scratch=place.scratch
             )
+            shutil.rmtree(place.scratch, ignore_errors=True)
     costs = Costs(
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",
         kinds=tuple(kinds),

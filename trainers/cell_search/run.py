@@ -45,7 +45,6 @@ from trainers.data.volume import Volume
 from trainers.losses.losses import build_loss
 from trainers.report import SILENT, Report
 
-_TIMED_STEPS = 2  # after one that warms up
 _CALIBRATED_ON = 3  # number of random networks used for calibration
 
 
@@ -190,7 +189,7 @@ def run_cells(
         costs.prepare(network, seed, cost_files, lambda done, of: talk.on_step("measure", done, of, None))
     except Stopped:
         return None
-    sides = Sides(*(_stream(sampler, plan, config) for sampler in samplers))
+    sides = Sides(*(stream_of(sampler, plan, config) for sampler in samplers))
     search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
     search.resume(checkpoints)
     saved = time.monotonic()
@@ -221,38 +220,8 @@ def run_cells(
     )
 
 
-def seconds_to_search(
-    plan: CellPlan,
-    volumes: Sequence[Volume],
-    space: CellSpace,
-    config: CellSearchConfig,
-    seed: int,
-    accelerator: Accelerator,
-) -> float:
-    """What `run_cells` will take on this machine, from a few of its steps; without measuring the parts of networks.
-
-    Raises InputError as `run_cells` does.
-    """
-    check_plan(plan, space, config)
-    torch.manual_seed(seed)
-    sides = Sides(*(_stream(sampler, plan, config) for sampler in split_for(plan, volumes, config, seed)))
-    network = build_supernet(space, config.supernet_candidate(plan.family), plan.crop)
-    search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator)
-    search.run(1, lambda *_: True, lambda _: None)  # warms up
-    began = time.monotonic()
-    search.run(1 + _TIMED_STEPS, lambda *_: True, lambda _: None)
-    weights = (time.monotonic() - began) / _TIMED_STEPS
-    search.step = search.warm_steps  # where a step of the alphas comes after that of the weights
-    began = time.monotonic()
-    search.run(search.step + 1, lambda *_: True, lambda _: None)
-    alphas = max(0.0, time.monotonic() - began - weights)
-    with_alphas = (config.steps - search.warm_steps) / config.alpha_every
-    options = sum(len(decision.options) for decision in search.alphas.decisions.values())
-    judged = config.perturbations * config.perturbation_paths * options
-    return weights * (config.steps + judged / 3) + alphas * with_alphas  # a judgement is a step without its gradient
-
-
-def _stream(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> Stream:
+def stream_of(sampler: PatchSampler, plan: CellPlan, config: CellSearchConfig) -> Stream:
+    """The batches of one side of the split, from any number on."""
     size = config.supernets[plan.family].batch_size
     augmentation = Augmentation(config.augmentation)
 
