@@ -173,7 +173,7 @@ def test_a_training_with_a_time_limit_keeps_to_it_and_its_bundle_says_how_many_s
     training = find_retraining(folder, SAME_RATE, "4", None, RetrainRequest(minutes=0.2))
     began = time.monotonic()
     path, record = retrain(training, FOLD, SAME_RATE, folder, "train")
-    assert time.monotonic() - began > 6  # and not much more than 12; how exactly, a benchmark shows
+    assert 8 < time.monotonic() - began < 16
     assert read_bundle(path).architecture.fit.steps == record.outcome.step > 3
 
 
