@@ -147,7 +147,7 @@ class Planner:
             would = f"; a new run with {enough} would" if len(known) == len(left_out) else ""
             yield f"there is no time to search cells ({names}), so hand-made ones are tried{would}"
         if self.plan.candidates == 0:
-            yield "the time is too short for a searched network; more --minutes try some"
+            yield "the time is too short for a searched network; give it more"
 
     def left(self) -> float:
         """Seconds of all workers that are left, added up, without what running trials are going to take."""

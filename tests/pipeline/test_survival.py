@@ -130,7 +130,9 @@ def test_trials_that_all_fail_stop_the_search_with_a_diagnosis(config: Path, cac
 
 def test_hours_of_workers_limit_a_search_even_inside_a_trial(config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
-    long = ["--set", "fit.steps=100000", "--set", "study.rungs=0", "--set", "study.gpu_hours=0.001"]
+    # Lengths that are searched are not planned.
+    long = ["--set", "fit.steps=100000", "--set", "space.fit.steps=[100000, 100001]"]
+    long += ["--set", "study.rungs=0", "--set", "study.gpu_hours=0.001"]
     done = nas("search", config, "--run", folder, *long, cache=cache, expect=1)
     assert "0.001 GPU hours are used" in done.stdout
     assert [row["state"] for row in _rows(folder)] == ["interrupted"]
