@@ -68,5 +68,15 @@ def trained(trial: int, values: list[float], default: bool = False, seconds: flo
     return found
 
 
+def over_kidneys(trial: int, chosen: float, *judged: tuple[str | None, float], default: bool = False) -> list[Record]:
+    """A design's trainings: that of the search, and those with fresh seeds and what they held out instead."""
+    found = trained(trial, [chosen, *(value for _, value in judged)], default)
+    held_out = [None, *(kidney for kidney, _ in judged)]
+    return [
+        record.model_copy(update={"job": record.job.model_copy(update={"hold_out": kidney})})
+        for record, kidney in zip(found, held_out, strict=True)
+    ]
+
+
 def board_of(*designs: list[Record]) -> Leaderboard:
     return ranked([record for design in designs for record in design])

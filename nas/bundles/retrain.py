@@ -284,7 +284,7 @@ def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Pa
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     training = find_retraining(folder, config, request.target, best, request)
     fold = open_fold(config, folder, report)
-    check_same_data(folder, fold)
+    check_same_data(folder, [fold])
     report.note(f"{training.job.name}: {training.length} on {', '.join(v.name for v in fold.train)}")
     if request.on == "all":
         report.note(

@@ -107,7 +107,7 @@ def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) ->
         raise InputError(f"{path} already exists; move or delete it to make it again")
     known = _known_ensemble(folder, count, trials) if on == "all" else None
     fold = open_fold(config, folder, report)
-    check_same_data(folder, fold)
+    check_same_data(folder, [fold])
     trainings = [find_retraining(folder, config, str(trial), None, request) for trial in trials]
     # Anything in the way of the last training is reported before the first begins.
     kept = [_is_kept(training, folder, on) for training in trainings]

@@ -42,7 +42,12 @@ def search(
         str | None, typer.Option(help="URL of a PostgreSQL database for the study.", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of workers; one per GPU if not given.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of workers. If not given: one per GPU; on the CPU one, with a time limit more.",
+            show_default=False,
+        ),
     ] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster.", show_default=False)] = None,
     set_: Set = None,

@@ -16,6 +16,7 @@ CONTINUES, RUNG = "continues", "rung"  # user attributes: the trial that goes on
 STEPS = "steps"  # user attribute: how many steps its time came to
 SPENT, SCORING = "seconds", "score_seconds"  # user attributes: seconds that it took, and those of them for its score
 FOUND = "found"  # user attribute: the family and kind of genotype that a trial was queued for
+HOLD_OUT = "hold_out"  # user attribute: what is held out instead of what the search ranks on
 GIVEN_UP = "given_up"  # user attribute: the trial had no candidate, because its cells could not be found
 SECONDS, BUSY_SECONDS = "seconds", "busy_seconds"  # user attributes of the study: time its drivers used
 
@@ -42,6 +43,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and trials shrink by this factor
     leaders: NonNegativeInt = 3  # number of top rows that are trained with fresh seeds, besides the default
     seeds: PositiveInt = 3  # trainings of each of them at most, including the first
+    # Kidneys that these trainings hold out in turn; None: that of the search alone, or with data.hold_out "each" all.
+    folds: PositiveInt | None = None
     kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk
     checkpoint_seconds: NonNegativeFloat = 60.0  # time between checkpoints; a killed worker loses at most this much
 

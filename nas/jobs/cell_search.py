@@ -87,6 +87,13 @@ def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFind
     return findings
 
 
+def supernet_loss(folder: RunFolder, config: SearchConfig, job: Job) -> float | None:
+    """The loss of a job's network with the weights of the supernet that found it; None if none did."""
+    findings = findings_with(folder, config, job)
+    found = findings.genotypes.values() if findings is not None else ()
+    return next((one.loss for one in found if one.genotype == job.candidate.decided_cells), None)
+
+
 def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:
     """Draw the network of a job, if it is made of cells, with the probabilities of the search that found it."""
     if job.candidate.decided_cells is not None:

@@ -13,23 +13,39 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.folds import Fold, choose, guard
+from trainers.data.folds import Fold, choose, guard, split_of, splits
 from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache
-from trainers.data.sources import scan
+from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 
 
-def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Fold:
+def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT, hold_out: str | None = None) -> Fold:
     """The training and held-out volumes of a search, memory-mapped.
 
     Without data.root, phantom kidneys are made in the run folder. The first call converts the volumes, later calls
-    only open them. Raises InputError if anything is wrong with the data.
+    only open them. hold_out: what is held out instead of what the configuration says. Raises InputError if anything is
+    wrong with the data.
     """
+    sources = scan(data_root(config, folder, report), report)
+    if hold_out is None:
+        hold_out = splits(sources, config.data, None)[0]
+    return _open(sources, config, hold_out, report)
+
+
+def open_folds(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> tuple[Fold, ...]:
+    """The split that a search ranks on, then the others on which its finalists are confirmed. Raises as `open_fold`."""
+    sources = scan(data_root(config, folder, report), report)
+    wanted = splits(sources, config.data, config.study.folds)
+    return tuple(_open(sources, config, hold_out, report) for hold_out in wanted)
+
+
+def _open(sources: Sequence[VolumeSource], config: SearchConfig, hold_out: str, report: Report) -> Fold:
     cache = config.data.cache or default_cache()
-    train, held_out = choose(scan(data_root(config, folder, report), report), config.data, report)
+    data = config.data if hold_out == config.data.hold_out else split_of(sources, config.data, hold_out)
+    train, held_out = choose(sources, data, report)
     volumes = tuple(open_volumes((*train, *held_out), cache, report))
     if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
         report.note(
@@ -51,9 +67,14 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
     return folder.phantoms
 
 
-def check_same_data(folder: RunFolder, fold: Fold) -> None:
-    """Remember the data of a run; InputError if voxels, labels or spacings are not the same as before."""
-    now = fingerprint(fold)
+def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
+    """Remember the data of a run; InputError if voxels, labels or spacings are not the same as before.
+
+    folds: that which the search ranks on, and those on which its finalists are confirmed.
+    """
+    now = fingerprint(folds[0])
+    for fold in folds[1:]:
+        now |= {f"{fold.kidney} held out: {side}": found for side, found in fingerprint(fold).items()}
     if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
         return
@@ -63,10 +84,11 @@ def check_same_data(folder: RunFolder, fold: Fold) -> None:
         what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
         raise InputError(what) from error
     for side, volumes in now.items():
-        for name in sorted({*before[side], *volumes}):
-            if before[side].get(name) == volumes.get(name):
+        known = before.get(side, {})
+        for name in sorted({*known, *volumes}):
+            if known.get(name) == volumes.get(name):
                 continue
-            what = "has changed" if name in before[side] and name in volumes else "is new or gone"
+            what = "has changed" if name in known and name in volumes else "is new or gone"
             where = side.replace("_", "-")
             raise InputError(
                 f"{folder.path} holds a search on other data: {where} volume {name} {what}; choose another --run"

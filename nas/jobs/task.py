@@ -34,8 +34,10 @@ class TrialTask(BaseModel, frozen=True, extra="forbid"):
 
     def describe(self, config: SearchConfig) -> str:
         """What is done, in a few words."""
-        again = f" (trial {self.job.repeats} again, seed {self.job.seed})" if self.job.repeats is not None else ""
-        return f"{self.job.name}{again}"
+        if self.job.repeats is None:
+            return self.job.name
+        split = f", {self.job.hold_out} held out" if self.job.hold_out else ""
+        return f"{self.job.name} (trial {self.job.repeats} again, seed {self.job.seed}{split})"
 
     def place(self, folder: RunFolder) -> TrialFolder:
         """Where its files lie."""

@@ -1,6 +1,7 @@
 """Confirmation: the leaders and the default are trained with fresh seeds before one of them is called best."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -9,18 +10,50 @@ from nas.config.search_config import SearchConfig
 from nas.config.study_config import REPEATS
 from nas.study.race import Finalist, Race
 from results.leaderboard.leaderboard import Leaderboard, Row
+from search_spaces.errors import InputError
 
 
-def next_judging(board: Leaderboard, trials: Sequence[FrozenTrial], config: SearchConfig) -> tuple[int, int] | None:
-    """Trial and seed index of the next training of a finalist; None if nobody needs one now.
+@dataclass(frozen=True)
+class Judging:
+    """A training of a finalist that judges it."""
 
-    trials: all of the study. All candidates are in.
+    trial: int
+    seed_index: int
+    hold_out: str | None  # instead of what the search ranks on
+
+
+def next_judging(
+    board: Leaderboard, trials: Sequence[FrozenTrial], config: SearchConfig, kidneys: Sequence[str] = ()
+) -> Judging | None:
+    """The next training of a finalist; None if nobody needs one now.
+
+    trials: all of the study. All candidates are in. kidneys: those that are held out in turn, first that of the search.
+    All designs meet the same one with the same seed.
     """
-    most = config.study.seeds - 1
+    most, count = config.study.seeds - 1, max(1, len(kidneys))
     rows = finalists(board, config.study.leaders) if most else []
     known = [_finalist(row, trials) for row in rows]
-    place = Race(known, config.score.margin, config.score.sure, most).next()
-    return None if place is None else (rows[place].trial, known[place].asked + 1)
+    place = Race(known, config.score.margin, config.score.sure, most, least=count).next()
+    if place is None:
+        return None
+    index = known[place].asked + 1
+    return Judging(rows[place].trial, index, kidneys[index % count] if index % count else None)
+
+
+def with_each_kidney(config: SearchConfig, kidneys: Sequence[str]) -> SearchConfig:
+    """The settings with enough seeds to hold each of several kidneys out once.
+
+    Raises InputError if no finalist is trained again at all.
+    """
+    if len(kidneys) < 2:
+        return config
+    if config.study.leaders == 0:
+        raise InputError(
+            f"study.leaders is 0, so nothing is confirmed with {kidneys[1]} held out; set it to 2 or more, or "
+            "study.folds to 1"
+        )
+    seeds = max(config.study.seeds, len(kidneys) + 1)
+    return config.model_copy(update={"study": config.study.model_copy(update={"seeds": seeds})})
 
 
 def finalists(board: Leaderboard, leaders: int) -> list[Row]:

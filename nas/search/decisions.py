@@ -14,9 +14,9 @@ from optuna.trial import Trial
 
 from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, FIXED, REPEATS
-from nas.jobs.cell_search import genotypes_of, plan_for, plans
+from nas.jobs.cell_search import genotypes_of, plan_for, plans, supernet_loss
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
-from nas.search.confirmation import next_judging
+from nas.search.confirmation import Judging, next_judging
 from nas.search.diagnosis import LAST_ENDED, diagnose
 from nas.search.planning import Planner
 from nas.study.budget import Budget
@@ -71,7 +71,8 @@ class _RunningTrial:
 class Decisions:
     """All decisions of one driver, and what they depend on.
 
-    planner: the settings, and what there is time for. board: the ranking as it is now. stop: set by the user.
+    planner: the settings, and what there is time for. board: the ranking as it is now. stop: set by the user. kidneys:
+    those that are held out in turn to confirm, first that of the search.
 
     Trials that the study lists as running at the start belonged to an earlier driver, and are tried again.
     """
@@ -82,6 +83,7 @@ class Decisions:
     budget: Budget
     board: Callable[[], Leaderboard]
     stop: threading.Event = field(default_factory=threading.Event)
+    kidneys: tuple[str, ...] = ()
     halted: str | None = None  # why the search cannot go on, whatever the budget says
     leaving: bool = False  # the workers were asked to leave
     _trials: dict[str, _RunningTrial] = field(default_factory=dict)  # that workers are busy with, by the id of the task
@@ -198,6 +200,7 @@ class Decisions:
             self._held.append((trial, plan))
             return None
         job = job_of(trial, self.config, self.planner.possible, self._genotypes, self.planner.plan)
+        job = job.model_copy(update={"supernet_loss": supernet_loss(self.folder, self.config, job)})
         task = TrialTask(job=job)
         self._trials[task.id] = _RunningTrial(task, trial)
         known = read_record(task.place(self.folder).record)
@@ -242,7 +245,9 @@ class Decisions:
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
         finalist = self._to_judge()
-        return None if finalist is None else repeat(self.study, *finalist)
+        if finalist is None:
+            return None
+        return repeat(self.study, finalist.trial, finalist.seed_index, finalist.hold_out)
 
     def _next_fixed(self) -> int | None:
         """The place of the next fixed trial, the default before all others; None if none is to begin now."""
@@ -282,10 +287,10 @@ class Decisions:
             return None
         return promoted[0], promoted[1] + 1
 
-    def _to_judge(self) -> tuple[int, int] | None:
+    def _to_judge(self) -> Judging | None:
         if not self.planner.may_begin("fresh"):
             return None
-        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config)
+        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config, self.kidneys)
 
 
 def _same(known: Job, job: Job) -> bool:

@@ -15,6 +15,7 @@ from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, GIVEN_UP
 from nas.jobs.cell_search import plans
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
+from nas.search.confirmation import with_each_kidney
 from nas.search.dashboard_notes import show_in_dashboard, show_reading
 from nas.search.decisions import Decisions, GiveUp, Recorded, Step
 from nas.search.plan_rows import plan_rows
@@ -43,16 +44,19 @@ class Driver:
     study: optuna.Study
     config: SearchConfig
     folder: RunFolder
-    held_out: str
+    kidneys: tuple[str, ...]  # that which the search ranks on, then the others that are held out to confirm
     view: View
     possible: Buildable
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
 
     def __post_init__(self) -> None:
-        self._ledger = Ledger(self.folder, self.config.study.name, self.held_out, self.config.score)
+        self.config = with_each_kidney(self.config, self.kidneys)
+        self._ledger = Ledger(self.folder, self.config.study.name, self.kidneys[0], self.config.score)
         self._budget = Budget(self.config.study, self.study)
         self._planner = Planner(self.config, self.possible, self.folder, self.study, self._budget)
-        self._decisions = Decisions(self.study, self._planner, self.folder, self._budget, self.board, self.stop)
+        self._decisions = Decisions(
+            self.study, self._planner, self.folder, self._budget, self.board, self.stop, self.kidneys
+        )
         self._name_lost_records()
 
     def board(self) -> Leaderboard:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.config.search_config import SearchConfig, design_of
-from nas.jobs.kidneys import open_fold
+from nas.jobs.kidneys import open_folds
 from nas.search.preflight import preflight
 from nas.study.buildable import offered_fit
 from nas.study.promotion import rungs
@@ -25,11 +25,14 @@ from trainers.report import Report
 
 def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     """Check the data, build every encoder, decoder and crop of the space, and print a table of their costs."""
-    fold = open_fold(config, folder, Report(lambda text: console.print(Text(f"note: {text}"))))
-    possible = preflight(config, fold)
+    fold, *others = open_folds(config, folder, Report(lambda text: console.print(Text(f"note: {text}"))))
+    possible = preflight(config, fold, others=others)
     for side, volumes in (("train", fold.train), ("held out", fold.held_out)):
         names = ", ".join(f"{v.name} {'x'.join(map(str, v.shape))}" for v in volumes)
         console.print(Text(f"{side}: {names}"), soft_wrap=True)
+    if others:
+        kidneys = ", ".join(each.kidney for each in (fold, *others))
+        console.print(Text(f"finalists are confirmed with each of these held out: {kidneys}"), soft_wrap=True)
     rows: list[tuple[str, Candidate, FitConfig]] = [
         (fixed.name, design.candidate, design.fit) for fixed in config.fixed for design in [design_of(config, fixed)]
     ]

@@ -35,12 +35,18 @@ from trainers.metrics.slabs import check_slabs
 from trainers.report import SILENT, Report
 
 
-def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembered: Path | None = None) -> Buildable:
+def preflight(
+    config: SearchConfig,
+    fold: Fold,
+    report: Report = SILENT,
+    remembered: Path | None = None,
+    others: Sequence[Fold] = (),
+) -> Buildable:
     """Raise InputError with one line for anything in the configuration that would otherwise fail inside a trial.
 
     Looks up every name, builds every network of the space without memory for it, finds every file of weights, and
     checks that every crop can be cut, without cutting one. remembered: the file that keeps what of the space can be
-    built. Returns what of the space can be built.
+    built. others: further splits, on which any design may be confirmed. Returns what of the space can be built.
     """
     make_sampler(config.study, 0)
     check_promotion(config.study.promotion)
@@ -56,15 +62,16 @@ def preflight(config: SearchConfig, fold: Fold, report: Report = SILENT, remembe
     needs = [_Needs.of(design) for design in _fixed_designs(config)]
     if config.study.candidates:
         needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
-    if fold.held_out:
-        check_slabs(fold.held_out, config.score.slabs)
-    for volume in fold.held_out:
-        if volume.spacing_known:  # if it is not, there is no second score, and a note says so
-            volume_steps(volume, config.score.second_um)
+    for each in (fold, *others):
+        if each.held_out:
+            check_slabs(each.held_out, config.score.slabs)
+        for volume in each.held_out:
+            if volume.spacing_known:  # if it is not, there is no second score, and a note says so
+                volume_steps(volume, config.score.second_um)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))
-    for need in dict.fromkeys(needs):
-        need.check(config, fold)
+    for need, each in product(dict.fromkeys(needs), (fold, *others)):
+        need.check(config, each)
     return possible
 
 

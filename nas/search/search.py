@@ -9,16 +9,17 @@ from nas.bundles.export import export_best
 from nas.config.search_config import SearchConfig
 from nas.config.write import write_config
 from nas.jobs.failures import FULL
-from nas.jobs.kidneys import check_same_data, open_fold
+from nas.jobs.kidneys import check_same_data, open_folds
 from nas.search.driver import Driver
 from nas.search.mend import mend
 from nas.search.needed_weights import starting_note
+from nas.search.planning import is_planned
 from nas.search.preflight import preflight
 from nas.search.view import View
 from nas.study.study import open_study
 from nas.workers.executor import Executor
 from nas.workers.launcher import Launcher
-from nas.workers.local import LocalLauncher
+from nas.workers.local import LocalLauncher, devices, workers_on_cpu
 from nas.workers.signals import stop_on_signal
 from results.leaderboard.leaderboard import Leaderboard
 from results.run_folder import RunFolder, remember
@@ -40,8 +41,10 @@ def run_search(
 ) -> SearchResult:
     """Search, or continue a search, until its budget is used up or it is told to stop.
 
-    workers: how many, if not one per GPU. cluster: address of a Ray cluster whose nodes run them. Raises InputError if
-    the run folder belongs to another search or another driver, or if the data cannot be used.
+    workers: how many. If not given: one per GPU; on the CPU one, but with a time limit as many as train most, for then
+    the order in which trials end differs from run to run anyway. cluster: address of a Ray cluster whose nodes run
+    them. Raises InputError if the run folder belongs to another search or another driver, or if the data cannot be
+    used.
     """
     lock = FileLock(folder.lock)
     try:
@@ -70,21 +73,23 @@ def _search(
     for mended in mend(folder):
         view.note(mended)
     report = Report(view.note, view.working)
-    fold = open_fold(config, folder, report)
+    folds = open_folds(config, folder, report)
+    fold = folds[0]
+    if workers is None and cluster is None and is_planned(config) and devices(config.device) == ["cpu"]:
+        workers = workers_on_cpu()
     # Workers take seconds to start; meanwhile the driver checks what it is going to ask of them.
     with Executor(_launcher(config, folder, cluster), folder.worker_log, workers) as executor:
-        possible = preflight(config, fold, report, folder.buildable)
+        possible = preflight(config, fold, report, folder.buildable, folds[1:])
         if (starts := starting_note(config, possible)) is not None:
             view.note(starts)
-        check_same_data(folder, fold)
+        check_same_data(folder, folds)
         if not folder.config.is_file() and not folder.trial_folders():
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
         study = open_study(folder, config)
         # Written only now: a mistake in the settings must not bind the folder to them, nor hide the run before it.
         write_atomically(folder.config, write_config(config))
         remember(folder)
-        held_out = ", ".join(sorted({volume.kidney for volume in fold.held_out}))
-        driver = Driver(study, config, folder, held_out, view, possible)
+        driver = Driver(study, config, folder, tuple(each.kidney for each in folds), view, possible)
         if driver.has_work():
             executor.open()
             with stop_on_signal(driver.stop):

@@ -32,17 +32,20 @@ class Finalist:
 class Race:
     """Finalists, the most promising first.
 
-    margin: differences up to it do not matter. sure: probability at which the leader is best. most: trainings of each.
+    margin: differences up to it do not matter. sure: probability at which the leader is best. most, least: trainings of
+    each, at most and before anything is decided.
     """
 
     finalists: Sequence[Finalist]
     margin: float
     sure: float
     most: int
+    least: int = 1
 
     def next(self) -> int | None:
         """The place of the finalist to train with its next seed; None if nobody needs another one now."""
-        unknown = [place for place, finalist in enumerate(self.finalists) if not finalist.scores]
+        unknown = [place for place, finalist in enumerate(self.finalists) if len(finalist.scores) < self.least]
+        unknown.sort(key=lambda place: self.finalists[place].asked)
         for place in unknown:
             if not self.finalists[place].waiting and self.finalists[place].asked < self.most:
                 return place

@@ -12,7 +12,19 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
 from nas.config.search_config import SearchConfig, design_of
-from nas.config.study_config import CONTINUES, FIXED, FOUND, GIVEN_UP, REPEATS, RUNG, SCORING, SEED_INDEX, SPENT, STEPS
+from nas.config.study_config import (
+    CONTINUES,
+    FIXED,
+    FOUND,
+    GIVEN_UP,
+    HOLD_OUT,
+    REPEATS,
+    RUNG,
+    SCORING,
+    SEED_INDEX,
+    SPENT,
+    STEPS,
+)
 from nas.jobs.cell_search import plan_for, plans
 from nas.study.buildable import Buildable
 from nas.study.plan import Plan
@@ -126,9 +138,13 @@ def begin_fixed(study: optuna.Study, config: SearchConfig, possible: Buildable, 
     return _begin(study, user_attrs={FIXED: place, "name": fixed.name}, system_attrs={"fixed_params": known})
 
 
-def repeat(study: optuna.Study, trial: int, seed_index: int) -> Trial:
-    """Another training of a finished trial's candidate, with another seed."""
-    return _again(study, trial, {REPEATS: trial, SEED_INDEX: seed_index})
+def repeat(study: optuna.Study, trial: int, seed_index: int, hold_out: str | None = None) -> Trial:
+    """Another training of a finished trial's candidate, with another seed.
+
+    hold_out: what is held out instead of what the search ranks on.
+    """
+    other = {} if hold_out is None else {HOLD_OUT: hold_out}
+    return _again(study, trial, {REPEATS: trial, SEED_INDEX: seed_index, **other})
 
 
 def go_on(study: optuna.Study, trial: int, rung: int) -> Trial:
@@ -213,10 +229,11 @@ def job_of(
         baseline=FIXED in attributes,
         default=default,
         until=until,
-        rungs=() if plan else tuple(rungs(config.study, fit.steps)[:-1]),
+        rungs=() if plan or repeats is not None else tuple(rungs(config.study, fit.steps)[:-1]),
         seconds=None if plan is None else plan.first_rung if pauses else plan.seconds,
         pauses=pauses,
         repeats=repeats,
+        hold_out=attributes.get(HOLD_OUT),
     )
 
 

@@ -67,12 +67,12 @@ def cells_wanted(trial: optuna.Trial, config: SearchConfig, possible: Buildable)
 
 def known_parameters(config: SearchConfig, possible: Buildable, design: Design) -> dict[str, Any]:
     """The parameters of a fixed trial that the space could have suggested, by their names in the study."""
-    return {name: value for name, (_, value) in _known(config, possible, design).items()}
+    return {name: value for name, (_, value) in known_distributions(config, possible, design).items()}
 
 
 def register(trial: optuna.Trial, config: SearchConfig, possible: Buildable, design: Design) -> None:
     """Enter a fixed trial's known parameters as if they had been suggested, so that the sampler learns from them."""
-    for name, (distribution, _) in _known(config, possible, design).items():
+    for name, (distribution, _) in known_distributions(config, possible, design).items():
         _ask(trial, name, distribution)
 
 
@@ -87,7 +87,10 @@ def origin_of(trial: optuna.Trial, family: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _known(config: SearchConfig, possible: Buildable, design: Design) -> dict[str, tuple[Distribution, Any]]:
+def known_distributions(
+    config: SearchConfig, possible: Buildable, design: Design
+) -> dict[str, tuple[Distribution, Any]]:
+    """The same with what each could have been; nothing for a family that is not searched."""
     family = design.candidate.family
     found: dict[str, tuple[Distribution, Any]] = {}
     if family not in config.space.families:

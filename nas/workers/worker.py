@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +30,7 @@ from nas.jobs.kidneys import open_fold
 from nas.jobs.measure import measure_costs
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Scored, Start, from_driver
-from results.record import Outcome
+from results.record import Job, Outcome
 from results.run_folder import RunFolder
 from trainers.data.folds import Fold
 
@@ -57,6 +57,15 @@ class _Worker:
     config: SearchConfig
     fold: Fold
     channel: _Channel
+    others: dict[str, Fold] = field(default_factory=dict)  # by what they hold out instead
+
+    def fold_of(self, job: Job) -> Fold:
+        """The split on which a job trains and is scored."""
+        if job.hold_out is None:
+            return self.fold
+        if job.hold_out not in self.others:
+            self.others[job.hold_out] = open_fold(self.config, self.folder, hold_out=job.hold_out)
+        return self.others[job.hold_out]
 
 
 def main(descriptor: int) -> None:
@@ -102,7 +111,8 @@ def _do(task: Task, worker: _Worker) -> Ended:
 
 def _train(task: TrialTask, worker: _Worker, talk: trial.Talk) -> Outcome:
     place, config = task.place(worker.folder), worker.config
-    outcome = trial.run_job(task.job, worker.fold, config, place, worker.device, talk, task.job.rungs)
+    fold = worker.fold_of(task.job)
+    outcome = trial.run_job(task.job, fold, config, place, worker.device, talk, task.job.rungs)
     if outcome.state == "complete":
         draw_cells_of(task.job, worker.folder, config, place.genotype)
     return outcome

@@ -221,11 +221,11 @@ def fill(root: Path, trials: int, workers: int) -> None:
     root.mkdir(parents=True)
     config = parse_config({**CONFIG, "study": {**CONFIG["study"], "trials": trials}}, "many_trials")
     folder = create(root / "run")
-    check_same_data(folder, open_fold(config, folder))
+    check_same_data(folder, [open_fold(config, folder)])
     folder.config.write_text(write_config(config))
     clock = Clock()
     possible = find_buildable(config)
-    driver = Driver(open_study(folder, config), config, folder, "phantom_3", clock, possible)
+    driver = Driver(open_study(folder, config), config, folder, ("phantom_3",), clock, possible)
     began = time.process_time()
     with Executor(StandIns(workers), folder.worker_log) as executor:
         executor.open()

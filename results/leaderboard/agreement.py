@@ -1,5 +1,7 @@
 """Agreement: does the order of designs at a rung say what their order at the end is, as well as a second seed does?
 
+And did the supernet order the networks that were made of its cells as their own trainings do?
+
 Only designs that were trained to their end have both scores. Most were promoted because they scored well at the rung,
 which leaves out the easy comparisons, so among all designs of a search the agreement is higher than what is found here.
 """
@@ -22,6 +24,7 @@ class Agreement(BaseModel, frozen=True, extra="forbid"):
     """How well two scores of the same designs agree on their order."""
 
     share: PositiveFloat | None  # of the steps after which the first score was taken; None: by another seed
+    supernet: bool = False  # whether it is, instead, what the supernet made of their cells
     designs: PositiveInt
     spearman: float
     spearman_low: float  # 95 % bootstrap interval over designs
@@ -36,7 +39,17 @@ class Agreement(BaseModel, frozen=True, extra="forbid"):
 
 
 def sentence(found: Sequence[Agreement]) -> str:
-    """The last rung before the end, and what two seeds say, in plain words; empty without a rung."""
+    """The last rung before the end, what two seeds say, and the supernets, in plain words; empty without any."""
+    shared = " ".join(
+        f"The supernets ordered {a.designs} networks of their cells as the first scores of these do with a rank "
+        f"correlation of {a.text}."
+        for a in found
+        if a.supernet
+    )
+    return " ".join(part for part in (_of_rungs([a for a in found if not a.supernet]), shared) if part)
+
+
+def _of_rungs(found: Sequence[Agreement]) -> str:
     rungs, seeds = [a for a in found if a.share], [a for a in found if a.share is None]
     if not rungs:
         return ""
@@ -51,7 +64,7 @@ def sentence(found: Sequence[Agreement]) -> str:
     return f"{text}, {verb} two seeds of the same designs agree with each other: {seeds[0].text}."
 
 
-def agreement(share: float | None, rows: Sequence[Pair]) -> Agreement | None:
+def agreement(share: float | None, rows: Sequence[Pair], supernet: bool = False) -> Agreement | None:
     """How well the two scores of some designs agree; None for too few, or if one of the scores does not differ."""
     if len(rows) < LEAST_DESIGNS:
         return None
@@ -63,6 +76,7 @@ def agreement(share: float | None, rows: Sequence[Pair]) -> Agreement | None:
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return Agreement(
         share=share,
+        supernet=supernet,
         designs=len(rows),
         spearman=_spearman(first, second),
         spearman_low=float(low),

@@ -30,7 +30,10 @@ def columns(board: Leaderboard) -> list[Column]:
         Column("start", lambda row: row.start or "–", 100, right=False),
         ranking[0],
         Column("95 %, slabs", interval, 90),
-        *([Column("95 %, seeds", _over_seeds, 121), Column("P(best)", _probability, 0)] if _judged(board) else []),
+        *(_of_kidney(kidney, 90 + 10 * place) for place, kidney in enumerate(board.kidneys)),
+        *([Column("95 %, kidneys", _over_kidneys, 121)] if board.kidneys else []),
+        *([Column("95 %, seeds", _over_seeds, 121)] if _judged(board) and not board.kidneys else []),
+        *([Column("P(best)", _probability, 0)] if _judged(board) else []),
         *ranking[1:],
         *chain.from_iterable(others),
         Column("seeds", lambda row: str(row.seeds or "–"), 100),
@@ -83,6 +86,18 @@ def interval(row: Row) -> str:
 def _over_seeds(row: Row) -> str:
     """The 95 % interval over seeds, or a dash."""
     return "–" if row.seeds_low is None or row.seeds_high is None else f"{row.seeds_low:.3f} – {row.seeds_high:.3f}"
+
+
+def _of_kidney(kidney: str, narrowest: int) -> Column:
+    """The score with one kidney held out."""
+    return Column(kidney, lambda row: f"{row.kidneys[kidney]:.4f}" if kidney in row.kidneys else "–", narrowest)
+
+
+def _over_kidneys(row: Row) -> str:
+    """The 95 % interval over kidneys, or a dash."""
+    if row.kidneys_low is None or row.kidneys_high is None:
+        return "–"
+    return f"{row.kidneys_low:.3f} – {row.kidneys_high:.3f}"
 
 
 def _probability(row: Row) -> str:

@@ -43,6 +43,9 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     judged: dict[int, float] = {}  # values of these trainings, by seed; metrics are their means
     probability_best: float | None = None  # that no other design is better by more than the margin
     probability_above_default: float | None = None
+    kidneys: dict[str, float] = {}  # the mean score with each kidney held out, if there were several; metrics are means
+    kidneys_low: float | None = None  # 95 % interval of the mean over kidneys like these
+    kidneys_high: float | None = None
     seeds_low: float | None = None  # 95 % interval of the mean over seeds
     seeds_high: float | None = None
     reason: str | None = None
@@ -69,6 +72,11 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
     margin: float = 0.0  # differences up to it do not count
     sure: float = 1.0  # probability at which a design counts as better than the default
     second_um: float | None = None  # voxel size of the second score; None if no row has one
+
+    @property
+    def kidneys(self) -> list[str]:
+        """Those that were held out in turn, in the order in which designs met them; empty for one kidney alone."""
+        return list(dict.fromkeys(kidney for row in self.rows for kidney in row.kidneys))
 
     def value(self, row: Row) -> float | None:
         """What a row is ranked by."""

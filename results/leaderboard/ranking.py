@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from results.leaderboard.agreement import Agreement, Pair, agreement
 from results.leaderboard.leaderboard import Leaderboard, Row
@@ -18,14 +19,16 @@ from trainers.metrics.score import Score, ScoreConfig
 from trainers.metrics.table import METRICS, protocol_of, title_of
 
 RESAMPLES = 2_000
+LEAST_KIDNEYS = 3  # for an interval over kidneys
 
 
 def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConfig) -> Leaderboard:
     """Rank the records; those that are not complete follow unranked, in order of their trials.
 
-    config: how all of them were scored. A design that was trained with fresh seeds counts by their mean, because its
-    first score may be what made it a finalist; such designs come before all others, but the default only if it is ahead
-    of another. The interval is a bootstrap over the held-out kidney's slabs. Among designs with fresh seeds, ties come
+    held_out: the kidney that the search ranks on. config: how all of them were scored. A design that was trained with
+    fresh seeds counts by their mean, or the mean over kidneys if several were held out in turn, because its first score
+    may be what made it a finalist; such designs come before all others, but the default only if it is ahead of another.
+    The interval is a bootstrap over the slabs of the held-out kidneys. Among designs with fresh seeds, ties come
     from a model of quality and noise (comparison.py). Without any, a row is tied with the best if a paired bootstrap
     over the same slabs does not tell them apart. Raises InputError for a record that was ranked by another metric.
     """
@@ -34,9 +37,10 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
         if record.outcome.state == "complete" and record.outcome.score is not None:
             _check_ranked_by(config.rank_by, record.job.trial, record.outcome.score)
             complete.setdefault(record.job.design, []).append(record)
-    designs = _ordered([Contender(group) for group in complete.values()])
-    judged = [design for design in designs if design.judged]
+    contenders = [Contender(group) for group in complete.values()]
+    judged = [design for design in contenders if design.judged]
     verdict = Verdict(judged, config.margin, config.sure) if judged else None
+    designs = _ordered(contenders, verdict)
     rest = [r for r in records if r.outcome.state != "complete"]
     return Leaderboard(
         study=study,
@@ -45,19 +49,23 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
         rank_by=config.rank_by,
         titles={name: title_of(name) for name in config.names},
         best=verdict.exported if verdict else designs[0].trial if designs else None,
-        agreements=_agreements(designs),
+        agreements=_agreements(designs, records),
         margin=config.margin,
         sure=config.sure,
-        seed_deviation=seed_deviation([d.scores for d in designs]),
-        rows=(*_rows(designs, verdict, config), *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial))),
+        seed_deviation=seed_deviation([d.of_the_search for d in designs]),
+        rows=(
+            *_rows(designs, verdict, held_out, config),
+            *(_unranked(r) for r in sorted(rest, key=lambda r: r.job.trial)),
+        ),
         second_um=next((s.second.voxel_size_um for d in designs for s in d.scores if s.second), None),
     )
 
 
-def _agreements(designs: Sequence[Contender]) -> tuple[Agreement, ...]:
-    """Between the scores at each rung and at the end, in order, and at last between the first two seeds.
+def _agreements(designs: Sequence[Contender], records: Sequence[Record]) -> tuple[Agreement, ...]:
+    """Between the scores at each rung and at the end, in order; between the first two seeds; and of the supernets.
 
-    Rungs are known by their share of a design's steps.
+    Rungs are known by their share of a design's steps. What a supernet made of cells is compared with the first score
+    of every network that has them.
     """
     rungs: dict[float, list[Pair]] = {}
     seeds = []
@@ -67,19 +75,37 @@ def _agreements(designs: Sequence[Contender]) -> tuple[Agreement, ...]:
         for step, value in first.outcome.scored.items():
             share = round(step / first.job.fit.steps, 2)
             rungs.setdefault(share, []).append((value, design.scores[0].value, cost))
-        if len(design.scores) > 1:
-            seeds.append((design.scores[0].value, design.scores[1].value, cost))
-    found = [*(agreement(share, rungs[share]) for share in sorted(rungs)), agreement(None, seeds)]
+        if len(design.of_the_search) > 1:
+            seeds.append((design.of_the_search[0].value, design.of_the_search[1].value, cost))
+    shared = []
+    for record in records:
+        loss, score = record.job.supernet_loss, _first_score(record)
+        if loss is not None and score is not None and record.job.repeats is None:
+            shared.append((-loss, score, (record.outcome.train_seconds or 0.0) / record.job.fit.steps))
+    found = [
+        *(agreement(share, rungs[share]) for share in sorted(rungs)),
+        agreement(None, seeds),
+        agreement(None, shared, supernet=True),
+    ]
     return tuple(one for one in found if one is not None)
 
 
-def _ordered(designs: list[Contender]) -> list[Contender]:
+def _first_score(record: Record) -> float | None:
+    """At the first rung, or else at the end."""
+    outcome = record.outcome
+    if outcome.scored:
+        return outcome.scored[min(outcome.scored)]
+    return outcome.so_far if outcome.score is None else outcome.score.value
+
+
+def _ordered(designs: list[Contender], verdict: Verdict | None) -> list[Contender]:
     """The best first. The default is compared with finalists whatever it scored, so being judged does not place it."""
-    last = min((design.mean for design in designs if design.judged and not design.default), default=np.inf)
+    quality = {design.trial: verdict.quality(design) for design in verdict.judged} if verdict else {}
+    last = min((quality[design.trial] for design in designs if design.judged and not design.default), default=np.inf)
 
     def place(design: Contender) -> tuple[bool, float, int]:
-        first = bool(design.judged) and (not design.default or design.mean >= last)
-        return not first, -design.mean, design.trial
+        first = bool(design.judged) and (not design.default or quality[design.trial] >= last)
+        return not first, -(quality[design.trial] if first else design.mean), design.trial
 
     return sorted(designs, key=place)
 
@@ -101,11 +127,11 @@ def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
     return float(np.sqrt(squares / degrees)) if degrees else None
 
 
-def _rows(designs: list[Contender], verdict: Verdict | None, config: ScoreConfig) -> list[Row]:
+def _rows(designs: list[Contender], verdict: Verdict | None, held_out: str, config: ScoreConfig) -> list[Row]:
     """The rows of the designs, which are in order."""
     if not designs:
         return []
-    draws = np.stack([_draws(design.judging, config.rank_by) for design in designs])
+    draws = np.stack([_draws(list(design.kidneys.values()), config.rank_by) for design in designs])
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
     surely_behind = np.quantile(draws[0] - draws, 0.025, axis=1)  # the best by at least this much
     rows = []
@@ -115,12 +141,14 @@ def _rows(designs: list[Contender], verdict: Verdict | None, config: ScoreConfig
             found: dict[str, object] = {"tied_with_best": place == 0 or bool(surely_behind[place] <= 0.0)}
         elif design.judged:
             seeds = verdict.seeds(design) or (None, None)
+            several = len(verdict.kidneys) > 1
             found = {
                 "tied_with_best": design.trial in verdict.tied,
                 "probability_best": verdict.best[design.trial],
                 "probability_above_default": verdict.above_default.get(design.trial),
                 "seeds_low": seeds[0],
                 "seeds_high": seeds[1],
+                **(_over_kidneys(design, held_out) if several else {}),
             }
         else:
             found = {}
@@ -128,36 +156,57 @@ def _rows(designs: list[Contender], verdict: Verdict | None, config: ScoreConfig
     return rows
 
 
-def _draws(scores: Sequence[Score], metric: str) -> NDArray[np.float64]:
-    """Bootstrap draws over slabs of a metric's mean over seeds, (RESAMPLES,).
+def _over_kidneys(design: Contender, held_out: str) -> dict[str, object]:
+    """The score on each kidney, and the interval of their mean by Student's t if there are enough of them."""
+    by_kidney = {
+        kidney or held_out: float(np.mean([score.value for score in scores]))
+        for kidney, scores in design.kidneys.items()
+    }
+    values = np.array(list(by_kidney.values()))
+    if len(values) < LEAST_KIDNEYS:
+        return {"kidneys": by_kidney}
+    reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return {
+        "kidneys": by_kidney,
+        "kidneys_low": max(0.0, float(values.mean()) - reach),
+        "kidneys_high": min(1.0, float(values.mean()) + reach),
+    }
 
-    The same slabs are drawn for every design (one seed of the generator), so that differences are paired.
+
+def _draws(kidneys: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
+    """Bootstrap draws over slabs of a metric's mean over seeds, and over kidneys, (RESAMPLES,).
+
+    The same slabs are drawn for every design (one seed of the generator for each kidney), so that differences are
+    paired.
     """
-    parts = np.array([[slab.parts[metric] for slab in s.slabs] for s in scores])  # (scores, slabs, parts)
-    times = _times_drawn(parts.shape[1])
-    sums = [times @ np.ascontiguousarray(part).T for part in np.moveaxis(parts, 2, 0)]
-    mean: NDArray[np.float64] = METRICS[metric].combine(np.array(sums)).mean(axis=1)
+    means = []
+    for kidney, scores in enumerate(kidneys):
+        parts = np.array([[slab.parts[metric] for slab in s.slabs] for s in scores])  # (scores, slabs, parts)
+        times = _times_drawn(parts.shape[1], kidney)
+        sums = [times @ np.ascontiguousarray(part).T for part in np.moveaxis(parts, 2, 0)]
+        means.append(METRICS[metric].combine(np.array(sums)).mean(axis=1))
+    mean: NDArray[np.float64] = np.mean(means, axis=0)
     return mean
 
 
 @lru_cache
-def _times_drawn(slabs: int) -> NDArray[np.float64]:
+def _times_drawn(slabs: int, seed: int) -> NDArray[np.float64]:
     """How often each slab is in each draw, (RESAMPLES, slabs)."""
-    drawn = np.random.default_rng(0).integers(0, slabs, (RESAMPLES, slabs))
+    drawn = np.random.default_rng(seed).integers(0, slabs, (RESAMPLES, slabs))
     times = np.zeros((RESAMPLES, slabs))
     np.add.at(times, (np.arange(RESAMPLES)[:, None], drawn), 1.0)
     return times
 
 
 def _row(design: Contender, position: int, bounds: tuple[float, float], metrics: Sequence[str]) -> Row:
-    first, scores = design.records[0], design.judging
+    first, kidneys = design.records[0], list(design.kidneys.values())
     seconds = [r.outcome.train_seconds for r in design.records if r.outcome.train_seconds is not None]
     return Row(
         rank=position,
         trial=design.trial,
         family=first.job.candidate.family,
         name=first.job.name,
-        metrics=_means([s.values for s in scores], metrics),
+        metrics=_over([[s.values for s in scores] for scores in kidneys], metrics),
         ci_low=float(bounds[0]),
         ci_high=float(bounds[1]),
         threshold=first.outcome.score.threshold if first.outcome.score else None,
@@ -171,9 +220,14 @@ def _row(design: Contender, position: int, bounds: tuple[float, float], metrics:
         default=first.job.default,
         seed_scores=tuple(s.value for s in design.scores),
         judged=design.judged,
-        second_metrics=_means([s.second.values for s in scores if s.second], metrics),
+        second_metrics=_over([[s.second.values for s in scores if s.second] for scores in kidneys], metrics),
         start=start_of(first.job.candidate),
     )
+
+
+def _over(kidneys: Sequence[Sequence[dict[str, float]]], metrics: Sequence[str]) -> dict[str, float]:
+    """The mean over kidneys of each metric's mean over seeds."""
+    return _means([_means(values, metrics) for values in kidneys], metrics)
 
 
 def _means(values: Sequence[dict[str, float]], metrics: Sequence[str]) -> dict[str, float]:

@@ -82,7 +82,27 @@ def _limits(board: Leaderboard) -> str:
         "resampled, at the same thresholds. They show how well a network copes with another voxel size; they do not "
         "affect the ranking."
     )
+    if (chosen := board.chosen) is not None and chosen.kidneys:
+        return _over_kidneys(board, chosen) + second
     return (
         "The interval shows how the score depends on which part of this kidney is scored. One kidney cannot show how "
         "much kidneys differ, and the leader was chosen on it, so expect a somewhat lower score on the next." + second
     )
+
+
+def _over_kidneys(board: Leaderboard, chosen: Row) -> str:
+    """What scores on several kidneys say about the next one."""
+    each = ", ".join(f"{kidney} {value:.3f}" for kidney, value in chosen.kidneys.items())
+    text = f"The finalists are ranked by their mean over kidneys, each held out in turn: {each} for what is exported."
+    if chosen.kidneys_low is not None and chosen.kidneys_high is not None:
+        bounds = f"{chosen.kidneys_low:.3f} to {chosen.kidneys_high:.3f}"
+        text += f" For kidneys like these the mean lies in {bounds} (95 %)."
+    else:
+        text += " These are too few to say how much kidneys differ."
+    missing = [row for row in board.rows if row.kidneys and len(row.kidneys) < len(board.kidneys)]
+    if missing:
+        text += (
+            f" {len(missing)} finalist(s) lack a kidney, for want of time: the order of finalists is what a model of "
+            "kidneys, designs and noise expects, not that of the means."
+        )
+    return f"{text} All other rows are scored on {board.held_out} alone."

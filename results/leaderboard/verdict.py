@@ -3,14 +3,33 @@
 The seed of the search chooses the finalists, so their scores with it are partly luck. Other seeds judge them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from results.leaderboard.comparison import Comparison, compare, interval
 from results.record import Record
 from trainers.metrics.score import Score
+
+
+def tied(comparison: Comparison, margin: float) -> set[int]:
+    """Places of the designs that more likely than not are as good as the best: the leader, and all that come close."""
+    leader = int(np.argmax(comparison.means))
+    return {leader, *(int(place) for place in np.flatnonzero(comparison.best(margin) >= 0.5))}
+
+
+def exported(comparison: Comparison, costs: Sequence[Any], default: int | None, margin: float, sure: float) -> int:
+    """The place of the design to export: the cheapest of the tied ones, or the default if it is not surely better.
+
+    costs: in any order that puts the cheapest first. default: its place; None if it was not compared.
+    """
+    chosen = min(tied(comparison, margin), key=lambda place: costs[place])
+    if default is None or chosen == default or comparison.better(chosen, default) >= sure:
+        return chosen
+    return default
 
 
 @dataclass(frozen=True)
@@ -31,11 +50,10 @@ class Contender:
     def scores(self) -> list[Score]:
         return [r.outcome.score for r in self.records if r.outcome.score is not None]
 
-    @cached_property
-    def judging(self) -> list[Score]:
-        """The scores it counts by: those of fresh seeds if there are any."""
-        fresh = [r.outcome.score for r in self.records if r.job.repeats is not None and r.outcome.score is not None]
-        return fresh or self.scores
+    @property
+    def of_the_search(self) -> list[Score]:
+        """The scores on what the search ranks on, that of the search first."""
+        return [r.outcome.score for r in self.records if r.outcome.score is not None and r.job.hold_out is None]
 
     @cached_property
     def judged(self) -> dict[int, float]:
@@ -43,9 +61,20 @@ class Contender:
         fresh = (r for r in self.records if r.job.repeats is not None)
         return {r.job.seed: r.outcome.score.value for r in fresh if r.outcome.score is not None}
 
+    @cached_property
+    def kidneys(self) -> dict[str | None, list[Score]]:
+        """The scores it counts by, by what was held out; None: what the search ranks on."""
+        found: dict[str | None, list[Score]] = {}
+        fresh = [r for r in self.records if r.job.repeats is not None and r.outcome.score is not None]
+        for record in fresh or self.records:
+            if record.outcome.score is not None:
+                found.setdefault(record.job.hold_out, []).append(record.outcome.score)
+        return found
+
     @property
     def mean(self) -> float:
-        return float(np.mean([s.value for s in self.judging]))
+        """Over kidneys; of several scores on one kidney, their mean counts."""
+        return float(np.mean([np.mean([s.value for s in scores]) for scores in self.kidneys.values()]))
 
     @property
     def cost(self) -> tuple[float, int, int]:
@@ -76,31 +105,42 @@ class Verdict:
     @cached_property
     def above_default(self) -> dict[int, float]:
         """By trial: the probability of being better than the default; empty if that is not judged."""
-        default = next((place for place, design in enumerate(self.judged) if design.default), None)
+        default, better = self._default, self.comparison.better
         if default is None:
             return {}
-        better = self.comparison.better
         return {d.trial: better(place, default) for place, d in enumerate(self.judged) if place != default}
 
     @cached_property
     def tied(self) -> set[int]:
         """Trials that more likely than not are as good as the best: the leader, and all that come close."""
-        return {self.judged[self._leader].trial} | {trial for trial, chance in self.best.items() if chance >= 0.5}
+        return {self.judged[place].trial for place in tied(self.comparison, self.margin)}
 
     @property
     def exported(self) -> int:
-        """The cheapest of the tied designs, unless it is not surely better than the default."""
-        chosen = min((design for design in self.judged if design.trial in self.tied), key=lambda design: design.cost)
-        if self.above_default.get(chosen.trial, 1.0) < self.sure:
-            return next(design.trial for design in self.judged if design.default)
-        return chosen.trial
+        """The trial of the design to export."""
+        costs = [design.cost for design in self.judged]
+        return self.judged[exported(self.comparison, costs, self._default, self.margin, self.sure)].trial
 
     @property
-    def _leader(self) -> int:
-        return int(np.argmax(self.comparison.means))
+    def _default(self) -> int | None:
+        return next((place for place, design in enumerate(self.judged) if design.default), None)
+
+    @property
+    def kidneys(self) -> set[str | None]:
+        """What was held out to judge them; None: what the search ranks on."""
+        return {kidney for design in self.judged for kidney in design.kidneys}
+
+    def quality(self, design: Contender) -> float:
+        """What orders a judged design: its mean, or if some designs lack a kidney, what the model expects of it."""
+        if all(other.kidneys.keys() == self.kidneys for other in self.judged):
+            return design.mean
+        return float(self.comparison.means[self._place(design)])
 
     def seeds(self, design: Contender) -> tuple[float, float] | None:
-        """The interval of a design's mean over seeds."""
-        return interval(
-            [other.judged for other in self.judged], [other.trial for other in self.judged].index(design.trial)
-        )
+        """The interval of a design's mean over seeds; None if they were judged on several kidneys."""
+        if len(self.kidneys) > 1:
+            return None
+        return interval([other.judged for other in self.judged], self._place(design))
+
+    def _place(self, design: Contender) -> int:
+        return [other.trial for other in self.judged].index(design.trial)

@@ -81,7 +81,7 @@ class Search:
         possible = find_buildable(config)
         self.study = open_study(folder, config)
         view = PlainView(Console(file=self._out, width=200))
-        self.driver = Driver(self.study, config, folder, "k", view, possible)
+        self.driver = Driver(self.study, config, folder, ("k",), view, possible)
 
     def run(self, play: Play, workers: int = 1, hours: float = 0.0) -> Played:
         executor = Played(play, workers, hours)

@@ -8,7 +8,7 @@ import tifffile
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
-from nas.jobs.kidneys import data_root, fingerprint, open_fold
+from nas.jobs.kidneys import check_same_data, data_root, fingerprint, open_fold, open_folds
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.data.phantom import PhantomConfig, write_phantoms
@@ -102,8 +102,8 @@ def test_the_two_sides_share_no_volume(folder: RunFolder, tmp_path: Path) -> Non
         ({"hold_out": "phantom_9"}, "unknown kidney or volume in hold_out, 'phantom_9'; did you mean 'phantom_"),
         (
             {"hold_out": ""},
-            "name the kidney to hold out (--hold-out, or hold_out of [data]); the labelled kidneys are: phantom_1, "
-            "phantom_2",
+            "name the kidney to hold out (--hold-out, or hold_out of [data]), or 'each' for all in turn; the "
+            "labelled kidneys are: phantom_1, phantom_2",
         ),
         ({"exclude": ["phantom_1", "phantom_2"]}, "there is only one kidney, phantom_3"),
         ({"root": "no_scans"}, "no_scans: there is no such file or folder"),
@@ -125,3 +125,66 @@ def test_the_same_tissue_on_both_sides_is_refused(folder: RunFolder, scans: Path
         (scans / "train" / "phantom_1" / name).write_bytes(copy)
     with pytest.raises(InputError, match=r"phantom_1 is trained on and phantom_3 is held out"):
         open_fold(_config(tmp_path / "cache", root=str(scans)), folder)
+
+
+def _splits(config: SearchConfig, folder: RunFolder, folds: int | None = None) -> list[tuple[str, list[str]]]:
+    config = config.model_copy(update={"study": config.study.model_copy(update={"folds": folds})})
+    return [(fold.kidney, [volume.name for volume in fold.train]) for fold in open_folds(config, folder)]
+
+
+def test_each_kidney_is_held_out_once(folder: RunFolder, tmp_path: Path) -> None:
+    one, two, three = (f"phantom_{number}" for number in (1, 2, 3))
+    every = [(one, [two, three]), (two, [one, three]), (three, [one, two])]
+    assert _splits(_config(tmp_path / "cache", hold_out="each"), folder) == every
+    config = _config(tmp_path / "cache")
+    assert _splits(config, folder) == every[2:]
+    assert _splits(config, folder, 2) == [every[2], every[0]]
+    assert _splits(_config(tmp_path / "cache", hold_out="each", exclude=[two]), folder) == [
+        (one, [three]),
+        (three, [one]),
+    ]
+    # What is named to be trained on is not trained on where it is held out.
+    assert _splits(_config(tmp_path / "cache", train=[one, two]), folder, 2) == [every[2], (one, [two])]
+
+
+def test_a_search_on_each_kidney_ranks_on_the_first(folder: RunFolder, tmp_path: Path) -> None:
+    assert open_fold(_config(tmp_path / "cache", hold_out="each"), folder).kidney == "phantom_1"
+    assert open_fold(_config(tmp_path / "cache"), folder, hold_out="phantom_2").kidney == "phantom_2"
+
+
+def test_more_kidneys_than_there_are_cannot_be_held_out(folder: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"4 kidneys are to be held out in turn, but .*: phantom_1, phantom_2, phant"):
+        _splits(_config(tmp_path / "cache"), folder, 4)
+    with pytest.raises(InputError, match=r"2 kidneys are to be held out in turn, but .*: phantom_1; label more, or"):
+        _splits(_config(tmp_path / "cache", hold_out="each", exclude=["phantom_2", "phantom_3"]), folder)
+
+
+def test_only_complete_labels_of_people_score(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    (scans / "dataset.toml").write_text("[volumes.phantom_2]\nannotated = 0.65\n")
+    config = _config(tmp_path / "cache", root=str(scans), hold_out="each")
+    assert [kidney for kidney, _ in _splits(config, folder)] == ["phantom_1", "phantom_3"]
+
+
+def test_every_split_is_guarded(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        name = f"images/{number:04d}.tif"
+        copy = (scans / "train" / "phantom_2" / name).read_bytes()
+        (scans / "train" / "phantom_1" / name).write_bytes(copy)
+    config = _config(tmp_path / "cache", root=str(scans))
+    assert _splits(config, folder) == [("phantom_3", ["phantom_1", "phantom_2"])]  # both on the same side
+    with pytest.raises(InputError, match=r"phantom_2 is trained on and phantom_1 is held out"):
+        _splits(config, folder, 2)
+
+
+def test_a_volume_that_only_another_split_uses_must_not_change_either(
+    folder: RunFolder, scans: Path, tmp_path: Path
+) -> None:
+    config = _config(tmp_path / "cache", root=str(scans), train=["phantom_1"])
+    config = config.model_copy(update={"study": config.study.model_copy(update={"folds": 2})})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"train": ("phantom_1", "phantom_2")})})
+    check_same_data(folder, open_folds(config, folder))
+    check_same_data(folder, open_folds(config, folder))
+    path = scans / "train" / "phantom_2" / "labels" / "0007.tif"
+    tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
+    with pytest.raises(InputError, match="phantom_2 has changed"):
+        check_same_data(folder, open_folds(config, folder))

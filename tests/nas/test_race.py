@@ -17,6 +17,14 @@ def test_who_leads_is_not_known_before_everybody_has_a_score() -> None:
     assert race(Finalist({1: 0.9}), Finalist({}, waiting=1)).next() is None
 
 
+def test_everybody_gets_as_many_as_are_asked_for_before_anything_is_decided() -> None:
+    ahead, behind = Finalist({1: 0.9, 2: 0.9, 3: 0.9}), Finalist({1: 0.1, 2: 0.1})
+    assert race(ahead, behind, sure=0.6).next() is None
+    assert Race([ahead, behind], margin=0.005, sure=0.6, most=4, least=3).next() == 1
+    assert Race([Finalist({1: 0.9}), Finalist({})], margin=0.005, sure=0.6, most=4, least=3).next() == 1
+    assert Race([ahead, Finalist({1: 0.1}, failed=3)], margin=0.005, sure=0.6, most=4, least=3).next() is None
+
+
 def test_one_whose_training_failed_is_tried_with_another_seed_and_then_left_out() -> None:
     assert race(Finalist({1: 0.9}), Finalist({}, failed=1), most=2).next() == 1
     assert race(Finalist({1: 0.9}), Finalist({1: 0.8}), Finalist({}, failed=2), most=2).next() in (0, 1)

@@ -12,6 +12,7 @@ from nas.commands.live_view import PlainView
 from nas.config.search_config import SearchConfig
 from nas.search.search import SearchResult, run_search
 from results.bundles.bundle import read_bundle
+from results.record import read_record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 
@@ -60,3 +61,22 @@ def test_a_mistake_in_the_settings_does_not_bind_the_folder_to_them(tmp_path: Pa
         _search(_config(tmp_path, {"fit": {"crop": 512}}), folder)
     assert not folder.config.exists()
     assert not folder.trial_folders()
+
+
+@pytest.mark.slow
+def test_finalists_are_confirmed_with_each_kidney_held_out(tmp_path: Path, folder: RunFolder) -> None:
+    each = {"data": {"hold_out": "each"}, "phantom": {"kidneys": 3}, "study": {"trials": 2, "leaders": 2, "seeds": 2}}
+    result, printed = _search(_config(tmp_path, *({key: values} for key, values in each.items())), folder)
+    names = {"phantom_1", "phantom_2", "phantom_3"}
+    judged = [row for row in result.board.rows if row.judged]
+    assert result.board.held_out == "phantom_1"
+    assert len(judged) == 2
+    assert all(row.kidneys.keys() == names and len(row.judged) == 3 for row in judged)
+    assert "phantom_2 held out)" in printed
+    assert read_bundle(folder.best).architecture.provenance.held_out_volumes.keys() == {"phantom_1"}
+    for number, place in folder.trial_folders():
+        record = read_record(place.record)
+        assert record is not None
+        if record.outcome.score is not None:
+            (scored,) = record.outcome.score.volumes
+            assert scored.volume == (record.job.hold_out or "phantom_1"), number

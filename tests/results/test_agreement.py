@@ -57,3 +57,16 @@ def test_the_leaderboard_has_it_from_the_scores_of_each_design() -> None:
         records.append(found.model_copy(update={"outcome": outcome}))
     (found_,) = rank(records, "s", "k", ScoreConfig()).agreements
     assert (found_.share, found_.designs, found_.spearman) == (pytest.approx(1 / 3, abs=0.01), 6, 1.0)
+
+
+def test_supernets_are_compared_with_the_first_scores_of_what_they_found() -> None:
+    records = []
+    for trial in range(6):
+        found = record(trial, None, "paused")
+        job = found.job.model_copy(update={"supernet_loss": 0.5 - 0.01 * trial})
+        outcome = found.outcome.model_copy(update={"so_far": 0.1 * trial, "scored": {30: 0.1 * trial}})
+        records.append(found.model_copy(update={"job": job, "outcome": outcome}))
+    board = rank(records, "s", "k", ScoreConfig())
+    (found_,) = board.agreements
+    assert (found_.supernet, found_.designs, found_.spearman) == (True, 6, 1.0)  # the lower the loss the better
+    assert sentence(board.agreements).startswith("The supernets ordered 6 networks of their cells as the first scores ")

@@ -2,7 +2,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from records import ranked, record, score
+from records import board_of, over_kidneys, ranked, record, score
 from rich.console import Console
 
 from nas.commands.leaderboard_table import leaderboard_table
@@ -168,3 +168,38 @@ def test_a_name_is_no_markup_on_a_page_and_no_command_to_a_terminal() -> None:
     console = Console(file=StringIO(), width=160)
     console.print(leaderboard_table(board, 160))
     assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_several_kidneys_rank_by_their_mean_and_each_has_a_column() -> None:
+    board = board_of(
+        over_kidneys(0, 0.70, ("b", 0.50), ("c", 0.60), (None, 0.40), default=True),
+        over_kidneys(1, 0.90, ("b", 0.55), ("c", 0.65), (None, 0.75), ("b", 0.45)),
+    )
+    first, second = board.rows
+    assert (first.trial, second.trial) == (1, 0)
+    assert first.kidneys == pytest.approx({"b": 0.50, "c": 0.65, "k": 0.75})
+    assert first.surface_dice == pytest.approx((0.50 + 0.65 + 0.75) / 3)  # kidneys count alike, seeds or not
+    assert second.surface_dice == pytest.approx(0.50)
+    assert first.seeds_low is None
+    assert first.kidneys_low == pytest.approx(19 / 30 - 4.302653 * np.std([0.5, 0.65, 0.75], ddof=1) / 3**0.5, abs=1e-6)
+    page = to_markdown(board)
+    assert "| b | c | k |" in page
+    assert "0.5000 | 0.6500 | 0.7500" in page
+    assert "ranked by their mean over kidneys, each held out in turn: b 0.500, c 0.600, k 0.400" in reading(board)
+    assert board.seed_deviation == pytest.approx(np.sqrt((0.3**2 + 0.15**2) / 4))  # on the kidney of the search alone
+
+
+def test_two_kidneys_are_too_few_for_an_interval() -> None:
+    board = board_of(over_kidneys(0, 0.7, ("b", 0.5), (None, 0.6)), over_kidneys(1, 0.6, ("b", 0.3), (None, 0.4)))
+    assert board.rows[0].kidneys_low is None
+    assert "too few to say how much kidneys differ" in reading(board)
+
+
+def test_a_finalist_that_lacks_a_hard_kidney_is_not_ahead_for_that() -> None:
+    board = board_of(
+        over_kidneys(0, 0.70, ("b", 0.80), ("c", 0.30), default=True),
+        over_kidneys(1, 0.70, ("b", 0.85), ("c", 0.37)),
+        over_kidneys(2, 0.75, ("b", 0.70)),  # the mean of what it has is the highest
+    )
+    assert [row.trial for row in board.rows] == [1, 0, 2]
+    assert "1 finalist(s) lack a kidney" in reading(board)

@@ -66,6 +66,7 @@ class FoundGenotype(BaseModel, frozen=True, extra="forbid"):
     genotype: Genotype
     seconds: NonNegativeFloat
     memory_bytes: NonNegativeFloat
+    loss: float | None = None  # with the supernet's weights, on samples that only alphas learned from
 
 
 class CellFindings(BaseModel, frozen=True, extra="forbid"):
@@ -212,7 +213,7 @@ def run_cells(
     return CellFindings(
         plan=plan,
         space=space,
-        genotypes={name: costs.found(choice) for name, choice in chosen.items()},
+        genotypes=_found(search, sides, costs, chosen),
         probabilities=search.alphas.table(),
         options={key: list(d.options) for key, d in search.alphas.decisions.items()},
         search_seconds=time.monotonic() - began,
@@ -264,6 +265,16 @@ def _decode(search: CellSearch, costs: "_Costs", sides: Sides, talk: CellTalk) -
         chosen[f"random-{number + 1}"] = choice
     talk.on_step("decode", 1, 1, None)
     return {name: chosen[name] for name in genotype_names(config)}
+
+
+def _found(search: CellSearch, sides: Sides, costs: "_Costs", chosen: dict[str, Choice]) -> dict[str, FoundGenotype]:
+    """Every genotype with its cost, and its loss on the same samples as all others."""
+    judge, paths = _judge(search, sides, search.config.perturbations), search.config.perturbation_paths
+    found = {}
+    for name, choice in chosen.items():
+        loss = sum(judge(choice, number) for number in range(paths)) / paths
+        found[name] = costs.found(choice).model_copy(update={"loss": loss})
+    return found
 
 
 def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int], float]:

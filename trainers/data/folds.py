@@ -1,4 +1,7 @@
-"""Folds: which kidney is held out, which are trained on, and the guard against the same tissue on both sides."""
+"""Folds: which kidney is held out, which are trained on, and the guard against the same tissue on both sides.
+
+A search ranks on one split. Its finalists can be confirmed on others, in each of which another kidney is held out.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +21,16 @@ from trainers.report import SILENT, Report
 # Volumes whose voxel sizes differ by more than this factor show vessels at another scale, and are left out unless they
 # are named: kidney_1_voi is a zoom at 5.2 µm among kidneys at 50 µm.
 WIDEST_SPACING_RATIO = 2.0
+EACH = "each"  # instead of a kidney to hold out: every one that can be, in turn
 
 
 class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Which kidneys a search trains and scores on."""
 
     root: Path | None = None  # folder of volumes; None: phantoms are made
-    hold_out: str = ""  # the kidney to hold out; for a volume, its whole kidney is held out, and it alone is scored
+    # The kidney to hold out; for a volume, its whole kidney is held out, and it alone is scored. "each": the first that
+    # has complete labels; the finalists are confirmed with every other one held out, too.
+    hold_out: str = ""
     train: tuple[str, ...] | None = None  # kidneys or volumes to train on; None: all others with similar voxel spacing
     exclude: tuple[str, ...] = ()  # kidneys or volumes that are neither trained nor scored on
     cache: Path | None = None  # folder for converted volumes; None: the user's cache folder
@@ -37,6 +43,11 @@ class Fold:
     train: tuple[Volume, ...]
     held_out: tuple[Volume, ...]
 
+    @property
+    def kidney(self) -> str:
+        """The kidney that is held out; there must be one."""
+        return self.held_out[0].kidney
+
 
 def choose(
     sources: Sequence[VolumeSource], config: DataConfig, report: Report = SILENT
@@ -47,8 +58,9 @@ def choose(
     something that does not exist, if a volume in use has no labels, and if one of the two sides would be empty.
     """
     _check_names(sources, config)
-    excluded = {source.name for source in sources if _matches(source, config.exclude)}
-    kept = [source for source in sources if source.name not in excluded]
+    kept = _kept(sources, config)
+    if config.hold_out == EACH:
+        config = config.model_copy(update={"hold_out": splits(sources, config, None)[0]})
     kidney = _held_out_kidney(kept, config)
     held_out = _scored(kept, kidney, config, report)
     if config.train is None:
@@ -66,6 +78,42 @@ def choose(
         if leak := origin_leak(source.name, source.soft, kidney, {}):
             raise InputError(leak)
     return train, held_out
+
+
+def splits(sources: Sequence[VolumeSource], config: DataConfig, count: int | None) -> list[str]:
+    """What is held out in turn: what the configuration says, then the other kidneys that can be scored, by name.
+
+    count: how many there are to be; None: one, or with `hold_out` "each" as many as there can be. Raises InputError if
+    there are fewer kidneys than that.
+    """
+    _check_names(sources, config)
+    kept = _kept(sources, config)
+    possible = sorted({source.kidney for source in kept if _complete(source)})
+    if config.hold_out != EACH:
+        kidney = _held_out_kidney(kept, config)
+        found = [config.hold_out, *(name for name in possible if name != kidney)]
+        count = 1 if count is None else count
+    else:
+        found = possible
+        count = max(2, len(found)) if count is None else count
+    if count > len(found):
+        listed = ", ".join(possible) or "none"
+        raise InputError(
+            f"{count} kidneys are to be held out in turn, but those with complete, human-made labels are: {listed}; "
+            "label more, or name one kidney to hold out and set study.folds=1"
+        )
+    return found[:count]
+
+
+def split_of(sources: Sequence[VolumeSource], config: DataConfig, hold_out: str) -> DataConfig:
+    """The same with something else held out, which is then not trained on."""
+    kidneys = {source.kidney for source in sources if _matches(source, [hold_out])}
+    changes: dict[str, object] = {"hold_out": hold_out}
+    if config.train is not None:
+        own = {source.name for source in sources if source.kidney in kidneys}
+        named = (source.name for source in sources if _matches(source, config.train))
+        changes["train"] = tuple(name for name in named if name not in own)
+    return config.model_copy(update=changes)
 
 
 def guard(fold: Fold) -> None:
@@ -129,7 +177,7 @@ def _matches(source: VolumeSource, names: Sequence[str]) -> bool:
 def _check_names(sources: Sequence[VolumeSource], config: DataConfig) -> None:
     """Check that every name in the configuration is an existing kidney or volume."""
     known = {source.kidney for source in sources} | {source.name for source in sources}
-    named = [("hold_out", config.hold_out)] if config.hold_out else []
+    named = [("hold_out", config.hold_out)] if config.hold_out not in ("", EACH) else []
     named += [("train", name) for name in config.train or ()] + [("exclude", name) for name in config.exclude]
     for where, name in named:
         if name not in known:
@@ -145,7 +193,8 @@ def _held_out_kidney(sources: Sequence[VolumeSource], config: DataConfig) -> str
         labelled = sorted({source.kidney for source in sources if _labelled(source)})
         listed = ", ".join(labelled) or "none has labels"
         raise InputError(
-            f"name the kidney to hold out (--hold-out, or hold_out of [data]); the labelled kidneys are: {listed}"
+            f"name the kidney to hold out (--hold-out, or hold_out of [data]), or {EACH!r} for all in turn; the "
+            f"labelled kidneys are: {listed}"
         )
     matching = {source.kidney for source in sources if _matches(source, [config.hold_out])}
     if not matching:
@@ -203,8 +252,18 @@ def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, 
     return train
 
 
+def _kept(sources: Sequence[VolumeSource], config: DataConfig) -> list[VolumeSource]:
+    excluded = {source.name for source in sources if _matches(source, config.exclude)}
+    return [source for source in sources if source.name not in excluded]
+
+
 def _labelled(source: VolumeSource) -> bool:
     return source.labels != "none"
+
+
+def _complete(source: VolumeSource) -> bool:
+    """Whether it can be scored: a person labelled all of its vessels."""
+    return _labelled(source) and source.soft is None and source.annotated >= 1
 
 
 def _check_labelled(source: VolumeSource, use: str) -> None:
