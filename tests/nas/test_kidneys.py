@@ -160,7 +160,9 @@ def test_more_kidneys_than_there_are_cannot_be_held_out(folder: RunFolder, tmp_p
 
 
 def test_only_complete_labels_of_people_score(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
-    (scans / "dataset.toml").write_text("[volumes.phantom_2]\nannotated = 0.65\n")
+    manifest = scans / "dataset.toml"
+    before, name, after = manifest.read_text().partition("[volumes.phantom_2]")
+    manifest.write_text(before + name + after.replace("annotated = 1.0", "annotated = 0.65", 1))
     config = _config(tmp_path / "cache", root=str(scans), hold_out="each")
     assert [kidney for kidney, _ in _splits(config, folder)] == ["phantom_1", "phantom_3"]
 
