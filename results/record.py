@@ -31,7 +31,8 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     rungs: tuple[PositiveInt, ...] = ()  # steps before the last at which it is scored on a part
     pauses: bool = False  # whether it is scored on a part and pauses when these seconds are over
     repeats: NonNegativeInt | None = None  # the trial whose candidate this one trains again with another seed
-    supernet_loss: float | None = None  # of its cells with shared weights, in the search that found them
+    supernet: str | None = None  # the cell search that found its cells; None: none did
+    supernet_loss: float | None = None  # of its cells with the weights of that search
     hold_out: str | None = None  # what is held out instead of what the search ranks on
 
     def settled(self, steps: int) -> "Job":

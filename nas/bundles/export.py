@@ -40,11 +40,14 @@ def describe_trial(record: Record, config: SearchConfig, fold: Fold, reading: Re
 def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold) -> bool:
     """Write the leader's first training with kept weights as the bundle `best`; False if no weights were kept.
 
-    A bundle that already holds this training stays as `nas tune` left it, with the files beside it.
+    Trainings that held out another kidney saw that of the search, so they do not count. A bundle that already holds
+    this training stays as `nas tune` left it, with the files beside it.
     """
     for number, place in folder.trial_folders():
         record = read_record(place.record)
         if record is None or record.job.design != design or not place.weights.is_file():
+            continue
+        if record.job.hold_out is not None:
             continue
         architecture = describe_trial(record, config, fold, reading_of(record, config.score))
         if not folder.best.is_dir() or not _holds(read_architecture(folder.best), architecture):

@@ -83,7 +83,8 @@ def find_retraining(
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
         name, job, given = f"trial-{number:04d}", record.job, None
-        known = reading_of(record, config.score) if record.outcome.score else None
+        own = record.job.hold_out is None  # another kidney's thresholds and scores do not count here
+        known = reading_of(record, config.score) if record.outcome.score and own else None
     elif Path(target).is_dir():
         given, architecture = Path(target), read_architecture(Path(target))
         name, known = given.resolve().name, architecture.reading
@@ -103,7 +104,7 @@ def find_retraining(
     fit = job.fit.model_copy(update={"steps": steps or config.retrain.steps, "learning_rate": rate})
     if seed is not None and seed != job.seed:
         name, job = f"{name.removesuffix(f'-seed-{job.seed}')}-seed-{seed}", job.model_copy(update={"seed": seed})
-    job = job.model_copy(update={"fit": fit, "repeats": None, "until": None})
+    job = job.model_copy(update={"fit": fit, "repeats": None, "until": None, "hold_out": None})
     if minutes is not None and not SCHEDULES[fit.schedule].branches:
         raise InputError(
             f"{job.name} is trained on the schedule {fit.schedule}, which must know its last step from the start: give "

@@ -27,6 +27,8 @@ def find_trunk(folder: RunFolder, record: Record, job: Job, ends: bool = True) -
     own, place = record.job, folder.trial(record.job.trial)
     if not SCHEDULES[own.fit.schedule].branches:
         return f"schedule {own.fit.schedule} has no trunk"
+    if own.hold_out is not None:
+        return f"the trial held out {own.hold_out}, and was trained on what is now held out"
     if job.seed != own.seed:
         return "another seed begins anew"
     fields = [name for name in type(own.fit).model_fields if name != "steps"]

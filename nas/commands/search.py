@@ -24,7 +24,11 @@ def search(
         Path | None, typer.Option(help="Folder of scans; phantoms if not given.", show_default=False)
     ] = None,
     hold_out: Annotated[
-        str | None, typer.Option(help="Kidney to rank on; never trained on.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Kidney to rank on, never trained on; or each, to confirm the leaders on every kidney.",
+            show_default=False,
+        ),
     ] = None,
     run: Run = None,
     trials: Annotated[
@@ -45,7 +49,7 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Number of workers. If not given: one per GPU; on the CPU one, with a time limit more.",
+            help="Number of workers. If not given: one per GPU; on the CPU one, or several under a time limit.",
             show_default=False,
         ),
     ] = None,

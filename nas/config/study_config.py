@@ -43,7 +43,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and trials shrink by this factor
     leaders: NonNegativeInt = 3  # number of top rows that are trained with fresh seeds, besides the default
     seeds: PositiveInt = 3  # trainings of each of them at most, including the first
-    # Kidneys that these trainings hold out in turn; None: that of the search alone, or with data.hold_out "each" all.
+    # Kidneys that these trainings hold out in turn, each at least once, whatever seeds says; None: that of the search
+    # alone, or with data.hold_out "each" all.
     folds: PositiveInt | None = None
     kept_weights: PositiveInt = 5  # number of top rows whose weights stay on disk
     checkpoint_seconds: NonNegativeFloat = 60.0  # time between checkpoints; a killed worker loses at most this much

@@ -87,11 +87,14 @@ def findings_with(folder: RunFolder, config: SearchConfig, job: Job) -> CellFind
     return findings
 
 
-def supernet_loss(folder: RunFolder, config: SearchConfig, job: Job) -> float | None:
-    """The loss of a job's network with the weights of the supernet that found it; None if none did."""
+def with_supernet(folder: RunFolder, config: SearchConfig, job: Job) -> Job:
+    """The job with what the supernet made of its cells, if a search found them."""
     findings = findings_with(folder, config, job)
-    found = findings.genotypes.values() if findings is not None else ()
-    return next((one.loss for one in found if one.genotype == job.candidate.decided_cells), None)
+    if findings is None:
+        return job
+    found = findings.genotypes.values()
+    loss = next((one.loss for one in found if one.genotype == job.candidate.decided_cells), None)
+    return job.model_copy(update={"supernet": findings.plan.id, "supernet_loss": loss})
 
 
 def draw_cells_of(job: Job, folder: RunFolder, config: SearchConfig, picture: Path) -> None:

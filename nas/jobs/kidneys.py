@@ -13,7 +13,7 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.folds import Fold, choose, guard, split_of, splits
+from trainers.data.folds import Fold, choose, guard, kidneys_in_turn, with_held_out
 from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache
@@ -31,20 +31,20 @@ def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT, 
     """
     sources = scan(data_root(config, folder, report), report)
     if hold_out is None:
-        hold_out = splits(sources, config.data, None)[0]
+        hold_out = kidneys_in_turn(sources, config.data, config.study.folds)[0]
     return _open(sources, config, hold_out, report)
 
 
 def open_folds(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> tuple[Fold, ...]:
-    """The split that a search ranks on, then the others on which its finalists are confirmed. Raises as `open_fold`."""
+    """The fold that a search ranks on, then the others on which its finalists are confirmed. Raises as `open_fold`."""
     sources = scan(data_root(config, folder, report), report)
-    wanted = splits(sources, config.data, config.study.folds)
+    wanted = kidneys_in_turn(sources, config.data, config.study.folds)
     return tuple(_open(sources, config, hold_out, report) for hold_out in wanted)
 
 
 def _open(sources: Sequence[VolumeSource], config: SearchConfig, hold_out: str, report: Report) -> Fold:
     cache = config.data.cache or default_cache()
-    data = config.data if hold_out == config.data.hold_out else split_of(sources, config.data, hold_out)
+    data = config.data if hold_out == config.data.hold_out else with_held_out(sources, config.data, hold_out)
     train, held_out = choose(sources, data, report)
     volumes = tuple(open_volumes((*train, *held_out), cache, report))
     if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
@@ -74,7 +74,7 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
     """
     now = fingerprint(folds[0])
     for fold in folds[1:]:
-        now |= {f"{fold.kidney} held out: {side}": found for side, found in fingerprint(fold).items()}
+        now |= {f"{fold.kidney} held out: {side.replace('_', '-')}": found for side, found in fingerprint(fold).items()}
     if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
         return
@@ -89,7 +89,7 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
             if known.get(name) == volumes.get(name):
                 continue
             what = "has changed" if name in known and name in volumes else "is new or gone"
-            where = side.replace("_", "-")
+            where = "held-out" if side == "held_out" else side
             raise InputError(
                 f"{folder.path} holds a search on other data: {where} volume {name} {what}; choose another --run"
             )

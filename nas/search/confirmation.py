@@ -10,7 +10,6 @@ from nas.config.search_config import SearchConfig
 from nas.config.study_config import REPEATS
 from nas.study.race import Finalist, Race
 from results.leaderboard.leaderboard import Leaderboard, Row
-from search_spaces.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,44 +27,37 @@ def next_judging(
     """The next training of a finalist; None if nobody needs one now.
 
     trials: all of the study. All candidates are in. kidneys: those that are held out in turn, first that of the search.
-    All designs meet the same one with the same seed.
+    All designs meet the same one with the same seed, and every one before anything is decided.
     """
     most, count = config.study.seeds - 1, max(1, len(kidneys))
-    rows = finalists(board, config.study.leaders) if most else []
+    rows = finalists(board, config.study.leaders, more=count == 1) if most else []
     known = [_finalist(row, trials) for row in rows]
     place = Race(known, config.score.margin, config.score.sure, most, least=count).next()
     if place is None:
         return None
-    index = known[place].asked + 1
-    return Judging(rows[place].trial, index, kidneys[index % count] if index % count else None)
+    asked = known[place].asked
+    return Judging(rows[place].trial, asked + 1, kidneys[asked % count] if asked % count else None)
 
 
 def with_each_kidney(config: SearchConfig, kidneys: Sequence[str]) -> SearchConfig:
-    """The settings with enough seeds to hold each of several kidneys out once.
-
-    Raises InputError if no finalist is trained again at all.
-    """
+    """The settings with enough seeds to hold each of several kidneys out once."""
     if len(kidneys) < 2:
         return config
-    if config.study.leaders == 0:
-        raise InputError(
-            f"study.leaders is 0, so nothing is confirmed with {kidneys[1]} held out; set it to 2 or more, or "
-            "study.folds to 1"
-        )
     seeds = max(config.study.seeds, len(kidneys) + 1)
     return config.model_copy(update={"study": config.study.model_copy(update={"seeds": seeds})})
 
 
-def finalists(board: Leaderboard, leaders: int) -> list[Row]:
+def finalists(board: Leaderboard, leaders: int, more: bool = True) -> list[Row]:
     """The designs to be judged: those that lead by the seed of the search, and the default; none for no leaders.
 
     Further ones follow, up to as many again, while they score higher than every finalist does with fresh seeds: the
-    best score of many is partly luck, so the first leaders may fall behind those that were not chosen.
+    best score of many is partly luck, so the first leaders may fall behind those that were not chosen. more: whether
+    they do; not where several kidneys are held out, whose scores cannot be compared with those of the search.
     """
     complete = [row for row in board.rows if row.state == "complete"]
     leading = sorted((row for row in complete if not row.default), key=lambda row: (-row.seed_scores[0], row.trial))
     chosen, further = leading[:leaders], list[Row]()
-    for row in leading[leaders : 2 * leaders]:
+    for row in leading[leaders : 2 * leaders] if more else ():
         values = [float(np.mean(list(known.judged.values()))) for known in (*chosen, *further) if known.judged]
         if row.judged or (len(values) == len(chosen) + len(further) and row.seed_scores[0] > max(values)):
             further.append(row)

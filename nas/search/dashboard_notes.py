@@ -38,7 +38,13 @@ def note(record: Record) -> str:
     outcome, job = record.outcome, record.job
     paragraphs = [f"**{escape(job.name)}**" + (" (baseline)" if job.baseline else "")]
     if job.repeats is not None:
-        paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}.")
+        split = "" if job.hold_out is None else f" and {job.hold_out} held out"
+        paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}{split}.")
+    if job.hold_out is not None:
+        paragraphs.append(
+            "It counts on the leaderboard. The study lists it as failed, so that the sampler does not compare scores "
+            "on different kidneys."
+        )
     paragraphs.append(_settings(job))
     if outcome.score is not None:
         paragraphs += [_result(outcome.score), _volumes(outcome.score)]

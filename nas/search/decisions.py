@@ -14,7 +14,7 @@ from optuna.trial import Trial
 
 from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, FIXED, REPEATS
-from nas.jobs.cell_search import genotypes_of, plan_for, plans, supernet_loss
+from nas.jobs.cell_search import genotypes_of, plan_for, plans, with_supernet
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.search.confirmation import Judging, next_judging
 from nas.search.diagnosis import LAST_ENDED, diagnose
@@ -200,11 +200,10 @@ class Decisions:
             self._held.append((trial, plan))
             return None
         job = job_of(trial, self.config, self.planner.possible, self._genotypes, self.planner.plan)
-        job = job.model_copy(update={"supernet_loss": supernet_loss(self.folder, self.config, job)})
-        task = TrialTask(job=job)
+        task = TrialTask(job=with_supernet(self.folder, self.config, job))
         self._trials[task.id] = _RunningTrial(task, trial)
         known = read_record(task.place(self.folder).record)
-        ended = known is not None and _same(known.job, job) and known.outcome.state != "interrupted"
+        ended = known is not None and _same(known.job, task.job) and known.outcome.state != "interrupted"
         return Recorded(known) if known is not None and ended else task
 
     def _genotypes(self, family: str, crop: int) -> Mapping[str, Genotype]:
@@ -290,7 +289,9 @@ class Decisions:
     def _to_judge(self) -> Judging | None:
         if not self.planner.may_begin("fresh"):
             return None
-        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config, self.kidneys)
+        plan = self.planner.plan
+        kidneys = self.kidneys if plan is None else self.kidneys[: plan.kidneys]
+        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config, kidneys)
 
 
 def _same(known: Job, job: Job) -> bool:

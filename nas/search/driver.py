@@ -53,7 +53,9 @@ class Driver:
         self.config = with_each_kidney(self.config, self.kidneys)
         self._ledger = Ledger(self.folder, self.config.study.name, self.kidneys[0], self.config.score)
         self._budget = Budget(self.config.study, self.study)
-        self._planner = Planner(self.config, self.possible, self.folder, self.study, self._budget)
+        self._planner = Planner(
+            self.config, self.possible, self.folder, self.study, self._budget, kidneys=len(self.kidneys)
+        )
         self._decisions = Decisions(
             self.study, self._planner, self.folder, self._budget, self.board, self.stop, self.kidneys
         )

@@ -24,7 +24,7 @@ from nas.jobs.task import MeasureTask
 from nas.search.dry_run import dearest
 from nas.study.budget import Budget
 from nas.study.buildable import Buildable, find_buildable
-from nas.study.plan import BASELINES, CONFIRMATION, Pace, Plan, make_plan, plan_in, read_plan
+from nas.study.plan import BASELINES, Pace, Plan, make_plan, plan_in, read_plan
 from nas.study.promotion import Paused
 from results.record import Job
 from results.run_folder import RunFolder
@@ -68,7 +68,8 @@ def measuring(config: SearchConfig, possible: Buildable, seconds: float) -> Meas
 class Planner:
     """The plan of one search, its settings under this plan, and how much time is left for what.
 
-    config: as the user gave it, until there is a plan. workers: how many there are. running: trials that they train.
+    config: as the user gave it, until there is a plan. kidneys: how many are held out in turn to confirm. workers: how
+    many there are. running: trials that they train.
     """
 
     config: SearchConfig
@@ -76,6 +77,7 @@ class Planner:
     folder: RunFolder
     study: optuna.Study
     budget: Budget
+    kidneys: int = 1
     workers: int = 1
     running: int = 0
     plan: Plan | None = field(init=False)
@@ -90,7 +92,7 @@ class Planner:
     def extend(self) -> None:
         """Follow the plan with the time that there is now, which may be more than when it was made."""
         if self.plan is not None and self._time() > self.plan.time:
-            self.plan = plan_in(self.plan, self._given, self._time())
+            self.plan = plan_in(self.plan.model_copy(update={"kidneys": self.kidneys}), self._given, self._time())
             self._write()
             self._follow()
             self.replan()
@@ -112,7 +114,7 @@ class Planner:
         time = self._time()
         cells = tuple(plan.id for plan in self._affordable(costs, time))
         seconds = sum(costs.cells[name] for name in cells)
-        made = make_plan(self._given, pace, time, time - self.left(), self.workers, seconds)
+        made = make_plan(self._given, pace, time, time - self.left(), self.workers, seconds, self.kidneys)
         self.plan = made.model_copy(update={"cells": cells})
         self._write()
         self._follow()
@@ -146,6 +148,11 @@ class Planner:
             enough = f"--minutes {math.ceil(sum(known) / CELLS / self.workers / 60)}"
             would = f"; a new run with {enough} would" if len(known) == len(left_out) else ""
             yield f"there is no time to search cells ({names}), so hand-made ones are tried{would}"
+        if self.plan.kidneys < self.kidneys:
+            yield (
+                f"there is time to confirm with {self.plan.kidneys} of {self.kidneys} kidneys held out; give it more "
+                "to hold out each"
+            )
         if self.plan.candidates == 0:
             yield "the time is too short for a searched network; give it more"
 
@@ -208,7 +215,8 @@ class Planner:
                 within = used + plan.training <= BASELINES * plan.time + plan.training  # the default is among them
                 return count - 1 < plan.baselines and within and self.left() - self._kept(plan) >= plan.training
         _, begun = self._used({REPEATS})
-        pair = 2 - begun % 2  # with one of two finalists trained again, nothing could be compared
+        # With one of two finalists trained again, nothing could be compared; of several kidneys, any that lacks counts.
+        pair = 2 - begun % 2 if plan.kidneys == 1 else 1
         return self.left() >= max(pair, self.workers) * plan.training
 
     def first_to_end(self, waiting: Sequence[Paused]) -> int | None:
@@ -226,7 +234,7 @@ class Planner:
     def _kept(self, plan: Plan) -> float:
         """Seconds to be kept for confirmation, and for a first searched network."""
         used, _ = self._used({REPEATS})
-        confirming = max(0.0, min(plan.confirming, CONFIRMATION * plan.time) - used)
+        confirming = max(0.0, min(plan.confirming, plan.most_confirming) - used)
         return confirming + (0.0 if self.has_searched_one() else plan.to_rung(plan.rungs))
 
     def _each(self, plan: Plan) -> float:
@@ -288,7 +296,8 @@ class Planner:
         """Take over what the plan says into the settings."""
         plan = self.plan
         assert plan is not None
-        leaders = min(self._given.study.leaders, max(1, plan.fresh // 2 - 1)) if plan.fresh >= 2 else 0
+        each = max(2, plan.kidneys)  # trainings of a finalist
+        leaders = min(self._given.study.leaders, max(1, plan.fresh // each - 1)) if plan.fresh >= 2 else 0
         changes: Values = {"fit": {"steps": plan.steps}, "study": {"rungs": plan.rungs, "leaders": leaders}}
         without = {found.family for found in plans(self._given) if found.id not in plan.cells}
         if without:

@@ -62,6 +62,11 @@ def preflight(
     needs = [_Needs.of(design) for design in _fixed_designs(config)]
     if config.study.candidates:
         needs += [need for family in config.space.families for need in _needs_of_family(config, family, possible)]
+    if others and config.study.leaders == 0:
+        raise InputError(
+            f"study.leaders is 0, so nothing is confirmed with {others[0].kidney} held out; set it to 2 or more, or "
+            "study.folds to 1"
+        )
     for each in (fold, *others):
         if each.held_out:
             check_slabs(each.held_out, config.score.slabs)

@@ -26,6 +26,7 @@ LEAST_RUNG = 15  # steps of the default up to the first rung
 LEAST_CANDIDATES = 12
 USUAL_CANDIDATES = 24  # that begin before trainings become longer than the preset says
 BASELINES, CONFIRMATION, ONE_TRAINING = 0.25, 0.2, 0.1  # shares of the time, at most
+OVER_KIDNEYS = 0.3  # share of the time for confirmation where several kidneys are held out in turn
 _SHORTER = 0.9  # the next length that is tried
 
 
@@ -49,6 +50,7 @@ class Plan(BaseModel, frozen=True, extra="forbid"):
     candidates: NonNegativeInt  # that begin, besides the fixed ones
     baselines: NonNegativeInt  # fixed trials besides the default
     fresh: NonNegativeInt  # trainings with fresh seeds
+    kidneys: PositiveInt = 1  # that these hold out in turn
     pauses: bool = True  # whether candidates pause at rungs
     cells: tuple[str, ...] = ()  # cell searches that there is time for, by id
 
@@ -94,40 +96,52 @@ class Plan(BaseModel, frozen=True, extra="forbid"):
         return self.fresh * self.training
 
     @property
+    def most_confirming(self) -> float:
+        """What these may take."""
+        return (CONFIRMATION if self.kidneys == 1 else OVER_KIDNEYS) * self.time
+
+    @property
     def planned(self) -> float:
         """Everything."""
         return self.spent + (1 + self.baselines) * self.training + self.searching + self.confirming
 
 
 def make_plan(
-    config: "SearchConfig", pace: Pace, time: float, spent: float = 0.0, workers: int = 1, cells: float = 0.0
+    config: "SearchConfig",
+    pace: Pace,
+    time: float,
+    spent: float = 0.0,
+    workers: int = 1,
+    cells: float = 0.0,
+    kidneys: int = 1,
 ) -> Plan:
     """The plan with the longest trainings that leave time for enough candidates, and with as many of these as fit.
 
     time: seconds of all workers together. spent: of these, before the first trial. cells: of these, for cell searches.
+    kidneys: that are held out in turn to confirm; trainings become shorter until two finalists can meet all of them.
     Trainings become longer than the section `fit` says only after `USUAL_CANDIDATES` begin. If the time is too short
     for anything, trainings have `LEAST_STEPS`, and no candidate begins.
     """
     usual, length = config.fit.steps, float(max(config.retrain.steps, config.fit.steps))
     while True:
         steps = max(LEAST_STEPS, round(length))
-        plan = _with_steps(config, pace, time, spent + cells, workers, steps)
+        plan = _with_steps(config, pace, time, spent + cells, steps, kidneys)
         wanted = LEAST_CANDIDATES if steps <= usual else USUAL_CANDIDATES * steps / usual
         if config.study.trials is not None:
             wanted = min(wanted, config.study.trials)
         short = plan.training <= ONE_TRAINING * time / workers
-        if steps == LEAST_STEPS or (short and plan.candidates >= wanted):
+        if steps == LEAST_STEPS or (short and plan.candidates >= wanted and plan.kidneys == kidneys):
             return plan
         length = usual if steps > usual > length * _SHORTER else length * _SHORTER
 
 
-def _with_steps(config: "SearchConfig", pace: Pace, time: float, spent: float, workers: int, steps: int) -> Plan:
+def _with_steps(config: "SearchConfig", pace: Pace, time: float, spent: float, steps: int, kidneys: int) -> Plan:
     """As many of everything as fit, if the default is trained for so many steps."""
     pauses = config.study.promotion != "none"
     rungs = _rungs(config, steps) if pauses else 0
     plan = Plan(
         time=time, spent=spent, pace=pace, steps=steps, rungs=rungs, reduction=config.study.reduction, candidates=0,
-        baselines=0, fresh=0, pauses=pauses,
+        baselines=0, fresh=0, kidneys=kidneys, pauses=pauses,
     )  # fmt: skip
     plan = plan_in(plan, config, time)
     study = config.study
@@ -143,13 +157,18 @@ def _with_steps(config: "SearchConfig", pace: Pace, time: float, spent: float, w
 
 
 def plan_in(plan: Plan, config: "SearchConfig", time: float) -> Plan:
-    """The plan with the fixed trials and the trainings with fresh seeds that fit into this time."""
+    """The plan with the fixed trials and the trainings with fresh seeds that fit into this time.
+
+    Kidneys that two finalists have no time to meet are left out.
+    """
     study, others = config.study, max(0, len(config.fixed) - 1)
     most = (study.leaders + 1) * (study.seeds - 1) if study.leaders else 0
+    plan = plan.model_copy(update={"time": time})
+    fresh = min(most, int(plan.most_confirming / plan.training))
     fitting = {
-        "time": time,
         "baselines": min(others, int(BASELINES * time / plan.training)),
-        "fresh": min(most, int(CONFIRMATION * time / plan.training)),
+        "fresh": fresh,
+        "kidneys": max(1, min(plan.kidneys, fresh // 2)),
     }
     return plan.model_copy(update=fitting)
 

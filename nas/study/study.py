@@ -259,7 +259,11 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_user_attr(STEPS, record.job.fit.steps)
     if outcome.reason:
         trial.set_user_attr("reason", outcome.reason)
-    if outcome.state == "complete" and outcome.score is not None:
+    if outcome.state == "complete" and outcome.score is not None and record.job.hold_out is not None:
+        # The sampler must not take a score on another kidney for one on that of the search, and sees no failed trial.
+        trial.set_user_attr(f"score with {record.job.hold_out} held out", outcome.score.value)
+        study.tell(trial.number, state=TrialState.FAIL)
+    elif outcome.state == "complete" and outcome.score is not None:
         trial.set_user_attr("interval", [outcome.score.ci_low, outcome.score.ci_high])
         for name, value in outcome.score.beside.items():
             trial.set_user_attr(name, value)

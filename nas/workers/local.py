@@ -33,8 +33,7 @@ def workers_on_cpu() -> int:
     """How many workers train most in a given time on the CPU: about as many as each then has threads.
 
     One with all threads leaves cores idle in every small operation, and waits for the slowest of them where other
-    programs run. On two cores, two workers with one thread each make 1.2 to 1.4 times as many steps as one with two,
-    and 1.9 times as many beside a busy process.
+    programs run. docs/decisions/0015-several-workers-on-a-cpu.md has the figures.
     """
     cores = len(os.sched_getaffinity(0))
     fitting = int(psutil.virtual_memory().total / 2**30 / GIB_EACH)

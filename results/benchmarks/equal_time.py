@@ -12,7 +12,9 @@ Per seed and data set, on the whole machine and one after the other:
 
 All are scored by the preset's score on the held-out kidney, each at thresholds chosen on other slabs. The tree is the
 kidneys of recipe.py, with vessels of a real tree (rles.csv: `hipct_k3_dense_pseudomask/rles.csv` of the real data).
-SCANS is a folder of labelled patches whose kidney_3 is held out. Each result is a line of FOLDER/points.jsonl, and what
+SCANS is a folder of labelled patches whose kidney_3 is held out. Beside the search stands what random search would have
+come to: the expected best first score of k of the candidates that were drawn before its sampler learned, against the
+best first score of as many of all. Each result is a line of FOLDER/points.jsonl, and what
 is there is not measured again. The time of an arm is what its commands took, data already converted.
 """
 
@@ -24,6 +26,7 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.kidneys import open_fold
 from nas.jobs.trial import Talk, run_job
 from results.pictures.curve import append_line
-from results.record import Job
+from results.record import Job, read_record
 from results.run_folder import create
 from trainers.data.folds import Fold
 from trainers.data.volume import Volume
@@ -48,6 +51,7 @@ from trainers.metrics.cross_fit import score
 
 HELD_OUT = {"tree": "held_out", "real": "kidney_3"}
 ARMS = ("search", "default", "loop")
+OF = (1, 2, 4, 8)  # random candidates
 CROP, BATCH, RATE = 64, 8, 1e-3  # of the loop
 
 
@@ -89,8 +93,27 @@ def search(data: Path, held_out: str, run: Path, seed: int, minutes: float) -> d
         "steps": found["job"]["fit"]["steps"],
         "default": found["job"]["default"],
         "rows": len(board["rows"]),
+        **first_scores(run),
         "seconds": time.monotonic() - began,
     }
+
+
+def first_scores(run: Path) -> dict[str, list[float]]:
+    """The first score of every searched candidate, in the order in which they began, and which of them were random."""
+    random_trials = read_config(run / "config.toml").study.random_trials
+    records = (read_record(place.record) for _, place in create(run).trial_folders())
+    searched = [r for r in records if r and not r.job.baseline and r.job.repeats is None and r.outcome.scored]
+    scores = [r.outcome.scored[min(r.outcome.scored)] for r in searched]
+    return {
+        "first": scores,
+        "random": [s for r, s in zip(searched, scores, strict=True) if r.job.trial < random_trials],
+    }
+
+
+def expected_best(values: list[float], count: int) -> float:
+    """The expected best of so many of the values, drawn without replacement."""
+    places = range(count - 1, len(values))
+    return sum(sorted(values)[place] * comb(place, count - 1) for place in places) / comb(len(values), count)
 
 
 def _nas(*arguments: object) -> str:
@@ -235,6 +258,15 @@ def report(folder: Path) -> Iterator[str]:
             if found:
                 each = ", ".join(f"{value:.3f}" for value in found)
                 yield f"| {name} | {arm} | {len(found)} | {statistics.mean(found):.3f} | {each} |"
+    yield (
+        "\n| data | seed | candidates | " + " | ".join(f"random, best of {count}" for count in OF) + " | best of all |"
+    )
+    yield "|---|---:|---:|" + "---:|" * (len(OF) + 1)
+    for line in (line for line in lines if line.get("first")):
+        drawn = line["random"]
+        cells = [f"{expected_best(drawn, count):.3f}" if count <= len(drawn) else "–" for count in OF]
+        both = f"{line['data']} | {line['seed']} | {len(line['first'])}"
+        yield f"| {both} | {' | '.join(cells)} | {max(line['first']):.3f} |"
     yield "\n| data | difference | seeds | mean | 95 % interval |\n|---|---|---:|---:|---|"
     for name in HELD_OUT:
         for first, second in combinations(ARMS, 2):

@@ -74,17 +74,16 @@ def _random(points: Points, seen: Seen, left: list[int], top: int, rng: np.rando
 def _tpe(points: Points, seen: Seen, left: list[int], top: int, rng: np.random.Generator) -> int:
     """Optuna's sampler as the program sets it, told what it would be told."""
     study = optuna.create_study(direction="maximize")
-    for design in dict.fromkeys(design for design, _, _ in seen):
-        scores = {rung: value for other, rung, value in seen if other == design}
-        ended = top in scores
+    for design, rung, value in seen:  # a trial for every rung, as the program has
+        ended = rung == top
         params = {name: value for name, (_, value) in points.known[design].items()}
         kinds = {name: kind for name, (kind, _) in points.known[design].items()}
         trial = create_trial(
             params=params,
             distributions=kinds,
             state=TrialState.COMPLETE if ended else TrialState.PRUNED,
-            value=scores[top] if ended else None,
-            intermediate_values={3**rung: value for rung, value in scores.items()},
+            value=value if ended else None,
+            intermediate_values={3**rung: value},
         )
         study.add_trial(trial)
     config = StudyConfig(random_trials=8, seed=int(rng.integers(2**31)))

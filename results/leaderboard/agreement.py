@@ -41,8 +41,8 @@ class Agreement(BaseModel, frozen=True, extra="forbid"):
 def sentence(found: Sequence[Agreement]) -> str:
     """The last rung before the end, what two seeds say, and the supernets, in plain words; empty without any."""
     shared = " ".join(
-        f"The supernets ordered {a.designs} networks of their cells as the first scores of these do with a rank "
-        f"correlation of {a.text}."
+        f"The supernets ordered their {a.designs} genotypes as the first scores of the networks made of them do, with "
+        f"a rank correlation of {a.text} within each supernet."
         for a in found
         if a.supernet
     )

@@ -49,6 +49,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     seeds_low: float | None = None  # 95 % interval of the mean over seeds
     seeds_high: float | None = None
     reason: str | None = None
+    supernet: str | None = None  # the cell search that found its cells
     second_metrics: dict[str, float] = {}  # on the same kidney at voxels of the leaderboard's second_um
     start: str | None = None  # of its weights: scratch, or those of the encoder (imagenet, a file's name)
     # Values of the two tables above, repeated under the keys that scripts rely on.

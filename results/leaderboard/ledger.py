@@ -61,6 +61,7 @@ class Ledger:
         """Keep weights and trunks of the top rows and of busy trials only: those of hundreds would fill a disk."""
         board = self.board()
         kept = {row.trial for row in board.rows[:most]} | {board.best}
+        kept |= {row.trial for row in board.rows if row.default or row.judged}  # any of them may still be exported
         for number in sorted(self._with_weights - busy):
             record = self._records.get(number)
             if record is None or record.job.design not in kept:

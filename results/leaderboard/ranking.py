@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from results.leaderboard.agreement import Agreement, Pair, agreement
@@ -64,8 +65,7 @@ def rank(records: Sequence[Record], study: str, held_out: str, config: ScoreConf
 def _agreements(designs: Sequence[Contender], records: Sequence[Record]) -> tuple[Agreement, ...]:
     """Between the scores at each rung and at the end, in order; between the first two seeds; and of the supernets.
 
-    Rungs are known by their share of a design's steps. What a supernet made of cells is compared with the first score
-    of every network that has them.
+    Rungs are known by their share of a design's steps.
     """
     rungs: dict[float, list[Pair]] = {}
     seeds = []
@@ -77,17 +77,36 @@ def _agreements(designs: Sequence[Contender], records: Sequence[Record]) -> tupl
             rungs.setdefault(share, []).append((value, design.scores[0].value, cost))
         if len(design.of_the_search) > 1:
             seeds.append((design.of_the_search[0].value, design.of_the_search[1].value, cost))
-    shared = []
-    for record in records:
-        loss, score = record.job.supernet_loss, _first_score(record)
-        if loss is not None and score is not None and record.job.repeats is None:
-            shared.append((-loss, score, (record.outcome.train_seconds or 0.0) / record.job.fit.steps))
     found = [
         *(agreement(share, rungs[share]) for share in sorted(rungs)),
         agreement(None, seeds),
-        agreement(None, shared, supernet=True),
+        agreement(None, _within_supernets(records), supernet=True),
     ]
     return tuple(one for one in found if one is not None)
+
+
+def _within_supernets(records: Sequence[Record]) -> list[Pair]:
+    """What a supernet made of each genotype, and the mean of the first scores of the networks that have it.
+
+    Both as places among those of the same supernet, from -0.5 to 0.5, for losses of different ones cannot be compared.
+    """
+    first: dict[str, dict[float, list[float]]] = {}
+    for record in records:
+        name, loss, score = record.job.supernet, record.job.supernet_loss, _first_score(record)
+        if name is not None and loss is not None and score is not None and record.job.repeats is None:
+            first.setdefault(name, {}).setdefault(loss, []).append(score)
+    pairs = list[Pair]()
+    for by_loss in first.values():
+        if len(by_loss) > 1:
+            losses, scores = np.array(list(by_loss)), np.array([np.mean(own) for own in by_loss.values()])
+            pairs += [(float(a), float(b), 1.0) for a, b in zip(_places(-losses), _places(scores), strict=True)]
+    return pairs
+
+
+def _places(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values' ranks, from -0.5 to 0.5."""
+    places: NDArray[np.float64] = (rankdata(values) - 1) / (len(values) - 1) - 0.5
+    return places
 
 
 def _first_score(record: Record) -> float | None:
@@ -121,6 +140,8 @@ def seed_deviation(designs: Sequence[Sequence[Score]]) -> float | None:
     """Pooled standard deviation between trainings that differ only in their seed; None without any such pair."""
     squares, degrees = 0.0, 0
     for scores in designs:
+        if not scores:
+            continue
         values = np.array([s.value for s in scores])
         squares += float(((values - values.mean()) ** 2).sum())
         degrees += len(values) - 1
@@ -141,14 +162,13 @@ def _rows(designs: list[Contender], verdict: Verdict | None, held_out: str, conf
             found: dict[str, object] = {"tied_with_best": place == 0 or bool(surely_behind[place] <= 0.0)}
         elif design.judged:
             seeds = verdict.seeds(design) or (None, None)
-            several = len(verdict.kidneys) > 1
             found = {
                 "tied_with_best": design.trial in verdict.tied,
                 "probability_best": verdict.best[design.trial],
                 "probability_above_default": verdict.above_default.get(design.trial),
                 "seeds_low": seeds[0],
                 "seeds_high": seeds[1],
-                **(_over_kidneys(design, held_out) if several else {}),
+                **(_over_kidneys(design, held_out) if verdict.over_kidneys else {}),
             }
         else:
             found = {}
@@ -158,10 +178,7 @@ def _rows(designs: list[Contender], verdict: Verdict | None, held_out: str, conf
 
 def _over_kidneys(design: Contender, held_out: str) -> dict[str, object]:
     """The score on each kidney, and the interval of their mean by Student's t if there are enough of them."""
-    by_kidney = {
-        kidney or held_out: float(np.mean([score.value for score in scores]))
-        for kidney, scores in design.kidneys.items()
-    }
+    by_kidney = {kidney or held_out: value for kidney, value in design.by_kidney.items()}
     values = np.array(list(by_kidney.values()))
     if len(values) < LEAST_KIDNEYS:
         return {"kidneys": by_kidney}
@@ -176,8 +193,8 @@ def _over_kidneys(design: Contender, held_out: str) -> dict[str, object]:
 def _draws(kidneys: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
     """Bootstrap draws over slabs of a metric's mean over seeds, and over kidneys, (RESAMPLES,).
 
-    The same slabs are drawn for every design (one seed of the generator for each kidney), so that differences are
-    paired.
+    The same slabs are drawn for every design that met a kidney in the same place (one seed of the generator for each
+    place), so that differences on one kidney alone are paired.
     """
     means = []
     for kidney, scores in enumerate(kidneys):
@@ -220,6 +237,7 @@ def _row(design: Contender, position: int, bounds: tuple[float, float], metrics:
         default=first.job.default,
         seed_scores=tuple(s.value for s in design.scores),
         judged=design.judged,
+        supernet=first.job.supernet,
         second_metrics=_over([[s.second.values for s in scores if s.second] for scores in kidneys], metrics),
         start=start_of(first.job.candidate),
     )

@@ -96,13 +96,18 @@ def _over_kidneys(board: Leaderboard, chosen: Row) -> str:
     text = f"The finalists are ranked by their mean over kidneys, each held out in turn: {each} for what is exported."
     if chosen.kidneys_low is not None and chosen.kidneys_high is not None:
         bounds = f"{chosen.kidneys_low:.3f} to {chosen.kidneys_high:.3f}"
-        text += f" For kidneys like these the mean lies in {bounds} (95 %)."
+        text += f" As far as so few can say, the mean over many such kidneys lies in {bounds} (95 %)."
     else:
         text += " These are too few to say how much kidneys differ."
     missing = [row for row in board.rows if row.kidneys and len(row.kidneys) < len(board.kidneys)]
     if missing:
         text += (
-            f" {len(missing)} finalist(s) lack a kidney, for want of time: the order of finalists is what a model of "
-            "kidneys, designs and noise expects, not that of the means."
+            f" {len(missing)} finalist(s) lack a kidney: the order of finalists is what a model of kidneys, designs "
+            "and noise expects, not that of the means."
+        )
+    if any(row.kidneys and row.supernet for row in board.rows):
+        text += (
+            f" Cells were searched with only {board.held_out} held out, so finalists with found cells have an "
+            "advantage on the other kidneys."
         )
     return f"{text} All other rows are scored on {board.held_out} alone."

@@ -72,9 +72,14 @@ class Contender:
         return found
 
     @property
+    def by_kidney(self) -> dict[str | None, float]:
+        """The mean of its scores by what was held out."""
+        return {kidney: float(np.mean([s.value for s in scores])) for kidney, scores in self.kidneys.items()}
+
+    @property
     def mean(self) -> float:
-        """Over kidneys; of several scores on one kidney, their mean counts."""
-        return float(np.mean([np.mean([s.value for s in scores]) for scores in self.kidneys.values()]))
+        """Over kidneys, which count alike however many seeds met them."""
+        return float(np.mean(list(self.by_kidney.values())))
 
     @property
     def cost(self) -> tuple[float, int, int]:
@@ -94,7 +99,11 @@ class Verdict:
 
     @cached_property
     def comparison(self) -> Comparison:
-        return compare([design.judged for design in self.judged])
+        """Of scores by seed; where other kidneys were held out, too, of means by kidney."""
+        if not self.over_kidneys:
+            return compare([design.judged for design in self.judged])
+        places = {kidney: place for place, kidney in enumerate(sorted(self.kidneys, key=str))}
+        return compare([{places[k]: value for k, value in d.by_kidney.items()} for d in self.judged])
 
     @cached_property
     def best(self) -> dict[int, float]:
@@ -130,6 +139,11 @@ class Verdict:
         """What was held out to judge them; None: what the search ranks on."""
         return {kidney for design in self.judged for kidney in design.kidneys}
 
+    @property
+    def over_kidneys(self) -> bool:
+        """Whether anything but what the search ranks on was held out."""
+        return self.kidneys != {None}
+
     def quality(self, design: Contender) -> float:
         """What orders a judged design: its mean, or if some designs lack a kidney, what the model expects of it."""
         if all(other.kidneys.keys() == self.kidneys for other in self.judged):
@@ -137,8 +151,8 @@ class Verdict:
         return float(self.comparison.means[self._place(design)])
 
     def seeds(self, design: Contender) -> tuple[float, float] | None:
-        """The interval of a design's mean over seeds; None if they were judged on several kidneys."""
-        if len(self.kidneys) > 1:
+        """The interval of a design's mean over seeds; None if other kidneys were held out, too."""
+        if self.over_kidneys:
             return None
         return interval([other.judged for other in self.judged], self._place(design))
 

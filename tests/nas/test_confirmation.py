@@ -1,13 +1,13 @@
 """Which designs are trained with fresh seeds before one of them is called best."""
 
-import pytest
+from typing import Any
+
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from records import board_of, trained
+from records import board_of, over_kidneys, trained
 from searches import tiny_config
 
 from nas.config.study_config import REPEATS
 from nas.search.confirmation import Judging, finalists, next_judging, with_each_kidney
-from search_spaces.errors import InputError
 
 
 def trials_of(leaders: int, *designs: list[float], default: int | None = None) -> list[int]:
@@ -49,15 +49,15 @@ KIDNEYS = ("a", "b", "c")
 
 def test_every_finalist_meets_every_kidney_with_the_same_seeds() -> None:
     config = with_each_kidney(tiny_config({"study": {"leaders": 1, "seeds": 2}}), KIDNEYS)
-    values: list[list[float]] = [[0.5], [0.6]]
+    values: list[list[Any]] = [[0.5], [0.6]]
     asked = []
     for _ in range(6):
-        board = board_of(*(trained(trial, known, trial == 0) for trial, known in enumerate(values)))
+        board = board_of(*(over_kidneys(trial, *known, default=trial == 0) for trial, known in enumerate(values)))
         wanted = next_judging(board, _ended(values), config, KIDNEYS)
         assert wanted is not None
         asked.append(wanted)
-        values[wanted.trial].append(0.9 - wanted.trial / 2)
-    held_out: list[str | None] = ["b", "c", None]  # None: that of the search
+        values[wanted.trial].append((wanted.hold_out, 0.9 - wanted.trial / 2))
+    held_out: list[str | None] = [None, "b", "c"]  # None: that of the search
     rounds = [(index + 1, kidney) for index, kidney in enumerate(held_out)]
     assert asked == [Judging(trial, index, kidney) for index, kidney in rounds for trial in (1, 0)]
 
@@ -67,16 +67,17 @@ def test_one_kidney_changes_nothing() -> None:
     assert with_each_kidney(config, ("a",)) is config
 
 
-def test_kidneys_to_confirm_on_need_something_to_confirm() -> None:
-    config = tiny_config({"study": {"leaders": 0}})
-    with pytest.raises(InputError, match=r"study.leaders is 0, so nothing is confirmed with b held out; set"):
-        with_each_kidney(config, KIDNEYS)
+def test_a_hard_kidney_does_not_bring_runners_up_into_the_final() -> None:
+    known = [[0.60, (None, 0.40), ("b", 0.30)], [0.55]]
+    board = board_of(*(over_kidneys(trial, *own) for trial, own in enumerate(known)))
+    assert [row.trial for row in finalists(board, 1)] == [0, 1]
+    assert [row.trial for row in finalists(board, 1, more=False)] == [0]
 
 
-def _ended(values: list[list[float]]) -> list[FrozenTrial]:
+def _ended(values: list[list[Any]]) -> list[FrozenTrial]:
     """The study's trials of these trainings, by design."""
     return [
-        create_trial(state=TrialState.COMPLETE, value=value, user_attrs={} if seed == 0 else {REPEATS: design})
+        create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs={} if seed == 0 else {REPEATS: design})
         for design, known in enumerate(values)
-        for seed, value in enumerate(known)
+        for seed, _ in enumerate(known)
     ]

@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from pydantic import BaseModel, ValidationError
 from searches import phantom_run, trial_task
@@ -15,7 +17,7 @@ from searches import phantom_run, trial_task
 from nas.jobs.task import CellSearchTask
 from nas.workers.executor import Event, Executor
 from nas.workers.launcher import Received
-from nas.workers.local import LocalLauncher, LocalWorker, _why, devices
+from nas.workers.local import LocalLauncher, LocalWorker, _why, devices, workers_on_cpu
 from nas.workers.process import WorkerProcess
 from nas.workers.protocol import (
     Died,
@@ -118,6 +120,17 @@ def test_a_worker_that_sends_no_text_is_killed_and_reported(tmp_path: Path, monk
 
 def test_the_cpu_is_one_worker() -> None:
     assert devices("cpu") == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gibibytes", "expected"), [(1, 64, 1), (2, 24, 2), (2, 6, 1), (8, 64, 3), (64, 256, 8), (64, 16, 4)]
+)
+def test_a_hurried_cpu_has_about_as_many_workers_as_each_has_threads(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gibibytes: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=gibibytes * 2**30))
+    assert workers_on_cpu() == expected
 
 
 def test_tasks_are_known_by_ids_that_no_two_share() -> None:

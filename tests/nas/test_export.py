@@ -8,7 +8,7 @@ from nas.bundles.export import export_best
 from nas.config.search_config import SearchConfig
 from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
 from results.bundles.onnx import ONNX
-from results.record import Job, Outcome, Record
+from results.record import Job, Outcome, Record, read_record
 from results.run_folder import RunFolder, create
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
@@ -54,6 +54,14 @@ def test_a_repeat_stands_in_where_the_first_trainings_weights_were_not_kept(fold
     found = read_bundle(folder.best).architecture
     assert (found.provenance.trial, found.provenance.seed) == (1, 1)
     assert found.grey_scales == {v.content_hash: (v.grey_low, v.grey_high) for v in (*FOLD.train, *FOLD.held_out)}
+
+
+def test_weights_that_saw_the_held_out_kidney_are_not_exported(folder: RunFolder) -> None:
+    record = read_record(folder.trial(1).record)
+    assert record is not None
+    other = record.model_copy(update={"job": record.job.model_copy(update={"hold_out": "t"})})
+    write_atomically(folder.trial(1).record, other.model_dump_json())
+    assert not export_best(folder, 0, SearchConfig(), FOLD)
 
 
 def test_exporting_again_leaves_what_lies_beside_the_weights(folder: RunFolder) -> None:

@@ -155,8 +155,28 @@ def test_a_search_on_each_kidney_ranks_on_the_first(folder: RunFolder, tmp_path:
 def test_more_kidneys_than_there_are_cannot_be_held_out(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"4 kidneys are to be held out in turn, but .*: phantom_1, phantom_2, phant"):
         _splits(_config(tmp_path / "cache"), folder, 4)
-    with pytest.raises(InputError, match=r"2 kidneys are to be held out in turn, but .*: phantom_1; label more, or"):
-        _splits(_config(tmp_path / "cache", hold_out="each", exclude=["phantom_2", "phantom_3"]), folder)
+    alone = _config(tmp_path / "cache", hold_out="each", exclude=["phantom_2", "phantom_3"])
+    with pytest.raises(InputError, match=r"2 kidneys are to be held out in turn, but .*: none; label more, or"):
+        _splits(alone, folder)
+
+
+def test_a_kidney_unlike_all_others_is_not_held_out_nor_its_zoom_scored(
+    folder: RunFolder, scans: Path, tmp_path: Path
+) -> None:
+    manifest = scans / "dataset.toml"
+    text = manifest.read_text()
+    before, name, after = text.partition("[volumes.phantom_2]")
+    zoom = after.replace("voxel_spacing_um = 50.0", "voxel_spacing_um = 5.2", 1)
+    manifest.write_text(before + name + zoom)
+    each = _config(tmp_path / "cache", root=str(scans), hold_out="each")
+    assert _splits(each, folder) == [("phantom_1", ["phantom_3"]), ("phantom_3", ["phantom_1"])]
+    manifest.write_text(before + name + zoom.replace('kidney = "phantom_2"', 'kidney = "phantom_1"', 1))
+    said: list[str] = []
+    (fold, _) = open_folds(each, folder, Report(note=said.append))
+    assert [volume.name for volume in fold.held_out] == ["phantom_1"]
+    assert any(
+        "phantom_2 of the held-out phantom_1 is not scored: its voxel spacing 5.2 µm is unlike" in s for s in said
+    )
 
 
 def test_only_complete_labels_of_people_score(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
@@ -181,12 +201,11 @@ def test_every_split_is_guarded(folder: RunFolder, scans: Path, tmp_path: Path) 
 def test_a_volume_that_only_another_split_uses_must_not_change_either(
     folder: RunFolder, scans: Path, tmp_path: Path
 ) -> None:
-    config = _config(tmp_path / "cache", root=str(scans), train=["phantom_1"])
+    config = _config(tmp_path / "cache", root=str(scans), train=["phantom_2"])
     config = config.model_copy(update={"study": config.study.model_copy(update={"folds": 2})})
-    config = config.model_copy(update={"data": config.data.model_copy(update={"train": ("phantom_1", "phantom_2")})})
     check_same_data(folder, open_folds(config, folder))
     check_same_data(folder, open_folds(config, folder))
-    path = scans / "train" / "phantom_2" / "labels" / "0007.tif"
+    path = scans / "train" / "phantom_1" / "labels" / "0007.tif"  # scored by the second fold alone
     tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
-    with pytest.raises(InputError, match="phantom_2 has changed"):
+    with pytest.raises(InputError, match="phantom_1 held out: held-out volume phantom_1 has changed"):
         check_same_data(folder, open_folds(config, folder))

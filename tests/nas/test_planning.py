@@ -9,6 +9,7 @@ from searches import complete, tiny_config
 from nas.config.search_config import SearchConfig
 from nas.jobs.measure import Costs, StepCost
 from nas.jobs.task import MeasureTask, TrialTask
+from nas.search.confirmation import with_each_kidney
 from nas.search.decisions import Decisions
 from nas.search.plan_rows import plan_lines, plan_rows
 from nas.search.planning import Planner, is_planned
@@ -59,15 +60,20 @@ class Machine:
     part: float = 1.0
     whole: float = 8.0
     slower: float = 1.0  # than measured
+    kidneys: tuple[str, ...] = ("k",)
     ended: list[tuple[Job, Outcome, float]] = field(default_factory=list)  # and when
 
     def open(self) -> None:
         self.study = open_study(self.folder, self.config)
         self.budget = Simulated(self.config.study, self.study)
-        self.planner = Planner(self.config, POSSIBLE, self.folder, self.study, self.budget)
+        self.config = with_each_kidney(self.config, self.kidneys)
+        count = len(self.kidneys)
+        self.planner = Planner(self.config, POSSIBLE, self.folder, self.study, self.budget, kidneys=count)
         self.planner.extend()
         self.ledger = Ledger(self.folder, "tiny", "k", self.config.score)
-        self.decisions = Decisions(self.study, self.planner, self.folder, self.budget, self.ledger.board)
+        self.decisions = Decisions(
+            self.study, self.planner, self.folder, self.budget, self.ledger.board, kidneys=self.kidneys
+        )
 
     def search(self, most: int = 10_000) -> "Machine":
         """Until nothing begins any more, or so many tasks have ended."""
@@ -217,6 +223,21 @@ def test_more_minutes_try_more_with_trainings_of_the_same_length(folder: RunFold
     assert (after.steps, after.rungs) == (before.steps, before.rungs)
     assert after.candidates > before.candidates
     assert len(more.fresh) > 2
+
+
+@pytest.mark.parametrize(("minutes", "kidneys"), [(2.0, 1), (30.0, 3), (600.0, 3)])
+def test_as_many_kidneys_are_held_out_in_turn_as_two_finalists_have_time_to_meet(
+    folder: RunFolder, minutes: float, kidneys: int
+) -> None:
+    machine = Machine(folder, settings(minutes), kidneys=("k", "b", "c")).search()
+    plan = read_plan(folder)
+    assert plan is not None and plan.kidneys == kidneys
+    met: dict[int, list[str | None]] = {}
+    for job in machine.fresh:
+        met.setdefault(job.design, []).append(job.hold_out)
+    assert len(met) >= 2
+    assert all(held_out[:kidneys] == [None, "b", "c"][:kidneys] for held_out in met.values())
+    assert any("confirm with 1 of 3 kidneys" in note for note in machine.planner.notes()) == (kidneys == 1)
 
 
 def test_what_came_of_a_plan_stands_beside_it(folder: RunFolder) -> None:

@@ -53,6 +53,17 @@ def test_every_choice_is_reported_while_it_is_built() -> None:
     assert [combination.values for combination in possible.of("unet")] == [("tu-resnet10t", "Unet", 32)]
 
 
+def test_every_fold_is_checked() -> None:
+    small = Fold(FOLD.held_out, tuple(replace(volume, kidney="small") for volume in FOLD.train))
+    config = parse_config({**VALUES, "study": {"leaders": 2}}, "test")
+    preflight(config, FOLD, others=[small])
+    with pytest.raises(InputError, match=r"study.leaders is 0, so nothing is confirmed with small held out"):
+        preflight(parse_config({**VALUES, "study": {"leaders": 0}}, "test"), FOLD, others=[small])
+    blank = Fold(tuple(_without_vessels(volume) for volume in FOLD.held_out), small.held_out)
+    with pytest.raises(InputError, match="vessel"):
+        preflight(config, FOLD, others=[blank])
+
+
 @pytest.mark.parametrize("space", [{}, {"unet": {"encoder": ["resnet18"]}}, {"families": ["sam"], "fit": {"crop": 64}}])
 def test_a_space_without_a_choice_says_how_to_name_one(space: dict[str, Any]) -> None:
     with pytest.raises(

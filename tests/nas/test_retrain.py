@@ -152,6 +152,16 @@ def test_why_a_full_training_begins_anew(folder: RunFolder) -> None:
     assert find_trunk(folder, record.model_copy(update={"job": cycle}), cycle) == "schedule one-cycle has no trunk"
 
 
+def test_a_training_that_held_out_another_kidney_begins_anew_on_the_fold_of_the_search(folder: RunFolder) -> None:
+    record = _with_trunk(folder)
+    other = record.model_copy(update={"job": record.job.model_copy(update={"hold_out": "b"})})
+    write_atomically(folder.trial(4).record, other.model_dump_json())
+    training = find_retraining(folder, SAME_RATE, "4", None, RetrainRequest(steps=8))
+    assert training.job.hold_out is None
+    assert training.known is None  # its threshold and its score are those of another kidney
+    assert find_trunk(folder, other, training.job) == "the trial held out b, and was trained on what is now held out"
+
+
 @pytest.mark.slow
 def test_a_bundle_of_a_training_that_went_on_says_so_and_has_the_weights_of_one_that_did_not(folder: RunFolder) -> None:
     _with_trunk(folder)

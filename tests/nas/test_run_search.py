@@ -71,6 +71,7 @@ def test_finalists_are_confirmed_with_each_kidney_held_out(tmp_path: Path, folde
     judged = [row for row in result.board.rows if row.judged]
     assert result.board.held_out == "phantom_1"
     assert len(judged) == 2
+    assert len(result.board.rows) == 3  # none is lost because the study lists it as failed
     assert all(row.kidneys.keys() == names and len(row.judged) == 3 for row in judged)
     assert "phantom_2 held out)" in printed
     assert read_bundle(folder.best).architecture.provenance.held_out_volumes.keys() == {"phantom_1"}

@@ -291,6 +291,18 @@ def test_a_completed_trial_has_its_score_interval_and_cost(folder: RunFolder) ->
     assert "reason" not in trial.user_attrs
 
 
+def test_a_score_on_another_kidney_is_hidden_from_the_sampler(folder: RunFolder) -> None:
+    study = open_study(folder, SEARCHED)
+    _next(study, SEARCHED, dice=0.6)
+    trial = repeat(study, 0, 1, hold_out="b")
+    job = job_of(trial, SEARCHED, possible())
+    assert (job.hold_out, job.rungs) == ("b", ())
+    tell(study, trial, _record(job, dice=0.9))
+    assert study.best_value == 0.6
+    assert study.trials[1].state == TrialState.FAIL
+    assert study.trials[1].user_attrs["score with b held out"] == 0.9
+
+
 @pytest.mark.parametrize("state", ["paused", "failed"])
 def test_a_trial_without_a_score_has_its_reason(folder: RunFolder, state: State) -> None:
     study = open_study(folder, SEARCHED)

@@ -60,13 +60,17 @@ def test_the_leaderboard_has_it_from_the_scores_of_each_design() -> None:
 
 
 def test_supernets_are_compared_with_the_first_scores_of_what_they_found() -> None:
+    """Within each supernet, and with every genotype once: losses of two supernets say nothing about each other."""
     records = []
-    for trial in range(6):
+    for trial in range(12):
+        genotype, name = trial % 3, f"cells-{trial // 6}"
         found = record(trial, None, "paused")
-        job = found.job.model_copy(update={"supernet_loss": 0.5 - 0.01 * trial})
-        outcome = found.outcome.model_copy(update={"so_far": 0.1 * trial, "scored": {30: 0.1 * trial}})
+        loss = 0.5 - 0.01 * genotype + 0.3 * (trial // 6)
+        job = found.job.model_copy(update={"supernet": name, "supernet_loss": loss})
+        value = 0.1 * genotype + 0.4 * (trial // 6) + 0.04 * (trial % 6 > 2)  # the worse losses have the better scores
+        outcome = found.outcome.model_copy(update={"so_far": value, "scored": {30: value}})
         records.append(found.model_copy(update={"job": job, "outcome": outcome}))
     board = rank(records, "s", "k", ScoreConfig())
     (found_,) = board.agreements
     assert (found_.supernet, found_.designs, found_.spearman) == (True, 6, 1.0)  # the lower the loss the better
-    assert sentence(board.agreements).startswith("The supernets ordered 6 networks of their cells as the first scores ")
+    assert sentence(board.agreements).startswith("The supernets ordered their 6 genotypes as the first scores of ")

@@ -172,34 +172,57 @@ def test_a_name_is_no_markup_on_a_page_and_no_command_to_a_terminal() -> None:
 
 def test_several_kidneys_rank_by_their_mean_and_each_has_a_column() -> None:
     board = board_of(
-        over_kidneys(0, 0.70, ("b", 0.50), ("c", 0.60), (None, 0.40), default=True),
-        over_kidneys(1, 0.90, ("b", 0.55), ("c", 0.65), (None, 0.75), ("b", 0.45)),
+        over_kidneys(0, 0.70, (None, 0.40), ("b", 0.50), ("c", 0.60), default=True),
+        over_kidneys(1, 0.90, (None, 0.75), ("b", 0.55), ("c", 0.65), (None, 0.65)),
     )
     first, second = board.rows
     assert (first.trial, second.trial) == (1, 0)
-    assert first.kidneys == pytest.approx({"b": 0.50, "c": 0.65, "k": 0.75})
-    assert first.surface_dice == pytest.approx((0.50 + 0.65 + 0.75) / 3)  # kidneys count alike, seeds or not
+    assert first.kidneys == pytest.approx({"k": 0.70, "b": 0.55, "c": 0.65})
+    assert first.surface_dice == pytest.approx((0.70 + 0.55 + 0.65) / 3)  # kidneys count alike, seeds or not
     assert second.surface_dice == pytest.approx(0.50)
     assert first.seeds_low is None
-    assert first.kidneys_low == pytest.approx(19 / 30 - 4.302653 * np.std([0.5, 0.65, 0.75], ddof=1) / 3**0.5, abs=1e-6)
+    reach = 4.302653 * np.std([0.70, 0.55, 0.65], ddof=1) / 3**0.5  # Student's t of two degrees
+    assert first.kidneys_low == pytest.approx(1.9 / 3 - reach, abs=1e-6)
     page = to_markdown(board)
-    assert "| b | c | k |" in page
-    assert "0.5000 | 0.6500 | 0.7500" in page
-    assert "ranked by their mean over kidneys, each held out in turn: b 0.500, c 0.600, k 0.400" in reading(board)
-    assert board.seed_deviation == pytest.approx(np.sqrt((0.3**2 + 0.15**2) / 4))  # on the kidney of the search alone
+    assert "| k | b | c |" in page
+    assert "0.7000 | 0.5500 | 0.6500" in page
+    assert "ranked by their mean over kidneys, each held out in turn: k 0.400, b 0.500, c 0.600" in reading(board)
+    variance = (0.3**2 / 2 + np.var([0.90, 0.75, 0.65]) * 3) / 3  # on the kidney of the search alone
+    assert board.seed_deviation == pytest.approx(np.sqrt(variance))
+
+
+def test_a_kidney_that_two_seeds_met_counts_once_for_what_is_exported_too() -> None:
+    ahead = over_kidneys(0, 0.6, (None, 0.57), ("b", 0.80), ("c", 0.57), default=True)
+    often = over_kidneys(1, 0.6, (None, 0.50), ("b", 0.90), ("c", 0.50), (None, 0.50), ("b", 0.90))
+    board = board_of(ahead, often)
+    assert [row.trial for row in board.rows] == [0, 1]  # 0.647 and 0.633; over seeds 0.647 and 0.660
+    assert board.best == 0
+
+
+def test_one_kidney_that_is_not_that_of_the_search_is_named() -> None:
+    board = board_of(over_kidneys(0, 0.8, ("b", 0.5)), over_kidneys(1, 0.7, ("b", 0.4)), over_kidneys(2, 0.6))
+    assert board.rows[0].kidneys == {"b": 0.5}
+    assert "All other rows are scored on k alone." in reading(board)
+
+
+def test_cells_that_were_searched_on_a_kidney_held_out_later_are_told() -> None:
+    found = over_kidneys(0, 0.8, (None, 0.7), ("b", 0.5))
+    assert "Cells were searched" not in reading(board_of(found))
+    cells = [r.model_copy(update={"job": r.job.model_copy(update={"supernet": "cells-48"})}) for r in found]
+    assert "Cells were searched with only k held out" in reading(board_of(cells))
 
 
 def test_two_kidneys_are_too_few_for_an_interval() -> None:
-    board = board_of(over_kidneys(0, 0.7, ("b", 0.5), (None, 0.6)), over_kidneys(1, 0.6, ("b", 0.3), (None, 0.4)))
+    board = board_of(over_kidneys(0, 0.7, (None, 0.6), ("b", 0.5)), over_kidneys(1, 0.6, (None, 0.4), ("b", 0.3)))
     assert board.rows[0].kidneys_low is None
     assert "too few to say how much kidneys differ" in reading(board)
 
 
 def test_a_finalist_that_lacks_a_hard_kidney_is_not_ahead_for_that() -> None:
     board = board_of(
-        over_kidneys(0, 0.70, ("b", 0.80), ("c", 0.30), default=True),
-        over_kidneys(1, 0.70, ("b", 0.85), ("c", 0.37)),
-        over_kidneys(2, 0.75, ("b", 0.70)),  # the mean of what it has is the highest
+        over_kidneys(0, 0.70, (None, 0.80), ("c", 0.30), default=True),
+        over_kidneys(1, 0.70, (None, 0.85), ("c", 0.37)),
+        over_kidneys(2, 0.75, (None, 0.70)),  # the mean of what it has is the highest
     )
     assert [row.trial for row in board.rows] == [1, 0, 2]
     assert "1 finalist(s) lack a kidney" in reading(board)

@@ -1,6 +1,7 @@
 """Folds: which kidney is held out, which are trained on, and the guard against the same tissue on both sides.
 
-A search ranks on one split. Its finalists can be confirmed on others, in each of which another kidney is held out.
+A search ranks on one fold. Its finalists can be confirmed on others, in each of which another kidney is held out: a
+cross-validation that leaves one kidney out.
 """
 
 from collections.abc import Sequence
@@ -59,8 +60,6 @@ def choose(
     """
     _check_names(sources, config)
     kept = _kept(sources, config)
-    if config.hold_out == EACH:
-        config = config.model_copy(update={"hold_out": splits(sources, config, None)[0]})
     kidney = _held_out_kidney(kept, config)
     held_out = _scored(kept, kidney, config, report)
     if config.train is None:
@@ -80,7 +79,7 @@ def choose(
     return train, held_out
 
 
-def splits(sources: Sequence[VolumeSource], config: DataConfig, count: int | None) -> list[str]:
+def kidneys_in_turn(sources: Sequence[VolumeSource], config: DataConfig, count: int | None) -> list[str]:
     """What is held out in turn: what the configuration says, then the other kidneys that can be scored, by name.
 
     count: how many there are to be; None: one, or with `hold_out` "each" as many as there can be. Raises InputError if
@@ -88,7 +87,7 @@ def splits(sources: Sequence[VolumeSource], config: DataConfig, count: int | Non
     """
     _check_names(sources, config)
     kept = _kept(sources, config)
-    possible = sorted({source.kidney for source in kept if _complete(source)})
+    possible = sorted({source.kidney for source in kept if _complete(source) and _like_others(source, kept)})
     if config.hold_out != EACH:
         kidney = _held_out_kidney(kept, config)
         found = [config.hold_out, *(name for name in possible if name != kidney)]
@@ -99,13 +98,14 @@ def splits(sources: Sequence[VolumeSource], config: DataConfig, count: int | Non
     if count > len(found):
         listed = ", ".join(possible) or "none"
         raise InputError(
-            f"{count} kidneys are to be held out in turn, but those with complete, human-made labels are: {listed}; "
-            "label more, or name one kidney to hold out and set study.folds=1"
+            f"{count} kidneys are to be held out in turn, but those with complete, human-made labels and a voxel "
+            f"spacing like that of others are: {listed}; label more, or name one kidney to hold out and set "
+            "study.folds=1"
         )
     return found[:count]
 
 
-def split_of(sources: Sequence[VolumeSource], config: DataConfig, hold_out: str) -> DataConfig:
+def with_held_out(sources: Sequence[VolumeSource], config: DataConfig, hold_out: str) -> DataConfig:
     """The same with something else held out, which is then not trained on."""
     kidneys = {source.kidney for source in sources if _matches(source, [hold_out])}
     changes: dict[str, object] = {"hold_out": hold_out}
@@ -225,6 +225,15 @@ def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, re
             )
         else:
             complete.append(source)
+    alike = [source for source in complete if _like_others(source, sources)]
+    for source in complete if alike else ():
+        if source not in alike:
+            report.note(
+                f"{source.name} of the held-out {kidney} is not scored: its voxel spacing "
+                f"{_spacing(source.spacing_um)} is unlike that of other kidneys (hold_out = {source.name!r} would "
+                "score it alone)"
+            )
+    complete = alike or complete
     if not complete:
         names = ", ".join(s.name for s in of_kidney if _labelled(s) and s.soft is None)
         mend = f"name a labelled one in hold_out: {names}" if names else "hold out another kidney"
@@ -238,8 +247,7 @@ def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, 
     for source in sources:
         if source.kidney == kidney:
             continue
-        ratios = [a / b for a, b in zip(source.spacing_um, spacing_um, strict=True)]
-        if max(*ratios, *(1 / ratio for ratio in ratios)) > WIDEST_SPACING_RATIO:
+        if _ratio(source.spacing_um, spacing_um) > WIDEST_SPACING_RATIO:
             report.note(
                 f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} differs by "
                 f"more than {WIDEST_SPACING_RATIO:g} times from the held-out {_spacing(spacing_um)} "
@@ -259,6 +267,18 @@ def _kept(sources: Sequence[VolumeSource], config: DataConfig) -> list[VolumeSou
 
 def _labelled(source: VolumeSource) -> bool:
     return source.labels != "none"
+
+
+def _like_others(source: VolumeSource, sources: Sequence[VolumeSource]) -> bool:
+    """Whether a labelled volume of another kidney has a similar voxel spacing, so that it could be trained on."""
+    others = [other for other in sources if other.kidney != source.kidney and _labelled(other)]
+    return any(_ratio(source.spacing_um, other.spacing_um) <= WIDEST_SPACING_RATIO for other in others)
+
+
+def _ratio(one: Spacing, other: Spacing) -> float:
+    """How many times the voxel edges of two volumes differ, along the axis where they differ most."""
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    return max(*ratios, *(1 / ratio for ratio in ratios))
 
 
 def _complete(source: VolumeSource) -> bool:
