@@ -8,7 +8,9 @@ The seed decides which samples are drawn, so designs trained with the same seeds
 That qualities come from one distribution pulls the estimates together, the more the noisier they are. This is what
 keeps the leader of many designs, which is partly ahead by luck, from being believed too early (Gelman et al., Bayesian
 Data Analysis, third edition, chapter 5). Spread and deviation are unknown too: all of their values on a grid count,
-weighted by how well they explain the scores.
+weighted by how well they explain the scores. Few scores say little about the deviation, so it has a prior: what another
+seed changed in the table of learning curves (`results/benchmarks/learning_curves_2cpu_2026-11.md`), give or take a
+factor of four. Without it, two seeds that agree by chance would be believed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ from scipy.stats import t as student
 
 DRAWS = 4_000
 _GRID = 40  # values of the spread, and of the deviation
+_DEVIATION, _WIDTH = 0.03, 0.7  # a priori: the median, and the standard deviation of the logarithm
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,16 @@ def compare(scores: Sequence[Mapping[int, float]]) -> Comparison:
 def _grid(
     found: NDArray[np.float64], shares: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pairs of a spread and a deviation, and their probabilities. A priori the spread and the deviation's logarithm
-    are uniform.
+    """Pairs of a spread and a deviation, and their probabilities. A priori the spread is uniform, and the deviation
+    log-normal.
     """
     scale = max(float(np.sqrt((found**2).mean())) if len(found) else 0.0, 1e-6)
     spread, deviation = np.meshgrid(
-        np.linspace(0.02, 4.0, _GRID) * scale, np.geomspace(0.02, 2.0, _GRID) * scale, indexing="ij"
+        np.linspace(0.02, 4.0, _GRID) * scale, _DEVIATION * np.geomspace(0.1, 10.0, _GRID), indexing="ij"
     )
     total = deviation.ravel()[:, None] ** 2 + spread.ravel()[:, None] ** 2 * shares
     logs = -0.5 * (np.log(total) + found**2 / total).sum(axis=1)
+    logs -= 0.5 * (np.log(deviation.ravel() / _DEVIATION) / _WIDTH) ** 2
     weights = np.exp(logs - logs.max())
     return spread.ravel(), deviation.ravel(), weights / weights.sum()
 

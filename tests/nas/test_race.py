@@ -44,9 +44,9 @@ def test_it_ends_when_the_leader_is_surely_best() -> None:
 
 
 def test_equally_good_designs_end_it_too_because_either_may_be_taken() -> None:
-    same = Finalist({1: 0.8000, 2: 0.8101, 3: 0.7899})
-    also = Finalist({1: 0.8001, 2: 0.8099, 3: 0.7901})
-    assert race(same, also, Finalist({1: 0.78, 2: 0.79, 3: 0.77})).next() is None
+    same = Finalist({1: 0.8000, 2: 0.8101, 3: 0.7899, 4: 0.8000, 5: 0.8099})
+    also = Finalist({1: 0.8001, 2: 0.8099, 3: 0.7901, 4: 0.8000, 5: 0.8101})
+    assert race(same, also, Finalist({1: 0.78, 2: 0.79, 3: 0.77}), most=8).next() is None
 
 
 def test_nobody_gets_more_seeds_than_the_limit() -> None:

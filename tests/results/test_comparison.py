@@ -19,7 +19,7 @@ def test_what_a_seed_gives_to_all_does_not_hide_a_difference() -> None:
 
 
 def test_designs_within_the_margin_are_both_best() -> None:
-    scores = [{seed: q + seed / 100 for seed in (1, 2, 3, 4)} for q in (0.502, 0.500, 0.3)]
+    scores = [{seed: q + seed / 100 for seed in range(1, 7)} for q in (0.502, 0.500, 0.3)]
     assert compare(scores).best(0.005)[:2].min() > 0.9
     assert compare(scores).best().sum() == pytest.approx(1.0)
 
@@ -79,3 +79,23 @@ def test_intervals_of_seeds_cover_the_truth() -> None:
         if found is not None:
             covered.append(found[0] <= truth[0] <= found[1])
     assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_two_seeds_that_agree_by_chance_are_not_believed() -> None:
+    """Deviations of 0.0005 between seeds are rare, so what two seeds say is believed as far as seeds usually agree."""
+    lucky = [{1: 0.600, 2: 0.700}, {1: 0.5905, 2: 0.6895}]
+    assert 0.5 < compare(lucky).better(0, 1) < 0.9
+    often = [{seed: value + seed / 10 for seed in range(1, 9)} for value in (0.100, 0.090)]
+    assert compare(often).better(0, 1) > 0.99
+
+
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say() -> None:
+    inside = []
+    for case in range(200):
+        rng = np.random.default_rng(case)
+        quality = rng.normal(0.6, 0.04, 4)
+        scores = quality[:, None] + rng.normal(0, 0.01, 3) + rng.normal(0, 0.03, (4, 3))
+        drawn = compare([dict(enumerate(own)) for own in scores.tolist()]).drawn
+        low, high = np.quantile(drawn[:, 1] - drawn[:, 0], [0.025, 0.975])
+        inside.append(low <= quality[1] - quality[0] <= high)
+    assert 0.91 <= np.mean(inside) <= 0.99
