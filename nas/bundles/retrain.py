@@ -275,12 +275,15 @@ def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
     return config, folder
 
 
-def retrain_in_run(request: RetrainRequest, report: Report = SILENT) -> tuple[Path, Record, float | None]:
+def retrain_in_run(
+    request: RetrainRequest, report: Report = SILENT, began: float | None = None
+) -> tuple[Path, Record, float | None]:
     """What `nas retrain` does; returns the bundle's folder, the record, and the ranking value that the search found.
 
-    Kidneys and settings come from the run folder, even for a bundle from elsewhere.
+    Kidneys and settings come from the run folder, even for a bundle from elsewhere. began: when the time for it began,
+    on the monotonic clock; None: now.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     config, folder = read_retraining(request)
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     training = find_retraining(folder, config, request.target, best, request)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Train the best network of a run, or the N best, at full length and export. Run it again to continue."""
+    began = time.monotonic()  # before the imports, which take seconds of what --minutes allows
     from nas.bundles.retrain import is_first_process
     from nas.bundles.retrain_top import top_count
 
@@ -35,7 +37,7 @@ def retrain(
     console = make_console(as_json)
     console.quiet = not is_first_process()
     count = top_count(request.target)
-    bundles = [_one(request, console, as_json)] if count is None else _several(request, count, console, as_json)
+    bundles = [_one(request, began, console, as_json)] if count is None else _several(request, count, console, as_json)
     for path in bundles if onnx and is_first_process() else ():
         export_onnx(path)
 
@@ -49,13 +51,13 @@ def export_onnx(path: Path) -> None:
     print(f"{file}: largest difference from torch {difference:.1e}", file=sys.stderr)
 
 
-def _one(request: RetrainRequest, console: "Console", as_json: bool) -> Path:
+def _one(request: RetrainRequest, began: float, console: "Console", as_json: bool) -> Path:
     """Train one network, and say what it reached; returns its bundle."""
     from nas.bundles.retrain import is_first_process, retrain_in_run
     from nas.commands.progress import reporting
 
     with reporting(console) as report:
-        path, record, before = retrain_in_run(request, report)
+        path, record, before = retrain_in_run(request, report, began)
     score = record.outcome.score
     if as_json and is_first_process():
         print(json.dumps({"bundle": str(path), "record": record.model_dump(mode="json"), "before": before}))

@@ -59,6 +59,7 @@ class Driver:
         self._decisions = Decisions(
             self.study, self._planner, self.folder, self._budget, self.board, self.stop, self.kidneys
         )
+        self._shown = set[tuple[str, int]]()  # scores at rungs that the user was told
         self._name_lost_records()
 
     def board(self) -> Leaderboard:
@@ -118,7 +119,9 @@ class Driver:
                 self.view.progress(event)
             case Scored():
                 decisions.scored(event)
-                self.view.scored(decisions.task(event.task), event)
+                if (event.task, event.step) not in self._shown:  # one that goes on reports its rungs again
+                    self._shown.add((event.task, event.step))
+                    self.view.scored(decisions.task(event.task), event)
             case Ended():
                 self._close(decisions.task(event.task), event.outcome)
             case Died():

@@ -199,7 +199,7 @@ def job_of(
 ) -> Job:
     """What a trial is to train; the same when asked again after a stop.
 
-    plan: how long trainings are. With one, the steps of every design but the default follow from the time they take.
+    plan: how long trainings are. With one, the steps of every design follow from the time they take.
     """
     _as_then(trial, config)
     attributes = trial.user_attrs
@@ -208,7 +208,6 @@ def job_of(
     if FIXED in attributes:
         fixed = config.fixed[attributes[FIXED]]
         design, name, default = design_of(config, fixed), fixed.name, fixed.default
-        plan = None if attributes[FIXED] == default_place(config) else plan
         register(trial, config, possible, design)
     else:
         design, default = suggest(trial, config, possible, genotypes), False

@@ -359,3 +359,12 @@ def test_a_record_that_is_gone_is_named(folder: RunFolder) -> None:
     gone = Search(folder, _config())
     assert f"note: trial 1 has ended, but {folder.trial(1).record} is gone: it is not ranked" in gone.printed
     assert [trial.state for trial in gone.study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_score_at_a_rung_is_said_once_although_a_trial_that_goes_on_reports_it_again(folder: RunFolder) -> None:
+    def again(task: Task) -> list[Event]:
+        return [Scored(task=task.id, step=3, value=0.25), Scored(task=task.id, step=3, value=0.25), *_trains(task)]
+
+    search = Search(folder, _config())
+    search.run(again)
+    assert search.printed.count("score 0.250 at step 3") == len(search.study.trials)
