@@ -270,8 +270,13 @@ def _labelled(source: VolumeSource) -> bool:
 
 
 def _like_others(source: VolumeSource, sources: Sequence[VolumeSource]) -> bool:
-    """Whether a labelled volume of another kidney has a similar voxel spacing, so that it could be trained on."""
+    """Whether a labelled volume of another kidney has a similar voxel spacing, so that it could be trained on.
+
+    Spacings that are not stated are not compared.
+    """
     others = [other for other in sources if other.kidney != source.kidney and _labelled(other)]
+    if not source.spacing_known or not all(other.spacing_known for other in others):
+        return bool(others)
     return any(_ratio(source.spacing_um, other.spacing_um) <= WIDEST_SPACING_RATIO for other in others)
 
 
