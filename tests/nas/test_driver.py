@@ -362,9 +362,13 @@ def test_a_record_that_is_gone_is_named(folder: RunFolder) -> None:
 
 
 def test_a_score_at_a_rung_is_said_once_although_a_trial_that_goes_on_reports_it_again(folder: RunFolder) -> None:
-    def again(task: Task) -> list[Event]:
-        return [Scored(task=task.id, step=3, value=0.25), Scored(task=task.id, step=3, value=0.25), *_trains(task)]
+    def pauses(task: Task) -> list[Event]:
+        assert isinstance(task, TrialTask)
+        scored, job = Scored(task=task.id, step=3, value=0.25), task.job
+        paused = Outcome(state="paused", so_far=0.25, step=3)
+        return [scored, Ended(task=task.id, outcome=paused)] if job.until else [scored, *_trains(task)]
 
-    search = Search(folder, _config())
-    search.run(again)
-    assert search.printed.count("score 0.250 at step 3") == len(search.study.trials)
+    search = Search(folder, _config({"study": {"promotion": "halving", "rungs": 1}}))
+    search.run(pauses)
+    assert search.states() == ["COMPLETE", "PRUNED", "COMPLETE"]  # the fixed one, the candidate, and its way on
+    assert search.printed.count("score 0.250 at step 3") == 2
