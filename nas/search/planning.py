@@ -184,11 +184,16 @@ class Planner:
         self._write()
 
     def _with_known_scores(self, plan: Plan) -> Plan:
-        """The plan with the mean of what scores have taken: those of other networks may take longer."""
-        trials = [t for t in self.study.get_trials(deepcopy=False) if SCORING in t.user_attrs]
+        """The plan with the mean of what trials took besides training: to begin, and for a score."""
+        again = {CONTINUES, REPEATS}
+        trials = [t.user_attrs | {"state": t.state} for t in self.study.get_trials(deepcopy=False)]
+        trials = [facts for facts in trials if SCORING in facts and not again & facts.keys()]
         found = {
-            "whole": [t.user_attrs[SCORING] for t in trials if t.state == optuna.trial.TrialState.COMPLETE],
-            "part": [t.user_attrs[SCORING] for t in trials if t.state == optuna.trial.TrialState.PRUNED],
+            name: [max(t[SCORING], t.get(SPENT, 0.0) - trained) for t in trials if t["state"] == state]
+            for name, state, trained in (
+                ("whole", optuna.trial.TrialState.COMPLETE, plan.seconds),
+                ("part", optuna.trial.TrialState.PRUNED, plan.first_rung),
+            )
         }
         known = {name: float(np.mean(seconds)) for name, seconds in found.items() if seconds}
         return plan.model_copy(update={"pace": plan.pace.model_copy(update=known)})
