@@ -45,9 +45,9 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
     """
     for number, place in folder.trial_folders():
         record = read_record(place.record)
-        if record is None or record.job.design != design or not place.weights.is_file():
+        if record is None or record.job.design != design or record.job.hold_out is not None:
             continue
-        if record.job.hold_out is not None:
+        if not place.weights.is_file():
             continue
         architecture = describe_trial(record, config, fold, reading_of(record, config.score))
         if not folder.best.is_dir() or not _holds(read_architecture(folder.best), architecture):

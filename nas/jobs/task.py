@@ -36,8 +36,8 @@ class TrialTask(BaseModel, frozen=True, extra="forbid"):
         """What is done, in a few words."""
         if self.job.repeats is None:
             return self.job.name
-        split = f", {self.job.hold_out} held out" if self.job.hold_out else ""
-        return f"{self.job.name} (trial {self.job.repeats} again, seed {self.job.seed}{split})"
+        other = f", {self.job.hold_out} held out" if self.job.hold_out else ""
+        return f"{self.job.name} (trial {self.job.repeats} again, seed {self.job.seed}{other})"
 
     def place(self, folder: RunFolder) -> TrialFolder:
         """Where its files lie."""

@@ -244,8 +244,9 @@ class Decisions:
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
         finalist = self._to_judge()
-        if finalist is None:
-            return None
+        if finalist is None:  # if that is because the leader is known, the rest of the time is for more candidates
+            more = self.planner.decided and self._candidate_begins() and not self._nothing_to_try()
+            return ask(self.study, self.config) if more else None
         return repeat(self.study, finalist.trial, finalist.seed_index, finalist.hold_out)
 
     def _next_fixed(self) -> int | None:
@@ -291,7 +292,13 @@ class Decisions:
             return None
         plan = self.planner.plan
         kidneys = self.kidneys if plan is None else self.kidneys[: plan.kidneys]
-        return next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config, kidneys)
+        found = next_judging(self.board(), self.study.get_trials(deepcopy=False), self.config, kidneys)
+        known = plan is not None and any(row.judged for row in self.board().rows)
+        self.planner.decided = known and found is None and not self._is_judging()
+        return found
+
+    def _is_judging(self) -> bool:
+        return any(not running.task.is_candidate for running in self._trials.values())
 
 
 def _same(known: Job, job: Job) -> bool:

@@ -46,7 +46,7 @@ def preflight(
 
     Looks up every name, builds every network of the space without memory for it, finds every file of weights, and
     checks that every crop can be cut, without cutting one. remembered: the file that keeps what of the space can be
-    built. others: further splits, on which any design may be confirmed. Returns what of the space can be built.
+    built. others: further folds, on which any design may be confirmed. Returns what of the space can be built.
     """
     make_sampler(config.study, 0)
     check_promotion(config.study.promotion)

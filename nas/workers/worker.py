@@ -60,7 +60,7 @@ class _Worker:
     others: dict[str, Fold] = field(default_factory=dict)  # by what they hold out instead
 
     def fold_of(self, job: Job) -> Fold:
-        """The split on which a job trains and is scored."""
+        """The fold on which a job trains and is scored."""
         if job.hold_out is None:
             return self.fold
         if job.hold_out not in self.others:

@@ -9,7 +9,7 @@ from searches import complete, tiny_config
 from nas.config.search_config import SearchConfig
 from nas.jobs.measure import Costs, StepCost
 from nas.jobs.task import MeasureTask, TrialTask
-from nas.search.confirmation import next_judging, with_each_kidney
+from nas.search.confirmation import with_each_kidney
 from nas.search.decisions import Decisions
 from nas.search.plan_rows import plan_lines, plan_rows
 from nas.search.planning import Planner, is_planned
@@ -146,10 +146,7 @@ def test_the_time_is_used_and_kept_to(folder: RunFolder, minutes: float, slower:
     plan = machine.planner.plan
     assert plan is not None
     assert machine.budget.spent <= 60 * minutes
-    trials = machine.study.get_trials(deepcopy=False)
-    decided = next_judging(machine.ledger.board(), trials, machine.planner.config) is None
-    assert decided or 60 * minutes - machine.budget.spent <= 3 * plan.training * slower
-    assert 60 * minutes - machine.budget.spent <= plan.most_confirming
+    assert 60 * minutes - machine.budget.spent <= 3 * plan.training * slower
     first, _, _ = machine.ended[0]
     assert (first.name, first.seconds, first.fit.steps) == ("usual", plan.seconds, round(plan.steps / slower))
     baselines = [outcome.seconds or 0.0 for job, outcome, _ in machine.ended if job.baseline and not job.default]
