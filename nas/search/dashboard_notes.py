@@ -38,8 +38,8 @@ def note(record: Record) -> str:
     outcome, job = record.outcome, record.job
     paragraphs = [f"**{escape(job.name)}**" + (" (baseline)" if job.baseline else "")]
     if job.repeats is not None:
-        split = "" if job.hold_out is None else f" and {job.hold_out} held out"
-        paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}{split}.")
+        other = "" if job.hold_out is None else f" and {job.hold_out} held out"
+        paragraphs.append(f"Trial {job.repeats} trained again with seed {job.seed}{other}.")
     if job.hold_out is not None:
         paragraphs.append(
             "It counts on the leaderboard. The study lists it as failed, so that the sampler does not compare scores "

@@ -244,7 +244,7 @@ class Decisions:
         if self._held or any(running.task.is_candidate for running in self._trials.values()):
             return None  # who leads is known when all candidates are in
         finalist = self._to_judge()
-        if finalist is None:  # if that is because the leader is known, the rest of the time is for more candidates
+        if finalist is None:  # if nothing is left to confirm, the rest of the time is for more candidates
             more = self.planner.decided and self._candidate_begins() and not self._nothing_to_try()
             return ask(self.study, self.config) if more else None
         return repeat(self.study, finalist.trial, finalist.seed_index, finalist.hold_out)

@@ -82,7 +82,7 @@ class Planner:
     running: int = 0
     plan: Plan | None = field(init=False)
     given_up: bool = False  # nothing could be measured
-    decided: bool = False  # who leads is known surely, so that what was kept for confirmation is free
+    decided: bool = False  # no finalist needs a fresh seed any more, so that what was kept for confirmation is free
 
     def __post_init__(self) -> None:
         self.plan = read_plan(self.folder)
@@ -241,8 +241,8 @@ class Planner:
         """Seconds to be kept for confirmation, and for a first searched network."""
         used, _ = self._used({REPEATS})
         confirming = max(0.0, min(plan.confirming, plan.most_confirming) - used)
-        if self.decided:  # further candidates may bring a new leader, which is then trained again, too
-            confirming = min(confirming, plan.training)
+        if self.decided:  # further candidates may bring a new leader, which then has to meet every kidney, too
+            confirming = min(confirming, plan.kidneys * plan.training)
         return confirming + (0.0 if self.has_searched_one() else plan.to_rung(plan.rungs))
 
     def _each(self, plan: Plan) -> float:
