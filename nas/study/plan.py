@@ -5,7 +5,8 @@ is best after the hours there are. So the plan needs the costs of the default al
 
 - At most a tenth of it for one training, so that the default and one searched network are there after a quarter.
 - At most a quarter for the fixed trials besides the default.
-- Up to a fifth for confirmation: trainings of the leaders and the default with fresh seeds.
+- Up to a fifth for confirmation: trainings of the leaders and the default with fresh seeds; up to three tenths where
+  several kidneys are held out in turn.
 - The rest for searched candidates, which are promoted from rung to rung (promotion.py); twelve or more of them begin.
 """
 
