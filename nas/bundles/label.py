@@ -23,6 +23,7 @@ from results.bundles.bundle import WEIGHTS, Bundle
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
+from trainers.data.geometry import Geometry
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
@@ -30,10 +31,9 @@ from trainers.data.open_volumes import open_piece
 from trainers.data.prepare import default_cache
 from trainers.data.readers import suffix_of
 from trainers.data.scratch import scratch_folder
-from trainers.data.slices import Slices
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
 from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
-from trainers.data.volume import Spacing, Volume
+from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 
 FAR_SHARE = 0.02  # largest difference between the reached and the annotated share that gets no note
@@ -97,7 +97,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
         level = match_level(outside, labelled, volume.annotated) if threshold is None else threshold_level(threshold)
         vessels = labelled + int(outside[level:].sum())
         origin = _origin(bundle, source, level / HIGHEST, labelled / vessels if labelled else None)
-        write_label_set(target, soft_slices(levels, volume, level), source.image, volume.spacing_um, origin)
+        write_label_set(target, soft_slices(levels, volume, level), source.geometry, origin)
     if threshold is None and abs(labelled / vessels - volume.annotated) > FAR_SHARE:
         report.note(
             f"at the nearest threshold the labelled voxels are {labelled / vessels:.0%} of the vessels, not "
@@ -167,16 +167,14 @@ def soft_slices(levels: NDArray[np.uint8], volume: Volume, level: int) -> Iterat
         yield new
 
 
-def write_label_set(
-    folder: Path, slices: Iterable[NDArray[np.uint8]], image: Slices, spacing_um: Spacing, source: LabelSource
-) -> None:
-    """Write (H, W) slices, numbered like the image's, and SOURCE.json; the folder appears when it is complete."""
+def write_label_set(folder: Path, slices: Iterable[NDArray[np.uint8]], geometry: Geometry, source: LabelSource) -> None:
+    """Write (H, W) slices on the grid of the image, and SOURCE.json; the folder appears when it is complete."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()
-        for number, one in zip(image.numbers, slices, strict=True):
-            tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(spacing_um))
+        for number, one in zip(geometry.numbers, slices, strict=True):
+            tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
         write_atomically(part / SOURCE_NAME, source.model_dump_json(indent=2) + "\n")
         part.rename(folder)
     finally:

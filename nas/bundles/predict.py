@@ -14,6 +14,7 @@ from nas.bundles.predictor import Predictor, known_threshold, open_predictor, sp
 from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
+from trainers.data.geometry import Spacing
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.open_volumes import open_volumes
 from trainers.data.prepare import default_cache
@@ -21,7 +22,7 @@ from trainers.data.rle import encode, write_submission
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
 from trainers.data.sources import VolumeSource, scan, scan_one
-from trainers.data.volume import Spacing, Volume
+from trainers.data.volume import Volume
 from trainers.inference.components import large_components
 from trainers.metrics.cross_fit import mask_values, score_slabs
 from trainers.metrics.score import Score
@@ -49,7 +50,7 @@ class MaskNote(BaseModel, frozen=True, extra="forbid"):
     smallest_component: int | None
     volume: str  # content hash
     grey_scale: tuple[float, float]  # of the volume beside the other volumes of its kidney
-    spacing_um: Spacing
+    spacing_um: Spacing | None
     first: int  # number of its first slice
 
     @property
@@ -200,7 +201,7 @@ def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, re
     if run.keeps_masks:  # before the mask, so that no mask is ever without its note
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_note_path(path), run.note(volume, source).model_dump_json() + "\n")
-    write_mask(path, slices(), volume.spacing_um, first=source.image.numbers[0])
+    write_mask(path, slices(), source.geometry)
     if run.keeps_probabilities:
         file = run.scratch / f"{volume.name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)

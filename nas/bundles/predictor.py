@@ -12,7 +12,8 @@ from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bun
 from results.bundles.ensemble import ENSEMBLE, content_hash, read_ensemble, read_members
 from results.bundles.reading import Reading
 from search_spaces.errors import InputError
-from trainers.data.volume import Scanned, Volume, spacing_text
+from trainers.data.geometry import Spacing, spacing_text
+from trainers.data.volume import Scanned, Volume
 from trainers.fit import make_accelerator
 from trainers.inference.mean_levels import mean_levels
 from trainers.inference.predict import LEVELS, predict, usable_axes
@@ -96,8 +97,10 @@ class Predictor:
             for a in as_scanned
             for spacing in a.voxel_spacing_um
         }
-        ratio = np.array(volume.spacing_um) / np.array(sorted(spacings)).reshape(-1, 3)
-        if as_scanned and volume.spacing_known and (np.abs(ratio - 1) > FAR_SPACING).any(axis=1).all():
+        far = (
+            spacings and volume.spacing_um is not None and all(_is_far(volume.spacing_um, known) for known in spacings)
+        )
+        if far and volume.spacing_um is not None:
             yield (
                 f"{volume.name} has a voxel spacing of {spacing_text(volume.spacing_um)} µm, but the network was "
                 f"trained at {', '.join(sorted(map(spacing_text, spacings)))} µm: expect errors in width"
@@ -213,3 +216,7 @@ def _with_known_greys(bundle: Bundle, volume: Volume) -> Volume:
     """A volume known to the exporting run keeps the grey scale that it had there, whatever lies beside it now."""
     scale = bundle.architecture.grey_scales.get(volume.content_hash)
     return replace(volume, grey_low=scale[0], grey_high=scale[1]) if scale else volume
+
+
+def _is_far(own: Spacing, trained: Spacing) -> bool:
+    return any(abs(edge / other - 1) > FAR_SPACING for edge, other in zip(own, trained, strict=True))

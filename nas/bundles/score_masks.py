@@ -3,26 +3,54 @@
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from trainers.data.masks import read_mask
-from trainers.data.volume import Spacing
+from trainers.data.geometry import Geometry, Spacing, checked
+from trainers.data.masks import inside, open_mask
+from trainers.data.turned import brought_onto
+from trainers.data.volume import CUBE
 from trainers.metrics.slabs import cut_whole
 from trainers.metrics.surface_dice import surface_dice
 from trainers.metrics.table import METRICS
+from trainers.report import SILENT, Report
 
 
-def score_masks(predicted: Path, target: Path, spacing: str, tolerance_um: float) -> dict[str, float]:
-    """Every metric between two masks on disk; surface dice at the given tolerance."""
-    try:
-        numbers = [float(part) for part in spacing.split(",")]
-        spacing_um: Spacing = (numbers[0],) * 3 if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
-        if len(numbers) not in (1, 3) or min(numbers) <= 0:
-            raise ValueError
-    except (ValueError, IndexError) as error:
-        raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {spacing!r}") from error
-    first, second = read_mask(predicted), read_mask(target)
-    if first.shape != second.shape:
-        raise InputError(f"{predicted} has {first.shape} voxels and {target} has {second.shape}; they must be equal")
-    cut = cut_whole(first, second, spacing_um)
+def score_masks(
+    predicted: Path, target: Path, spacing: str | None, tolerance_um: float, report: Report = SILENT
+) -> dict[str, float]:
+    """Every metric between two masks on disk; surface dice at the given tolerance.
+
+    spacing: one number or three, in place of what the files state. Raises InputError for masks that do not lie on the
+    same voxels, and for a tolerance where no spacing is known.
+    """
+    given = None if spacing is None else _spacing(spacing)
+    still, moving = open_mask(target), open_mask(predicted)
+    for stack in (still, moving):
+        for note in stack.notes:
+            report.note(f"{stack.path}: {note}")
+    moving, turned = brought_onto(still, moving)
+    if turned:
+        report.note(turned)
+    spacing_um = given or _stated(target, still.geometry) or _stated(predicted, moving.geometry)
+    if spacing_um is None and tolerance_um > 0:
+        raise InputError(
+            f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "
+            "--spacing-um"
+        )
+    first, second = inside(moving), inside(still)
+    cut = cut_whole(first, second, spacing_um or CUBE)
     values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
-    within = surface_dice(first, second, spacing_um, tolerance_um)
+    within = surface_dice(first, second, spacing_um or CUBE, tolerance_um)
     return {**values, "surface_dice": within, "tolerance_um": tolerance_um}
+
+
+def _spacing(given: str) -> Spacing:
+    try:
+        numbers = [float(part) for part in given.split(",")]
+        z, y, x = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {given!r}") from None
+    checked((z, y, x), f"--spacing-um {given}")
+    return z, y, x
+
+
+def _stated(path: Path, geometry: Geometry) -> Spacing | None:
+    return checked(geometry.spacing_um, str(path))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nas.commands.console import make_console
 from nas.config.options import AsJson
 
 
@@ -13,13 +14,17 @@ def score(
     predicted: Annotated[Path, typer.Argument(help="A mask.")],
     target: Annotated[Path, typer.Argument(help="The mask it should be.")],
     tolerance_um: Annotated[float, typer.Option(min=0, help="How far apart surfaces may lie.")] = 0.0,
-    spacing_um: Annotated[str, typer.Option(help="Voxel spacing: one number, or z,y,x.")] = "1",
+    spacing_um: Annotated[
+        str | None, typer.Option(help="Voxel spacing, one number or z,y,x; without it, that of the files.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two masks in every metric."""
     from nas.bundles.score_masks import score_masks
+    from nas.commands.progress import reporting
 
-    values = score_masks(predicted, target, spacing_um, tolerance_um)
+    with reporting(make_console(as_json)) as report:
+        values = score_masks(predicted, target, spacing_um, tolerance_um, report)
     if as_json:
         print(json.dumps(values))
     else:

@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trainers.data.check import CheckRow
+from trainers.data.geometry import spacing_text
 from trainers.data.soft_labels import DEFAULT_SET
-from trainers.data.volume import spacing_text
 
 
 def volumes_table(rows: Sequence[CheckRow]) -> Table:
@@ -21,7 +21,7 @@ def volumes_table(rows: Sequence[CheckRow]) -> Table:
             row.kidney or "–",
             "–" if row.shape is None else " x ".join(map(str, row.shape)),
             row.dtype or "–",
-            "–" if row.spacing_um is None else spacing_text(row.spacing_um) + ("" if row.spacing_known else " ?"),
+            "–" if row.spacing_um is None else spacing_text(row.spacing_um),
             _labels(row),
             _percent(row.annotated),
             _percent(row.vessel_share, digits=2),

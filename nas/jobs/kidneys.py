@@ -13,7 +13,8 @@ from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.folds import Fold, choose, guard, kidneys_in_turn, with_held_out
+from trainers.data.folds import Fold, choose, kidneys_in_turn, with_held_out
+from trainers.data.leaks import guard
 from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import write_phantoms
 from trainers.data.prepare import default_cache
@@ -47,12 +48,12 @@ def _open(sources: Sequence[VolumeSource], config: SearchConfig, hold_out: str, 
     data = config.data if hold_out == config.data.hold_out else with_held_out(sources, config.data, hold_out)
     train, held_out = choose(sources, data, report)
     volumes = tuple(open_volumes((*train, *held_out), cache, report))
-    if config.score.second_um is not None and (unknown := [s.name for s in held_out if not s.spacing_known]):
+    if config.score.second_um is not None and (unknown := [s.name for s in held_out if s.spacing_um is None]):
         report.note(
             f"no second score at {config.score.second_um:g} µm: the voxel spacing of {unknown[0]} is not stated"
         )
     fold = Fold(volumes[: len(train)], volumes[len(train) :])
-    guard(fold)
+    guard(fold, report)
     return fold
 
 

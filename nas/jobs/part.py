@@ -59,6 +59,6 @@ def seconds_to_score(
 
 def _second_share(volume: Volume, second_um: float | None) -> float:
     """Voxels that are read again for the second score, for each voxel of the volume."""
-    if second_um is None or not volume.spacing_known:
+    if second_um is None or volume.spacing_um is None:
         return 0.0
     return math.prod(volume.spacing_um) / second_um**3

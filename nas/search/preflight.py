@@ -71,7 +71,7 @@ def preflight(
         if each.held_out:
             check_slabs(each.held_out, config.score.slabs)
         for volume in each.held_out:
-            if volume.spacing_known:  # if it is not, there is no second score, and a note says so
+            if volume.spacing_um is not None:  # if it is not, there is no second score, and a note says so
                 volume_steps(volume, config.score.second_um)
     _check_cells(config, fold)
     _check_weights(needed(config, possible))

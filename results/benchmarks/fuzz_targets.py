@@ -19,6 +19,7 @@ from results.leaderboard.leaderboard import read_leaderboard
 from results.record import read_record
 from results.run_folder import RunFolder
 from trainers.checkpoint import load_checkpoint, save_checkpoint
+from trainers.data.geometry import Geometry
 from trainers.data.manifest import read_manifest
 from trainers.data.masks import write_mask
 from trainers.data.readers import open_slices
@@ -243,7 +244,7 @@ def mask(root: Path) -> Target:
     """A mask that `nas score` reads."""
     from trainers.data.masks import read_mask
 
-    write_mask(root / "m.tif", volume() % 3 == 0, (50.0, 50.0, 50.0))
+    write_mask(root / "m.tif", volume() % 3 == 0, Geometry.counted(volume().shape, (50.0, 50.0, 50.0)))
     return root / "m.tif", lambda: read_mask(root / "m.tif")
 
 

@@ -8,8 +8,9 @@ from results.bundles.reading import KeptReading, Reading
 from results.record import Record
 from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
+from trainers.data.geometry import Spacing
 from trainers.data.soft_labels import LabelSource
-from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
+from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
 
 
@@ -50,7 +51,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
-    voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes
+    voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes that state theirs
     grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
     reading: KeptReading
     parameters: PositiveInt
@@ -66,7 +67,7 @@ def architecture_of(record: Record, fold: Fold, provenance: Provenance, reading:
         name=job.name,
         candidate=job.candidate,
         fit=job.fit,
-        voxel_spacing_um=tuple(sorted({volume.spacing_um for volume in fold.train})),
+        voxel_spacing_um=tuple(sorted({volume.spacing_um for volume in fold.train if volume.spacing_um is not None})),
         grey_scales={v.content_hash: (v.grey_low, v.grey_high) for v in (*fold.train, *fold.held_out)},
         reading=reading,
         parameters=record.outcome.parameters,

@@ -14,7 +14,9 @@ def model_card(architecture: Architecture) -> str:
     """The bundle described for people."""
     reading, fit, candidate = architecture.reading, architecture.fit, architecture.candidate
     score, inference = reading.score, reading.inference
-    spacing = ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um)
+    spacing = (
+        ", ".join("x".join(f"{s:g}" for s in spacing) for spacing in architecture.voxel_spacing_um) or "not stated"
+    )
     result = (
         f"On {', '.join(map(escape, architecture.provenance.held_out_volumes))}: {escape(score.text())}.\n\n"
         f"Ranked by {escape(protocol_of(score.rank_by))}. The interval shows how the score depends on which part of "

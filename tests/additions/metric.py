@@ -1,6 +1,6 @@
 """Metric `recall`: made up by a test, as somebody would add a metric that looks at masks."""
 
-from trainers.data.volume import Spacing
+from trainers.data.geometry import Spacing
 from trainers.metrics.metric import Masks, Metric, by_masks, ratio
 
 

@@ -22,7 +22,7 @@ from trainers.report import Report
 @pytest.fixture
 def kidney(tmp_path: Path) -> Volume:
     volume = prepare(scan_one(scan(tmp_path, "kidney_5", (18, 48, 48))), tmp_path / "cache")
-    return replace(volume, spacing_um=(50.0, 50.0, 50.0), spacing_known=True)
+    return replace(volume, spacing_um=(50.0, 50.0, 50.0))
 
 
 def ensemble_of(*paths: Path, **settings: object) -> Predictor:

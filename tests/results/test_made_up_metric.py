@@ -22,7 +22,7 @@ from results.leaderboard.leaderboard import read_leaderboard
 from results.leaderboard.ledger import Ledger
 from results.record import Outcome, Record
 from results.run_folder import create
-from trainers.data.volume import Spacing
+from trainers.data.geometry import Spacing
 from trainers.metrics.cross_fit import mask_values, score
 from trainers.metrics.metric import Metric, by_masks, ratio
 from trainers.metrics.score import Score, ScoreConfig

@@ -127,7 +127,7 @@ def test_each_slab_of_the_second_score_has_the_threshold_of_its_part_of_the_kidn
     ("volume", "crop", "why"),
     [
         (make_tube(63.0), 16, "the held-out kidney already has voxels of 63.08 µm"),
-        (replace(make_tube(50.0), spacing_known=False), 16, "the voxel spacing of t is not stated"),
+        (replace(make_tube(50.0), spacing_um=None), 16, "the voxel spacing of t is not stated"),
         (make_part((64, 9, 9)), 16, "t of (51, 7, 7) voxels is too small to be read with crops of 16"),
         (make_part((64, 36, 64)), 64, "t would be read along other axes at 63.08 µm"),
         (make_part((16, 64, 64)), 16, "t has only 13 slices at 63.08 µm"),
@@ -156,7 +156,7 @@ def test_progress_of_both_scores_is_one_line():
 
 
 def test_a_voxel_size_needs_to_know_that_of_the_scan():
-    unknown = replace(make_tube(50.0), spacing_known=False)
+    unknown = replace(make_tube(50.0), spacing_um=None)
     what = r"t cannot be read at 100 µm: its voxel spacing is not stated; state voxel_spacing_um of \[volumes.t\] in "
     for call in (
         lambda: predict(reader_at(100.0), unknown, INFERENCE, ACCELERATOR),

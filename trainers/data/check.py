@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Spacing
 from trainers.data.pictures import draw_volume
-from trainers.data.prepare import default_cache, prepare, statistics_of
+from trainers.data.prepare import default_cache, doubts, prepare, statistics_of
 from trainers.data.soft_labels import SOURCE_NAME
 from trainers.data.sources import Place, VolumeSource, find
-from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Spacing
+from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.report import SILENT, Report
 
 
@@ -28,7 +29,6 @@ class CheckRow:
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     spacing_um: Spacing | None = None
-    spacing_known: bool = False
     labels: str | None = None  # files, rles or none
     label_set: str | None = None  # name of the label set in use
     soft: bool = False  # whether the set holds levels predicted by a network
@@ -79,7 +79,6 @@ def _row(source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: 
         shape=source.shape,
         dtype=str(source.dtype),
         spacing_um=source.spacing_um,
-        spacing_known=source.spacing_known,
         labels=source.labels,
         label_set=source.label_set if labelled else None,
         soft=source.soft is not None,
@@ -91,7 +90,7 @@ def _row(source: VolumeSource, notes: tuple[str, ...], out: Path | None, cache: 
     except InputError as error:
         return CheckRow(**{**vars(known), "error": str(error)})
     statistics = statistics_of(source, cache)
-    notes = (*notes, *statistics.notes, *_remarks(source, statistics.minimum, statistics.maximum))
+    notes = (*notes, *statistics.notes, *doubts(statistics), *_remarks(source, statistics.minimum, statistics.maximum))
     if source.soft is not None and source.soft.source is None:
         notes = (
             *notes,
@@ -119,6 +118,6 @@ def _remarks(source: VolumeSource, minimum: int, maximum: int) -> tuple[str, ...
     remarks = []
     if minimum == maximum:
         remarks.append(f"every voxel is {minimum}")
-    if max(source.spacing_um) > 1.5 * min(source.spacing_um):
+    if source.spacing_um is not None and max(source.spacing_um) > 1.5 * min(source.spacing_um):
         remarks.append(f"voxels are {np.max(source.spacing_um) / np.min(source.spacing_um):.1f} times longer than wide")
     return tuple(remarks)

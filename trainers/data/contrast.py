@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.geometry import Spacing
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
 
 _SLICES = 32  # slices sampled in each volume
@@ -19,7 +20,7 @@ def share_contrast(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     Every volume counts in proportion to its voxels. A kidney with one volume keeps its own values. Another voxel
     spacing means another scan, with its own grey scale.
     """
-    groups: dict[tuple[str, tuple[float, ...]], list[Volume]] = {}
+    groups: dict[tuple[str, Spacing | None], list[Volume]] = {}
     for volume in volumes:
         groups.setdefault((volume.kidney, volume.spacing_um), []).append(volume)
     scales = {key: _scale(group) for key, group in groups.items() if len(group) > 1}

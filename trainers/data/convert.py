@@ -17,17 +17,29 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError
-from trainers.data.greys import Scaling, needs_scaling, range_of, to_grey, to_levels, to_mask, what_is_changed
+from trainers.data.greys import (
+    Scaling,
+    ValueRange,
+    needs_scaling,
+    range_of,
+    to_grey,
+    to_levels,
+    to_mask,
+    what_is_changed,
+)
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
 from trainers.data.soft_labels import is_vessel
 from trainers.data.sources import VolumeSource
 from trainers.data.statistics import BlockMeasures, RunningMeasures, measure
+from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.report import SILENT, Report
 
 IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"
 _PROGRESS = "progress.json"
 # A kill loses at most this much work; everything recorded as done is on disk.
 CHECKPOINT_SECONDS = 0.5
+# Of values that were spread over 16 bits, between the two percentiles that set the contrast.
+FEWEST_LEVELS = 32
 _Result = TypeVar("_Result")
 
 _THREADS = min(4, os.cpu_count() or 1)
@@ -87,6 +99,12 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
         np.save(file, running.vessel_voxels(), allow_pickle=False)
         _sync(file)
     statistics = running.statistics(source.label is not None, notes)
+    levels = statistics.percentiles[HIGH_PERCENTILE] - statistics.percentiles[LOW_PERCENTILE]
+    if scaled and statistics.minimum < statistics.maximum and levels < FEWEST_LEVELS:
+        raise InputError(
+            f"{source.image.path}: {HIGH_PERCENTILE - LOW_PERCENTILE:g} % of its voxels would have {levels:.0f} of "
+            f"65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what lies far from all other values"
+        )
     _write_text(folder / STATISTICS, statistics.model_dump_json(indent=1))
     (folder / _PROGRESS).unlink()
 
@@ -187,17 +205,18 @@ def _read(read: ReadBlock, stack: Slices, start: int, stop: int) -> NDArray[Any]
 
 
 def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling:
-    """The finite range of all grey values; needs its own pass, because any slice may contain the lowest ones."""
-    whole = Scaling(low=np.inf, high=-np.inf)
+    """How all grey values are spread; needs its own pass, because any slice may contain the lowest ones."""
+    whole = ValueRange()
     with source.image.reading() as read:
         ranges = _ranges(source, 0)
         parts = _in_order(lambda a, b: range_of(_read(read, source.image, a, b)), ranges, source.image.parallel)
         for (_, stop), part in zip(ranges, parts, strict=True):
-            whole = whole.merge(part)
+            whole.add(part)
             on_done(stop)
-    if whole.low > whole.high:
+    scaling = whole.scaling()
+    if scaling is None:
         raise InputError(f"{source.image.path}: none of its voxels is a finite number")
-    return whole
+    return scaling
 
 
 def _measure_again(source: VolumeSource, folder: Path, slices: int, running: RunningMeasures) -> None:

@@ -1,4 +1,4 @@
-"""Folds: which kidney is held out, which are trained on, and the guard against the same tissue on both sides.
+"""Folds: which kidney is held out, and which are trained on. leaks.py guards against the same tissue on both sides.
 
 A search ranks on one fold. Its finalists can be confirmed on others, in each of which another kidney is held out: a
 cross-validation that leaves one kidney out.
@@ -6,17 +6,15 @@ cross-validation that leaves one kidney out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel
 
 from search_spaces.errors import InputError, unknown_name
-from trainers.data.manifest import INSIDE
+from trainers.data.geometry import Spacing
 from trainers.data.soft_labels import origin_leak, refuse_as_target
 from trainers.data.sources import VolumeSource
-from trainers.data.volume import Spacing, Volume
+from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 
 # Volumes whose voxel sizes differ by more than this factor show vessels at another scale, and are left out unless they
@@ -116,60 +114,6 @@ def with_held_out(sources: Sequence[VolumeSource], config: DataConfig, hold_out:
     return config.model_copy(update=changes)
 
 
-def guard(fold: Fold) -> None:
-    """Raise InputError, naming both volumes, if tissue of the held-out kidney is also in training."""
-    for message in leaks(fold):
-        raise InputError(message)
-
-
-def leaks(fold: Fold) -> list[str]:
-    """One line for each pair of a training and a held-out volume that share tissue, directly or through soft labels.
-
-    Detected by kidney, by name (crops and zooms of the competition's volumes), by equal grey values, and by equal
-    slices (crops along z). A crop in the plane of the slices, or a resampled copy, is not detected.
-    """
-    slices = {id(volume): _slice_hashes(volume) for volume in (*fold.train, *fold.held_out)}
-    found = []
-    for train in fold.train:
-        for held_out in fold.held_out:
-            why = _same_tissue(train, held_out)
-            if why is None and slices[id(train)] & slices[id(held_out)]:
-                why = "the two have slices in common"
-            if why:
-                found.append(
-                    f"{train.name} is trained on and {held_out.name} is held out, but {why}; exclude one of them"
-                )
-            elif leak := origin_leak(train.name, train.soft, held_out.kidney, {held_out.name: held_out.content_hash}):
-                found.append(leak)
-    return found
-
-
-def _same_tissue(train: Volume, held_out: Volume) -> str | None:
-    if train.kidney == held_out.kidney:
-        return f"both belong to {train.kidney}"
-    for inner, outer in ((train.name, held_out.name), (held_out.name, train.name)):
-        if INSIDE.get(inner) == outer:
-            return f"{inner} lies inside {outer}"
-    if train.content_hash == held_out.content_hash:
-        return "all their grey values are equal"
-    return None
-
-
-def _slice_hashes(volume: Volume) -> set[bytes]:
-    """Hashes of all slices that are not uniformly grey, from their middle rows only, so a kidney takes seconds.
-
-    The middle eight rows of a slice contain thousands of noisy 16-bit values; equal rows cannot be a coincidence.
-    """
-    middle = volume.shape[1] // 2
-    rows = slice(max(middle - 4, 0), middle + 4)
-    hashes = set()
-    for z in range(volume.shape[0]):
-        strip = np.ascontiguousarray(volume.image[z, rows])
-        if strip.min() != strip.max():
-            hashes.add(sha256(repr(strip.shape).encode() + strip.tobytes()).digest())
-    return hashes
-
-
 def _matches(source: VolumeSource, names: Sequence[str]) -> bool:
     return source.name in names or source.kidney in names
 
@@ -227,7 +171,7 @@ def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, re
             complete.append(source)
     alike = [source for source in complete if _like_others(source, sources)]
     for source in complete if alike else ():
-        if source not in alike:
+        if source not in alike and source.spacing_um is not None:
             report.note(
                 f"{source.name} of the held-out {kidney} is not scored: its voxel spacing "
                 f"{_spacing(source.spacing_um)} is unlike that of other kidneys (hold_out = {source.name!r} would "
@@ -241,13 +185,15 @@ def _scored(sources: Sequence[VolumeSource], kidney: str, config: DataConfig, re
     return complete
 
 
-def _similar(sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing, report: Report) -> list[VolumeSource]:
+def _similar(
+    sources: Sequence[VolumeSource], kidney: str, spacing_um: Spacing | None, report: Report
+) -> list[VolumeSource]:
     """Volumes of all other kidneys whose voxel spacing is near that of the held-out one."""
     train = []
     for source in sources:
         if source.kidney == kidney:
             continue
-        if _ratio(source.spacing_um, spacing_um) > WIDEST_SPACING_RATIO:
+        if source.spacing_um is not None and spacing_um is not None and not _alike(source.spacing_um, spacing_um):
             report.note(
                 f"{source.name} is not trained on: its voxel spacing {_spacing(source.spacing_um)} differs by "
                 f"more than {WIDEST_SPACING_RATIO:g} times from the held-out {_spacing(spacing_um)} "
@@ -275,15 +221,14 @@ def _like_others(source: VolumeSource, sources: Sequence[VolumeSource]) -> bool:
     Spacings that are not stated are not compared.
     """
     others = [other for other in sources if other.kidney != source.kidney and _labelled(other)]
-    if not source.spacing_known or not all(other.spacing_known for other in others):
-        return bool(others)
-    return any(_ratio(source.spacing_um, other.spacing_um) <= WIDEST_SPACING_RATIO for other in others)
+    return any(_alike(source.spacing_um, other.spacing_um) for other in others)
 
 
-def _ratio(one: Spacing, other: Spacing) -> float:
-    """How many times the voxel edges of two volumes differ, along the axis where they differ most."""
-    ratios = [a / b for a, b in zip(one, other, strict=True)]
-    return max(*ratios, *(1 / ratio for ratio in ratios))
+def _alike(one: Spacing | None, other: Spacing | None) -> bool:
+    """Whether the voxel edges of two volumes are similar along all axes; what is not stated is not compared."""
+    if one is None or other is None:
+        return True
+    return all(max(a / b, b / a) <= WIDEST_SPACING_RATIO for a, b in zip(one, other, strict=True))
 
 
 def _complete(source: VolumeSource) -> bool:

@@ -1,6 +1,7 @@
 """From the values in files to those in the cache: uint16 grey values, uint8 labels (0 and 1, or levels)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,22 @@ SliceName = Callable[[int], str]  # position in the block -> the slice's file or
 
 _HIGHEST = 65535
 _LABEL_VALUES_OR_NONE = (0, 1, 255)
+_NEAR_WHOLE = 1e-3
+_CLASSES = 1 << 16  # of values
+_OUTLIERS = 0.001  # share of the voxels at either end that does not decide how values are spread
 
 
 class Scaling(BaseModel, frozen=True, extra="forbid"):
-    """The finite range of a volume whose values do not fit into 16 bits; low becomes 0, and high becomes 65535."""
+    """How values that do not fit into 16 bits are spread: low becomes 0, and high 65535; what lies beyond, too.
+
+    NaN becomes 0, as does what is infinitely low.
+    """
 
     low: float
     high: float
-    not_finite: NonNegativeInt = 0  # voxels that are NaN or infinite; they become 0
-
-    def merge(self, other: "Scaling") -> "Scaling":
-        """The combined range of both."""
-        return Scaling(
-            low=min(self.low, other.low), high=max(self.high, other.high), not_finite=self.not_finite + other.not_finite
-        )
+    minimum: float  # of the finite values
+    maximum: float
+    not_finite: NonNegativeInt = 0  # voxels that are NaN or infinite
 
 
 def needs_scaling(stack: Slices) -> bool:
@@ -38,12 +41,64 @@ def needs_scaling(stack: Slices) -> bool:
     return stack.dtype.kind == "f" or stack.dtype.itemsize > 2
 
 
-def range_of(block: NDArray[Any]) -> Scaling:
-    """The finite range of one block; an infinite, reversed range if no value is finite."""
+@dataclass
+class ValueRange:
+    """The values of a volume, in as many classes as 16 bits have, each as wide as their upper half as float32.
+
+    One hot voxel or a no-data value of -3e38 must not decide how all others are spread. So the ends are those between
+    which all but 0.1 % at either side lie, and as much again beyond them on both sides, but not beyond what there is: a
+    scan without such values keeps its whole range. The sum does not depend on the order of the blocks.
+    """
+
+    classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_CLASSES, np.int64))
+    minimum: float = np.inf
+    maximum: float = -np.inf
+    not_finite: int = 0
+
+    def add(self, other: "ValueRange") -> None:
+        """Add a block."""
+        self.classes += other.classes
+        self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        self.not_finite += other.not_finite
+
+    def scaling(self) -> Scaling | None:
+        """How the values are spread over 16 bits; None if none of them is finite."""
+        if self.minimum > self.maximum:
+            return None
+        summed = np.cumsum(self.classes)
+        ranks = np.array([_OUTLIERS, 1 - _OUTLIERS]) * (summed[-1] - 1)
+        first, last = (int(place) for place in np.searchsorted(summed, np.floor(ranks), side="right"))
+        low, high = max(_lower_end(first), self.minimum), min(_lower_end(last + 1), self.maximum)
+        span = high - low
+        return Scaling(
+            low=max(low - span, self.minimum),
+            high=min(high + span, self.maximum),
+            minimum=self.minimum,
+            maximum=self.maximum,
+            not_finite=self.not_finite,
+        )
+
+
+def range_of(block: NDArray[Any]) -> ValueRange:
+    """The values of one block."""
     finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
-    if not finite.size:
-        return Scaling(low=np.inf, high=-np.inf, not_finite=block.size)
-    return Scaling(low=float(finite.min()), high=float(finite.max()), not_finite=block.size - finite.size)
+    found = ValueRange(not_finite=block.size - finite.size)
+    if finite.size:
+        found.minimum, found.maximum = float(finite.min()), float(finite.max())
+        with np.errstate(over="ignore"):  # what float32 cannot hold counts as the highest
+            bits = finite.astype(np.float32).view(np.uint32)
+        # Turned so that the order of the numbers is that of the values.
+        ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+        found.classes += np.bincount(ordered >> 16, minlength=_CLASSES)
+    return found
+
+
+def _lower_end(number: int) -> float:
+    """The lowest value of a class."""
+    ordered = np.uint32(min(number, _CLASSES - 1) << 16)
+    bits = ordered & np.uint32(~(1 << 31) & 0xFFFFFFFF) if ordered >> 31 else ~ordered
+    value = float(np.array(bits, np.uint32).view(np.float32))
+    return value if np.isfinite(value) else float(np.copysign(np.finfo(np.float64).max, value))
 
 
 def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
@@ -57,8 +112,15 @@ def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
         notes.append(f"signed values ({stack.dtype}), shifted up by {_shift(stack.dtype)}")
     if scaling is not None:
         notes.append(f"{stack.dtype} values, scaled from {scaling.low:g}..{scaling.high:g} to 0..{_HIGHEST}")
+        if (scaling.low, scaling.high) != (scaling.minimum, scaling.maximum):
+            notes.append(
+                f"its values reach from {scaling.minimum:g} to {scaling.maximum:g}: what lies beyond the scaled range, "
+                "far from nearly all others, was set to its ends"
+            )
         if scaling.not_finite:
-            notes.append(f"{scaling.not_finite} voxels were NaN or infinite and were set to the lowest value")
+            notes.append(
+                f"{scaling.not_finite} voxels were NaN or infinite and were set to the ends, NaN to the low one"
+            )
     return notes
 
 
@@ -71,7 +133,7 @@ def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) ->
     if scaling is not None:
         span = max(scaling.high - scaling.low, np.finfo(np.float64).tiny)
         unit = (grey.astype(np.float64) - scaling.low) / span
-        unit = np.where(np.isfinite(unit), unit, 0.0).clip(0.0, 1.0)
+        unit = np.where(np.isnan(unit), 0.0, unit).clip(0.0, 1.0)
         return np.asarray(np.rint(unit * _HIGHEST), np.uint16)
     if grey.dtype.kind == "i":
         shifted: NDArray[np.uint16] = (grey.astype(np.int32) + _shift(grey.dtype)).astype(np.uint16)
@@ -80,15 +142,23 @@ def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) ->
 
 
 def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
-    """Labels as uint8 of 0 and 1. A slice may contain 0 and 1, or 0 and 255; anything else raises InputError."""
+    """Labels as uint8 of 0 and 1. A slice may contain 0 and 1, or 0 and 255; anything else raises InputError.
+
+    Values this near to a whole number are that number, because scaled integers (NIfTI) give 1.00000006.
+    """
     label = one_channel(block, name_of)
     mask = np.empty(label.shape, np.uint8)
-    for z, one in enumerate(label):
+    for z, stored in enumerate(label):
+        one = stored
+        if label.dtype.kind == "f":
+            whole = np.rint(stored)
+            one = np.where(np.abs(stored - whole) <= _NEAR_WHOLE, whole, stored)
         highest = one.max()
         # A slice of zeros passes too, because nothing in it differs from 0.
         if highest not in _LABEL_VALUES_OR_NONE or not _is_two_valued(one.ravel(), highest, mask[z].ravel()):
             values = np.unique(one)
-            shown = ", ".join(f"{value:g}" for value in values[:6].astype(float)) + (" ..." if values.size > 6 else "")
+            shown = ", ".join(f"{value:.9g}" for value in values[:6].astype(float))
+            shown += " ..." if values.size > 6 else ""
             raise InputError(
                 f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1 (soft = true allows levels)"
             )

@@ -8,14 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError, unknown_name
-from trainers.data.volume import Spacing
+from trainers.data.axes import LETTERS, Pick
+from trainers.data.geometry import LARGEST_UM, SMALLEST_UM, Spacing
 
 MANIFEST_NAME = "dataset.toml"
 _SPACING_KEY = "voxel_spacing_um"
-_Micrometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]
 
 
 class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -28,6 +29,14 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels contain
     labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None means "labels"
     soft: bool | None = None  # True: its slices hold levels, 0 to 255, predicted by a network
+    # Of files with more axes than z, y and x: the entry of each that is read, counted from 0.
+    channel: NonNegativeInt | None = None
+    time: NonNegativeInt | None = None
+    sample: NonNegativeInt | None = None
+    position: NonNegativeInt | None = None
+    axes: Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]+$")] | None = (
+        None  # all axes, where a file names them wrongly
+    )
 
     @property
     def spacing_um(self) -> Spacing | None:
@@ -38,6 +47,13 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
             return (self.voxel_spacing_um,) * 3
         z, y, x = self.voxel_spacing_um
         return z, y, x
+
+    @property
+    def pick(self) -> Pick:
+        """What is read of files with more axes than z, y and x."""
+        entries = {"channel": self.channel, "time": self.time, "sample": self.sample, "position": self.position}
+        names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes)
+        return Pick({name: entry for name, entry in entries.items() if entry is not None}, names)
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
@@ -113,7 +129,9 @@ def _explain(path: Path, error: ValidationError) -> InputError:
         return InputError(f"{path}: {unknown_name(f'key at {choices},', location[-1], table.model_fields)}")
     if _SPACING_KEY in location:
         key = ".".join(location[: location.index(_SPACING_KEY) + 1])
-        return InputError(f"{path}: {key} must be a positive number of micrometres or three of them, [z, y, x]")
+        return InputError(
+            f"{path}: {key} must be {SMALLEST_UM:g} to {LARGEST_UM:,.0f} micrometres, one number or three, [z, y, x]"
+        )
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" = {value!r}"
     return InputError(f"{path}: {'.'.join(location)}{shown}: {first['msg'].lower()}")

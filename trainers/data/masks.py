@@ -13,34 +13,35 @@ import zarr
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Geometry
 from trainers.data.greys import to_mask
-from trainers.data.readers import is_zarr, open_slices, suffix_of
+from trainers.data.readers import open_slices, suffix_of
 from trainers.data.rle import read_rles, rle_slices
 from trainers.data.slices import Slices
 from trainers.data.sources import find_stack
 from trainers.data.tiff import TIFF_SUFFIXES
-from trainers.data.volume import Spacing
+from trainers.data.tiff_place import tags_for
+from trainers.data.zarr_store import is_zarr, ome_attributes
 
 Mask = NDArray[Any]
 
 _INSIDE = 255
 _ZARR_CHUNK = (32, 256, 256)
-_MICROMETRES_PER_CENTIMETRE = 1e4
 
 
-def write_mask(path: Path, slices: Mask | Iterable[Mask], spacing_um: Spacing, first: int = 0) -> Path:
+def write_mask(path: Path, slices: Mask | Iterable[Mask], geometry: Geometry) -> Path:
     """Write a mask, 0 and 255, from a (D, H, W) array or from a stream of (H, W) slices; any value but 0 is inside.
 
-    No suffix: a folder of NNNN.tif counted from `first`. .tif: one file of many pages. .zarr: OME-Zarr. .npy: an array.
-    The spacing is stored with it, except in .npy. The mask appears under its name only once it is complete.
-    Raises InputError if the path already exists, for other suffixes, and for no slices or unequal ones.
+    No suffix: a folder of NNNN.tif, numbered as in the geometry. .tif: one file of many pages. .zarr: OME-Zarr. .npy:
+    an array. What is known of its place is stored with it, except in .npy. The mask appears under its name only once
+    it is complete. Raises InputError if the path already exists, for other suffixes, and for no slices or unequal ones.
     """
     suffix = check_mask_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _remove(part)
         part.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[suffix](part, _equal_slices(path, slices), spacing_um, first)
+        _WRITERS[suffix](part, _equal_slices(path, slices), geometry)
         if path.is_dir():
             path.rmdir()
         return part.replace(path)
@@ -60,18 +61,28 @@ def check_mask_path(path: Path) -> str:
     return suffix
 
 
-def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> NDArray[np.bool_]:
-    """A mask as bool (D, H, W), from any source: the output of `write_mask`, a volume's folder, or run lengths.
+def open_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> Slices:
+    """A mask from any source: the output of `write_mask`, a volume's folder, or run lengths.
 
     A volume's folder gives its labels. For a CSV file with several volumes, `volume` names one; without the columns
-    height and width, `shape` is needed. Values are 0 and 255, or 0 and 1.
+    height and width, `shape` is needed.
     """
     stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
+    if shape is not None and stack.shape != shape:
+        raise InputError(f"{path}: the mask has shape {stack.shape}, not {shape}")
+    return stack
+
+
+def read_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> NDArray[np.bool_]:
+    """The voxels of the mask that `open_mask` opens."""
+    return inside(open_mask(path, volume, shape))
+
+
+def inside(stack: Slices) -> NDArray[np.bool_]:
+    """The voxels of a mask as bool (D, H, W). Raises InputError for values other than 0 and 255, or 0 and 1."""
     mask = np.empty(stack.shape, np.bool_)
     for z, one in enumerate(_slices_of(stack)):
         mask[z] = one
-    if shape is not None and mask.shape != shape:
-        raise InputError(f"{path}: the mask has shape {mask.shape}, not {shape}")
     return mask
 
 
@@ -140,32 +151,24 @@ def _equal_slices(path: Path, slices: Mask | Iterable[Mask]) -> Iterator[NDArray
         raise InputError(f"{path}: the mask has no slices")
 
 
-def tiff_tags(spacing_um: Spacing) -> dict[str, Any]:
-    """Options for writing slices: compression, and the voxel spacing."""
-    z, y, x = spacing_um
-    return {
-        "compression": "deflate",
-        "photometric": "minisblack",
-        "metadata": None,
-        "description": f"spacing_um={z!r},{y!r},{x!r}",
-        "resolution": (_MICROMETRES_PER_CENTIMETRE / x, _MICROMETRES_PER_CENTIMETRE / y),
-        "resolutionunit": "CENTIMETER",
-    }
+def tiff_tags(geometry: Geometry) -> dict[str, Any]:
+    """Options for writing slices: compression, and what is known of their place."""
+    return {"compression": "deflate", "photometric": "minisblack", "metadata": None, **tags_for(geometry)}
 
 
-def _write_folder(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+def _write_folder(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
     part.mkdir()
-    for number, one in enumerate(slices, start=first):
-        tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(spacing_um))
+    for number, one in enumerate(slices, start=geometry.numbers[0]):
+        tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
 
 
-def _write_pages(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+def _write_pages(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
     with tifffile.TiffWriter(part, bigtiff=True) as writer:
         for one in slices:
-            writer.write(one, **tiff_tags(spacing_um))
+            writer.write(one, **tiff_tags(geometry))
 
 
-def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
     with part.open("wb") as file:
         depth, shape = 0, (0, 0)
         for one in slices:
@@ -182,7 +185,7 @@ def _npy_header(file: Any, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spacing, first: int) -> None:
+def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
     group = zarr.open_group(part, mode="w", zarr_format=3)
     array: Any = None
     waiting: list[NDArray[np.uint8]] = []
@@ -196,15 +199,10 @@ def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], spacing_um: Spa
             waiting = []
     if waiting:
         array.append(np.stack(waiting))
-    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    scale = [{"type": "scale", "scale": list(spacing_um)}]
-    multiscales: list[Any] = [
-        {"name": "mask", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
-    ]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}  # https://ngff.openmicroscopy.org/0.5/
+    group.attrs["ome"] = ome_attributes(geometry)
 
 
-_WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Spacing, int], None]] = {
+_WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Geometry], None]] = {
     "": _write_folder,
     **dict.fromkeys(TIFF_SUFFIXES, _write_pages),
     ".zarr": _write_zarr,

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation, Move, Patch, Rectangle, draw_rectangle
+from trainers.data.geometry import spacing_text
 from trainers.data.mapped import folded, unfolded
 from trainers.data.oblique import Grid, blend_label, cut_grey, cut_label
 from trainers.data.resample import WIDEST_STEP, shape_at, volume_steps
 from trainers.data.soft_labels import soften
 from trainers.data.unsure import to_target
-from trainers.data.volume import Volume, spacing_text
+from trainers.data.volume import Volume
 
 NOTHING = Augmentation("none")
 # Streams of random numbers for a sample, besides the one for its location.
@@ -184,7 +185,7 @@ class PatchSampler:
         matrix = np.zeros((3, 3))
         matrix[order, range(3)] = 1.0
         if move is not None:  # a rotation of tissue is a shear in voxels that are not cubes
-            edges = (steps * self.volumes[location.volume].spacing_um)[order]
+            edges = (steps * self.volumes[location.volume].edges)[order]
             matrix = matrix @ (move.matrix * (edges / edges[:, None]))
             # After turning, the long edge of a voxel may skip short ones: then the patch shows a smaller part.
             matrix /= max(1.0, np.abs(steps[:, None] * matrix).max() / WIDEST_STEP)
@@ -267,7 +268,7 @@ def _cuttable_steps(volume: Volume, spacing_um: float | None) -> tuple[float, fl
     steps = volume_steps(volume, spacing_um)
     if max(steps) > WIDEST_STEP:
         raise InputError(
-            f"{volume.name} has voxels of {spacing_text(volume.spacing_um)} µm and cannot be trained on at "
+            f"{volume.name} has voxels of {spacing_text(volume.edges)} µm and cannot be trained on at "
             f"{spacing_um:g} µm, more than {WIDEST_STEP:g} times as much: use a coarser grid, or leave it out"
         )
     return steps

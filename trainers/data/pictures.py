@@ -27,7 +27,7 @@ def draw_volume(volume: Volume, path: Path) -> Path:
     """Write the picture as PNG and return its path; reads three slices, and the labels once."""
     first, count, slices = _labels_seen(volume)
     depth, height, width = volume.shape
-    proportion = width * volume.spacing_um[2] / (height * volume.spacing_um[1])
+    proportion = width * volume.edges[2] / (height * volume.edges[1])
     panel_width = min(max(_PANEL_INCHES * proportion, _NARROWEST), _WIDEST)
     size = (panel_width * (len(slices) + 1) + 1.5, min(_PANEL_INCHES, panel_width / proportion) + 1.3)
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
@@ -35,10 +35,12 @@ def draw_volume(volume: Volume, path: Path) -> Path:
     for axes, z in zip(panels, slices, strict=True):
         _draw_slice(axes, volume, z)
     _draw_projection(figure, last, volume, first, count)
-    spacing = " × ".join(f"{edge:g}" for edge in volume.spacing_um)
+    spacing = (
+        "unknown size" if volume.spacing_um is None else " × ".join(f"{edge:g}" for edge in volume.spacing_um) + " µm"
+    )
     share = "no labels" if volume.label is None else f"labels contain {volume.annotated:.0%} of the vessels"
     figure.suptitle(
-        f"{volume.name} ({volume.kidney})\n{depth} × {height} × {width} voxels of {spacing} µm (z, y, x), {share}",
+        f"{volume.name} ({volume.kidney})\n{depth} × {height} × {width} voxels of {spacing} (z, y, x), {share}",
         fontsize=11,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +124,7 @@ def _draw_projection(
 def _show(axes: Axes, volume: Volume, picture: NDArray[Any], **style: Any) -> Any:
     """Draw an (H, W) picture in voxel coordinates and in true proportions."""
     _, height, width = volume.shape
-    _, y, x = volume.spacing_um
+    _, y, x = volume.edges
     shown = axes.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect=y / x, **style)
     axes.tick_params(labelsize=8)
     return shown

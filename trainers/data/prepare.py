@@ -20,6 +20,7 @@ from trainers.report import SILENT, Report
 
 CACHE_VARIABLE = "NAS_CACHE"
 
+MOST_VESSEL = 0.5  # share of the voxels; vessels of an organ take a few percent
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -46,7 +47,7 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
     try:
         volume = _open(source, folder)
         if volume is not None:
-            return volume
+            return _told(source, volume, cache, report)
         cache.mkdir(parents=True, exist_ok=True)
         with _alone(cache / f"{source.key}.lock", source.name, report):
             volume = _open(source, folder)
@@ -62,12 +63,27 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
     except OSError as error:
         raise _explain(source, cache, part, error) from error
     assert volume is not None, f"{folder} was written and cannot be opened"
-    return volume
+    return _told(source, volume, cache, report)
+
+
+def doubts(statistics: VolumeStatistics) -> tuple[str, ...]:
+    """What everybody who uses a converted volume should know, every time."""
+    share = statistics.vessel_share
+    if share is None or share <= MOST_VESSEL:
+        return ()
+    return (f"{share:.0%} of its voxels are labelled as vessel: are its labels inverted, or those of the whole organ?",)
 
 
 def statistics_of(source: VolumeSource, cache: Path) -> VolumeStatistics:
     """The statistics of a volume that `prepare` has opened."""
     return VolumeStatistics.model_validate_json((cache / source.key / STATISTICS).read_bytes())
+
+
+def _told(source: VolumeSource, volume: Volume, cache: Path, report: Report) -> Volume:
+    if source.label is not None:
+        for doubt in doubts(statistics_of(source, cache)):
+            report.note(f"{source.name}: {doubt}")
+    return volume
 
 
 def _open(source: VolumeSource, folder: Path) -> Volume | None:
@@ -88,7 +104,6 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
         label=label,
         vessel_voxels=vessels,
         spacing_um=source.spacing_um,
-        spacing_known=source.spacing_known,
         annotated=source.annotated,
         grey_low=statistics.percentiles[LOW_PERCENTILE],
         grey_high=statistics.percentiles[HIGH_PERCENTILE],

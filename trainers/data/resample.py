@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Spacing, spacing_text
 from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.oblique import LABEL_CUT
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import SoftLabels, is_vessel
 from trainers.data.statistics import draw_million
-from trainers.data.volume import Scanned, Spacing, Volume, spacing_text
+from trainers.data.volume import Scanned, Volume
 
 # Voxel spacings closer than this are treated as equal: kidneys at 50 and 50.28 µm need no interpolation.
 SAME_SPACING = 0.01
@@ -55,8 +56,10 @@ def volume_steps(volume: Scanned, wanted_um: float | None) -> tuple[float, float
 
     Raises InputError if another voxel size is wanted and the volume's own is unknown, or far coarser.
     """
-    if wanted_um is not None and not volume.spacing_known:
+    if wanted_um is not None and volume.spacing_um is None:
         raise unknown_spacing(volume.name, wanted_um)
+    if volume.spacing_um is None:
+        return 1.0, 1.0, 1.0
     steps = steps_at(volume.spacing_um, wanted_um)
     if math.prod(steps) * MOST_VOXELS < 1:
         raise InputError(
@@ -90,7 +93,7 @@ def resample_volume(volume: Volume, wanted_um: float | None, scratch: Path | Non
         label = zeros(shape, np.uint8, scratch, "label")
         for z, plane in enumerate(resampled(volume.label, shape, steps)):
             label[z] = plane >= LABEL_CUT if volume.soft is None else np.rint(plane)
-    depth, height, width = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
+    depth, height, width = (edge * step for edge, step in zip(volume.edges, steps, strict=True))
     return replace(
         volume,
         image=image,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Geometry
 from trainers.data.manifest import check_name
 from trainers.data.slices import ReadBlock, Slices
 
@@ -123,8 +124,7 @@ class RleSlices(Slices):
     parallel = True
 
     @contextmanager
-    def reading(self) -> Iterator[ReadBlock]:
-        """See Slices."""
+    def _opened(self) -> Iterator[ReadBlock]:
         _, height, width = self.shape
 
         def read(start: int, stop: int) -> NDArray[Any]:
@@ -149,7 +149,7 @@ def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], sh
                 f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in the images"
             )
     ordered = tuple(rows[number] for number in numbers)
-    return RleSlices(path, shape, np.dtype(np.uint8), None, (path,), numbers, 1, ordered)
+    return RleSlices(path, Geometry(shape, numbers, numbered=True), np.dtype(np.uint8), (path,), rows=ordered)
 
 
 def _cells(line: str) -> list[str]:

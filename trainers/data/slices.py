@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.volume import Spacing
+from trainers.data.geometry import Geometry, Spacing
 
 ReadBlock = Callable[[int, int], NDArray[Any]]
 
@@ -37,31 +37,71 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read as {kind}, it is truncated or damaged ({reason})") from error
 
 
+def native(stored: Any) -> np.dtype[Any]:
+    """The type in which values of a stored type are handed on: this machine's byte order, and what numba can read."""
+    dtype = np.dtype(stored)
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):  # half and extended precision
+        return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    swapped: np.dtype[Any] = dtype.newbyteorder("=")
+    return swapped
+
+
 @dataclass(frozen=True)
 class Slices(ABC):
     """A (D, H, W) stack of which only headers were read.
 
-    spacing_um: as stated in the file itself, or None. files: all files that the voxels depend on.
-    numbers: one per slice, as in ids and file names. samples: colour channels, 1 for grey.
+    dtype: of the blocks, see `native`. files: all files that the voxels depend on. samples: colour channels as stored,
+    1 for grey; sample: the one of them that is read, None for all. notes: what was assumed, or is changed by reading.
     """
 
     path: Path
-    shape: tuple[int, int, int]
+    geometry: Geometry
     dtype: np.dtype[Any]
-    spacing_um: Spacing | None
     files: tuple[Path, ...]
-    numbers: tuple[int, ...]
     samples: int = 1
+    sample: int | None = None
+    notes: tuple[str, ...] = ()
 
     parallel = False  # whether several threads may read blocks at once
 
-    @abstractmethod
-    def reading(self) -> AbstractContextManager[ReadBlock]:
+    def __post_init__(self) -> None:
+        """Raise InputError for values that are neither grey values nor labels: complex numbers, text, objects."""
+        if self.dtype.kind not in "buif":
+            raise InputError(f"{self.path}: values of type {self.dtype} are not grey values; write them as uint16")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        return self.geometry.shape
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """One per slice, as in ids and file names."""
+        return self.geometry.numbers
+
+    @property
+    def spacing_um(self) -> Spacing | None:
+        """As stated in the file itself, or None."""
+        return self.geometry.spacing_um
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadBlock]:
         """Open the stack; gives `read(start, stop)` -> (stop - start, H, W), or (..., samples) for colour.
 
-        A block may be overwritten by the next `read` in the same thread. Raises InputError, naming the file, for a
-        block that cannot be read or does not have the stack's shape.
+        A block has this stack's type, and may be overwritten by the next `read` in the same thread. Raises InputError,
+        naming the file, for a block that cannot be read or does not have the stack's shape.
         """
+        with self._opened() as read:
+
+            def handed_on(start: int, stop: int) -> NDArray[Any]:
+                block = read(start, stop)
+                return (block if self.sample is None else block[..., self.sample]).astype(self.dtype, copy=False)
+
+            yield handed_on
+
+    @abstractmethod
+    def _opened(self) -> AbstractContextManager[ReadBlock]:
+        """As `reading`, with values of the stored type."""
 
     @property
     def block_depth(self) -> int:

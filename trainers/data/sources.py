@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Geometry, Spacing, checked
 from trainers.data.manifest import (
     IMAGES_OF,
     MANIFEST_NAME,
@@ -31,20 +32,20 @@ from trainers.data.manifest import (
     manifest_home,
     read_manifest,
 )
-from trainers.data.readers import is_zarr, open_slices, stem_of, suffix_of
+from trainers.data.readers import open_slices, stem_of, suffix_of
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
 from trainers.data.tiff import TIFF_SUFFIXES, TiffFolder, count_pages
-from trainers.data.volume import Spacing
+from trainers.data.turned import brought_onto
+from trainers.data.zarr_store import is_zarr
 from trainers.report import SILENT, Report
 
 Split = Literal["train", "test"]
 
 RLES_NAME = "train_rles.csv"
 # Part of every key: a new number makes every volume be converted again. Raise it when the converted files change.
-CONVERSION_VERSION = 1
-UNKNOWN_SPACING: Spacing = (1.0, 1.0, 1.0)
+CONVERSION_VERSION = 2
 
 IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label")
 _SAMPLE_BYTES = 64 * 2**10
@@ -59,8 +60,7 @@ class VolumeSource:
     split: Split
     image: Slices
     label: Slices | None
-    spacing_um: Spacing
-    spacing_known: bool  # False: the spacing is not stated, and was set to UNKNOWN_SPACING
+    spacing_um: Spacing | None  # None: not stated anywhere
     annotated: float  # share of the vessels that the labels contain; 0.0 if there are no labels
     label_set: str = DEFAULT_SET  # name of the label set in use
     soft: SoftLabels | None = None  # set if the labels hold levels made by a network
@@ -69,6 +69,11 @@ class VolumeSource:
     def shape(self) -> tuple[int, int, int]:
         """(D, H, W), from headers."""
         return self.image.shape
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where its voxels lie, with the spacing that counts."""
+        return replace(self.image.geometry, spacing_um=self.spacing_um)
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -127,27 +132,34 @@ class Place:
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
-        image = open_slices(self.image)
+        image = open_slices(self.image, facts.pick)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
-        label = open_slices(place) if place else None
+        label = open_slices(place, facts.pick) if place else None
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
         if label is None and self.rles:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
-            _check_pair(image, label)
+            _check_slices(image, label)
+            label, turned = brought_onto(image, label)
+            if turned:
+                report.note(f"{self.name}: {turned}")
         if facts.soft and place is None:
             raise InputError(
                 f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
             )
-        spacing = facts.spacing_um or image.spacing_um
+        for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
+            report.note(f"{self.name}: {note}")
+        spacing = facts.spacing_um or checked(image.spacing_um, str(image.path))
+        if spacing is None and label is not None:  # which lies on the same voxels
+            spacing = checked(label.spacing_um, str(label.path))
         if spacing is None:
-            report.note(f"{self.name}: voxel spacing is not stated, taken as 1 µm; state it in {MANIFEST_NAME}")
+            report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
         return VolumeSource(
             self.name, self.kidney, self.split or ("test" if label is None else "train"), image, label,
-            spacing or UNKNOWN_SPACING, spacing is not None, 0.0 if label is None else annotated,
+            spacing, 0.0 if label is None else annotated,
             facts.labels or DEFAULT_SET, read_source(place) if facts.soft and place else None,
         )  # fmt: skip
 
@@ -330,19 +342,14 @@ def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, rep
     return {name: place for name, place in places.items() if name in manifest.volumes}
 
 
-def _check_pair(image: Slices, label: Slices) -> None:
-    """Check that labels and images have exactly the same slices and the same shape."""
+def _check_slices(image: Slices, label: Slices) -> None:
+    """Check that two folders have the same slices, naming the first file that has no partner."""
     if isinstance(image, TiffFolder) and isinstance(label, TiffFolder):
         for stack, others, one, other in ((label, image, "label", "image"), (image, label, "image", "label")):
             single = sorted(set(stack.numbers) - set(others.numbers))
             if single:
                 name = stack.slice_name(stack.numbers.index(single[0]))
                 raise InputError(f"{name}: {one} slice without {other}; {others.path} has no slice {single[0]:04d}")
-    if image.shape != label.shape:
-        raise InputError(
-            f"{label.path}: labels of {' x '.join(map(str, label.shape))}, "
-            f"but images of {' x '.join(map(str, image.shape))} in {image.path}"
-        )
 
 
 def _sample(file: Path) -> bytes:

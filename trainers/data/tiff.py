@@ -1,46 +1,48 @@
-"""TIFF: a folder of numbered slices, or one file of many pages; headers are checked before memory is allocated."""
+"""TIFF: a folder of numbered slices, or one file of many pages."""
 
 import re
-import struct
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.lzw import is_lzw
-from trainers.data.slices import ReadBlock, Slices, decoding
-from trainers.data.volume import Spacing
+from trainers.data.axes import AS_STORED, LETTERS, UNNAMED, Axes, Pick, find_axes
+from trainers.data.slices import ReadBlock, Slices, decoding, native
+from trainers.data.tiff_page import (
+    KIND,
+    check_header,
+    decode,
+    inverted,
+    kind,
+    opened,
+    says_so_always,
+    single_page,
+    white_is_zero,
+)
+from trainers.data.tiff_place import geometry_of, orientation
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-# 23,000 x 23,000 voxels of 16 bits: no scanner makes such slices, but a damaged header may state them.
-MAX_SLICE_BYTES = 2**30
-MOST_TAGS = 1000  # most tags of a page; microscopes write dozens
-_KIND = "TIFF"
-_UNCOMPRESSED, _LZW = 1, 5  # values of the tag Compression
-_PALETTE, _SEPARATE_PLANES, _LOW_BIT_FIRST = 3, 2, 2  # of the tags Photometric, PlanarConfig, FillOrder
-_OTHER_BIT_ORDER = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
-_MICROMETRES = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00b5m": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
+_UNNAMED_LETTERS = "IQ"  # tifffile's letters for pages of which nothing is said
 
 
 @dataclass(frozen=True)
 class TiffFolder(Slices):
     """A folder of files NNNN.tif, one per slice, without gaps in the numbers."""
 
+    orientation: int = 1  # the tag of that name, which all slices must have
+
     parallel = True
 
     @contextmanager
-    def reading(self) -> Iterator[ReadBlock]:
-        """See Slices; slices are opened one by one, so any number of threads may read."""
+    def _opened(self) -> Iterator[ReadBlock]:
+        # Slices are opened one by one, so any number of threads may read.
         sample_axis = (self.samples,) if self.samples > 1 else ()
         # One block of memory per thread, which is reused: allocating memory costs as much as reading into it.
         own = threading.local()
@@ -51,10 +53,33 @@ class TiffFolder(Slices):
                 own.block = np.empty(shape, self.dtype)
             block: NDArray[Any] = own.block
             for z in range(start, stop):
-                read_slice(self.files[z], block[z - start], self.files[0])
+                self._read(self.files[z], block[z - start])
             return block
 
         yield read
+
+    def _read(self, path: Path, into: NDArray[Any]) -> None:
+        """One slice into an array (H, W) or (H, W, samples); InputError for one that is unlike the first."""
+        first = self.files[0].name
+        with opened(path) as tif, decoding(path, KIND):
+            page = single_page(tif, path)
+            height, width = _height_width(page)
+            if (height, width) != into.shape[:2]:
+                raise InputError(
+                    f"{path}: {height} x {width} voxels, but {first} has {into.shape[0]} x {into.shape[1]}; "
+                    "all slices of a volume must have the same shape"
+                )
+            if native(page.dtype) != into.dtype or page.samplesperpixel != self.samples:
+                colour = "colour" if self.samples > 1 else "grey"
+                raise InputError(
+                    f"{path}: {kind(page)}, but {first} is {into.dtype} {colour}; all slices of a volume must be alike"
+                )
+            if (turned := orientation(page)) != self.orientation:
+                raise InputError(
+                    f"{path}: its orientation tag is {turned}, but that of {first} is {self.orientation}; all slices "
+                    "of a volume must lie alike"
+                )
+            decode(tif, page, path, into)
 
     def slice_name(self, z: int) -> str:
         """The file of the slice."""
@@ -67,36 +92,48 @@ class TiffFolder(Slices):
         if missing:
             raise InputError(f"{self.path}: slice {missing[0]:04d} is missing, but it has a label")
         files = tuple(by_number[number] for number in numbers)
-        return replace(self, files=files, numbers=numbers, shape=(len(files), *self.shape[1:]))
+        geometry = replace(self.geometry, numbers=numbers, shape=(len(files), *self.shape[1:]))
+        return replace(self, files=files, geometry=geometry)
 
 
 @dataclass(frozen=True)
 class TiffPages(Slices):
-    """One TIFF file whose pages are the slices."""
+    """One TIFF file whose pages are the slices. series: which image of the file; axes: of its pages, (H, W) last."""
+
+    axes: Axes = field(kw_only=True)
+    leading: tuple[int, ...] = ()  # lengths of the axes before (H, W)
+    series: int = 0
 
     @contextmanager
-    def reading(self) -> Iterator[ReadBlock]:
-        """See Slices."""
-        with _opened(self.path) as tif:
-            with decoding(self.path, _KIND):
-                series = tif.series[0]
+    def _opened(self) -> Iterator[ReadBlock]:
+        with opened(self.path) as tif:
+            with decoding(self.path, KIND):
+                series = tif.series[self.series]
+                page = series.keyframe
 
             def read(start: int, stop: int) -> NDArray[Any]:
-                with decoding(self.path, _KIND):
+                index = self.axes.index(start, stop)
+                with decoding(self.path, KIND):
                     if series.dataoffset is not None and self.samples == 1:
                         # ImageJ writes large stacks as one page followed by one run of voxels.
-                        dtype = self.dtype.newbyteorder(tif.byteorder)
-                        return np.array(np.memmap(self.path, dtype, "r", series.dataoffset, self.shape)[start:stop])
+                        dtype, shape = (
+                            np.dtype(page.dtype).newbyteorder(tif.byteorder),
+                            (*self.leading, *self.shape[1:]),
+                        )
+                        block = np.array(np.memmap(self.path, dtype, "r", series.dataoffset, shape)[index])
+                        block = self.axes.arranged(block)
+                        return inverted(page, block) if white_is_zero(page) else block
                     sample_axis = (self.samples,) if self.samples > 1 else ()
                     block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
-                    for z in range(start, stop):
-                        _decode(tif, series.pages[z], self.path, block[z - start])
+                    pages = np.arange(int(np.prod(self.leading))).reshape(self.leading)[index[:-2]]
+                    for into, number in zip(block, np.atleast_1d(pages), strict=True):
+                        decode(tif, series.pages[int(number)], self.path, into)
                     return block
 
             yield read
 
 
-def open_folder(folder: Path) -> TiffFolder:
+def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     """The slices in a folder, ordered by number. Raises InputError for gaps, duplicates and an empty folder."""
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -117,171 +154,66 @@ def open_folder(folder: Path) -> TiffFolder:
                 f"{folder}: slice {before + 1:04d} is missing between {found[before].name} and {found[after].name}"
             )
     files = tuple(found[number] for number in numbers)
-    with _opened(files[0]) as tif, decoding(files[0], _KIND):
-        page = _single_page(tif, files[0])
-        height, width = _height_width(page)
-        dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
-    return TiffFolder(folder, (len(files), height, width), dtype, spacing, files, numbers, samples)
+    with opened(files[0]) as tif, decoding(files[0], KIND):
+        page = single_page(tif, files[0])
+        geometry, notes = geometry_of(tif, (len(files), *_height_width(page)), numbers)
+        dtype, samples = native(page.dtype), int(page.samplesperpixel)
+        notes += _notes(page)
+        turned = orientation(page)
+    return TiffFolder(folder, geometry, dtype, files, samples, _sample(folder, samples, pick), notes, turned)
 
 
-def open_pages(path: Path) -> TiffPages:
-    """A multi-page file as a stack; raises InputError if its pages differ."""
-    with _opened(path) as tif, decoding(path, _KIND):
-        if len(tif.series) != 1:
-            shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
-            raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
-        series = tif.series[0]
+def open_pages(path: Path, pick: Pick) -> TiffPages:
+    """A multi-page file as a stack; raises InputError if its pages differ, or are more than one volume."""
+    with opened(path) as tif, decoding(path, KIND):
+        number = _series(path, tif, pick)
+        series = tif.series[number]
         page = series.keyframe
-        _check_header(page, path, tif.filehandle.size)
+        check_header(page, path, tif.filehandle.size)
+        leading = series.axes[: len(series.axes) - len(page.axes)]
+        if len(leading) + len(page.shape) != len(series.shape) or "Z" in page.axes:
+            raise InputError(f"{path}: its pages have the axes {page.axes}; a slice has y and x")
         height, width = _height_width(page)
-        depth = int(np.prod(series.shape)) // int(np.prod(page.shape))
+        lengths = tuple(int(length) for length in series.shape[: len(leading)])
+        names = [UNNAMED if letter in _UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in leading]
+        axes = find_axes(path, (*names, "y", "x"), (*lengths, height, width), pick)
         if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
-            raise InputError(f"{path}: truncated: its header states {depth} slices, but the file ends earlier")
-        dtype, spacing, samples = _native(page.dtype), _spacing(tif), int(page.samplesperpixel)
-    return TiffPages(path, (depth, height, width), dtype, spacing, (path,), tuple(range(depth)), samples)
+            raise InputError(f"{path}: truncated: its header states {axes.shape[0]} slices, but the file ends earlier")
+        geometry, notes = geometry_of(tif, axes.shape)
+        dtype, samples = native(page.dtype), int(page.samplesperpixel)
+        notes += _notes(page)
+    sample = _sample(path, samples, pick)
+    return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, leading=lengths, series=number)
 
 
 def count_pages(path: Path) -> int:
     """The number of slices in a TIFF file."""
-    return open_pages(path).shape[0]
+    return open_pages(path, AS_STORED).shape[0]
 
 
-def read_slice(path: Path, into: NDArray[Any], like: Path) -> None:
-    """Read one slice into an array (H, W) or (H, W, samples), which must match the file `like`.
-
-    Raises InputError for a slice of another shape or type.
-    """
-    with _opened(path) as tif, decoding(path, _KIND):
-        page = _single_page(tif, path)
-        height, width = _height_width(page)
-        if (height, width) != into.shape[:2]:
-            raise InputError(
-                f"{path}: {height} x {width} voxels, but {like.name} has {into.shape[0]} x {into.shape[1]}; "
-                "all slices of a volume must have the same shape"
-            )
-        samples = into.shape[2] if into.ndim == 3 else 1
-        if _native(page.dtype) != into.dtype or page.samplesperpixel != samples:
-            raise InputError(
-                f"{path}: {_kind(page.dtype, page.samplesperpixel)}, but {like.name} is "
-                f"{_kind(into.dtype, samples)}; all slices of a volume must be alike"
-            )
-        _decode(tif, page, path, into)
+def _series(path: Path, tif: Any, pick: Pick) -> int:
+    """Which image of a file is read: the only one, or of several equal ones (positions) the one that was picked."""
+    if len(tif.series) == 1:
+        return 0
+    if len({(series.shape, series.axes) for series in tif.series}) != 1:
+        shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
+        raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
+    return find_axes(path, ("position", "y", "x"), (len(tif.series), 1, 1), replace(pick, names=None)).taken[0]
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with decoding(path, _KIND):
-        _check_chain(path)
-        tif = tifffile.TiffFile(path)
-    with tif:
-        yield tif
+def _sample(path: Path, samples: int, pick: Pick) -> int | None:
+    """Which of several colour channels is read; None: they are equal, or there is one."""
+    wanted = pick.entries.get("sample")
+    if wanted is not None and wanted >= samples:
+        raise InputError(f"{path}: sample = {wanted} of dataset.toml is not there; it has {samples}, counted from 0")
+    return wanted if samples > 1 else None
 
 
-def _check_chain(path: Path) -> None:
-    """Follow the pages from one to the next by their headers alone.
-
-    A damaged page leads into voxels, where every few bytes look like another page: tifffile then reads for minutes.
-    """
-    with path.open("rb") as file:
-        order = {b"II": "<", b"MM": ">"}.get(file.read(2))
-        if order is None:
-            raise InputError(f"{path}: cannot be read as TIFF, which begins with II or MM")
-        (version,) = struct.unpack(order + "H", file.read(2))
-        if version == 43:  # BigTIFF
-            file.seek(8)
-            counts, tag_bytes, pointer = order + "Q", 20, order + "Q"
-        else:
-            counts, tag_bytes, pointer = order + "H", 12, order + "I"
-        seen: set[int] = set()
-        while offset := struct.unpack(pointer, file.read(struct.calcsize(pointer)))[0]:
-            if offset in seen:
-                raise InputError(f"{path}: damaged: its page {len(seen)} leads back to an earlier one")
-            seen.add(offset)
-            file.seek(offset)
-            (tags,) = struct.unpack(counts, file.read(struct.calcsize(counts)))
-            if not 0 < tags <= MOST_TAGS:
-                raise InputError(f"{path}: damaged: its page {len(seen) - 1} states {tags} tags")
-            file.seek(tags * tag_bytes, 1)
-
-
-def _single_page(tif: Any, path: Path) -> Any:
-    pages, page = len(tif.pages), tif.pages.first
-    if pages != 1:
-        raise InputError(f"{path}: holds {pages} pages; a slice file holds one")
-    _check_header(page, path, tif.filehandle.size)
-    return page
-
-
-def _check_header(page: Any, path: Path, file_bytes: int) -> None:
-    """Refuse impossible headers before any memory is allocated."""
-    shape = " x ".join(str(edge) for edge in page.shape)
-    if page.dtype is None or not page.shape:
-        raise InputError(f"{path}: its TIFF header states no usable shape or type; write it again as 16-bit grey")
-    if page.samplesperpixel < 1:
-        raise InputError(f"{path}: damaged: its header states voxels without a value")
-    if page.nbytes > MAX_SLICE_BYTES:
-        raise InputError(f"{path}: its header states a slice of {shape}, more than 1 GiB; the file is damaged")
-    if page.compression == _UNCOMPRESSED and page.nbytes > file_bytes:
-        raise InputError(
-            f"{path}: truncated or damaged: {shape} voxels need {page.nbytes} bytes, but the file has {file_bytes}"
-        )
-    parts = int(np.prod(page.chunked))
-    if len(page.dataoffsets) < parts:
-        raise InputError(
-            f"{path}: truncated or damaged: {shape} voxels lie in {parts} strips or tiles, but the file has "
-            f"{len(page.dataoffsets)}"
-        )
-    if page.photometric == _PALETTE:
-        raise InputError(f"{path}: a palette TIFF holds colours, not grey values; write it again as 16-bit grey")
-
-
-def _decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
-    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    if not ends or max(ends) > tif.filehandle.size:
-        raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, but its voxels end later")
-    if page.compression == _LZW:
-        _check_lzw(tif, page, path)
-    if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
-        into[:] = np.moveaxis(page.asarray(), 0, -1)
-    elif tif.byteorder == _NATIVE_ORDER:
-        page.asarray(out=into)
-    else:
-        into[:] = page.asarray()
-
-
-def _check_lzw(tif: Any, page: Any, path: Path) -> None:
-    for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
-        data = strip[0] or b""
-        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.fillorder == _LOW_BIT_FIRST else data):
-            raise InputError(f"{path}: damaged: its strip or tile {number} is not valid LZW")
-
-
-def _native(dtype: Any) -> np.dtype[Any]:
-    """The type after decoding, regardless of the file's byte order."""
-    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
-    return native
-
-
-def _kind(dtype: Any, samples: int) -> str:
-    return f"{dtype} {'colour' if samples > 1 else 'grey'}"
+def _notes(page: Any) -> tuple[str, ...]:
+    if says_so_always(page):
+        return ("its tag says WhiteIsZero, as tifffile writes for every array of bool: values are read as stored",)
+    return ("its tag says WhiteIsZero: values are read inverted, as viewers show them",) if white_is_zero(page) else ()
 
 
 def _height_width(page: Any) -> tuple[int, int]:
     return int(page.imagelength), int(page.imagewidth)
-
-
-def _spacing(tif: Any) -> Spacing | None:
-    """Voxel spacing that our own masks or ImageJ state in the file, or None."""
-    page = tif.pages.first
-    own = re.match(r"spacing_um=([\d.e+-]+),([\d.e+-]+),([\d.e+-]+)$", page.description or "")
-    if own:
-        return float(own[1]), float(own[2]), float(own[3])
-    imagej = tif.imagej_metadata or {}
-    scale = _MICROMETRES.get(str(imagej.get("unit", "")).lower())
-    tags = [page.tags.get(name) for name in ("YResolution", "XResolution")]
-    if scale is None or "spacing" not in imagej or None in tags:
-        return None
-    (y_pixels, y_units), (x_pixels, x_units) = (tag.value for tag in tags if tag is not None)
-    if min(y_pixels, x_pixels, imagej["spacing"]) <= 0:
-        return None
-    return float(imagej["spacing"]) * scale, scale * y_units / y_pixels, scale * x_units / x_pixels

@@ -6,15 +6,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.geometry import Spacing
 from trainers.data.soft_labels import SoftLabels
-
-Spacing = tuple[float, float, float]
 
 # Grey values are scaled so that these percentiles become 0 and 1, which is robust against dead and hot pixels. There is
 # one pair for all volumes of a kidney (contrast.py), because neighbouring slices must keep their relative brightness.
 LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
 # Lumens and bright walls lie outside the two percentiles and carry the information, so the clipping range is wide.
 CLIP_LOW, CLIP_HIGH = -1.0, 2.0
+CUBE: Spacing = (1.0, 1.0, 1.0)  # the proportions of a voxel of which nothing is known
 
 
 class Scanned(Protocol):
@@ -25,9 +25,7 @@ class Scanned(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]: ...  # (D, H, W)
     @property
-    def spacing_um(self) -> Spacing: ...
-    @property
-    def spacing_known(self) -> bool: ...
+    def spacing_um(self) -> Spacing | None: ...
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,11 @@ class Volume:
     image: NDArray[np.uint16]
     label: NDArray[np.uint8] | None
     vessel_voxels: NDArray[np.int64]
-    spacing_um: Spacing  # voxel size along (D, H, W)
+    spacing_um: Spacing | None  # voxel size along (D, H, W); None: not stated anywhere
     annotated: float  # share of the vessels that the labels contain, 0.0 to 1.0
     grey_low: float  # grey value at LOW_PERCENTILE
     grey_high: float  # grey value at HIGH_PERCENTILE
     content_hash: str
-    spacing_known: bool = True  # False: not stated anywhere; spacing_um is a placeholder
     soft: SoftLabels | None = None  # set if the label holds levels made by a network
 
     @property
@@ -57,6 +54,11 @@ class Volume:
         """(D, H, W)."""
         depth, height, width = self.image.shape
         return depth, height, width
+
+    @property
+    def edges(self) -> Spacing:
+        """The proportions of a voxel along (D, H, W): micrometres, or where they are not stated, those of a cube."""
+        return CUBE if self.spacing_um is None else self.spacing_um
 
     def normalise(self, block: NDArray[Any]) -> NDArray[np.float32]:
         """Grey values of this volume, interpolated or not, as clipped float32: 0 and 1 at the two percentiles."""
@@ -80,8 +82,3 @@ def middle_part(volume: Volume, slices: int | None) -> Volume:
         label=volume.label[first : first + slices],
         vessel_voxels=vessels[begin:end] - first * height * width,
     )
-
-
-def spacing_text(spacing: tuple[float, ...]) -> str:
-    """A voxel spacing as text: a single number if all three are equal."""
-    return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)

@@ -43,7 +43,7 @@ def predict(
     if seen.image is volume.image:
         return levels
     back = zeros(volume.shape, np.uint8, scratch, "levels-back")
-    steps = [own / other for own, other in zip(volume.spacing_um, seen.spacing_um, strict=True)]
+    steps = [own / other for own, other in zip(volume.edges, seen.edges, strict=True)]
     for z, plane in enumerate(resampled(levels, volume.shape, (steps[0], steps[1], steps[2]))):
         back[z] = np.rint(plane)
     return back

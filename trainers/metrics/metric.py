@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.volume import Spacing
+from trainers.data.geometry import Spacing
 from trainers.metrics.slabs import CutSlabs
 from trainers.metrics.surface_curve import SlabIndex, SurfaceCurve
 

@@ -21,7 +21,7 @@ def why_no_second(
     """Why no second score is possible; None if one is possible or none is wanted. Known before any prediction."""
     if config.second_um is None:
         return None
-    if unknown := [volume.name for volume in volumes if not volume.spacing_known]:
+    if unknown := [volume.name for volume in volumes if volume.spacing_um is None]:
         return f"the voxel spacing of {unknown[0]} is not stated"
     for volume in volumes:
         try:
@@ -43,7 +43,7 @@ def _outline(volume: Volume, wanted_um: float) -> Volume:
     steps = volume_steps(volume, wanted_um)
     if steps == (1.0, 1.0, 1.0):
         return volume
-    z, y, x = (edge * step for edge, step in zip(volume.spacing_um, steps, strict=True))
+    z, y, x = (edge * step for edge, step in zip(volume.edges, steps, strict=True))
     nothing = np.broadcast_to(np.uint16(0), shape_at(volume.shape, steps))
     return replace(volume, image=nothing, label=None, spacing_um=(z, y, x))
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Spacing
 from trainers.data.scratch import zeros
 from trainers.data.soft_labels import refuse_as_target
-from trainers.data.volume import Scanned, Spacing, Volume
+from trainers.data.volume import Scanned, Volume
 from trainers.inference.components import large_components
 from trainers.metrics import cube_layers
 from trainers.metrics.cube_layers import Mask
@@ -154,7 +155,7 @@ def cut_into_slabs(predictions: Predictions, volumes: Sequence[Volume], slabs: i
         refuse_as_target(volume.name, volume.soft)
         starts = slab_starts(volume.shape[0], slabs if isinstance(slabs, int) else slabs[volume.name])
         prediction = predictions[volume.name]
-        labelled.append(LabelledPrediction(volume.name, prediction, volume.label, volume.spacing_um, starts))
+        labelled.append(LabelledPrediction(volume.name, prediction, volume.label, volume.edges, starts))
     return Slabs(tuple(labelled))
 
 

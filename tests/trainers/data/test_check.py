@@ -36,7 +36,7 @@ def test_a_row_says_what_a_volume_is(tmp_path) -> None:
     assert (row.labels, row.annotated, row.labelled_share, row.vessel_share) == ("files", 0.65, 1.0, label.mean())
     assert (row.grey_minimum, row.grey_maximum) == (image.min(), image.max())
     assert (row.grey_low, row.grey_high) == pytest.approx(np.percentile(image, [2, 98]))
-    assert (row.error, row.notes, row.spacing_known) == (None, (), True)
+    assert (row.error, row.notes, row.spacing_um) == (None, (), (50.0,) * 3)
     assert row.picture == tmp_path / "out" / "kidney_2.png"
     assert seen[-2:] == [("converting kidney_2", 6, 6), ("checking volumes", 1, 1)]
 

@@ -7,9 +7,8 @@ import pytest
 import tifffile
 
 from search_spaces.errors import InputError
-from trainers.data.folds import DataConfig, Fold, choose, guard, leaks
+from trainers.data.folds import DataConfig, choose
 from trainers.data.sources import VolumeSource, scan
-from trainers.data.volume import Volume
 from trainers.report import Report
 
 
@@ -143,48 +142,6 @@ def test_a_held_out_volume_without_labels_is_an_error_when_named(tmp_path):
     sources = make_sources(tmp_path, a1={"kidney": "a", "labels": False}, a2={"kidney": "a"}, b={})
     with pytest.raises(InputError, match="a1 has no labels and cannot be scored"):
         chosen(sources, hold_out="a1")
-
-
-def make_volume(name: str, kidney: str, image: np.ndarray) -> Volume:
-    label = np.zeros(image.shape, np.uint8)
-    content_hash = image.tobytes().hex()
-    return Volume(
-        name, kidney, image, label, np.zeros(0, np.int64), (50.0, 50.0, 50.0), 1.0, 0.0, 60_000.0, content_hash
-    )
-
-
-def noise(seed: int, shape: tuple[int, int, int] = (6, 12, 12)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 60_000, shape).astype(np.uint16)
-
-
-def test_different_kidneys_do_not_leak():
-    fold = Fold((make_volume("a", "1", noise(0)), make_volume("b", "2", noise(1))), (make_volume("c", "3", noise(2)),))
-    assert leaks(fold) == []
-    guard(fold)
-
-
-@pytest.mark.parametrize(
-    ("train", "held_out", "why"),
-    [
-        (("a", "k", noise(0)), ("b", "k", noise(1)), "both belong to k"),
-        (("kidney_3_sparse", "x", noise(0)), ("kidney_3_dense", "y", noise(1)), "kidney_3_dense lies inside"),
-        (("kidney_1_voi", "x", noise(0)), ("kidney_1_dense", "y", noise(1)), "kidney_1_voi lies inside"),
-        (("a", "x", noise(0)), ("b", "y", noise(0)), "all their grey values are equal"),
-        (("a", "x", noise(0)), ("b", "y", noise(0)[2:4]), "slices in common"),
-        (("a", "x", noise(0)[1:5]), ("b", "y", noise(0)[3:]), "slices in common"),
-    ],
-)
-def test_a_leak_is_an_error_that_names_both_volumes(train, held_out, why):
-    fold = Fold((make_volume("other", "z", noise(9)), make_volume(*train)), (make_volume(*held_out),))
-    with pytest.raises(InputError, match=rf"^{train[0]} is trained on and {held_out[0]} is held out, but .*{why}"):
-        guard(fold)
-
-
-def test_empty_slices_are_not_a_leak():
-    first, second = noise(0), noise(1)
-    first[:2] = 0
-    second[4:] = 0
-    assert leaks(Fold((make_volume("a", "x", first),), (make_volume("b", "y", second),))) == []
 
 
 def test_a_misspelt_key_of_the_configuration_is_an_error():

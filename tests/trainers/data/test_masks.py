@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,11 +8,13 @@ import tifffile
 from stacks import write_kaggle
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Geometry
 from trainers.data.masks import read_mask, write_mask
 from trainers.data.readers import open_slices
 from trainers.data.rle import encode
 
 SPACING = (50.0, 20.5, 30.25)
+PLACE = Geometry.counted((40, 9, 13), SPACING)
 NAMES = ["mask", "mask.tif", "mask.tiff", "mask.zarr", "mask.ome.zarr", "mask.npy"]
 
 
@@ -21,7 +24,7 @@ def a_mask() -> np.ndarray:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mask_survives_every_format(tmp_path, name: str) -> None:
-    path = write_mask(tmp_path / "deep" / name, a_mask(), SPACING)
+    path = write_mask(tmp_path / "deep" / name, a_mask(), PLACE)
     assert np.array_equal(read_mask(path), a_mask())
     assert open_slices(path).spacing_um == (None if name.endswith("npy") else SPACING)
     assert [entry.name for entry in path.parent.iterdir()] == [name]
@@ -29,11 +32,11 @@ def test_a_mask_survives_every_format(tmp_path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_slices_may_come_one_by_one(tmp_path, name: str) -> None:
-    assert np.array_equal(read_mask(write_mask(tmp_path / name, (one for one in a_mask()), SPACING)), a_mask())
+    assert np.array_equal(read_mask(write_mask(tmp_path / name, (one for one in a_mask()), PLACE)), a_mask())
 
 
 def test_a_folder_holds_numbered_slices_of_0_and_255(tmp_path) -> None:
-    folder = write_mask(tmp_path / "labels", a_mask()[:3], SPACING, first=496)
+    folder = write_mask(tmp_path / "labels", a_mask()[:3], replace(PLACE, numbers=(496, 497, 498)))
     assert sorted(file.name for file in folder.iterdir()) == ["0496.tif", "0497.tif", "0498.tif"]
     one = tifffile.imread(folder / "0497.tif")
     assert one.dtype == np.uint8
@@ -47,7 +50,7 @@ def test_a_mask_that_fails_half_way_leaves_nothing(tmp_path, name: str) -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        write_mask(tmp_path / name, slices(), SPACING)
+        write_mask(tmp_path / name, slices(), PLACE)
     assert not list(tmp_path.iterdir())
 
 
@@ -56,8 +59,9 @@ def test_of_two_processes_writing_one_path_the_second_gets_an_error_and_the_mask
     other = f"""
 import numpy as np
 from pathlib import Path
+from trainers.data.geometry import Geometry
 from trainers.data.masks import write_mask
-write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {SPACING})
+write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {PLACE})
 """
 
     def slices():
@@ -67,31 +71,31 @@ write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {SPACIN
             yield one
 
     with pytest.raises(InputError, match=r"mask: cannot be written \(Directory not empty\)"):
-        write_mask(tmp_path / "mask", slices(), SPACING)
+        write_mask(tmp_path / "mask", slices(), PLACE)
     assert [path.name for path in tmp_path.iterdir()] == ["mask"]
     assert read_mask(tmp_path / "mask").all() and len(list((tmp_path / "mask").iterdir())) == 40
 
 
 def test_existing_files_are_not_overwritten(tmp_path) -> None:
-    write_mask(tmp_path / "mask.npy", a_mask(), SPACING)
+    write_mask(tmp_path / "mask.npy", a_mask(), PLACE)
     write_kaggle(tmp_path, "kidney_1_dense")
     for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images"):
         with pytest.raises(InputError, match="already exists"):
-            write_mask(path, a_mask(), SPACING)
+            write_mask(path, a_mask(), PLACE)
 
 
 def test_an_empty_folder_may_be_filled(tmp_path) -> None:
     (tmp_path / "mask").mkdir()
-    assert read_mask(write_mask(tmp_path / "mask", a_mask(), SPACING)).shape == (40, 9, 13)
+    assert read_mask(write_mask(tmp_path / "mask", a_mask(), PLACE)).shape == (40, 9, 13)
 
 
 def test_what_cannot_be_a_mask_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"mask\.png: masks are written as"):
-        write_mask(tmp_path / "mask.png", a_mask(), SPACING)
+        write_mask(tmp_path / "mask.png", a_mask(), PLACE)
     with pytest.raises(InputError, match="the mask has no slices"):
-        write_mask(tmp_path / "mask", iter(()), SPACING)
+        write_mask(tmp_path / "mask", iter(()), PLACE)
     with pytest.raises(InputError, match=r"slice 1 has shape \(9, 12\), not \(9, 13\)"):
-        write_mask(tmp_path / "mask", [np.zeros((9, 13)), np.zeros((9, 12))], SPACING)
+        write_mask(tmp_path / "mask", [np.zeros((9, 13)), np.zeros((9, 12))], PLACE)
 
 
 def test_values_that_are_not_a_mask_are_named(tmp_path) -> None:

@@ -162,12 +162,8 @@ def test_nan_becomes_the_lowest_value_and_is_counted(tmp_path, cache) -> None:
     stack[0, 0, 0], stack[1, 1, 1], stack[2, 2, 2], stack[2, 2, 3] = 1.0, np.nan, np.inf, 3.0
     notes: list[str] = []
     volume = prepare(one_source(tmp_path, stack), cache, Report(notes.append))
-    assert (volume.image[1, 1, 1], volume.image[2, 2, 2], volume.image[0, 0, 0], volume.image[2, 2, 3]) == (
-        0,
-        0,
-        0,
-        65535,
-    )
+    nan, infinite, lowest, highest = (int(volume.image[at]) for at in ((1, 1, 1), (2, 2, 2), (0, 0, 0), (2, 2, 3)))
+    assert (nan, infinite, lowest, highest) == (0, 65535, 0, 65535)
     assert "2 voxels were NaN or infinite" in notes[1]
 
 

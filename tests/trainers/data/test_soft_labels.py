@@ -13,7 +13,8 @@ from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.check import check
-from trainers.data.folds import DataConfig, Fold, choose, guard, leaks
+from trainers.data.folds import DataConfig, Fold, choose
+from trainers.data.leaks import guard, leaks
 from trainers.data.patches import PatchSampler
 from trainers.data.prepare import prepare, statistics_of
 from trainers.data.resample import resample_volume
@@ -173,7 +174,7 @@ def test_a_label_set_of_another_shape_is_named_with_both_shapes(tmp_path: Path) 
     _, label = write_kaggle(tmp_path, "kidney_2")
     write_soft(tmp_path, "kidney_2", levels_of(label)[:, :10])
     say(tmp_path, kidney_2=USES_SOFT)
-    with pytest.raises(InputError, match=r"labels_pseudo: labels of 6 x 10 x 24, but images of 6 x 20 x 24"):
+    with pytest.raises(InputError, match=r"labels_pseudo does not lie on .*images: it has 6 x 10 x 24 voxels"):
         scan(tmp_path)
 
 

@@ -1,0 +1,179 @@
+"""Axes are read by their names, in every format that names them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from search_spaces.errors import InputError
+from trainers.data.axes import Pick
+from trainers.data.readers import open_slices
+
+GREY = np.random.default_rng(0).integers(0, 60_000, (12, 16, 20)).astype(np.uint16)
+OTHER = np.uint16(60_000) - GREY
+FIRST, SECOND = {"channel": 0}, {"channel": 1}
+
+
+def read(path: Path, **pick: object) -> np.ndarray:
+    """All voxels of a stack."""
+    with open_slices(path, Pick(**pick)).reading() as block:
+        return np.concatenate([block(start, start + 4).copy() for start in range(0, 12, 4)])
+
+
+def imagej(voxels: np.ndarray, axes: str, **options: object) -> Callable[[Path], Path]:
+    return tiff(voxels, imagej=True, metadata={"axes": axes}, **options)
+
+
+def ome(voxels: np.ndarray, axes: str) -> Callable[[Path], Path]:
+    return tiff(voxels, ome=True, metadata={"axes": axes})
+
+
+def tiff(voxels: np.ndarray, **options: object) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        tifffile.imwrite(folder / "k.tif", voxels, **options)
+        return folder / "k.tif"
+
+    return write
+
+
+def ome_zarr(voxels: np.ndarray, axes: list[dict[str, str]], version: int = 2) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        group = zarr.open_group(str(folder / "k.zarr"), mode="w", zarr_format=version)
+        chunks = tuple(max(1, edge // 2) for edge in voxels.shape)
+        group.create_array("0", shape=voxels.shape, chunks=chunks, dtype=voxels.dtype)[:] = voxels
+        described = {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+        group.attrs.update(described if version == 2 else {"ome": {"version": "0.5", **described}})
+        return folder / "k.zarr"
+
+    return write
+
+
+def dimension_names(voxels: np.ndarray, names: list[str]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        array = zarr.create_array(
+            str(folder / "k.zarr"), shape=voxels.shape, dtype=voxels.dtype, zarr_format=3, dimension_names=names
+        )
+        array[:] = voxels
+        return folder / "k.zarr"
+
+    return write
+
+
+def nifti(voxels: np.ndarray) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / "k.nii.gz")
+        return folder / "k.nii.gz"
+
+    return write
+
+
+def npy(voxels: np.ndarray) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        np.save(folder / "k.npy", voxels)
+        return folder / "k.npy"
+
+    return write
+
+
+def space(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "type": "space", "unit": "micrometer"} for name in names]
+
+
+CHANNEL, TIME = {"name": "c", "type": "channel"}, {"name": "t", "type": "time"}
+BOTH = np.stack([GREY, OTHER])
+
+# One volume, by the names of its axes.
+ONE = {
+    "imagej zyx": imagej(GREY, "ZYX"),
+    "imagej zyx in one run": imagej(GREY, "ZYX", contiguous=True),
+    "ome zyx": ome(GREY, "ZYX"),
+    "ome czyx, one channel": ome(GREY[None], "CZYX"),
+    "ome zyx, deflate": tiff(GREY, ome=True, compression="zlib", metadata={"axes": "ZYX"}),
+    "tifffile's own": tiff(GREY),
+    "plain pages": tiff(GREY, metadata=None),
+    "ome-zarr zyx": ome_zarr(GREY, space("z", "y", "x")),
+    "ome-zarr 0.5": ome_zarr(GREY, space("z", "y", "x"), version=3),
+    "ome-zarr tczyx": ome_zarr(GREY[None, None], [TIME, CHANNEL, *space("z", "y", "x")]),
+    "ome-zarr xyz": ome_zarr(GREY.transpose(2, 1, 0).copy(), space("x", "y", "z")),
+    "ome-zarr zyxc": ome_zarr(GREY[..., None], [*space("z", "y", "x"), CHANNEL]),
+    "zarr with dimension names": dimension_names(GREY.transpose(1, 2, 0).copy(), ["y", "x", "z"]),
+    "zarr with other names": dimension_names(GREY, ["dim_0", "dim_1", "dim_2"]),
+    "nifti": nifti(GREY.transpose(2, 1, 0)),
+    "nifti, one time": nifti(GREY.transpose(2, 1, 0)[..., None]),
+    "npy": npy(GREY),
+    "npy, fortran order": npy(np.asfortranarray(GREY)),
+    "npy, leading axis": npy(GREY[None]),
+}
+
+# Two volumes in one file, and how its axis is called.
+TWO = {
+    "imagej zcyx": (imagej(np.stack([GREY, OTHER], 1), "ZCYX"), "channel"),
+    "imagej tzyx": (imagej(BOTH, "TZYX"), "time"),
+    "ome czyx": (ome(BOTH, "CZYX"), "channel"),
+    "ome tzyx": (ome(BOTH, "TZYX"), "time"),
+    "ome-zarr czyx": (ome_zarr(BOTH, [CHANNEL, *space("z", "y", "x")]), "channel"),
+    "ome-zarr ztyx": (ome_zarr(np.stack([GREY, OTHER], 1), [*space("z"), TIME, *space("y", "x")]), "time"),
+    "zarr with dimension names": (dimension_names(BOTH, ["c", "z", "y", "x"]), "channel"),
+    "nifti of two times": (nifti(BOTH.transpose(3, 2, 1, 0)), "time"),
+}
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_a_volume_is_read_by_the_names_of_its_axes(tmp_path, kind: str) -> None:
+    assert np.array_equal(read(ONE[kind](tmp_path)), GREY)
+
+
+@pytest.mark.parametrize("kind", TWO)
+def test_of_two_channels_or_times_none_is_read_until_one_is_named(tmp_path, kind: str) -> None:
+    write, name = TWO[kind]
+    path = write(tmp_path)
+    with pytest.raises(InputError, match=f"{name} .*2 x|{name}.* and a volume has one {name}: say {name} = 0"):
+        open_slices(path)
+    assert np.array_equal(read(path, entries={name: 0}), GREY)
+    assert np.array_equal(read(path, entries={name: 1}), OTHER)
+    with pytest.raises(InputError, match=f"{name} = 2 of dataset.toml is not there; it has 2, counted from 0"):
+        open_slices(path, Pick({name: 2}))
+
+
+def test_positions_of_an_ome_file_are_named_too(tmp_path) -> None:
+    with tifffile.TiffWriter(tmp_path / "k.ome.tif", ome=True) as writer:
+        for voxels in (GREY, OTHER):
+            writer.write(voxels, metadata={"axes": "ZYX"})
+    with pytest.raises(InputError, match="a volume has one position: say position = 0"):
+        open_slices(tmp_path / "k.ome.tif")
+    assert np.array_equal(read(tmp_path / "k.ome.tif", entries={"position": 1}), OTHER)
+
+
+def test_axes_without_a_name_are_not_guessed(tmp_path) -> None:
+    for name, write in (("k.npy", npy(BOTH)), ("k.tif", tiff(BOTH))):
+        with pytest.raises(InputError, match=r"k\.\w+: has axes \?.* of 2 x 12 x 16 x 20, and a volume has none but z"):
+            open_slices(write(tmp_path))
+        told = {"names": ("channel", "z", "y", "x"), "entries": SECOND}
+        assert np.array_equal(read(tmp_path / name, **told), OTHER)
+
+
+def test_a_file_that_calls_its_slices_channels_can_be_corrected(tmp_path) -> None:
+    path = imagej(GREY, "CYX")(tmp_path)
+    with pytest.raises(InputError, match=r'channel: say channel = 0 .*, or axes = "ZYX" if it is z'):
+        open_slices(path)
+    assert np.array_equal(read(path, names=("z", "y", "x")), GREY)
+    with pytest.raises(InputError, match=r"has 3 axes \(12 x 16 x 20\), but axes of dataset.toml names 2"):
+        open_slices(path, Pick(names=("y", "x")))
+
+
+def test_one_of_several_colours_can_be_read(tmp_path) -> None:
+    path = tiff(np.stack([GREY, OTHER, GREY], -1), photometric="rgb")(tmp_path)
+    assert np.array_equal(read(path, entries={"sample": 1}), OTHER)
+    with pytest.raises(InputError, match=r"sample = 3 of dataset\.toml is not there"):
+        open_slices(path, Pick({"sample": 3}))
+
+
+def test_a_single_slice_is_a_volume_of_one(tmp_path) -> None:
+    stack = open_slices(tiff(GREY[0])(tmp_path))
+    assert stack.shape == (1, 16, 20)
+    with stack.reading() as block:
+        assert np.array_equal(block(0, 1)[0], GREY[0])

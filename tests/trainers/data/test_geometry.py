@@ -1,0 +1,215 @@
+"""Where voxels lie: stated by every format, compared where two stacks meet, kept by what is written."""
+
+import itertools
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image, ImageOps
+
+from nas.bundles.score_masks import score_masks
+from search_spaces.errors import InputError
+from trainers.data.geometry import Geometry
+from trainers.data.masks import read_mask, write_mask
+from trainers.data.readers import open_slices
+from trainers.data.sources import scan, scan_one
+from trainers.data.turned import brought_onto
+from trainers.report import Report
+
+GREY = np.random.default_rng(0).integers(0, 60_000, (6, 9, 13)).astype(np.uint16)
+MASK = np.random.default_rng(1).random(GREY.shape) < 0.2
+# A scan of 20 x 30 x 50 µm voxels (x, y, z), turned and moved in the body.
+AFFINE = np.diag([0.02, 0.03, 0.05, 1.0])
+AFFINE[:3, 3] = 7.0, -11.0, 3.0
+CODES = [
+    "".join(axes)
+    for order in itertools.permutations("RAS")
+    for axes in itertools.product(*({"R": "RL", "A": "AP", "S": "SI"}[a] for a in order))
+]
+
+
+def nifti(path: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE, codes: str = "RAS", unit: str = "mm") -> Path:
+    """Voxels (z, y, x) as an image that nibabel has turned, so that the same tissue lies at the same place."""
+    stored = voxels.transpose(2, 1, 0).astype(np.uint16 if voxels.dtype == np.uint16 else np.uint8)
+    image = nibabel.Nifti1Image(stored, affine).as_reoriented(
+        ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(tuple(codes)))
+    )
+    assert "".join(aff2axcodes(image.affine)) == codes
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return path
+
+
+def voxels_of(stack) -> np.ndarray:
+    with stack.reading() as read:
+        parts = [read(z, min(z + 2, stack.shape[0])).copy() for z in range(0, stack.shape[0], 2)]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_labels_in_any_orientation_are_laid_onto_their_image(tmp_path, codes: str) -> None:
+    nifti(tmp_path / "k.nii.gz", GREY)
+    nifti(tmp_path / "k_labels.nii.gz", MASK, codes=codes)
+    notes: list[str] = []
+    (source,) = scan(tmp_path, Report(notes.append))
+    assert source.label is not None
+    assert np.array_equal(voxels_of(source.label), MASK)
+    assert np.array_equal(voxels_of(source.image), GREY)
+    assert any("is turned onto k.nii.gz" in note for note in notes) == (codes != "RAS")
+
+
+@pytest.mark.parametrize("codes", ["LPS", "PIR", "SAR"])
+def test_one_mask_in_two_orientations_agrees_with_itself(tmp_path, codes: str) -> None:
+    one, other = nifti(tmp_path / "a.nii.gz", MASK), nifti(tmp_path / "b.nii.gz", MASK, codes=codes)
+    assert score_masks(one, other, None, 0.0)["surface_dice"] == 1.0
+    assert score_masks(other, one, None, 0.0)["surface_dice"] == 1.0
+
+
+def moved(**parts: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    for axis, distance in parts.items():
+        affine["xyz".index(axis), 3] += distance
+    return affine
+
+
+def rotated(degrees: float) -> np.ndarray:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = AFFINE.copy()
+    affine[:3, :3] = turn @ affine[:3, :3]
+    return affine
+
+
+REFUSED = {
+    "ten times coarser": (
+        AFFINE @ np.diag([10, 10, 10, 1]),
+        "its voxels are 500 x 300 x 200 µm and those of the other",
+    ),
+    "five per cent coarser": (AFFINE @ np.diag([1.05, 1, 1, 1]), r"its voxels are 50 x 30 x 21 µm"),
+    "one voxel further": (moved(x=0.02), r"its first voxel lies 1\.0 voxels away"),
+    "half a voxel further": (moved(y=0.015), r"its first voxel lies 0\.8 voxels away"),
+    "turned by five degrees": (rotated(5), r"its axes are turned by 5\.0 degrees"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_labels_that_lie_elsewhere_are_refused(tmp_path, case: str) -> None:
+    affine, says = REFUSED[case]
+    nifti(tmp_path / "k.nii.gz", GREY)
+    nifti(tmp_path / "k_labels.nii.gz", MASK, affine)
+    with pytest.raises(InputError, match=rf"k_labels\.nii\.gz does not lie on .*k\.nii\.gz: {says}"):
+        scan(tmp_path)
+    with pytest.raises(InputError, match=says):
+        score_masks(tmp_path / "k_labels.nii.gz", nifti(tmp_path / "other.nii.gz", MASK), None, 0.0)
+
+
+@pytest.mark.parametrize("affine", [AFFINE @ np.diag([1.003, 1.003, 1.003, 1]), moved(x=1e-4), rotated(0.02)])
+def test_what_rounding_changes_is_the_same_place(tmp_path, affine: np.ndarray) -> None:
+    nifti(tmp_path / "k.nii.gz", GREY)
+    nifti(tmp_path / "k_labels.nii.gz", MASK, affine)
+    (source,) = scan(tmp_path)
+    assert np.array_equal(voxels_of(source.label), MASK)
+
+
+def test_an_oblique_scan_and_its_labels_lie_together(tmp_path) -> None:
+    nifti(tmp_path / "k.nii.gz", GREY, rotated(30))
+    flipped = nibabel.Nifti1Image(
+        MASK.transpose(2, 1, 0)[::-1].astype(np.uint8),
+        rotated(30) @ inv_ornt_aff([[0, -1], [1, 1], [2, 1]], GREY.shape[::-1]),
+    )
+    flipped.header.set_xyzt_units("mm")
+    nibabel.save(flipped, tmp_path / "k_labels.nii.gz")
+    (source,) = scan(tmp_path)
+    assert np.array_equal(voxels_of(source.label), MASK)
+
+
+def test_a_header_that_contradicts_itself_is_refused(tmp_path) -> None:
+    image = nibabel.Nifti1Image(GREY.transpose(2, 1, 0), AFFINE)
+    image.header.set_zooms((0.05, 0.05, 0.05))
+    image.set_sform(AFFINE)
+    nibabel.save(image, tmp_path / "k.nii.gz")
+    with pytest.raises(InputError, match=r"its affine states voxels of 50 x 30 x 20 µm and pixdim 50 µm"):
+        scan_one(tmp_path / "k.nii.gz")
+
+
+@pytest.mark.parametrize(("image", "label"), list(itertools.product(range(1, 9), [1, 3, 6])))
+def test_slices_are_laid_onto_each_other_by_their_orientation_tag(tmp_path, image: int, label: int) -> None:
+    """Pillow, asked to show each slice upright, must see the same tissue."""
+    stored = {"images": np.random.default_rng(2).integers(0, 250, (3, 8, 8)).astype(np.uint8)}
+    stored["labels"] = np.zeros((3, 8, 8), np.uint8)
+    stored["labels"][:, 1, 2:5] = 255
+    for name, value in (("images", image), ("labels", label)):
+        (tmp_path / "k" / name).mkdir(parents=True)
+        for z, one in enumerate(stored[name]):
+            tifffile.imwrite(tmp_path / "k" / name / f"{z:04d}.tif", one, extratags=[(274, "H", 1, value, True)])
+    source = scan_one(tmp_path / "k")
+    shown = {}
+    for name, stack in (("images", source.image), ("labels", source.label)):
+        shown[name] = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "k" / name / "0000.tif")))
+        assert stack is not None
+    # Brought onto the image's own rows and columns, the label that is shown must be the label that is read.
+    upright = Image.fromarray(voxels_of(source.label)[0])
+    upright.getexif()[274] = image
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(upright)), shown["labels"])
+
+
+def test_slices_of_one_folder_lie_alike(tmp_path) -> None:
+    for z, value in enumerate((1, 1, 4)):
+        tifffile.imwrite(tmp_path / f"{z:04d}.tif", GREY[z], extratags=[(274, "H", 1, value, True)])
+    with pytest.raises(InputError, match=r"0002\.tif: its orientation tag is 4, but that of 0000\.tif is 1"):
+        voxels_of(open_slices(tmp_path))
+
+
+def ome_zarr(path: Path, voxels: np.ndarray, scale: list[float], moved_to: list[float] | None = None) -> Path:
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    group.create_array("0", shape=voxels.shape, dtype=voxels.dtype)[:] = voxels
+    steps: list[dict[str, object]] = [{"type": "scale", "scale": scale}]
+    if moved_to is not None:
+        steps.append({"type": "translation", "translation": moved_to})
+    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}]
+    return path
+
+
+def test_the_place_of_an_ome_zarr_image_is_compared(tmp_path) -> None:
+    ome_zarr(tmp_path / "k.zarr", GREY, [0.05] * 3, [1.0, 2.0, 3.0])
+    ome_zarr(tmp_path / "k_labels.zarr", MASK, [0.05] * 3, [1.0, 2.0, 3.0])
+    (source,) = scan(tmp_path)
+    assert source.spacing_um == pytest.approx((50.0, 50.0, 50.0))
+    ome_zarr(tmp_path / "k_labels.zarr", MASK, [0.05] * 3, [1.0, 2.0, 3.15])
+    with pytest.raises(InputError, match=r"its first voxel lies 3\.0 voxels away"):
+        scan(tmp_path)
+
+
+def test_slice_numbers_are_compared_where_both_have_them(tmp_path) -> None:
+    target = Geometry(GREY.shape, tuple(range(5, 11)), numbered=True)
+    write_mask(tmp_path / "predicted", MASK, Geometry.counted(GREY.shape))
+    write_mask(tmp_path / "target", MASK, target)
+    write_mask(tmp_path / "target.tif", MASK, target)
+    with pytest.raises(InputError, match="it has slices 0 to 5 and the other 5 to 10"):
+        score_masks(tmp_path / "predicted", tmp_path / "target", None, 0.0)
+    assert score_masks(tmp_path / "predicted", tmp_path / "target.tif", None, 0.0)["surface_dice"] == 1.0
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("name", ["mask", "mask.tif"])
+def test_a_mask_of_a_turned_scan_lies_on_it(tmp_path, name: str, value: int) -> None:
+    for z, one in enumerate(GREY):
+        tifffile.imwrite(tmp_path / f"{z:04d}.tif", one, extratags=[(274, "H", 1, value, True)])
+    scanned = open_slices(tmp_path)
+    written = open_slices(write_mask(tmp_path / "out" / name, MASK, scanned.geometry))
+    stack, turned = brought_onto(scanned, written)
+    assert turned == ""
+    assert np.array_equal(read_mask(tmp_path / "out" / name), MASK)
+    assert stack.geometry.directions == scanned.geometry.directions
+
+
+def test_a_mask_of_an_ome_zarr_scan_lies_on_it(tmp_path) -> None:
+    scanned = open_slices(ome_zarr(tmp_path / "k.zarr", GREY, [0.05] * 3, [1.0, 2.0, 3.0]))
+    written = open_slices(write_mask(tmp_path / "mask.zarr", MASK, scanned.geometry))
+    assert written.geometry.origin_um == pytest.approx(scanned.geometry.origin_um)
+    assert written.spacing_um == pytest.approx(scanned.spacing_um)

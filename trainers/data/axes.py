@@ -1,0 +1,120 @@
+"""Axes by name: which axis of an array in a file is depth, height or width, and what is taken of all the others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+
+UNNAMED = ""
+LETTERS = {"Z": "z", "Y": "y", "X": "x", "C": "channel", "T": "time", "S": "sample", "P": "position"}
+PICKABLE = tuple(name for name in LETTERS.values() if len(name) > 1)  # axes of which dataset.toml can pick one entry
+
+LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damaged header may state millions
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a person says about the axes of a file. entries: by the name of an axis, which entry is read.
+
+    names: those of all axes, in place of what the file says.
+    """
+
+    entries: Mapping[str, int] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+
+
+AS_STORED = Pick()  # nothing
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How a (D, H, W) stack lies in an array of more axes, or of axes in another order.
+
+    depth: the array's axis along D, None for a single slice; height and width: along H and W. taken: for every axis the
+    entry that is read, which counts for the others only.
+    """
+
+    shape: tuple[int, int, int]
+    depth: int | None
+    height: int
+    width: int
+    taken: tuple[int, ...]
+
+    def index(self, start: int, stop: int) -> tuple[int | slice, ...]:
+        """The index of slices start to stop in the array."""
+        found: list[int | slice] = list(self.taken)
+        found[self.height], found[self.width] = slice(None), slice(None)
+        if self.depth is not None:
+            found[self.depth] = slice(start, stop)
+        return tuple(found)
+
+    def arranged(self, block: NDArray[Any]) -> NDArray[Any]:
+        """What that index gives, as (n, H, W)."""
+        if self.depth is None:
+            return (block if self.height < self.width else block.T)[None]
+        present = sorted((self.depth, self.height, self.width))
+        return np.transpose(block, [present.index(axis) for axis in (self.depth, self.height, self.width)])
+
+
+def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick) -> Axes:
+    """The axes of an array whose axes have these names: z, y and x, those of PICKABLE, UNNAMED, and any other.
+
+    Without z, the only longer axis without a name is the depth; without any, there is one slice. Raises InputError for
+    another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
+    """
+    sizes = [int(size) for size in shape]
+    if pick.names is not None and len(pick.names) != len(sizes):
+        raise InputError(
+            f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"
+        )
+    named = list(pick.names or names)
+    if len(named) != len(sizes):
+        volume_shape(path, tuple(sizes))
+    if "z" not in named:
+        longer = [axis for axis, name in enumerate(named) if name == UNNAMED and sizes[axis] > 1]
+        if len(longer) == 1:
+            named[longer[0]] = "z"
+    said = f"axes {', '.join(name or '?' for name in named)} of {_by(sizes)}"
+    if any(named.count(name) != 1 for name in "yx") or named.count("z") > 1:
+        raise InputError(f"{path}: has {said}; a volume has the axes z, y, x")
+    taken = [0] * len(sizes)
+    for axis, (name, size) in enumerate(zip(named, sizes, strict=True)):
+        if name in ("z", "y", "x"):
+            continue
+        wanted = pick.entries.get(name)
+        if wanted is None and size != 1:
+            raise InputError(f"{path}: has {said}, and a volume has {_one_of(name, size)}")
+        if (wanted or 0) >= size:
+            raise InputError(f"{path}: {name} = {wanted} of dataset.toml is not there; it has {size}, counted from 0")
+        taken[axis] = wanted or 0
+    depth = named.index("z") if "z" in named else None
+    height, width = named.index("y"), named.index("x")
+    volume = volume_shape(path, (1 if depth is None else sizes[depth], sizes[height], sizes[width]))
+    return Axes(volume, depth, height, width, tuple(taken))
+
+
+def _one_of(name: str, size: int) -> str:
+    if name in PICKABLE:
+        return (
+            f'one {name}: say {name} = 0 of it in dataset.toml to read the first of {size}, or axes = "ZYX" if it is z'
+        )
+    return 'none but z, y and x: say in dataset.toml what they are, as in axes = "CZYX" and channel = 0'
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape itself. Raises InputError unless it has three axes of a length that a volume can have."""
+    if len(shape) != 3 or not all(shape):
+        raise InputError(f"{path}: has shape {tuple(shape)}; a volume has three axes (z, y, x), none of them empty")
+    if max(shape) > LONGEST_EDGE:
+        raise InputError(f"{path}: its header states {' x '.join(map(str, shape))} voxels and is damaged")
+    depth, height, width = shape
+    return int(depth), int(height), int(width)

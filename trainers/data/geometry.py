@@ -1,0 +1,176 @@
+"""Geometry: where the voxels of a stack lie, as far as its file says, and how two stacks lie together.
+
+It travels with the voxels from every reader. Where two stacks meet (an image and its labels, two masks), theirs are
+compared: axes that only swap or run the other way are brought together, and anything else is refused. What a file does
+not state is not compared.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+
+Spacing = tuple[float, float, float]
+Vector = tuple[float, float, float]
+
+# Between half the wavelength of an X-ray and the length of a hand: no scan of an organ has other voxels.
+SMALLEST_UM, LARGEST_UM = 0.01, 100_000.0
+SPACING_TOLERANCE = 0.01  # relative: headers round, and 50 for 50.16 is the same scan
+DIRECTION_TOLERANCE = 1e-3  # of a direction's cosines
+ORIGIN_TOLERANCE = 0.1  # voxels
+_AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a (D, H, W) stack lie.
+
+    numbers: one per slice, as in ids and file names; numbered: whether the files say so, or they are only counted.
+    spacing_um: edges of a voxel along (D, H, W). directions: for each of these axes the unit vector along which it runs
+    in a world named by `world`, and origin_um the place of the first voxel there; places in different worlds are not
+    compared. None: not stated.
+    """
+
+    shape: tuple[int, int, int]
+    numbers: tuple[int, ...]
+    numbered: bool = False
+    spacing_um: Spacing | None = None
+    world: str = ""
+    directions: tuple[Vector, Vector, Vector] | None = None
+    origin_um: Vector | None = None
+
+    @staticmethod
+    def counted(shape: tuple[int, int, int], spacing_um: Spacing | None = None) -> "Geometry":
+        """The geometry of a stack of which at most the spacing is known; its slices are counted from 0."""
+        return Geometry(shape, tuple(range(shape[0])), spacing_um=spacing_um)
+
+    def turned(self, turn: "Turn") -> "Geometry":
+        """The geometry of the stack after a turn."""
+        depth, height, width = (self.shape[axis] for axis in turn.order)
+        spacing, directions, origin = self.spacing_um, self.directions, self.origin_um
+        if spacing is not None:
+            z, y, x = (spacing[axis] for axis in turn.order)
+            spacing = (z, y, x)
+        if directions is not None:
+            if origin is not None and self.spacing_um is not None:
+                steps = zip(turn.order, turn.flipped, strict=True)
+                ends = [_times(directions[a], self.spacing_um[a] * (self.shape[a] - 1)) for a, over in steps if over]
+                origin = _sum(origin, *ends)
+            z_axis, y_axis, x_axis = (
+                _times(directions[axis], -1.0 if over else 1.0)
+                for axis, over in zip(turn.order, turn.flipped, strict=True)
+            )
+            directions = (z_axis, y_axis, x_axis)
+        same_slices = turn.order[0] == 0 and not turn.flipped[0]
+        numbers = self.numbers if same_slices else tuple(range(depth))
+        return replace(
+            self,
+            shape=(depth, height, width),
+            numbers=numbers,
+            numbered=self.numbered and same_slices,
+            spacing_um=spacing,
+            directions=directions,
+            origin_um=origin,
+        )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A new arrangement of axes: which old axis becomes each one of (D, H, W), and which of these are then reversed."""
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    flipped: tuple[bool, bool, bool] = (False, False, False)
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return self != Turn()
+
+    def __call__(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        """The voxels (D, H, W) after the turn, as a view."""
+        moved = np.transpose(voxels, self.order)
+        return moved[tuple(slice(None, None, -1 if over else 1) for over in self.flipped)]
+
+    def __str__(self) -> str:
+        said = [
+            f"axis {_AXES[old]} read as {new}" for old, new in zip(self.order, _AXES, strict=True) if _AXES[old] != new
+        ]
+        said += [f"{axis} reversed" for axis, over in zip(_AXES, self.flipped, strict=True) if over]
+        return ", ".join(said)
+
+
+def bring_together(still: Geometry, moving: Geometry) -> Turn:
+    """How the second stack must be turned so that its voxels lie on those of the first.
+
+    Raises ValueError, saying how the two differ, if no turn does that.
+    """
+    turn = _turn(still, moving)
+    moved = moving.turned(turn)
+    if still.numbered and moved.numbered and still.numbers != moved.numbers:
+        raise ValueError(f"it has slices {_range(moved.numbers)} and the other {_range(still.numbers)}")
+    if still.shape != moved.shape:
+        raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
+    if still.spacing_um is not None and moved.spacing_um is not None:
+        for own, other in zip(moved.spacing_um, still.spacing_um, strict=True):
+            # Written so that NaN, which compares with nothing, is refused.
+            if not abs(own - other) <= SPACING_TOLERANCE * max(abs(own), abs(other)):
+                raise ValueError(
+                    f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other "
+                    f"{spacing_text(still.spacing_um)} µm"
+                )
+    if still.world == moved.world and still.origin_um is not None and moved.origin_um is not None:
+        apart = math.dist(still.origin_um, moved.origin_um)
+        edge = min(still.spacing_um or (1.0,))
+        if not apart <= ORIGIN_TOLERANCE * edge:
+            raise ValueError(f"its first voxel lies {apart / edge:.1f} voxels away from that of the other")
+    return turn
+
+
+def _turn(still: Geometry, moving: Geometry) -> Turn:
+    if still.world != moving.world or still.directions is None or moving.directions is None:
+        return Turn()
+    cosines = np.array(still.directions) @ np.array(moving.directions).T
+    near = np.abs(cosines) > 1 - DIRECTION_TOLERANCE
+    if not ((near.sum(axis=0) == 1).all() and (near.sum(axis=1) == 1).all()):
+        degrees = math.degrees(math.acos(min(1.0, float(np.abs(cosines).max(axis=1).min()))))
+        raise ValueError(f"its axes are turned by {degrees:.1f} degrees")
+    first, second, third = (int(axis) for axis in near.argmax(axis=1))
+    order = first, second, third
+    z, y, x = (bool(cosines[new, old] < 0) for new, old in enumerate(order))
+    return Turn(order, (z, y, x))
+
+
+def checked(spacing_um: Spacing | None, where: str) -> Spacing | None:
+    """The spacing itself; InputError, naming where it is stated, if no scan can have such voxels."""
+    if spacing_um is not None and not all(SMALLEST_UM <= edge <= LARGEST_UM for edge in spacing_um):
+        raise InputError(
+            f"{where}: states voxels of {spacing_text(spacing_um)} µm; those of a scan have {SMALLEST_UM:g} to "
+            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml"
+        )
+    return spacing_um
+
+
+def spacing_text(spacing: tuple[float, ...]) -> str:
+    """A voxel spacing as text: a single number if all three are equal."""
+    return f"{spacing[0]:g}" if len(set(spacing)) == 1 else " x ".join(f"{s:g}" for s in spacing)
+
+
+def _times(vector: Vector, factor: float) -> Vector:
+    x, y, z = vector
+    return x * factor, y * factor, z * factor
+
+
+def _sum(*vectors: Vector) -> Vector:
+    x, y, z = (sum(parts) for parts in zip(*vectors, strict=True))
+    return x, y, z
+
+
+def _shape(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _range(numbers: tuple[int, ...]) -> str:
+    return f"{numbers[0]} to {numbers[-1]}"

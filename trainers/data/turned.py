@@ -1,0 +1,70 @@
+"""A stack whose axes are brought onto those of another one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.geometry import Turn, bring_together
+from trainers.data.greys import one_channel
+from trainers.data.slices import ReadBlock, Slices
+
+
+@dataclass(frozen=True)
+class Turned(Slices):
+    """A stack read with its axes swapped or reversed."""
+
+    stack: Slices = field(kw_only=True)
+    turn: Turn = field(kw_only=True)
+
+    @contextmanager
+    def _opened(self) -> Iterator[ReadBlock]:
+        with self.stack.reading() as inner:
+            if self.turn.order[0] == 0:
+                yield lambda start, stop: self._block(inner, start, stop)
+            else:
+                # A slice then takes a line from every stored slice, so all of them are needed at once.
+                whole = self.turn(self._whole(inner))
+                yield lambda start, stop: whole[start:stop]
+
+    def slice_name(self, z: int) -> str:
+        """The location of a slice, for messages."""
+        if self.turn.order[0] != 0:
+            return f"{self.path} (slice {z} after its axes were swapped)"
+        return self.stack.slice_name(self.shape[0] - 1 - z if self.turn.flipped[0] else z)
+
+    def _block(self, read: ReadBlock, start: int, stop: int) -> NDArray[Any]:
+        depth = self.shape[0]
+        if self.turn.flipped[0]:
+            start, stop = depth - stop, depth - start
+        return self.turn(self._grey(read(start, stop), start))
+
+    def _whole(self, read: ReadBlock) -> NDArray[Any]:
+        whole = np.empty(self.stack.shape, self.dtype)
+        for start in range(0, len(whole), self.stack.block_depth):
+            stop = min(start + self.stack.block_depth, len(whole))
+            whole[start:stop] = self._grey(read(start, stop), start)
+        return whole
+
+    def _grey(self, block: NDArray[Any], start: int) -> NDArray[Any]:
+        return one_channel(block, lambda z: self.stack.slice_name(start + z))
+
+
+def brought_onto(still: Slices, stack: Slices) -> tuple[Slices, str]:
+    """The second stack so that its voxels lie on those of the first, and what was turned, empty if nothing was.
+
+    Raises InputError if no swap or reversal of axes brings the two together.
+    """
+    try:
+        turn = bring_together(still.geometry, stack.geometry)
+    except ValueError as error:
+        raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
+    if not turn:
+        return stack, ""
+    geometry = stack.geometry.turned(turn)
+    turned = Turned(stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, stack=stack, turn=turn)
+    return turned, f"{stack.path.name} is turned onto {still.path.name}: {turn}"

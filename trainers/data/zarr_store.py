@@ -1,0 +1,228 @@
+"""Zarr 2 and 3, and OME-Zarr (level 0) on disk: read by the names of its axes, by codecs that only unpack numbers."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+from trainers.data.axes import UNNAMED, Axes, Pick, find_axes
+from trainers.data.geometry import Geometry, Spacing, Vector
+from trainers.data.npy import UNSTATED
+from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding, depth_within, native
+from trainers.data.units import micrometres
+
+_KIND = "Zarr"
+_ARRAY_2, _GROUP_2, _ATTRIBUTES_2, _NODE_3 = ".zarray", ".zgroup", ".zattrs", "zarr.json"
+_WORLD = "OME-Zarr"
+_AXIS_NAMES = {"t": "time", "time": "time", "c": "channel", "channel": "channel", "s": "sample", "p": "position"}
+_FIRST_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr 0.1 and 0.2, which do not name them
+
+# Codecs by name, because others of the libraries run what a store contains (pickle), or read elsewhere.
+_CODECS = {
+    "blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd",
+    "adler32", "crc32", "crc32c", "fletcher32",
+    "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle",
+    "bytes", "transpose", "sharding_indexed",
+}  # fmt: skip
+_NUMBERS_2 = re.compile(r"[<>|][buif]\d{1,2}")
+_NUMBERS_3 = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
+
+
+@dataclass(frozen=True)
+class ZarrArray(Slices):
+    """A Zarr array; array_path: its path in the store."""
+
+    axes: Axes = field(kw_only=True)
+    array_path: str = ""
+    chunk_depth: int = 1
+
+    @property
+    def block_depth(self) -> int:
+        """As deep as the chunks, because a chunk is decoded whole."""
+        most = depth_within(self.shape, self.dtype, CHUNK_BLOCK_BYTES)
+        chunks = max(1, super().block_depth // self.chunk_depth)
+        return min(most, self.chunk_depth * chunks)
+
+    @contextmanager
+    def _opened(self) -> Iterator[ReadBlock]:
+        # Zarr decodes the chunks of a block in its own threads.
+        array = _open_array(self.path, self.array_path)
+
+        def read(start: int, stop: int) -> NDArray[Any]:
+            with decoding(self.path, f"Zarr in slices {start} to {stop - 1}"):
+                return self.axes.arranged(np.asarray(array[self.axes.index(start, stop)]))
+
+        yield read
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store."""
+    return any((path / name).is_file() for name in (_NODE_3, _ARRAY_2, _GROUP_2))
+
+
+def open_zarr(path: Path, pick: Pick) -> ZarrArray:
+    """The array in a store, or the first level of its OME-Zarr image.
+
+    Raises InputError for one that is no volume of numbers, and for codecs that are not known to only unpack numbers.
+    """
+    with decoding(path, _KIND):
+        inside, names, spacing, origin, notes = _image(path, pick)
+        array = _open_array(path, inside)
+        names = names[-array.ndim :] or _dimension_names(path / inside, array.ndim)
+        axes = find_axes(path, names, array.shape, pick)
+        # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
+        chunks = array.shards or array.chunks
+        dtype = native(array.dtype)
+    depth = axes.shape[0]
+    directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
+    geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
+    files = tuple(sorted(file for file in (path / inside).rglob("*") if file.is_file()))
+    chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
+    return ZarrArray(path, geometry, dtype, files, notes=notes, axes=axes, array_path=inside, chunk_depth=chunk_depth)
+
+
+def ome_attributes(geometry: Geometry) -> dict[str, Any]:
+    """The description of an image of one level, `0`, on these voxels (https://ngff.openmicroscopy.org/0.5/).
+
+    Where the spacing is not known the axes have no unit, and the scale, which a description must have, is 1.
+    """
+    axes: list[dict[str, Any]] = [{"name": name, "type": "space"} for name in "zyx"]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    if geometry.spacing_um is not None:
+        axes = [{**axis, "unit": "micrometer"} for axis in axes]
+        steps = [{"type": "scale", "scale": list(geometry.spacing_um)}]
+        if geometry.world == _WORLD and geometry.origin_um is not None:
+            steps.append({"type": "translation", "translation": list(geometry.origin_um)})
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    return {"version": "0.5", "multiscales": [{"name": "mask", "axes": axes, "datasets": datasets}]}
+
+
+def _open_array(path: Path, inside: str) -> Any:
+    """The array, after its description was read here and holds nothing but numbers and codecs for them."""
+    folder = path / inside
+    version_3 = (folder / _NODE_3).is_file()
+    if version_3:
+        described = _json(folder / _NODE_3)
+        numbers = isinstance(described["data_type"], str) and _NUMBERS_3.fullmatch(described["data_type"])
+        codecs = list(_codecs_3(described["codecs"]))
+        if described.get("storage_transformers"):
+            raise InputError(f"{path}: has storage transformers, which are not read")
+        dtype = described["data_type"]
+    else:
+        described = _json(folder / _ARRAY_2)
+        numbers = isinstance(described["dtype"], str) and _NUMBERS_2.fullmatch(described["dtype"])
+        codecs = [c["id"] for c in (described["compressor"], *(described["filters"] or ())) if c]
+        dtype = described["dtype"]
+    if not numbers:
+        raise InputError(f"{path}: values of type {str(dtype)[:80]} are not grey values; write them as uint16")
+    for codec in codecs:
+        if str(codec).removeprefix("numcodecs.") not in _CODECS:
+            raise InputError(
+                f"{path}: the codec {str(codec)[:80]!r} is not read; known are {', '.join(sorted(_CODECS))}"
+            )
+    return zarr.open_array(folder, mode="r", zarr_format=3 if version_3 else 2)
+
+
+def _codecs_3(codecs: list[dict[str, Any]]) -> Iterator[str]:
+    """The names of all codecs, those inside a shard included."""
+    for codec in codecs:
+        yield codec["name"]
+        for inner in ("codecs", "index_codecs"):
+            yield from _codecs_3((codec.get("configuration") or {}).get(inner, []))
+
+
+def _image(path: Path, pick: Pick) -> tuple[str, tuple[str, ...], Spacing | None, Vector | None, tuple[str, ...]]:
+    """Of the array to read: its path inside the store, names of its axes, voxel spacing, first voxel, and notes."""
+    if _is_array(path):
+        return "", (), None, None, ()
+    attributes = _attributes(path)
+    if "multiscales" not in attributes:
+        inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
+        if len(inner) != 1:
+            raise InputError(f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; name one of them")
+        return inner[0], (), None, None, ()
+    scales = attributes["multiscales"][0]
+    first = scales["datasets"][0]
+    inside = str(first["path"])
+    if not (path / inside).resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes") or _FIRST_AXES]
+    names = tuple(_axis_name(axis) for axis in axes)
+    spacing, origin, notes = _place(axes, names, first, scales)
+    return inside, names, spacing, origin, notes
+
+
+def _axis_name(axis: dict[str, Any]) -> str:
+    kind, name = axis.get("type"), str(axis["name"]).lower()
+    return str(kind) if kind in ("time", "channel") else _AXIS_NAMES.get(name, name)
+
+
+def _place(
+    axes: Sequence[dict[str, Any]], names: Sequence[str], *levels: dict[str, Any]
+) -> tuple[Spacing | None, Vector | None, tuple[str, ...]]:
+    """Voxel spacing, first voxel, and notes, from the transformations of the level and then of all levels."""
+    scale, moved, stated = [1.0] * len(axes), [0.0] * len(axes), False
+    for level in levels:
+        for step in level.get("coordinateTransformations") or ():
+            match step.get("type"):
+                case "scale" if "scale" in step:
+                    factors = [float(factor) for factor in step["scale"]]
+                    scale = [own * factor for own, factor in zip(scale, factors, strict=True)]
+                    moved = [own * factor for own, factor in zip(moved, factors, strict=True)]
+                    stated = True
+                case "translation" if "translation" in step:
+                    moved = [own + float(more) for own, more in zip(moved, step["translation"], strict=True)]
+                case "identity":
+                    pass
+                case other:
+                    note = f"its transformation {other!r} is not read, so the voxel spacing is not known"
+                    return None, None, (note,)
+    if not stated or not {"z", "y", "x"} <= set(names):
+        return None, None, ()
+    places = [names.index(axis) for axis in "zyx"]
+    units = [axes[place].get("unit") for place in places]
+    known = [micrometres(unit) for unit in units]
+    if None in known:
+        strange = next((unit for unit, um in zip(units, known, strict=True) if unit and um is None), None)
+        return None, None, (f"the unit {strange!r} of its axes is no known unit of length",) if strange else ()
+    z, y, x = ((scale[place] * (um or 1), moved[place] * (um or 1)) for place, um in zip(places, known, strict=True))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1]), ()
+
+
+def _dimension_names(folder: Path, count: int) -> tuple[str, ...]:
+    """The names that the array itself gives its axes, or those that an array without names has."""
+    described = _json(folder / _NODE_3) if (folder / _NODE_3).is_file() else {}
+    given = described.get("dimension_names") or _attributes(folder).get("_ARRAY_DIMENSIONS")  # the latter by xarray
+    names = [_AXIS_NAMES.get(str(name).lower(), str(name).lower()) for name in given or ()]
+    if {"y", "x"} <= set(names):
+        return tuple(names)
+    return (UNNAMED,) * (count - len(UNSTATED)) + UNSTATED
+
+
+def _is_array(folder: Path) -> bool:
+    if (folder / _NODE_3).is_file():
+        return bool(_json(folder / _NODE_3).get("node_type") == "array")
+    return (folder / _ARRAY_2).is_file()
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """The attributes of a group or an array; those of OME-Zarr 0.5 lie one level deeper."""
+    if (folder / _NODE_3).is_file():
+        attributes = _json(folder / _NODE_3).get("attributes") or {}
+    else:
+        attributes = _json(folder / _ATTRIBUTES_2) if (folder / _ATTRIBUTES_2).is_file() else {}
+    found: dict[str, Any] = attributes.get("ome", attributes)
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(path.read_bytes())
+    return described
