@@ -27,12 +27,12 @@ from trainers.data.geometry import Geometry
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
+from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, suffix_of
 from trainers.data.open_volumes import open_piece
 from trainers.data.prepare import default_cache
-from trainers.data.readers import suffix_of
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
-from trainers.data.sources import IMAGE_NAMES, LABEL_NAMES, VolumeSource, find, find_stack, scan_one
+from trainers.data.sources import VolumeSource, find, scan_one
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 
@@ -66,7 +66,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
     target = home / _check_set_name(name)
     facts: dict[str, Value] = {"labels": name, "soft": True, "annotated": 1.0}
     manifest = data_set / MANIFEST_NAME
-    if target.exists() or find_stack(home, "image") == target:
+    if target.exists() or find_one(home, IMAGE_NAMES) == target:
         lines = "; ".join(table_text(source.name, facts).split("\n")[1:])
         raise InputError(
             f"{target} already exists; choose another name with --out, or delete it; a search uses it with "
@@ -190,7 +190,7 @@ def _vessel(volume: Volume, z: int) -> NDArray[np.bool_]:
 def _home(source: VolumeSource) -> Path:
     """The volume's folder, which holds images/ and label sets."""
     home = source.image.path.parent
-    if home.name != source.name or find_stack(home, "image") != source.image.path:
+    if home.name != source.name or find_one(home, IMAGE_NAMES) != source.image.path:
         raise InputError(
             f"{source.image.path}: label sets lie beside images/ in a folder of the volume; move it to "
             f"{source.name}/images{suffix_of(source.image.path)}"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry
 from trainers.data.greys import to_mask
-from trainers.data.readers import open_slices, suffix_of
+from trainers.data.naming import LABEL_NAMES, find_one, suffix_of
+from trainers.data.readers import open_slices
 from trainers.data.rle import read_rles, rle_slices
 from trainers.data.slices import Slices
-from trainers.data.sources import find_stack
 from trainers.data.tiff import TIFF_SUFFIXES
 from trainers.data.tiff_place import tags_for
 from trainers.data.zarr_store import is_zarr, ome_attributes
@@ -113,7 +113,7 @@ def _slices_of(stack: Slices) -> Iterator[NDArray[np.bool_]]:
 
 def _stack_in(path: Path) -> Path:
     if path.is_dir() and not is_zarr(path):
-        return find_stack(path, "label") or path
+        return find_one(path, LABEL_NAMES) or path
     return path
 
 
@@ -204,7 +204,7 @@ def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geome
 
 _WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Geometry], None]] = {
     "": _write_folder,
-    **dict.fromkeys(TIFF_SUFFIXES, _write_pages),
+    **dict.fromkeys((*TIFF_SUFFIXES, ".ome.tif", ".ome.tiff"), _write_pages),
     ".zarr": _write_zarr,
     ".ome.zarr": _write_zarr,
     ".npy": _write_npy,

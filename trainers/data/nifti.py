@@ -28,6 +28,11 @@ class NiftiFile(Slices):
 
     axes: Axes = field(kw_only=True)
 
+    @property
+    def choice(self) -> str:
+        """See Slices."""
+        return str(self.axes)
+
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         # Blocks are read in order, so that a compressed file is decompressed once.

@@ -24,6 +24,11 @@ class NpyFile(Slices):
 
     parallel = True
 
+    @property
+    def choice(self) -> str:
+        """See Slices."""
+        return str(self.axes)
+
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         def read(start: int, stop: int) -> NDArray[Any]:

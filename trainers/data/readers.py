@@ -5,12 +5,11 @@ from pathlib import Path
 from search_spaces.errors import InputError
 from trainers.data import tiff
 from trainers.data.axes import AS_STORED, Pick
+from trainers.data.naming import SUFFIXES, suffix_of
 from trainers.data.nifti import NIFTI_SUFFIXES, open_nifti
 from trainers.data.npy import open_npy
 from trainers.data.slices import Slices
 from trainers.data.zarr_store import is_zarr, open_zarr
-
-SUFFIXES = (*tiff.TIFF_SUFFIXES, ".npy", ".ome.zarr", ".zarr", *NIFTI_SUFFIXES)
 
 
 def open_slices(path: Path, pick: Pick = AS_STORED) -> Slices:
@@ -23,7 +22,7 @@ def open_slices(path: Path, pick: Pick = AS_STORED) -> Slices:
     if path.is_dir():
         return open_zarr(path, pick) if is_zarr(path) else tiff.open_folder(path, pick)
     suffix = suffix_of(path)
-    if suffix in tiff.TIFF_SUFFIXES:
+    if suffix.endswith(tiff.TIFF_SUFFIXES):
         return tiff.open_pages(path, pick)
     if suffix == ".npy":
         return open_npy(path, pick)
@@ -32,14 +31,3 @@ def open_slices(path: Path, pick: Pick = AS_STORED) -> Slices:
     raise InputError(
         f"{path}: not a supported format; supported are {', '.join(SUFFIXES)}, and a folder of TIFF slices"
     )
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix in SUFFIXES that a name ends with, in lower case, or an empty string."""
-    matching = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
-    return max(matching, key=len, default="")
-
-
-def stem_of(path: Path) -> str:
-    """The name without such a suffix: `scan.nii.gz` and `scan.ome.zarr` are both `scan`."""
-    return path.name[: len(path.name) - len(suffix_of(path))]

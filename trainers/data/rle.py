@@ -1,5 +1,6 @@
 """Run-length encoded masks in the competition's format: row-major, counted from 1, `1 0` for an empty slice."""
 
+import csv
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from trainers.data.manifest import check_name
 from trainers.data.slices import ReadBlock, Slices
 
 EMPTY = "1 0"
+_LONGEST_CELL = 2**30
+_SPREADSHEET_CELL = 32_767  # characters; Excel and LibreOffice cut what is longer
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,15 @@ def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
     """
     rows: dict[str, dict[int, RleRow]] = {}
     # Bytes that are not UTF-8 become a character that no id or run contains, and are reported with their line.
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        header = _cells(next(lines, ""))
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, _long_cells():
+        lines = _lines(path, file)
+        _, header = next(lines, (1, []))
         if header not in (["id", "rle"], ["id", "rle", "height", "width"]):
             raise InputError(f"{path}: the columns must be id,rle or id,rle,height,width, not {','.join(header)[:80]}")
-        for line_number, line in enumerate(lines, start=2):
-            if not line.strip():
+        for line_number, cells in lines:
+            if not any(cells):
                 continue
             where = f"{path}, line {line_number}"
-            cells = _cells(line)
             if len(cells) != len(header):
                 raise InputError(f"{where}: {len(cells)} cells, but the header names {len(header)}")
             volume, _, number = cells[0].rpartition("_")
@@ -104,9 +107,10 @@ def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write("id,rle\n")
-            file.writelines(f"{identifier},{rle}\n" for identifier, rle in rows)
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("id", "rle"))
+            writer.writerows(rows)
         return part.replace(path)
     except OSError as error:  # from this file, or from the source of the rows
         raise InputError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from error
@@ -152,12 +156,32 @@ def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], sh
     return RleSlices(path, Geometry(shape, numbers, numbered=True), np.dtype(np.uint8), (path,), rows=ordered)
 
 
-def _cells(line: str) -> list[str]:
-    # No cell contains a comma, and the csv module refuses cells above 128 KiB, which real slices exceed.
-    return [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(",")]
+def _lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file, by number, as cells."""
+    reader = csv.reader(file, strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Slices have run-length codes longer than the 128 KiB that the csv module allows."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _row(cells: list[str], where: str) -> RleRow:
+    if len(cells[1]) == _SPREADSHEET_CELL:
+        raise InputError(
+            f"{where}: its code has exactly {_SPREADSHEET_CELL:,} characters, the most that a spreadsheet keeps of a "
+            "cell: it was cut; export the file again without a spreadsheet"
+        )
     if len(cells) == 2:
         return RleRow(cells[1])
     if not all(re.fullmatch(r"[1-9]\d{0,8}", cell, re.ASCII) for cell in cells[2:]):

@@ -104,6 +104,11 @@ class Slices(ABC):
         """As `reading`, with values of the stored type."""
 
     @property
+    def choice(self) -> str:
+        """What of its files is read, and how it is turned: equal files with another choice are another stack."""
+        return f"{self.sample}"
+
+    @property
     def block_depth(self) -> int:
         """The best number of slices to read at once."""
         return depth_within(self.shape, self.dtype, BLOCK_BYTES // self.samples)

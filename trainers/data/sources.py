@@ -4,15 +4,15 @@
     ROOT/test/NAME/images/NNNN.tif                           source of labels where labels/ is missing
     ROOT/NAME/images/NNNN.tif           labels/NNNN.tif      the same without train/
     ROOT/NAME/images.EXT                labels.EXT           one file or store each; image.EXT and label.EXT do as well
-    ROOT/NAME.EXT                       NAME_labels.EXT      or NAME_label.EXT
-    NAME.EXT, NAME/NNNN.tif                                  one volume without labels
+    ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; an OME-Zarr store's own
+    NAME.EXT, NAME/NNNN.tif                                  one volume
 
-EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one. Without train/
-and test/, a volume is for training if and only if it has labels. A volume's own folder may contain several label sets,
-of which dataset.toml names one by `labels`.
+EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be called
+label, seg, segmentation, mask or masks instead of labels, after _, - or a dot. Without train/ and test/, a volume is
+for training if and only if it has labels. A volume's own folder may contain several label sets, of which dataset.toml
+names one by `labels`. naming.py decides what a name means.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from search_spaces.errors import InputError
+from trainers.data.cache_key import cache_key
 from trainers.data.geometry import Geometry, Spacing, checked
 from trainers.data.manifest import (
     IMAGES_OF,
@@ -32,23 +33,30 @@ from trainers.data.manifest import (
     manifest_home,
     read_manifest,
 )
-from trainers.data.readers import open_slices, stem_of, suffix_of
+from trainers.data.naming import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    entries,
+    find_one,
+    is_readable,
+    is_stack,
+    labelled,
+    not_read,
+    stem_of,
+    suffix_of,
+)
+from trainers.data.readers import open_slices
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
-from trainers.data.tiff import TIFF_SUFFIXES, TiffFolder, count_pages
+from trainers.data.tiff import TiffFolder
 from trainers.data.turned import brought_onto
-from trainers.data.zarr_store import is_zarr
+from trainers.data.zarr_store import is_zarr, label_images
 from trainers.report import SILENT, Report
 
 Split = Literal["train", "test"]
 
 RLES_NAME = "train_rles.csv"
-# Part of every key: a new number makes every volume be converted again. Raise it when the converted files change.
-CONVERSION_VERSION = 2
-
-IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label")
-_SAMPLE_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -89,28 +97,10 @@ class VolumeSource:
 
     @cached_property
     def key(self) -> str:
-        """The name of this volume's folder in the cache, which changes whenever a source file changes.
-
-        It depends on names, sizes and times of all files, and on a few bytes of some, because archives unpacked with
-        equal times must not be confused. The location of the folder makes no difference.
-        """
-        # The default set adds nothing, so that volumes converted before label sets existed stay valid.
+        """The name of this volume's folder in the cache, which changes whenever a source file changes."""
         label_set = "" if self.label_set == DEFAULT_SET else f" {self.label_set!r}"
         said = f"{self.labels}{label_set}{' soft' if self.soft else ''}"
-        digest = hashlib.blake2b(f"{CONVERSION_VERSION} {self.name} {self.shape} {said}".encode(), digest_size=8)
-        for stack in (self.image, self.label):
-            if stack is None:
-                continue
-            for file in stack.files:
-                state = file.stat()
-                inside = (
-                    file.relative_to(stack.path) if file != stack.path and stack.path in file.parents else file.name
-                )
-                digest.update(f"\n{inside} {state.st_size} {state.st_mtime_ns}".encode())
-            # Not a set, because its order, and so the key, would differ between processes.
-            for file in (stack.files[0], stack.files[len(stack.files) // 2], stack.files[-1]):
-                digest.update(hashlib.blake2b(_sample(file)).digest())
-        return f"{self.name}-{digest.hexdigest()}"
+        return cache_key(self.name, said, self.image, self.label)
 
 
 @dataclass(frozen=True)
@@ -213,17 +203,11 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     return [listed[name] for name in sorted(listed)]
 
 
-def find_stack(folder: Path, kind: Literal["image", "label"]) -> Path | None:
-    """The images or labels inside a volume's folder, or None; raises InputError if there are two."""
-    names = IMAGE_NAMES if kind == "image" else LABEL_NAMES
-    found = [path for path in sorted(folder.iterdir()) if stem_of(path) in names and (suffix_of(path) or path.is_dir())]
-    if len(found) > 1:
-        raise InputError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one of them")
-    return found[0] if found else None
-
-
 def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
     """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
+    inside = {one.name: one for one in label_images(image)} if is_zarr(image) else {}
+    if label_set in inside:
+        return inside[label_set]
     home = (label or image).parent
     if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
         raise InputError(
@@ -248,52 +232,53 @@ def _parts(root: Path) -> list[tuple[Path, Split | None]]:
     present: list[tuple[Path, Split | None]] = [(folder, split) for folder, split in named if folder.is_dir()]
     if present:
         return present
-    if find_stack(root, "image") or _holds_slices(root):
+    if find_one(root, IMAGE_NAMES) or is_stack(root):
         return []
     return [(root, "train" if root.name == "train" else "test" if root.name == "test" else None)]
 
 
-def _holds_slices(folder: Path) -> bool:
-    """Whether a folder's own TIFF files are the slices of one volume rather than volumes."""
-    tiffs = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in TIFF_SUFFIXES and path.name[0] != ".")
-    first = next(tiffs, None)
-    return first is not None and stem_of(first).isdecimal() and count_pages(first) == 1
-
-
 def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, Path | None]]:
-    """(name, images, labels) of each volume directly inside a folder."""
-    entries = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
-    for path in entries.values():
-        if suffix_of(path):
-            name = stem_of(path)
-            if not name.endswith(tuple(f"_{label}" for label in LABEL_NAMES)):
-                yield name, path, _labels_beside(path)
+    """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
+    found = entries(folder)
+    names = {stem_of(path) for path in found}
+    for path in found:
+        if is_readable(path):
+            if (of := labelled(path)) is None:
+                yield stem_of(path), path, _labels_of(path, report)
+            elif of not in names:
+                report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
-            image, label = find_stack(path, "image"), find_stack(path, "label")
+            image, label = find_one(path, IMAGE_NAMES), find_one(path, LABEL_NAMES)
             if image or label:
                 yield path.name, image, label
-            elif _holds_slices(path):
-                yield path.name, path, None
             else:
-                report.note(f"{path.name}: left out, it contains no images")
+                why = not_read(entries(path)) or "it contains no images"
+                report.note(f"{path.name}: left out, {why}")
+    if why := not_read(found):
+        report.note(f"left out: {why}")
 
 
-def _labels_beside(path: Path) -> Path | None:
-    names = {f"{stem_of(path)}_{label}" for label in LABEL_NAMES}
-    found = [other for other in sorted(path.parent.iterdir()) if suffix_of(other) and stem_of(other) in names]
-    if len(found) > 1:
-        raise InputError(f"{path.parent}: both {found[0].name} and {found[1].name} exist; keep one of them")
-    return found[0] if found else None
+def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
+    """The labels of a file, a store or a stack: beside it, or inside an OME-Zarr store."""
+    beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
+    if len(beside) > 1:
+        raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
+    inner = [] if beside or not is_zarr(path) else label_images(path)
+    if len(inner) > 1:
+        listed = ", ".join(one.name for one in inner)
+        report.note(f"{path.name}: holds several labels, of which `labels` in {MANIFEST_NAME} can name one: {listed}")
+        return None
+    return next(iter((*beside, *inner)), None)
 
 
 def _place_of(path: Path) -> Place:
     """The place of a path that is a single volume."""
-    if path.is_file() or is_zarr(path):
-        name, home, image, label = stem_of(path), path.parent, path, _labels_beside(path)
+    if path.is_file() or is_zarr(path) or (is_stack(path) and stem_of(path) not in IMAGE_NAMES):
+        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path)
     else:
         home = path.parent if stem_of(path) in IMAGE_NAMES else path
         name = home.name
-        image, label = find_stack(home, "image") or path, find_stack(home, "label")
+        image, label = find_one(home, IMAGE_NAMES) or path, find_one(home, LABEL_NAMES)
         home = home.parent
     manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
@@ -350,9 +335,3 @@ def _check_slices(image: Slices, label: Slices) -> None:
             if single:
                 name = stack.slice_name(stack.numbers.index(single[0]))
                 raise InputError(f"{name}: {one} slice without {other}; {others.path} has no slice {single[0]:04d}")
-
-
-def _sample(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size // 2 - _SAMPLE_BYTES // 2))
-        return opened.read(_SAMPLE_BYTES)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.axes import AS_STORED, LETTERS, UNNAMED, Axes, Pick, find_axes
+from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_page import (
     KIND,
@@ -104,6 +104,11 @@ class TiffPages(Slices):
     leading: tuple[int, ...] = ()  # lengths of the axes before (H, W)
     series: int = 0
 
+    @property
+    def choice(self) -> str:
+        """See Slices."""
+        return f"{self.series} {self.axes} {super().choice}"
+
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         with opened(self.path) as tif:
@@ -184,11 +189,6 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         notes += _notes(page)
     sample = _sample(path, samples, pick)
     return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, leading=lengths, series=number)
-
-
-def count_pages(path: Path) -> int:
-    """The number of slices in a TIFF file."""
-    return open_pages(path, AS_STORED).shape[0]
 
 
 def _series(path: Path, tif: Any, pick: Pick) -> int:

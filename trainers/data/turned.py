@@ -21,6 +21,11 @@ class Turned(Slices):
     stack: Slices = field(kw_only=True)
     turn: Turn = field(kw_only=True)
 
+    @property
+    def choice(self) -> str:
+        """See Slices."""
+        return f"{self.stack.choice} {self.turn}"
+
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         with self.stack.reading() as inner:

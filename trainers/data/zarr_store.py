@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class ZarrArray(Slices):
     chunk_depth: int = 1
 
     @property
+    def choice(self) -> str:
+        """See Slices."""
+        return f"{self.array_path} {self.axes}"
+
+    @property
     def block_depth(self) -> int:
         """As deep as the chunks, because a chunk is decoded whole."""
         most = depth_within(self.shape, self.dtype, CHUNK_BLOCK_BYTES)
@@ -68,25 +73,36 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in (_NODE_3, _ARRAY_2, _GROUP_2))
 
 
+def label_images(path: Path) -> list[Path]:
+    """The label images inside an OME-Zarr image (its group `labels`), by name."""
+    with decoding(path, _KIND):
+        group = path / "labels"
+        names = _attributes(group).get("labels", []) if is_zarr(group) else []
+        found = [group / str(name) for name in sorted(map(str, names))]
+        return [one for one in found if one.parent == group and one.name != ".." and is_zarr(one)]
+
+
 def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     """The array in a store, or the first level of its OME-Zarr image.
 
     Raises InputError for one that is no volume of numbers, and for codecs that are not known to only unpack numbers.
     """
     with decoding(path, _KIND):
-        inside, names, spacing, origin, notes = _image(path, pick)
-        array = _open_array(path, inside)
-        names = names[-array.ndim :] or _dimension_names(path / inside, array.ndim)
+        image = _image(path, pick)
+        array = _open_array(path, image.inside)
+        names = image.names[-array.ndim :] or _dimension_names(path / image.inside, array.ndim)
         axes = find_axes(path, names, array.shape, pick)
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
     depth = axes.shape[0]
-    directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
-    geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
-    files = tuple(sorted(file for file in (path / inside).rglob("*") if file.is_file()))
+    directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if image.origin_um is not None else None
+    geometry = Geometry(axes.shape, tuple(range(depth)), False, image.spacing_um, _WORLD, directions, image.origin_um)
+    files = tuple(sorted(file for file in (path / image.inside).rglob("*") if file.is_file()))
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
-    return ZarrArray(path, geometry, dtype, files, notes=notes, axes=axes, array_path=inside, chunk_depth=chunk_depth)
+    return ZarrArray(
+        path, geometry, dtype, files, notes=image.notes, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
+    )
 
 
 def ome_attributes(geometry: Geometry) -> dict[str, Any]:
@@ -139,16 +155,33 @@ def _codecs_3(codecs: list[dict[str, Any]]) -> Iterator[str]:
             yield from _codecs_3((codec.get("configuration") or {}).get(inner, []))
 
 
-def _image(path: Path, pick: Pick) -> tuple[str, tuple[str, ...], Spacing | None, Vector | None, tuple[str, ...]]:
-    """Of the array to read: its path inside the store, names of its axes, voxel spacing, first voxel, and notes."""
+@dataclass(frozen=True)
+class _Image:
+    """Of the array to read: its path inside the store, and what its metadata say about it."""
+
+    inside: str
+    names: tuple[str, ...] = ()  # of its axes
+    spacing_um: Spacing | None = None
+    origin_um: Vector | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _image(path: Path, pick: Pick) -> _Image:
+    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only array of a group."""
     if _is_array(path):
-        return "", (), None, None, ()
+        return _Image("")
     attributes = _attributes(path)
+    if "bioformats2raw.layout" in attributes:
+        images = {int(one.name): one for one in path.iterdir() if one.name.isdecimal() and is_zarr(one)}
+        number = find_axes(path, ("position", "y", "x"), (len(images), 1, 1), replace(pick, names=None)).taken[0]
+        chosen = images[sorted(images)[number]]
+        found = _image(chosen, pick)
+        return replace(found, inside=f"{chosen.name}/{found.inside}")
     if "multiscales" not in attributes:
         inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
         if len(inner) != 1:
             raise InputError(f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; name one of them")
-        return inner[0], (), None, None, ()
+        return _Image(inner[0])
     scales = attributes["multiscales"][0]
     first = scales["datasets"][0]
     inside = str(first["path"])
@@ -156,8 +189,7 @@ def _image(path: Path, pick: Pick) -> tuple[str, tuple[str, ...], Spacing | None
         raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes") or _FIRST_AXES]
     names = tuple(_axis_name(axis) for axis in axes)
-    spacing, origin, notes = _place(axes, names, first, scales)
-    return inside, names, spacing, origin, notes
+    return _Image(inside, names, *_place(axes, names, first, scales))
 
 
 def _axis_name(axis: dict[str, Any]) -> str:

@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,3 +110,31 @@ def test_a_submission_that_cannot_be_written_is_named(tmp_path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match=r"out.*: cannot be written \("):
         write_submission(tmp_path / "out" / "s.csv", iter([("kidney_5_0000", "1 0")]))
+
+
+def test_a_cell_that_a_spreadsheet_cut_is_refused(tmp_path) -> None:
+    rle = " ".join(f"{3 * n + 11_111} 1" for n in range(5_000))[:32_767]
+    assert len(rle.split()) == 2 * 4096  # whole pairs, which is why nothing else would notice
+    (tmp_path / "a.csv").write_text(f"id,rle\nk_0,{rle}\n")
+    with pytest.raises(InputError, match=r"line 2: its code has exactly 32,767 characters"):
+        read_rles(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["kidney, left", 'kidney "3"', "Niere Ä", "k;1", " k"])
+def test_a_table_is_read_back_whatever_its_volumes_are_called(tmp_path, name: str) -> None:
+    rows = [(f"{name}_{z:04d}", f"{z + 1} 2") for z in range(3)]
+    write_submission(tmp_path / "s.csv", rows)
+    with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["id", "rle"], *map(list, rows)]
+    assert {z: row.rle for z, row in read_rles(tmp_path / "s.csv")[name.strip()].items()} == {
+        0: "1 2",
+        1: "2 2",
+        2: "3 2",
+    }
+
+
+@pytest.mark.parametrize("text", ['id,rle\nk_0,"1 2\nk_1,1 0\n', 'id,rle\nk_0,"1 2"x\n'])
+def test_a_quote_that_does_not_end_is_named(tmp_path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=r"a\.csv, line \d: not valid CSV"):
+        read_rles(tmp_path / "a.csv")

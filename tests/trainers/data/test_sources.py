@@ -298,6 +298,28 @@ def test_the_key_changes_with_the_source_and_not_with_its_place(tmp_path) -> Non
     assert scan(tmp_path / "two")[0].key != before
 
 
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_the_key_changes_with_what_was_corrected_in_a_file_of_the_same_size_and_time(tmp_path, part: str) -> None:
+    write_kaggle(tmp_path, "kidney_2")
+    file = tmp_path / "train" / "kidney_2" / part / "0003.tif"
+    state, voxels = file.stat(), tifffile.imread(file)
+    before = scan(tmp_path)[0].key
+    voxels[5, 7] = 255 - voxels[5, 7] if part == "labels" else 1
+    tifffile.imwrite(file, voxels, photometric="minisblack", metadata=None)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    assert scan(tmp_path)[0].key != before
+
+
+def test_the_key_changes_with_the_channel(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", np.stack([a_volume()[0], a_volume(1)[0]]))
+    keys = set()
+    for channel in (0, 1):
+        (tmp_path / "dataset.toml").write_text(f"[volumes.k]\naxes = 'CZYX'\nchannel = {channel}\n")
+        keys.add(scan(tmp_path)[0].key)
+    assert len(keys) == 2
+
+
 def test_the_key_does_not_depend_on_the_manifest(tmp_path) -> None:
     write_kaggle(tmp_path, "a")
     before = scan(tmp_path)[0].key

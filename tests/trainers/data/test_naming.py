@@ -1,0 +1,151 @@
+"""One rule decides for every command what a file or a folder is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from search_spaces.errors import InputError
+from trainers.data.readers import open_slices
+from trainers.data.sources import scan, scan_one
+from trainers.report import Report
+
+GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
+MASK = (np.random.default_rng(1).random(GREY.shape) < 0.2).astype(np.uint8)
+
+
+def slices(folder: Path, voxels: np.ndarray = GREY, prefix: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for z, one in enumerate(voxels):
+        tifffile.imwrite(folder / f"{prefix}{z:04d}.tif", one, metadata=None)
+
+
+def found_in(root: Path) -> tuple[dict[str, tuple[tuple[int, int, int], str]], list[str]]:
+    """Shape and source of labels of each volume, and the notes, but those about spacing."""
+    notes: list[str] = []
+    volumes = {source.name: (source.shape, source.labels) for source in scan(root, Report(notes.append))}
+    return volumes, [note for note in notes if "spacing" not in note]
+
+
+@pytest.mark.parametrize("prefix", ["", "slice_", "kidney.", "scan 7 z"])
+def test_slices_of_one_name_are_one_volume_for_every_command(tmp_path, prefix: str) -> None:
+    slices(tmp_path / "root" / "k", prefix=prefix)
+    assert found_in(tmp_path / "root") == ({"k": ((4, 9, 13), "none")}, [])
+    assert found_in(tmp_path / "root" / "k") == ({"k": ((4, 9, 13), "none")}, [])
+    assert scan_one(tmp_path / "root" / "k").shape == (4, 9, 13)
+
+
+def test_files_of_many_pages_are_volumes_whatever_they_are_called(tmp_path) -> None:
+    for number in (1, 2):
+        tifffile.imwrite(tmp_path / f"kidney_{number}.tif", GREY, photometric="minisblack", metadata=None)
+    assert set(found_in(tmp_path)[0]) == {"kidney_1", "kidney_2"}
+
+
+def test_a_single_file_with_a_name_is_a_volume_and_one_that_is_a_number_is_a_slice(tmp_path) -> None:
+    (tmp_path / "one").mkdir()
+    tifffile.imwrite(tmp_path / "one" / "kidney_1.tif", GREY[0])
+    assert found_in(tmp_path / "one")[0] == {"kidney_1": ((1, 9, 13), "none")}
+    slices(tmp_path / "other", GREY[:1])
+    assert found_in(tmp_path / "other")[0] == {"other": ((1, 9, 13), "none")}
+
+
+def as_npy(path: Path) -> None:
+    np.save(path, MASK)
+
+
+def as_nifti(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(MASK.transpose(2, 1, 0), np.eye(4)), path)
+
+
+LABELS: dict[str, Callable[[Path], None]] = {
+    "k_labels.npy": as_npy,
+    "k_label.npy": as_npy,
+    "k-seg.nii.gz": as_nifti,
+    "k_segmentation.nii": as_nifti,
+    "k.mask.npy": as_npy,
+    "k_Masks.npy": as_npy,
+    "k_labels.ome.tif": lambda path: tifffile.imwrite(path, MASK, ome=True, metadata={"axes": "ZYX"}),
+    "k_labels.zarr": lambda path: zarr.save_array(str(path), MASK),
+    "k_labels": lambda path: slices(path, MASK),
+    "k-mask": lambda path: slices(path, MASK, "slice_"),
+}
+
+
+@pytest.mark.parametrize("image", ["k.npy", "k.ome.tif", "k"])
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_beside_a_scan_are_its_labels_and_no_second_scan(tmp_path, image: str, name: str) -> None:
+    match image:
+        case "k":
+            slices(tmp_path / "k")
+        case "k.npy":
+            np.save(tmp_path / image, GREY)
+        case _:
+            tifffile.imwrite(tmp_path / image, GREY, ome=True, metadata={"axes": "ZYX"})
+    LABELS[name](tmp_path / name)
+    assert found_in(tmp_path)[0] == {"k": ((4, 9, 13), "files")}
+    assert scan_one(tmp_path / image).labels == "files"
+
+
+def test_two_labels_beside_one_scan_are_refused(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    as_npy(tmp_path / "k_labels.npy")
+    as_npy(tmp_path / "k-seg.npy")
+    with pytest.raises(InputError, match=r"both k-seg\.npy and k_labels\.npy exist; keep one of them"):
+        scan(tmp_path)
+
+
+def test_what_is_left_out_is_said(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    as_npy(tmp_path / "other_seg.npy")
+    (tmp_path / "preview.png").write_bytes(b"")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "0000.png").write_bytes(b"")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "README.md").write_text("")
+    volumes, notes = found_in(tmp_path)
+    assert set(volumes) == {"k"}
+    assert sorted(notes) == [
+        "left out: preview.png: not in a supported format (TIFF, Zarr, .npy, NIfTI)",
+        "nothing: left out, it contains no images",
+        "other_seg.npy: left out, it is named like labels, and there are no images other beside it",
+        "pictures: left out, 0000.png: not in a supported format (TIFF, Zarr, .npy, NIfTI)",
+    ]
+
+
+def ome(path: Path, voxels: np.ndarray) -> None:
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    group.create_array("0", shape=voxels.shape, dtype=voxels.dtype)[:] = voxels
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+
+
+def test_labels_inside_an_ome_zarr_store_are_found(tmp_path) -> None:
+    ome(tmp_path / "k.zarr", GREY)
+    zarr.open_group(str(tmp_path / "k.zarr" / "labels"), mode="w", zarr_format=2).attrs["labels"] = ["vessels"]
+    ome(tmp_path / "k.zarr" / "labels" / "vessels", MASK)
+    assert found_in(tmp_path)[0] == {"k": ((4, 9, 13), "files")}
+    zarr.open_group(str(tmp_path / "k.zarr" / "labels"), mode="a").attrs["labels"] = ["vessels", "organ"]
+    ome(tmp_path / "k.zarr" / "labels" / "organ", 1 - MASK)
+    volumes, notes = found_in(tmp_path)
+    assert volumes["k"][1] == "none"
+    assert notes == ["k.zarr: holds several labels, of which `labels` in dataset.toml can name one: organ, vessels"]
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "organ"\n')
+    (source,) = scan(tmp_path)
+    assert source.label is not None
+    with source.label.reading() as read:
+        assert np.array_equal(read(0, 4), 1 - MASK)
+
+
+def test_the_only_image_of_a_bioformats2raw_store_is_read(tmp_path) -> None:
+    root = zarr.open_group(str(tmp_path / "k.zarr"), mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    ome(tmp_path / "k.zarr" / "0", GREY)
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+    ome(tmp_path / "k.zarr" / "1", GREY)
+    with pytest.raises(InputError, match="a volume has one position: say position = 0"):
+        open_slices(tmp_path / "k.zarr")

@@ -1,0 +1,135 @@
+"""A store from a stranger runs nothing and reads nothing but its own numbers."""
+
+import base64
+import json
+import pickle
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+
+from search_spaces.errors import InputError
+from trainers.data.readers import open_slices
+
+GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
+
+
+class Writes:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def store_2(path: Path, **changes: object) -> Path:
+    """A store of version 2 with a description of its own."""
+    described = {
+        "zarr_format": 2, "shape": [4, 9, 13], "chunks": [4, 9, 13], "dtype": "<u2", "fill_value": 0, "order": "C",
+        "compressor": None, "filters": None,
+    }  # fmt: skip
+    path.mkdir()
+    (path / ".zarray").write_text(json.dumps({**described, **changes}))
+    (path / "0.0.0").write_bytes(GREY.tobytes())
+    return path
+
+
+HOSTILE = {
+    "pickle": [{"id": "pickle", "protocol": 4}],
+    "pickle behind an object codec": [{"id": "json2", "encoding": "utf-8"}, {"id": "pickle", "protocol": 4}],
+    "msgpack": [{"id": "msgpack2"}],
+    "categorize": [{"id": "categorize", "labels": ["a"], "dtype": "<U1", "astype": "u1"}],
+    "unknown": [{"id": "someone.elses"}],
+}
+
+
+@pytest.mark.parametrize("filters", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("dtype", ["|O", "<u2"])
+def test_a_codec_that_could_run_something_is_refused_before_a_byte_is_decoded(
+    tmp_path, filters: list, dtype: str
+) -> None:
+    path = store_2(tmp_path / "k.zarr", dtype=dtype, filters=filters)
+    (path / "0.0.0").write_bytes(pickle.dumps(Writes(tmp_path / "ran")))
+    with pytest.raises(InputError, match=r"k\.zarr: (values of type|the codec)"):
+        open_slices(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("dtype", ["|O", "<U4", "|S3", "|V8", "<M8[ns]", [["a", "<u2"]], "<c8"])
+def test_only_numbers_are_read(tmp_path, dtype: object) -> None:
+    with pytest.raises(InputError, match="are not grey values"):
+        open_slices(store_2(tmp_path / "k.zarr", dtype=dtype))
+
+
+def test_a_pickled_fill_value_is_not_unpickled(tmp_path) -> None:
+    value = base64.b64encode(pickle.dumps(Writes(tmp_path / "ran"))).decode()
+    path = store_2(tmp_path / "k.zarr", dtype="|O", fill_value=value, filters=[{"id": "pickle"}])
+    (path / "0.0.0").unlink()
+    with pytest.raises(InputError):
+        open_slices(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codecs": [{"name": "numcodecs.pickle"}]},
+        {"data_type": "string"},
+        {"data_type": {"name": "struct"}},
+        {"storage_transformers": [{"name": "x"}]},
+    ],
+)
+def test_version_3_is_held_to_the_same(tmp_path, change: dict) -> None:
+    zarr.create_array(str(tmp_path / "k.zarr"), shape=GREY.shape, dtype=GREY.dtype, zarr_format=3)[:] = GREY
+    described = json.loads((tmp_path / "k.zarr" / "zarr.json").read_text())
+    (tmp_path / "k.zarr" / "zarr.json").write_text(json.dumps({**described, **change}))
+    with pytest.raises(InputError, match=r"k\.zarr: (values of type|the codec|has storage transformers)"):
+        open_slices(tmp_path / "k.zarr")
+
+
+def test_a_codec_inside_a_shard_is_looked_at_too(tmp_path) -> None:
+    zarr.create_array(str(tmp_path / "k.zarr"), shape=(4, 8, 8), chunks=(2, 4, 4), shards=(4, 8, 8), dtype="u2")
+    place = tmp_path / "k.zarr" / "zarr.json"
+    described = json.loads(place.read_text())
+    described["codecs"][0]["configuration"]["codecs"].append({"name": "numcodecs.pickle", "configuration": {}})
+    place.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"the codec 'numcodecs\.pickle' is not read"):
+        open_slices(tmp_path / "k.zarr")
+
+
+@pytest.mark.parametrize("inside", ["../outside", "/tmp", "a/../../outside"])
+def test_a_level_that_lies_outside_of_its_store_is_refused(tmp_path, inside: str) -> None:
+    zarr.create_array(str(tmp_path / "outside"), shape=GREY.shape, dtype="u2", zarr_format=2)[:] = GREY
+    group = zarr.open_group(str(tmp_path / "k.zarr"), mode="w", zarr_format=2)
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": inside}]}]
+    with pytest.raises(InputError, match=r"k\.zarr: its level 0 lies outside"):
+        open_slices(tmp_path / "k.zarr")
+
+
+@pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "blosc"])
+def test_the_codecs_of_version_2_are_read(tmp_path, codec: str) -> None:
+    array = zarr.create_array(
+        str(tmp_path / "k.zarr"), shape=GREY.shape, dtype="u2", zarr_format=2, filters=[numcodecs.Delta("<u2")],
+        compressors=numcodecs.get_codec({"id": codec}),
+    )  # fmt: skip
+    array[:] = GREY
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+
+
+@pytest.mark.parametrize(
+    "compressors", [zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec(), zarr.codecs.BloscCodec(), None]
+)
+@pytest.mark.parametrize("shards", [None, (4, 8, 8)])
+def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple[int, ...] | None) -> None:
+    voxels = GREY[:, :8, :8]
+    zarr.create_array(
+        str(tmp_path / "k.zarr"), shape=voxels.shape, chunks=(2, 4, 4), shards=shards, dtype="u2", compressors=codec
+    )[:] = voxels  # fmt: skip
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), voxels)
