@@ -23,7 +23,7 @@ _MAY_CHANGE = {
         "seeds",
         "kept_weights",
     },
-    "data": {"cache"},
+    "data": {"cache", "root"},  # what lies at the root is compared by its content
     "inference": {"batch_voxels"},
 }
 _FREE_SECTIONS = {"retrain", "device"}

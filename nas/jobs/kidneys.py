@@ -60,6 +60,9 @@ def _open(sources: Sequence[VolumeSource], config: SearchConfig, hold_out: str, 
 def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) -> Path:
     """Where the scans are; phantoms are made if they do not exist yet."""
     if config.data.root is not None:
+        if not config.data.root.exists():
+            moved = f"; if the scans were moved: nas search --run {folder.path} --data THEIR_NEW_PLACE"
+            raise InputError(f"{config.data.root}: there is no such folder{moved if folder.config.is_file() else ''}")
         return config.data.root
     if folder.phantoms.is_dir() and not folder.config.is_file():
         shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
@@ -73,12 +76,27 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
 
     folds: that which the search ranks on, and those on which its finalists are confirmed.
     """
-    now = fingerprint(folds[0])
+    now = _sides(folds[0], ranks=True)
     for fold in folds[1:]:
-        now |= {f"{fold.kidney} held out: {side.replace('_', '-')}": found for side, found in fingerprint(fold).items()}
-    if not folder.identity.is_file():
+        now |= _sides(fold, ranks=False)
+    if folder.identity.is_file():
+        _compare(folder, now)
+    else:
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
-        return
+
+
+def check_fold(folder: RunFolder, fold: Fold, ranks: bool) -> None:
+    """InputError if a fold is not as the run remembers it. ranks: whether it is that on which the search ranks."""
+    _compare(folder, _sides(fold, ranks))
+
+
+def _sides(fold: Fold, ranks: bool) -> dict[str, dict[str, str]]:
+    """The fingerprints of a fold, under the names by which a run remembers them."""
+    found = fingerprint(fold)
+    return found if ranks else {f"{fold.kidney} held out: {side.replace('_', '-')}": found[side] for side in found}
+
+
+def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
     try:
         before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
     except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nas.config.design import Design
 from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.cell_search import plans, search_settings
@@ -27,12 +29,14 @@ from trainers.data.augment import Augmentation
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.data.resample import volume_steps
-from trainers.data.volume import middle_part
+from trainers.data.volume import Volume, middle_part
 from trainers.fit import check_device
 from trainers.inference.predict import usable_axes
 from trainers.losses.losses import build_loss, check_slices_out
-from trainers.metrics.slabs import check_slabs
+from trainers.metrics.slabs import check_slabs, slab_starts
 from trainers.report import SILENT, Report
+
+FEWEST_VESSEL_VOXELS = 100  # of the held-out kidney, for a ranking to mean anything
 
 
 def preflight(
@@ -68,6 +72,7 @@ def preflight(
             "study.folds to 1"
         )
     for each in (fold, *others):
+        _check_shown(each, config.score.slabs, report)
         if each.held_out:
             check_slabs(each.held_out, config.score.slabs)
         for volume in each.held_out:
@@ -128,6 +133,33 @@ def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> 
     share = max(offered_fit(config, family, "vessel_share"))
     for crop, depth, size, target, along in product(crops, depths, sizes, targets, axes):
         yield _Needs(crop, depth, share, size or target, size, tuple(along))
+
+
+def _check_shown(fold: Fold, slabs: int, report: Report) -> None:
+    """Raise InputError for labels without a vessel and scans without a difference; report what hardly measures."""
+    for volume in (*fold.train, *fold.held_out):
+        if volume.grey_high <= volume.grey_low:
+            raise InputError(
+                f"{volume.name} shows nothing: nearly all its voxels have the grey value {volume.grey_low:g}; exclude "
+                "it"
+            )
+    for volumes, use in ((fold.train, "trained on"), (fold.held_out, "scored")):
+        if volumes and not any(len(volume.vessel_voxels) for volume in volumes):
+            names = ", ".join(volume.name for volume in volumes)
+            raise InputError(f"{names} cannot be {use}: the labels hold no vessel, so every network would be as good")
+    found = sum(_slabs_with_vessels(volume, slabs) for volume in fold.held_out)
+    voxels = sum(len(volume.vessel_voxels) for volume in fold.held_out)
+    if fold.held_out and (found < 2 or voxels < FEWEST_VESSEL_VOXELS):
+        report.note(
+            f"{fold.kidney} measures hardly anything: {voxels} vessel voxels in {found} slab(s) are labelled, and a "
+            "threshold chosen on one half is scored on the other; label more, or hold out another kidney"
+        )
+
+
+def _slabs_with_vessels(volume: Volume, slabs: int) -> int:
+    depth, height, width = volume.shape
+    starts = np.array(slab_starts(depth, slabs))
+    return len(np.unique(np.searchsorted(starts, np.asarray(volume.vessel_voxels) // (height * width), side="right")))
 
 
 def _check_something_is_searched(config: SearchConfig) -> None:

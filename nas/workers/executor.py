@@ -8,7 +8,7 @@ from types import TracebackType
 
 from nas.jobs.task import Task
 from nas.workers.launcher import Launcher, Received, Worker
-from nas.workers.protocol import Died, Ended, Event, Leave, Ready, Start
+from nas.workers.protocol import Died, Ended, Event, Leave, Ready, Refused, Start
 from search_spaces.errors import InputError
 
 LATE_SECONDS = 180.0  # before the user is told about a worker that has not started
@@ -100,12 +100,14 @@ class Executor:
     def next_event(self, timeout: float) -> Event | None:
         """The next message of a worker, or None if none came in `timeout` seconds. A worker that died is started again.
 
-        Raises InputError when the last worker cannot be started.
+        Raises InputError when the last worker cannot be started, and when one refuses what it opened.
         """
         try:
             worker, event = self._inbox.get(timeout=timeout)
         except queue.Empty:
             return self._late_worker()
+        if isinstance(event, Refused):
+            raise InputError(event.reason)
         if isinstance(event, Ready):
             worker.ready = True
             self._failed_starts.pop(worker.log, None)

@@ -42,6 +42,13 @@ class Ready(BaseModel, frozen=True, extra="forbid"):
     device: str
 
 
+class Refused(BaseModel, frozen=True, extra="forbid"):
+    """Worker: what it was told to open is not what the search began with; it ends."""
+
+    kind: Literal["refused"] = "refused"
+    reason: str
+
+
 class Progress(BaseModel, frozen=True, extra="forbid"):
     """Worker: this much of a phase is done."""
 
@@ -80,7 +87,7 @@ class Died(BaseModel, frozen=True, extra="forbid"):
     given_up: str | None = None  # a note for the user if the worker is not started again
 
 
-Event = Ready | Progress | Scored | Ended | Died
+Event = Ready | Refused | Progress | Scored | Ended | Died
 Order = Open | Start | Leave
 from_worker: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 from_driver: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

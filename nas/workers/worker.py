@@ -26,12 +26,13 @@ from nas.config.search_config import SearchConfig
 from nas.jobs import trial
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
-from nas.jobs.kidneys import open_fold
+from nas.jobs.kidneys import check_fold, open_fold
 from nas.jobs.measure import measure_costs
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
-from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Scored, Start, from_driver
+from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Refused, Scored, Start, from_driver
 from results.record import Job, Outcome
 from results.run_folder import RunFolder
+from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 
 PROGRESS_SECONDS = 0.5
@@ -64,7 +65,9 @@ class _Worker:
         if job.hold_out is None:
             return self.fold
         if job.hold_out not in self.others:
-            self.others[job.hold_out] = open_fold(self.config, self.folder, hold_out=job.hold_out)
+            other = open_fold(self.config, self.folder, hold_out=job.hold_out)
+            check_fold(self.folder, other, ranks=False)
+            self.others[job.hold_out] = other
         return self.others[job.hold_out]
 
 
@@ -80,7 +83,13 @@ def main(descriptor: int) -> None:
     torch.set_num_threads(order.threads)
     folder = RunFolder(Path(order.run))
     config = read_config(folder.config)
-    worker = _Worker(folder, order.device, config, open_fold(config, folder), channel)
+    fold = open_fold(config, folder)
+    try:  # a worker that is started again may find other labels than those that the search began with
+        check_fold(folder, fold, ranks=True)
+    except InputError as error:
+        channel.send(Refused(reason=str(error)))
+        sys.exit(1)
+    worker = _Worker(folder, order.device, config, fold, channel)
     channel.send(Ready(device=order.device))
     while True:
         message = channel.inbox.get()

@@ -55,6 +55,7 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
     reading: KeptReading
     parameters: PositiveInt
+    weights_hash: str | None = None  # of the file of weights; older bundles do not say
     provenance: Provenance
 
 

@@ -1,5 +1,6 @@
 """Bundle: a trained network as a folder of data, which loads without running code from a file."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from results.bundles.architecture import Architecture, Normalisation
@@ -44,6 +45,7 @@ def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tens
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_tensors(weights, aside / WEIGHTS)
+    architecture = architecture.model_copy(update={"weights_hash": _hash((aside / WEIGHTS).read_bytes())})
     write_atomically(aside / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
     write_atomically(aside / CARD, model_card(architecture))
     old = path.with_name(f".{path.name}.old")
@@ -83,19 +85,39 @@ def read_description(file: Path, model: type[M], what: str) -> M:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Rebuild the network of a bundle, on the CPU. Raises InputError if a part is missing or does not fit."""
-    architecture = read_architecture(path)
+    """Rebuild the network of a bundle, on the CPU. Raises InputError if a part is missing or does not fit.
+
+    If the bundle is replaced meanwhile, description and weights are those of one writing.
+    """
+    architecture, stored = _of_one_writing(path)
     if architecture.normalisation != Normalisation():
         raise InputError(f"{path} was trained on grey values stretched in another way than in this version")
     network = build_network(architecture.candidate.folded(), architecture.fit.crop, pretrained=False)
     try:
-        weights = load_file(path / WEIGHTS)
+        weights = load(stored)
         check_numbers(path / WEIGHTS, weights)
         network.load_state_dict(weights)
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
     except RuntimeError as error:
         raise InputError(
             f"{path / WEIGHTS} does not fit its architecture.json: {str(error).splitlines()[-1].strip()}"
         ) from error
     return Bundle(path, architecture, network.eval())
+
+
+def _of_one_writing(path: Path) -> tuple[Architecture, bytes]:
+    """The description and the stored weights; once more if the bundle was replaced between the two."""
+    for _ in range(2):
+        architecture = read_architecture(path)
+        try:
+            stored = (path / WEIGHTS).read_bytes()
+        except OSError as error:
+            raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
+        if architecture.weights_hash in (None, _hash(stored)):
+            return architecture, stored
+    raise InputError(f"{path}: its weights are not those that its {ARCHITECTURE} was written with; copy both again")
+
+
+def _hash(stored: bytes) -> str:
+    return hashlib.blake2b(stored, digest_size=16).hexdigest()

@@ -2,21 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from results.record import Record
 from trainers.inference.reader import InferenceConfig
 from trainers.metrics.score import Score, ScoreConfig
 
 
-class Reading(BaseModel, frozen=True, extra="forbid"):
+class Reading(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How probabilities are found and become a mask.
 
     One value, because the parts belong together: another inference has another threshold and another score.
     """
 
     inference: InferenceConfig
-    threshold: float | None  # probability from which a voxel is vessel; None: not known, as for a mean never scored
+    # Probability from which a voxel is vessel; None: not known, as for a mean never scored.
+    threshold: Annotated[float, Field(ge=0, le=1)] | None
     score_config: ScoreConfig  # how it is scored
     score: Score | None = None  # on the held-out kidney; None if nothing was scored
     tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash

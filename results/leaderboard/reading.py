@@ -84,6 +84,11 @@ def _limits(board: Leaderboard) -> str:
     )
     if (chosen := board.chosen) is not None and chosen.kidneys:
         return _over_kidneys(board, chosen) + second
+    if chosen is not None and chosen.ci_low is not None and chosen.ci_low == chosen.ci_high:
+        return (
+            f"The interval over slabs has no width: too little of {board.held_out} is labelled for the ranking to mean "
+            "anything." + second
+        )
     return (
         "The interval shows how the score depends on which part of this kidney is scored. One kidney cannot show how "
         "much kidneys differ, and the leader was chosen on it, so expect a somewhat lower score on the next." + second

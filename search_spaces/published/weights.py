@@ -28,6 +28,7 @@ from search_spaces.published.sam_encoders import SAM_ENCODERS, encoder_state
 
 FILE_NAME = "model.safetensors"
 _COUNTS = (torch.int64, torch.int32, torch.bool)  # buffers: step counts, window indices, masks
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 
 
@@ -122,11 +123,10 @@ def lies_in_cache(hub_file: HubFile) -> Path | None:
 def check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
     """Raise InputError for bad tensors that torch would load silently: quantised ones, and ones that contain NaN."""
     for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            if tensor.dtype not in _COUNTS:
-                kind = str(tensor.dtype).removeprefix("torch.")
-                raise InputError(f"weights file {path}: {name} is {kind}; a file of float32 or float16 is needed")
-        elif tensor.isnan().any():
+        if tensor.dtype not in (*_FLOATS, *_COUNTS):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(f"weights file {path}: {name} is {kind}; a file of float32 or float16 is needed")
+        if tensor.dtype in _FLOATS and tensor.isnan().any():
             raise InputError(f"weights file {path}: {name} contains values that are not numbers (NaN)")
 
 

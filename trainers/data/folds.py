@@ -7,11 +7,13 @@ cross-validation that leaves one kidney out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from search_spaces.errors import InputError, unknown_name
 from trainers.data.geometry import Spacing
+from trainers.data.manifest import composed
 from trainers.data.soft_labels import origin_leak, refuse_as_target
 from trainers.data.sources import VolumeSource
 from trainers.data.volume import Volume
@@ -23,15 +25,20 @@ WIDEST_SPACING_RATIO = 2.0
 EACH = "each"  # instead of a kidney to hold out: every one that can be, in turn
 
 
+_Name = Annotated[str, AfterValidator(composed)]
+
+
 class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Which kidneys a search trains and scores on."""
 
     root: Path | None = None  # folder of volumes; None: phantoms are made
     # The kidney to hold out; for a volume, its whole kidney is held out, and it alone is scored. "each": the first that
     # has complete labels; the finalists are confirmed with every other one held out, too.
-    hold_out: str = ""
-    train: tuple[str, ...] | None = None  # kidneys or volumes to train on; None: all others with similar voxel spacing
-    exclude: tuple[str, ...] = ()  # kidneys or volumes that are neither trained nor scored on
+    hold_out: _Name = ""
+    train: tuple[_Name, ...] | None = (
+        None  # kidneys or volumes to train on; None: all others with similar voxel spacing
+    )
+    exclude: tuple[_Name, ...] = ()  # kidneys or volumes that are neither trained nor scored on
     cache: Path | None = None  # folder for converted volumes; None: the user's cache folder
 
 

@@ -5,10 +5,11 @@ The facts of the competition's volumes come from the host's description of SenNe
 
 import re
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError, unknown_name
 from trainers.data.axes import LETTERS, Pick
@@ -19,12 +20,16 @@ _SPACING_KEY = "voxel_spacing_um"
 _Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]
 
 
+def composed(name: str) -> str:
+    """A name in the composed form (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
 class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     """One table `[volumes.NAME]` of dataset.toml; None means "not stated"."""
 
-    kidney: Annotated[str, Field(min_length=1)] | None = (
-        None  # volumes of one kidney are never on both sides of a split
-    )
+    # Volumes of one kidney are never on both sides of a split.
+    kidney: Annotated[str, Field(min_length=1), AfterValidator(composed)] | None = None
     voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels contain
     labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None means "labels"
@@ -80,10 +85,13 @@ INSIDE: dict[str, str] = {"kidney_3_dense": "kidney_3_sparse", "kidney_1_voi": "
 
 
 def check_name(name: str, where: str) -> str:
-    """The name itself, if it is valid as a folder name; a name that would lead out of its folder raises InputError."""
+    """The name, if it is valid as a folder name; a name that would lead out of its folder raises InputError.
+
+    In the composed form (NFC), because file systems and keyboards write the same letters in two ways.
+    """
     if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
         raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
-    return name
+    return composed(name)
 
 
 def manifest_home(folder: Path) -> Path:
@@ -103,9 +111,7 @@ def read_manifest(root: Path) -> Manifest | None:
         raise InputError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise _explain(path, error) from None
-    for name in manifest.volumes:
-        check_name(name, str(path))
-    return manifest
+    return Manifest(volumes={check_name(name, str(path)): facts for name, facts in manifest.volumes.items()})
 
 
 def facts_of(name: str, manifest: Manifest | None) -> VolumeFacts:

@@ -180,7 +180,7 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     labels_only: dict[str, Path] = {}
     for folder, split in parts:
         for name, image, label in _volumes_in(folder, report):
-            check_name(name, str(folder))
+            name = check_name(name, str(folder))
             if name in places or name in labels_only:
                 raise InputError(f"{folder}: two volumes are named {name!r}; give one of them another name")
             if image is None:

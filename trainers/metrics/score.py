@@ -1,5 +1,6 @@
 """Score: how well one set of weights segments the held-out kidney, in every metric; cross_fit.py computes it."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -91,6 +92,8 @@ class Score(BaseModel, frozen=True, extra="forbid"):
         measured: list[Mapping[str, object]] = [self.values, *(slab.parts for slab in self.slabs)]
         if any(self.rank_by not in found for found in measured):
             raise ValueError(f"the ranking metric {self.rank_by!r} was not measured everywhere")
+        if not all(math.isfinite(value) for value in (*self.values.values(), self.ci_low, self.ci_high)):
+            raise ValueError(f"a score is no number: {self.values}, interval {self.ci_low} to {self.ci_high}")
         return self
 
     @property

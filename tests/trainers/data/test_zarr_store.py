@@ -122,9 +122,7 @@ def test_the_codecs_of_version_2_are_read(tmp_path, codec: str) -> None:
         assert np.array_equal(read(0, 4), GREY)
 
 
-@pytest.mark.parametrize(
-    "compressors", [zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec(), zarr.codecs.BloscCodec(), None]
-)
+@pytest.mark.parametrize("codec", [zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec(), zarr.codecs.BloscCodec(), None])
 @pytest.mark.parametrize("shards", [None, (4, 8, 8)])
 def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple[int, ...] | None) -> None:
     voxels = GREY[:, :8, :8]
