@@ -1,13 +1,6 @@
 """Text for people: text from outside made harmless for Markdown pages and terminals, numbers in fitting units."""
 
-import re
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """One line without control characters, which a terminal would obey."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+from search_spaces.errors import printable
 
 
 def escape(text: str) -> str:

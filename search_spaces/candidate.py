@@ -3,15 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, Field
 from torch import nn
 
 from search_spaces.cells.cell_space import CellSpace
 from search_spaces.cells.genotype import Genotype
 
 Options = Mapping[str, Sequence[Any]]  # values that a space offers for each choice; "crop" belongs to the recipe
+
+# Bounds far beyond what anybody trains, so that the description of a network from a stranger cannot ask for a machine.
+MOST_SLICES, MOST_CHANNELS = 512, 4_096
+Slices = Annotated[int, Field(gt=0, le=MOST_SLICES)]
 
 
 class Candidate(BaseModel, ABC, frozen=True, extra="forbid"):
@@ -22,7 +26,7 @@ class Candidate(BaseModel, ABC, frozen=True, extra="forbid"):
     """
 
     family: str  # a name in FAMILIES
-    slices_in: PositiveInt  # neighbouring slices seen at once: the input channels, or the depth of a box
+    slices_in: Slices  # neighbouring slices seen at once: the input channels, or the depth of a box
 
     boxes: ClassVar[bool] = False  # whether it works in three dimensions and therefore reads boxes instead of planes
     # Choices that decide whether a network can be built at all, in the order in which they are made.

@@ -1,7 +1,17 @@
 """The one exception that means "the input is wrong", and the sentence for an unknown name."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_BREAK = re.compile(r"\s*\n\s*")
+
+
+def printable(text: str) -> str:
+    """One line without what a terminal would obey, or could not print: control characters, halves of characters."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class InputError(ValueError):
@@ -10,6 +20,9 @@ class InputError(ValueError):
     The command line prints only the message and exits with 1. Every other exception is our own mistake and keeps its
     traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(_BREAK.sub(" ", message)))
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:

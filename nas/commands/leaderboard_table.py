@@ -5,7 +5,7 @@ from rich.text import Text
 
 from results.leaderboard.columns import columns
 from results.leaderboard.leaderboard import Leaderboard
-from results.text import printable
+from search_spaces.errors import printable
 
 
 def leaderboard_table(board: Leaderboard, width: int, most: int | None = None) -> Table:

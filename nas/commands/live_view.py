@@ -19,7 +19,8 @@ from nas.search.plan_rows import PlanRow, plan_lines
 from nas.workers import protocol
 from results.leaderboard.leaderboard import Leaderboard
 from results.record import Outcome
-from results.text import printable, seconds
+from results.text import seconds
+from search_spaces.errors import printable
 from trainers.metrics.score import said
 
 SHOWN_ROWS = 8

@@ -3,6 +3,7 @@
 Heavy imports happen inside the commands, so that `nas --help` answers at once.
 """
 
+import io
 import logging
 import os
 import sys
@@ -69,6 +70,9 @@ def make_app() -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows another one
+            stream.reconfigure(errors="replace")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs line after line what it then raises
     try:
         make_app()()

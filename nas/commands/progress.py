@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from search_spaces.errors import printable
 from trainers.report import Report
 
 
@@ -28,7 +29,7 @@ def reporting(console: Console) -> Iterator[Report]:
             bars.update(tasks[latest], description=f"{latest} ({text})")
 
     with bars:
-        yield Report(lambda text: console.print(f"note: {text}", soft_wrap=True), progress, remark)
+        yield Report(lambda text: console.print(f"note: {printable(text)}", soft_wrap=True), progress, remark)
 
 
 def progress_bars(console: Console) -> Progress:

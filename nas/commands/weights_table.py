@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.search.needed_weights import NeededWeights
-from results.text import printable
+from search_spaces.errors import printable
 
 
 def weights_table(rows: Sequence[NeededWeights]) -> Table:

@@ -1,6 +1,5 @@
 """A configuration from a preset or a file, merged with its base and the changes of `--set`."""
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from nas.config.mistakes import one_line
 from nas.config.presets import PRESETS, preset_text
 from nas.config.search_config import SearchConfig, design_of
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.toml import parse_toml
 
 BASE = "preset"  # the key that names the preset a file starts from; without it, the file starts from the defaults
 
@@ -24,7 +24,7 @@ def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConf
     if str(source) in PRESETS and not Path(source).is_file():
         name, values = f"preset {source}", _preset(str(source))
     else:
-        name, values = str(source), _with_base(_toml(_text(Path(source)), str(source)), str(source))
+        name, values = str(source), _with_base(parse_toml(_text(Path(source)), str(source)), str(source))
     for override in overrides:
         values = merge(values, _override(override))
     return parse_config(values, name)
@@ -45,7 +45,7 @@ def parse_config(values: Values, name: str) -> SearchConfig:
 
 
 def _preset(name: str) -> Values:
-    return _with_base(_toml(preset_text(name), f"preset {name}"), f"preset {name}")
+    return _with_base(parse_toml(preset_text(name), f"preset {name}"), f"preset {name}")
 
 
 def _with_base(values: Values, name: str) -> Values:
@@ -62,17 +62,10 @@ def _text(path: Path) -> str:
     if not path.suffix and not path.is_file():
         raise unknown_name("preset", str(path), PRESETS)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path} cannot be read as a configuration: {what}") from error
-
-
-def _toml(text: str, name: str) -> Values:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not valid TOML: {error}") from error
 
 
 def _override(override: str) -> Values:
@@ -82,8 +75,8 @@ def _override(override: str) -> Values:
     if not equals or not all(path):
         raise InputError(f"--set takes section.key=value, as in study.trials=20; got {override!r}")
     try:
-        read = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        read = parse_toml(f"value = {text}", "--set")
+    except InputError:
         read = {"value": text}
     if len(read) > 1:
         raise InputError(f"--set takes one key and its value; got {override!r}")

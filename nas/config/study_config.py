@@ -3,13 +3,14 @@
 It stands apart from the rest of the configuration, which imports networks, so that `nas status` answers without torch.
 """
 
-import tomllib
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from search_spaces.toml import read_toml
 
 FIXED, REPEATS, SEED_INDEX = "fixed", "repeats", "seed_index"  # user attributes that make a trial's job
 CONTINUES, RUNG = "continues", "rung"  # user attributes: the trial that goes on, and the rung that it goes to
@@ -58,14 +59,25 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
 def read_study_config(folder: RunFolder) -> StudyConfig:
     """The section `study` of a run. Raises InputError if it cannot be read."""
     try:
-        return StudyConfig.model_validate(tomllib.loads(folder.config.read_text(encoding="utf-8")).get("study", {}))
+        return StudyConfig.model_validate(read_toml(folder.config).get("study", {}))
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{folder.config} cannot be read as a configuration: {first}") from error
 
 
+_SECRET = re.compile(r"\w*(password|passwd|secret|token|key)\w*=", re.IGNORECASE)  # options of a URL
+
+
 def hide_password(url: str) -> str:
-    """A URL without its password, to be shown."""
-    scheme, there, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{there}{user.partition(':')[0]}{at}{host}"
+    """A URL without its password, to be shown: neither that before the @, nor one among the options behind the ?.
+
+    Of what is no URL everything between the first colon and the last @ is hidden.
+    """
+    address, mark, options = url.partition("?")
+    head, at, host = address.rpartition("@")
+    if at:
+        scheme, colon, rest = head.partition(":")
+        slashes = rest[: len(rest) - len(rest.lstrip("/"))]
+        head = f"{scheme}{colon}{slashes}{rest.removeprefix(slashes).partition(':')[0]}"
+    kept = [part if not _SECRET.match(part) else f"{part.partition('=')[0]}=***" for part in options.split("&")]
+    return f"{head}{at}{host}{mark}{'&'.join(kept)}"

@@ -194,7 +194,7 @@ class Decisions:
         """What to do about a trial; None if it is held until its cells are found."""
         plan = cells_needed(trial, self.config, self.planner.possible)
         if plan is not None and self.folder.cells(plan.id).failure.is_file():
-            reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8").strip()
+            reason = self.folder.cells(plan.id).failure.read_text(encoding="utf-8", errors="replace").strip()
             return GiveUp(trial, f"the cell search {plan.id} failed: {reason}")
         if plan is not None and not self.folder.cells(plan.id).findings.is_file():
             self._held.append((trial, plan))

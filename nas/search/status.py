@@ -12,7 +12,8 @@ from nas.study.plan import read_plan
 from nas.study.storage import open_storage
 from results.leaderboard.leaderboard import read_leaderboard
 from results.run_folder import CellsFolder, find
-from results.text import printable, seconds
+from results.text import seconds
+from search_spaces.errors import printable
 
 
 class Status(BaseModel, frozen=True, extra="forbid"):
@@ -112,5 +113,5 @@ def _cells_state(place: CellsFolder) -> str:
     if place.findings.is_file():
         return "complete"
     if place.failure.is_file():
-        return f"failed: {place.failure.read_text(encoding='utf-8').strip()}"
+        return f"failed: {printable(place.failure.read_text(encoding='utf-8', errors='replace').strip())}"
     return "begun" if place.history.is_file() else "waiting"

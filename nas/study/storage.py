@@ -31,6 +31,8 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
         except (ValueError, KeyError) as error:
             what = f"{folder.journal} is damaged ({type(error).__name__})"
             raise InputError(f"{what}; `nas doctor --run {folder.path}` says where") from error
+    if not url.startswith(tuple(_DRIVERS)):
+        raise InputError(f"the storage {hide_password(url)} is none; a study lies in postgresql://USER@HOST/DATABASE")
     for short, full in _DRIVERS.items():
         url = full + url.removeprefix(short) if url.startswith(short) else url
     from sqlalchemy.exc import SQLAlchemyError

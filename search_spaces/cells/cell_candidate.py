@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import nn
 
-from search_spaces.candidate import Candidate, Options
+from search_spaces.candidate import MOST_CHANNELS, Candidate, Options
 from search_spaces.cells.cell_space import CellSpace, check_genotype
 from search_spaces.cells.genotype import Genotype
 from search_spaces.cells.hand_made import hand_made
@@ -21,7 +21,7 @@ class CellCandidate(Candidate, frozen=True, extra="forbid"):
     """
 
     genotype: Genotype  # the wiring of the cells, or a name in HAND_MADE; each family says which names it accepts
-    width: PositiveInt = 16  # channels of the cells at the finest resolution
+    width: Annotated[int, Field(gt=0, le=MOST_CHANNELS)] = 16  # channels of the cells at the finest resolution
 
     @abstractmethod
     def build_supernet(self, space: CellSpace, crop: int) -> nn.Module:

@@ -2,20 +2,23 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, field_validator, model_validator
 
 CellKind = Literal["encoder_normal", "reduction", "decoder_normal", "expansion", "skip"]
 Group = Literal["top", "middle", "bottom"]
 Shortcut = Literal["none", "identity"]
+
+# Bounds far beyond what a search finds, so that a genotype from a stranger cannot ask for a machine.
+MOST_NODES, MOST_LEVELS, MOST_CELLS, WIDEST = 32, 10, 64, 16.0
 
 
 class Edge(BaseModel, frozen=True, extra="forbid"):
     """One incoming edge of a node."""
 
     source: NonNegativeInt  # 0 and 1: the inputs of the cell; 2 + i: its node i
-    operation: str  # a name in OPERATIONS
+    operation: str = Field(pattern=r"^\w+$", max_length=64)  # a name in OPERATIONS
 
 
 class CellGenotype(BaseModel, frozen=True, extra="forbid"):
@@ -23,7 +26,7 @@ class CellGenotype(BaseModel, frozen=True, extra="forbid"):
 
     kind: CellKind  # what the cell does to the resolution, and its side of the U
     group: Group | None = None  # the levels that use it; None: all
-    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1)  # the incoming edges of each node
+    nodes: tuple[tuple[Edge, ...], ...] = Field(min_length=1, max_length=MOST_NODES)  # the incoming edges of each node
     shortcut: Shortcut = "none"  # identity: the cell's second input is added to its output
 
     @property
@@ -66,9 +69,10 @@ class Genotype(BaseModel, frozen=True, extra="forbid"):
     """
 
     cells: tuple[CellGenotype, ...] = Field(min_length=1)  # one per kind, and per group if there are groups
-    levels: PositiveInt  # number of resolutions, the finest first
-    depths: tuple[PositiveInt, ...]  # number of normal cells at each level, in the encoder and again in the decoder
-    widths: tuple[PositiveFloat, ...]  # share of each level's channels that is used
+    levels: int = Field(gt=0, le=MOST_LEVELS)  # number of resolutions, the finest first
+    # Number of normal cells at each level, in the encoder and again in the decoder.
+    depths: tuple[Annotated[int, Field(gt=0, le=MOST_CELLS)], ...]
+    widths: tuple[Annotated[float, Field(gt=0, le=WIDEST)], ...]  # share of each level's channels that is used
     stem_stride: Literal[1, 2] = 1  # stride of the stem; with 2 the cells work at half the resolution
     skips: tuple[Skip, ...] | None = None  # open skip connections; None: only the connection within each level
 

@@ -3,10 +3,10 @@
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PositiveInt
+from pydantic import BeforeValidator
 from torch import nn
 
-from search_spaces.candidate import Options
+from search_spaces.candidate import Options, Slices
 from search_spaces.cells.cell import decided_op, mixed_op
 from search_spaces.cells.cell_candidate import CellCandidate, genotype_named
 from search_spaces.cells.cell_space import CellSpace, check_genotype
@@ -22,7 +22,7 @@ class CellsCandidate(CellCandidate, frozen=True, extra="forbid"):
 
     family: Literal["cells"] = "cells"
     genotype: Annotated[Genotype, BeforeValidator(genotype_named("cells"))]  # the wiring, or a name in HAND_MADE
-    slices_in: PositiveInt = 32  # depth of its boxes in slices; all of them get a mask
+    slices_in: Slices = 32  # depth of its boxes in slices; all of them get a mask
 
     boxes = True
     priced = ("width", "slices_in")

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import PositiveInt
 from torch import nn
 
-from search_spaces.candidate import Candidate, Options
+from search_spaces.candidate import Candidate, Options, Slices
 from search_spaces.cells.cell_space import CellSpace
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.published.weights import find_weights, is_file_name, load_weights, offered_weights
@@ -18,7 +17,7 @@ class EncoderCandidate(Candidate, frozen=True, extra="forbid"):
 
     encoder: str  # a name in the family's table of encoders
     encoder_weights: str = "none"  # none, a name that the encoder offers (imagenet), or a .safetensors file
-    slices_in: PositiveInt = 5  # neighbouring slices read at once: the input channels
+    slices_in: Slices = 5  # neighbouring slices read at once: the input channels
     masks: Literal["middle", "all"] = "middle"  # which input slices get a mask: the middle one, or all
 
     @property

@@ -151,8 +151,11 @@ def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Pa
             "postgresql://nas:secret@127.0.0.1:1/none",
             r"storage postgresql\+psycopg://nas@127.0.0.1:1/none cannot be opened",
         ),
-        ("mysterious://host/db", "storage mysterious://host/db cannot be opened"),
-        ("not a url", "storage not a url cannot be opened"),
+        ("mysterious://host/db", "storage mysterious://host/db is none; a study lies in postgresql://"),
+        ("mysql://user:secret@host/db", "storage mysql://user@host/db is none"),
+        ("postgresql:/user:secret@host/db", "storage postgresql:/user@host/db is none"),
+        ("postgresql://127.0.0.1:1/none?user=me&password=secret", r"none\?user=me&password=\*\*\* cannot be opened"),
+        ("not a url", "storage not a url is none"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ The facts of the competition's volumes come from the host's description of SenNe
 """
 
 import re
-import tomllib
 import unicodedata
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, ValidationError
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, printable, unknown_name
+from search_spaces.toml import read_toml
 from trainers.data.axes import LETTERS, Pick
 from trainers.data.geometry import LARGEST_UM, SMALLEST_UM, Spacing
 
@@ -21,7 +21,9 @@ _Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_n
 
 
 def composed(name: str) -> str:
-    """A name in the composed form (NFC), in which names are compared."""
+    """A name in the composed form (NFC), in which names are compared. Raises ValueError for what cannot be printed."""
+    if not name.isprintable():
+        raise ValueError("a name must be readable text, without control characters")
     return unicodedata.normalize("NFC", name)
 
 
@@ -91,6 +93,8 @@ def check_name(name: str, where: str) -> str:
     """
     if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
         raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
+    if not name.isprintable():
+        raise InputError(f"{where}: {printable(name)!r} cannot be the name of a volume; it is no readable text (UTF-8)")
     return composed(name)
 
 
@@ -106,9 +110,7 @@ def read_manifest(root: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        manifest = Manifest.model_validate(read_toml(path))
     except ValidationError as error:
         raise _explain(path, error) from None
     return Manifest(volumes={check_name(name, str(path)): facts for name, facts in manifest.volumes.items()})
