@@ -1,6 +1,7 @@
 """The run folder: the only file that knows the names inside it."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from search_spaces.errors import InputError
 
 RUNS = Path("results") / "runs"
 _LATEST = "latest"
+ARTIFACTS = "artifacts"  # the pictures of the dashboard
 
 
 def read_seconds(file: Path) -> float:
@@ -185,7 +187,7 @@ class RunFolder:
     @property
     def artifacts(self) -> Path:
         """Pictures that the dashboard shows."""
-        return self.path / "artifacts"
+        return self.path / ARTIFACTS
 
     @property
     def lock(self) -> Path:
@@ -275,7 +277,11 @@ class RunFolder:
 
 
 def create(path: Path) -> RunFolder:
-    """The run folder at `path`, made if it does not exist. Raises InputError if it cannot be written."""
+    """The run folder at `path`, made if it does not exist.
+
+    Raises InputError if it cannot be written, or if a link in it leads out of it.
+    """
+    _refuse_links(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -296,8 +302,12 @@ def remember(folder: RunFolder) -> None:
         aside.replace(RUNS / _LATEST)
 
 
-def find(path: Path | None) -> RunFolder:
-    """The run folder given, or the latest below results/runs; InputError if there is none."""
+def find(path: Path | None, guarded: str | None = None) -> RunFolder:
+    """The run folder given, or the latest below results/runs.
+
+    guarded: a folder in it of which the caller follows no link. Raises InputError if there is none, or if a link in it
+    leads out of it.
+    """
     if path is None:
         pointer = RUNS / _LATEST
         if not pointer.is_file():
@@ -308,4 +318,26 @@ def find(path: Path | None) -> RunFolder:
         path = RUNS / name
     if not (path / "config.toml").is_file():
         raise InputError(f"{path} is not a run folder: it has no config.toml; start one with `nas search --run {path}`")
+    _refuse_links(path, guarded)
     return RunFolder(path)
+
+
+def _refuse_links(path: Path, guarded: str | None = None) -> None:
+    """What is read, replaced or deleted in a run folder lies in it, whoever made the folder."""
+    whole = path.resolve()
+    for entry in _entries(path) if path.is_dir() else ():
+        if guarded is not None and Path(entry.path).parent == path / guarded:
+            continue
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(whole):
+            raise InputError(
+                f"{entry.path} is a link that leads out of the run folder; remove it, or copy its target there"
+            )
+
+
+def _entries(path: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder; links are not followed."""
+    with os.scandir(path) as found:
+        for entry in found:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,26 @@ def _sync_file(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Replace the text of a file atomically: readers see the old text or the new one, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
+    aside.unlink(missing_ok=True)
+    with aside.open("x", encoding="utf-8") as file:  # never through a link that somebody else put there
+        file.write(text)
     _sync_file(aside)
     aside.replace(path)
     sync_folder(path.parent)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, atomically. Views and channels-last tensors are stored as contiguous ones."""
+    """Write tensors as safetensors, atomically. Views and channels-last tensors are stored as contiguous ones.
+
+    The umask decides who may read the file, as with all others; safetensors alone would keep it to its owner.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     try:
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+        aside.chmod(mode)
     except SafetensorError as error:  # raised for a full disk, among others
         number = re.search(r"os error (\d+)", str(error))
         if number is None:

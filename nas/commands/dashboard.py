@@ -1,48 +1,57 @@
 """`nas dashboard`: the Optuna dashboard on a run."""
 
 import signal
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.config.options import Run
+from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     from results.run_folder import RunFolder
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def dashboard(
     run: Run = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 8080,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let its pages change the study: notes, names, trials.")
+    ] = False,
 ) -> None:
     """Open the Optuna dashboard on a run."""
-    from results.run_folder import find
+    from results.run_folder import ARTIFACTS, find
 
-    folder = find(run)
-    if host not in LOOPBACK:
-        print(
-            f"nas: warning: {host} can be reached from other machines, and the dashboard has no login: anyone who "
-            "reaches it can read, rename and delete the study",
-            file=sys.stderr,
-        )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _serve(folder, host, port)
+    _serve(find(run, guarded=ARTIFACTS), host, port, write)
 
 
-def _serve(folder: "RunFolder", host: str, port: int) -> None:
+def _serve(folder: "RunFolder", host: str, port: int, write: bool) -> None:
     """Serve the dashboard until interrupted."""
-    from optuna_dashboard import run_server
+    from optuna_dashboard import wsgi
 
+    from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server, stop
     from nas.config.study_config import read_study_config
-    from nas.study.storage import open_storage, pictures
+    from nas.study.storage import open_storage
 
     config = read_study_config(folder)
     storage = open_storage(folder, config.storage)
     own = [study for study in storage.get_all_studies() if study.study_name == config.name]
+    token = new_token(host)
+    if write:
+        folder.artifacts.mkdir(exist_ok=True)
+    inner = wsgi(storage, artifact_store=OwnPictures(folder.artifacts))
+    try:
+        server = open_server(Guarded(inner, host, write, token), host, port)
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}; try another --port"
+        ) from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop(server))
     page = f"studies/{own[0]._study_id}" if own else ""
-    print(f"{folder.path}: http://{host}:{port}/dashboard/{page}   (Ctrl-C stops)", flush=True)
-    run_server(storage, host=host, port=port, artifact_store=pictures(folder))
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{server.server_port}/dashboard/{page}"
+    print(f"{folder.path}: {address if token is None else f'{address}?token={token}'}   (Ctrl-C stops)", flush=True)
+    with server:
+        server.serve_forever()

@@ -62,7 +62,9 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
     if config.data.root is not None:
         if not config.data.root.exists():
             moved = f"; if the scans were moved: nas search --run {folder.path} --data THEIR_NEW_PLACE"
-            raise InputError(f"{config.data.root}: there is no such folder{moved if folder.config.is_file() else ''}")
+            raise InputError(
+                f"{config.data.root}: there is no such file or folder{moved if folder.config.is_file() else ''}"
+            )
         return config.data.root
     if folder.phantoms.is_dir() and not folder.config.is_file():
         shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
@@ -79,9 +81,8 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
     now = _sides(folds[0], ranks=True)
     for fold in folds[1:]:
         now |= _sides(fold, ranks=False)
-    if folder.identity.is_file():
-        _compare(folder, now)
-    else:
+    _compare(folder, now)
+    if not folder.identity.is_file():
         write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
 
 
@@ -97,6 +98,8 @@ def _sides(fold: Fold, ranks: bool) -> dict[str, dict[str, str]]:
 
 
 def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
+    if not folder.identity.is_file():
+        return
     try:
         before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
     except (ValueError, KeyError, TypeError) as error:

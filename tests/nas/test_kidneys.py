@@ -8,7 +8,7 @@ import tifffile
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
-from nas.jobs.kidneys import check_same_data, data_root, fingerprint, open_fold, open_folds
+from nas.jobs.kidneys import check_fold, check_same_data, data_root, fingerprint, open_fold, open_folds
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.data.phantom import PhantomConfig, write_phantoms
@@ -209,3 +209,25 @@ def test_a_volume_that_only_another_split_uses_must_not_change_either(
     tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
     with pytest.raises(InputError, match="phantom_1 held out: held-out volume phantom_1 has changed"):
         check_same_data(folder, open_folds(config, folder))
+
+
+def test_scans_that_moved_or_are_linked_are_the_same(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "cache", root=str(scans))
+    check_same_data(folder, open_folds(config, folder))
+    (tmp_path / "link").symlink_to(scans)
+    for other in (tmp_path / "link", scans.rename(tmp_path / "moved")):
+        if other.exists():
+            check_same_data(folder, open_folds(_config(tmp_path / "cache", root=str(other)), folder))
+    folder.config.write_text("")
+    with pytest.raises(InputError, match=r"if the scans were moved: nas search --run .*run --data THEIR_NEW_PLACE"):
+        data_root(config, folder)
+
+
+def test_labels_that_change_are_told_whoever_opens_them(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "cache", root=str(scans))
+    check_same_data(folder, open_folds(config, folder))
+    check_fold(folder, open_fold(config, folder), ranks=True)
+    for file in (scans / "train" / "phantom_3" / "labels").iterdir():
+        tifffile.imwrite(file, np.roll(tifffile.imread(file), 3, axis=1))
+    with pytest.raises(InputError, match="holds a search on other data: held-out volume phantom_3 has changed"):
+        check_fold(folder, open_fold(config, folder), ranks=True)

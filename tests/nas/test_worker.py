@@ -1,5 +1,6 @@
 """The worker process itself, spoken to over its pipe as a driver does."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,13 +12,13 @@ from searches import phantom_run, trial_task
 
 from nas.jobs.task import CellSearchTask
 from nas.workers.process import WorkerProcess, start_process
-from nas.workers.protocol import Ended, Event, Leave, Open, Order, Progress, Ready, Scored, Start, from_worker
+from nas.workers.protocol import Ended, Event, Leave, Open, Order, Progress, Ready, Refused, Scored, Start, from_worker
 from results.run_folder import RunFolder
 from trainers.cell_search.run import CellPlan
 
 pytestmark = pytest.mark.slow
 
-Kind = TypeVar("Kind", Ended, Progress, Ready, Scored)
+Kind = TypeVar("Kind", Ended, Progress, Ready, Refused, Scored)
 
 
 class Spoken:
@@ -138,3 +139,13 @@ def test_it_ends_when_its_input_is_closed_even_in_the_middle_of_a_task(worker: S
     worker.until(Progress)
     assert worker.close() == 0
     assert not Path(trial_task(5).place(folder).record).exists()
+
+
+def test_a_worker_that_finds_other_data_than_the_search_began_with_says_so_and_ends(tmp_path: Path) -> None:
+    folder = phantom_run(tmp_path)
+    known = {"train": {}, "held_out": {"phantom_3": "of another time"}}
+    folder.identity.write_text(json.dumps({"data": known, "version": "0"}))
+    worker = Spoken(start_process())
+    worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(tmp_path / "log")))
+    assert "holds a search on other data" in worker.until(Refused).reason
+    assert worker.close() == 1

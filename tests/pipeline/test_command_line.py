@@ -1,9 +1,11 @@
 """How the command line answers mistakes: one line that names them, exit code 1, and nothing is lost."""
 
 import json
+import re
 import subprocess
 import sys
-import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -74,29 +76,33 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "cannot be written" in done.stderr
 
 
-def test_the_dashboard_warns_when_others_can_reach_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_dashboard_answers_whom_it_knows_and_ends_when_asked(tmp_path: Path, host: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.toml").write_text("")
-    command = [
-        sys.executable,
-        "-m",
-        "nas",
-        "dashboard",
-        "--run",
-        str(tmp_path / "run"),
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "0",
-    ]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    line = server.stderr.readline()
-    time.sleep(0.1)
-    server.kill()
-    server.wait()
-    server.stderr.close()
-    assert "can be reached from other machines" in line
+    command = [sys.executable, "-m", "nas", "dashboard", "--run", tmp_path / "run", "--host", host, "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address = re.search(r"http://\S+:(\d+)/dashboard/(\?token=\S+)?", server.stdout.readline())
+    assert address is not None
+    assert (address[2] is None) == (host == "127.0.0.1")
+
+    def status(name: str, query: str = "") -> int:
+        asked = urllib.request.Request(f"http://127.0.0.1:{address[1]}/api/studies{query}", headers={"Host": name})
+        try:
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    known = f"127.0.0.1:{address[1]}"
+    assert status(known) == (200 if host == "127.0.0.1" else 403)
+    assert status("evil.example") == 403
+    server.terminate()
+    printed = server.communicate(timeout=30)
+    assert server.returncode == 0
+    assert printed == ("", "")
 
 
 def test_a_mistake_does_not_bind_the_run_folder_to_it(tmp_path: Path) -> None:

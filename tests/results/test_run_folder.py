@@ -93,3 +93,24 @@ def test_what_is_no_trial_is_left_out(tmp_path: Path) -> None:
 
 def test_a_run_without_a_folder_of_trials_has_none(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).trial_folders() == []
+
+
+@pytest.mark.parametrize("place", ["trials/0000/checkpoint", "retrained", "best", "study.journal", "trials/0001"])
+def test_a_link_that_leads_out_of_a_run_folder_is_refused(tmp_path: Path, place: str) -> None:
+    folder = _run(tmp_path / "run")
+    (tmp_path / "outside" / "months of work").mkdir(parents=True)
+    link = folder.path / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "outside")
+    for opened in (find, create):
+        with pytest.raises(InputError, match=r"is a link that leads out of the run folder; remove it"):
+            opened(folder.path)
+    assert (tmp_path / "outside" / "months of work").is_dir()
+
+
+def test_a_run_folder_may_be_a_link_and_hold_links_to_itself(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "disk" / "run")
+    (folder.path / "newest").symlink_to(folder.path / "trials")
+    (folder.path / "study.journal.lock").symlink_to(folder.path / "study.journal")  # as Optuna's lock of its journal
+    (tmp_path / "run").symlink_to(folder.path)
+    assert find(tmp_path / "run").path == tmp_path / "run"

@@ -1,9 +1,11 @@
+import os
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
-from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors, write_atomically
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
@@ -54,3 +56,24 @@ def test_channels_last_tensors_keep_their_values(tmp_path: Path) -> None:
     loaded = load_file(tmp_path / "w.safetensors")
     assert torch.equal(loaded["a"], tensor)
     assert torch.equal(loaded["view"], tensor[:, 1])
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_the_umask_decides_who_may_read_weights(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+        write_atomically(tmp_path / "a.json", "{}")
+    finally:
+        os.umask(before)
+    for name in ("a.safetensors", "a.json"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~mask
+
+
+def test_nothing_is_written_through_a_link_that_lies_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    for name in ("a.json", "a.safetensors"):
+        (tmp_path / f".{name}.{os.getpid()}").symlink_to(tmp_path / "victim")
+    write_atomically(tmp_path / "a.json", "{}")
+    save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert (tmp_path / "victim").read_text() == "mine"

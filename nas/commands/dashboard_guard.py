@@ -1,0 +1,144 @@
+"""What stands between the Optuna dashboard, which has no login, and web pages: who may ask, and what is answered.
+
+A web page that a user visits can send requests to a server on the user's machine, under a name of its own (DNS
+rebinding) or from its own origin. The dashboard would answer both.
+"""
+
+import hmac
+import os
+import secrets
+import socketserver
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+Environment = dict[str, Any]
+Answer = Callable[..., Any]
+Application = Callable[[Environment, Answer], Iterable[bytes]]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::", "")
+_READING = ("GET", "HEAD")
+_COOKIE = "nas_token"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The dashboard, asked only by its own pages.
+
+    host: the address it listens on. writes: whether anything may be changed. token: what a browser must know; None on
+    a loopback address, which only this machine reaches.
+    """
+
+    inner: Application
+    host: str
+    writes: bool = False
+    token: str | None = None
+
+    def __call__(self, asked: Environment, answer: Answer) -> Iterable[bytes]:
+        """Answer a request, or say in one line why not."""
+        if (why := self._refusal(asked)) is not None:
+            answer("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"nas: {why}\n".encode()]
+        query = dict(parse_qsl(asked.get("QUERY_STRING", "")))
+        if self.token is not None and "token" in query:  # out of the address, where others may look over a shoulder
+            rest = urlencode({key: value for key, value in query.items() if key != "token"})
+            place = asked.get("PATH_INFO", "/") + (f"?{rest}" if rest else "")
+            cookie = f"{_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+            answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
+            return []
+
+        def own(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            kept = [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
+            return answer(status, kept, *more)
+
+        return self.inner(asked, own)
+
+    def _refusal(self, asked: Environment) -> str | None:
+        named = asked.get("HTTP_HOST", "")
+        if not self._is_known(named):
+            return f"{named!r} is not a name of this dashboard; open the address that `nas dashboard` printed"
+        origin, site = asked.get("HTTP_ORIGIN"), asked.get("HTTP_SEC_FETCH_SITE", "none")
+        foreign = origin is not None and urlsplit(origin).netloc != named
+        visited = asked.get("HTTP_SEC_FETCH_MODE") == "navigate" and asked["REQUEST_METHOD"] in _READING
+        if foreign or (site not in ("none", "same-origin") and not visited):
+            return "another web page asked"
+        if self.token is not None and not self._knows(asked, self.token):
+            return "open the address that `nas dashboard` printed, with its token"
+        if asked["REQUEST_METHOD"] not in _READING:
+            if not self.writes:
+                return "this dashboard only shows; start it with --write to change the study"
+            if origin is None:
+                return "a change must come from the dashboard's own page"
+        return None
+
+    def _is_known(self, named: str) -> bool:
+        name = urlsplit(f"//{named}").hostname or ""
+        if self.host in LOOPBACK:
+            return name in LOOPBACK
+        return self.host in EVERYWHERE or name == self.host.lower()  # everywhere: the token decides
+
+    def _knows(self, asked: Environment, token: str) -> bool:
+        given = [dict(parse_qsl(asked.get("QUERY_STRING", ""))).get("token", "")]
+        try:
+            cookie = SimpleCookie(asked.get("HTTP_COOKIE", "")).get(_COOKIE)
+        except CookieError:
+            cookie = None
+        given += [] if cookie is None else [cookie.value]
+        return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)
+
+
+def new_token(host: str) -> str | None:
+    """What a browser must know to see a dashboard on this address; None where only this machine can ask."""
+    return None if host in LOOPBACK else secrets.token_urlsafe(16)
+
+
+class OwnPictures(FileSystemArtifactStore):
+    """The pictures of a run: files that lie in its folder, not what a link there points to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(base_path=str(folder))
+        self._folder = folder
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """A picture. Raises ArtifactNotFound for everything else."""
+        try:
+            handle = os.open(self._folder / Path(artifact_id).name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise ArtifactNotFound(f"{artifact_id} is not there") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise ArtifactNotFound(f"{artifact_id} is no file")
+        return os.fdopen(handle, "rb")
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """A line for every request would hide the address."""
+
+
+def open_server(application: Application, host: str, port: int) -> WSGIServer:
+    """A server that answers several requests at once. Raises OSError if it cannot listen there."""
+    if ":" in host:
+        import socket
+
+        _Server.address_family = socket.AF_INET6
+    return make_server(host, port, application, server_class=_Server, handler_class=_Quiet)
+
+
+def stop(server: WSGIServer) -> None:
+    """End `serve_forever`, from a signal handler too: a request that is being answered does not lose it."""
+    threading.Thread(target=server.shutdown, daemon=True).start()

@@ -1,0 +1,118 @@
+"""The dashboard answers its own pages only, and changes nothing unless it was told to."""
+
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token
+
+OWN = "127.0.0.1:8080"
+
+
+def dashboard(asked: dict[str, Any], answer: Any) -> Iterable[bytes]:
+    """Stands for the real one: it answers everybody, and lets every page read the answer."""
+    answer("200 OK", [("Content-Type", "text/plain"), ("Access-Control-Allow-Origin", "*")])
+    return [b"secret"]
+
+
+def ask(
+    guarded: Guarded, method: str = "GET", path: str = "/api/studies", host: str = OWN, query: str = "", **headers: str
+) -> tuple[str, dict[str, str], bytes]:
+    """Status, headers and body of an answer."""
+    asked: dict[str, Any] = {}
+    setup_testing_defaults(asked)
+    asked |= {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": host, "QUERY_STRING": query}
+    asked |= {f"HTTP_{name.upper()}": value for name, value in headers.items()} | {"wsgi.input": BytesIO()}
+    said: dict[str, Any] = {}
+
+    def answer(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+        said.update(status=status, headers=dict(headers))
+
+    body = b"".join(guarded(asked, answer))
+    return said["status"], said["headers"], body
+
+
+@pytest.mark.parametrize("host", [OWN, "localhost:8080", "[::1]:8080", "LOCALHOST:8080", "127.0.0.1"])
+def test_it_answers_under_the_names_of_this_machine(host: str) -> None:
+    status, headers, body = ask(Guarded(dashboard, "127.0.0.1"), host=host)
+    assert (status, body) == ("200 OK", b"secret")
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.", "", "@"])
+def test_it_answers_under_no_other_name(host: str) -> None:
+    status, _, body = ask(Guarded(dashboard, "127.0.0.1"), host=host)
+    assert status == "403 Forbidden" and b"secret" not in body
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"},
+    ],
+)
+def test_another_web_page_gets_no_answer(headers: dict[str, str]) -> None:
+    assert ask(Guarded(dashboard, "127.0.0.1", writes=True), **headers)[0] == "403 Forbidden"
+
+
+def test_a_link_on_another_page_may_be_followed() -> None:
+    visit = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    assert ask(Guarded(dashboard, "127.0.0.1"), path="/dashboard", **visit)[0] == "200 OK"
+    assert ask(Guarded(dashboard, "127.0.0.1", writes=True), "POST", **visit)[0] == "403 Forbidden"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_nothing_is_changed_unless_it_was_told_to(method: str) -> None:
+    own = {"origin": f"http://{OWN}", "sec_fetch_site": "same-origin"}
+    status, _, body = ask(Guarded(dashboard, "127.0.0.1"), method, **own)
+    assert status == "403 Forbidden" and b"--write" in body
+    assert ask(Guarded(dashboard, "127.0.0.1", writes=True), method, **own)[0] == "200 OK"
+    assert ask(Guarded(dashboard, "127.0.0.1", writes=True), method)[0] == "403 Forbidden"
+
+
+def test_where_others_can_ask_they_need_the_token_that_was_printed() -> None:
+    token = new_token("0.0.0.0")
+    assert token is not None and len(token) >= 20
+    guarded = Guarded(dashboard, "0.0.0.0", token=token)
+    there = "workstation.lab:8080"
+    assert ask(guarded, host=there)[0] == "403 Forbidden"
+    assert ask(guarded, host=there, query="token=wrong")[0] == "403 Forbidden"
+    status, headers, body = ask(guarded, host=there, path="/dashboard/studies/0", query=f"token={token}&a=1")
+    assert (status, headers["Location"], body) == ("303 See Other", "/dashboard/studies/0?a=1", b"")
+    cookie = headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert ask(guarded, host=there, cookie=cookie.partition(";")[0])[0] == "200 OK"
+    assert ask(guarded, host=there, cookie="nas_token=wrong")[0] == "403 Forbidden"
+
+
+def test_on_an_address_of_its_own_only_that_address_is_known() -> None:
+    token = new_token("10.0.0.5")
+    guarded = Guarded(dashboard, "10.0.0.5", token=token)
+    assert ask(guarded, host="10.0.0.5:8080", cookie=f"nas_token={token}")[0] == "200 OK"
+    assert ask(guarded, host="evil.example:8080", cookie=f"nas_token={token}")[0] == "403 Forbidden"
+    assert new_token("127.0.0.1") is None
+
+
+def test_pictures_are_files_of_the_run_and_no_links(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "a").write_text("picture")
+    (folder / "b").symlink_to(tmp_path / "id_rsa")
+    (folder / "c").mkdir()
+    store = OwnPictures(folder)
+    with store.open_reader("a") as file:
+        assert file.read() == b"picture"
+    for name in ("b", "c", "d", "../id_rsa", "..", "/etc/passwd"):
+        with pytest.raises(ArtifactNotFound):
+            store.open_reader(name)
