@@ -57,7 +57,8 @@ def export_best(folder: RunFolder, design: int, config: SearchConfig, fold: Fold
 
 
 def _holds(found: Architecture, wanted: Architecture) -> bool:
-    """Whether a bundle is as it should be, apart from what `nas tune` changed and the versions of libraries."""
+    """Whether a bundle is as it should be, apart from what `nas tune` changed and what only writing it settles."""
     provenance = wanted.provenance.model_copy(update={"libraries": found.provenance.libraries})
     reading = found.reading if found.reading.tuned_on else wanted.reading
-    return found == wanted.model_copy(update={"provenance": provenance, "reading": reading})
+    settled = {"provenance": provenance, "reading": reading, "weights_hash": found.weights_hash}
+    return found == wanted.model_copy(update=settled)

@@ -22,7 +22,7 @@ def score_masks(
     same voxels, and for a tolerance where no spacing is known.
     """
     given = None if spacing is None else _spacing(spacing)
-    still, moving = open_mask(target), open_mask(predicted)
+    moving, still = open_mask(predicted), open_mask(target)
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")

@@ -136,17 +136,16 @@ def _needs_of_family(config: SearchConfig, family: str, possible: Buildable) -> 
 
 
 def _check_shown(fold: Fold, slabs: int, report: Report) -> None:
-    """Raise InputError for labels without a vessel and scans without a difference; report what hardly measures."""
+    """Raise InputError for scans without a difference and held-out labels without a vessel; report doubtful ones."""
     for volume in (*fold.train, *fold.held_out):
         if volume.grey_high <= volume.grey_low:
             raise InputError(
                 f"{volume.name} shows nothing: nearly all its voxels have the grey value {volume.grey_low:g}; exclude "
                 "it"
             )
-    for volumes, use in ((fold.train, "trained on"), (fold.held_out, "scored")):
-        if volumes and not any(len(volume.vessel_voxels) for volume in volumes):
-            names = ", ".join(volume.name for volume in volumes)
-            raise InputError(f"{names} cannot be {use}: the labels hold no vessel, so every network would be as good")
+    if fold.held_out and not any(len(volume.vessel_voxels) for volume in fold.held_out):
+        names = ", ".join(volume.name for volume in fold.held_out)
+        raise InputError(f"{names} cannot be scored: the labels hold no vessel, so every network would be as good")
     found = sum(_slabs_with_vessels(volume, slabs) for volume in fold.held_out)
     voxels = sum(len(volume.vessel_voxels) for volume in fold.held_out)
     if fold.held_out and (found < 2 or voxels < FEWEST_VESSEL_VOXELS):

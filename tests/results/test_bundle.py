@@ -3,12 +3,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
 from results.bundles.architecture import Architecture, Provenance
-from results.bundles.bundle import ARCHITECTURE, CARD, WEIGHTS, Bundle, read_bundle, write_bundle
+from results.bundles.bundle import (
+    ARCHITECTURE,
+    CARD,
+    WEIGHTS,
+    Bundle,
+    read_architecture,
+    read_bundle,
+    rewrite_description,
+    write_bundle,
+)
 from results.bundles.onnx import to_onnx
 from results.bundles.reading import Reading
 from search_spaces.any_candidate import read_candidate
@@ -51,7 +60,7 @@ def test_a_bundle_rebuilds_the_same_network(bundle: Path) -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(found.network(images), original(images))
-    assert found.architecture == architecture()
+    assert found.architecture.model_copy(update={"weights_hash": None}) == architecture()
 
 
 def test_the_card_names_the_trial_the_data_and_the_threshold(bundle: Path) -> None:
@@ -100,12 +109,62 @@ def test_a_damaged_description_is_one_line(bundle: Path, tmp_path: Path, content
 def test_damaged_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
     path = _copy(bundle, tmp_path)
     (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"weights.safetensors cannot be read"):
+    with pytest.raises(InputError, match=r"copy: its weights are not those that its architecture\.json was written"):
+        read_bundle(path)
+    rewrite_description(path, read_architecture(path).model_copy(update={"weights_hash": None}))  # of an older version
+    with pytest.raises(InputError, match=r"weights\.safetensors cannot be read"):
+        read_bundle(path)
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_one_of_the_two(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the description and the weights another training takes its place."""
+    path = _copy(bundle, tmp_path)
+    other = {name: tensor + 1 for name, tensor in load_file(path / WEIGHTS).items()}
+    changed = read_architecture(path).model_copy(update={"name": "another"})
+    read = Path.read_bytes
+
+    def replaced(file: Path) -> bytes:
+        if file == path / WEIGHTS:
+            monkeypatch.setattr(Path, "read_bytes", read)
+            write_bundle(path, changed, other)
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", replaced)
+    found = read_bundle(path)
+    assert found.architecture.name == "another"
+    assert all(torch.equal(tensor, other[name]) for name, tensor in found.network.state_dict().items())
+
+
+@pytest.mark.parametrize("threshold", ["-5", "1.01", "NaN", "1e999"])
+def test_a_threshold_that_is_no_probability_is_refused(bundle: Path, tmp_path: Path, threshold: str) -> None:
+    path = _copy(bundle, tmp_path)
+    text = (path / ARCHITECTURE).read_text()
+    (path / ARCHITECTURE).write_text(text.replace('"threshold": 0.25', f'"threshold": {threshold}'))
+    with pytest.raises(InputError, match=r"architecture\.json does not describe a bundle: .*reading.*threshold"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("slices_in", 6_000_001), ("slices_in", 0)])
+def test_a_network_of_absurd_size_is_refused_before_it_is_built(
+    bundle: Path, tmp_path: Path, field: str, value: int
+) -> None:
+    path = _copy(bundle, tmp_path)
+    described = json.loads((path / ARCHITECTURE).read_text())
+    described["candidate"][field] = value
+    (path / ARCHITECTURE).write_text(json.dumps(described))
+    with pytest.raises(InputError, match=rf"architecture\.json does not describe a bundle: candidate.*{field}"):
         read_bundle(path)
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"), [("int8", r"is int8; a file of float32"), ("nan", r"contains values that are not numbers")]
+    ("harm", "message"),
+    [
+        ("int8", r"is int8; a file of float32"),
+        ("float8_e4m3fn", r"is float8_e4m3fn; a file of float32"),
+        ("nan", r"contains values that are not numbers"),
+    ],
 )
 def test_bad_weights_that_torch_would_load_silently_are_one_line(
     bundle: Path, tmp_path: Path, harm: str, message: str
@@ -113,8 +172,8 @@ def test_bad_weights_that_torch_would_load_silently_are_one_line(
     path = _copy(bundle, tmp_path)
     weights = load_file(path / WEIGHTS)
     name = next(name for name, tensor in weights.items() if tensor.ndim == 4)
-    weights[name] = weights[name].to(torch.int8) if harm == "int8" else weights[name] * float("nan")
-    save_file(weights, path / WEIGHTS)
+    weights[name] = weights[name] * float("nan") if harm == "nan" else weights[name].to(getattr(torch, harm))
+    write_bundle(path, read_architecture(path), weights)
     with pytest.raises(InputError, match=f"{name} {message}"):
         read_bundle(path)
 

@@ -21,17 +21,21 @@ _Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_n
 
 
 def composed(name: str) -> str:
-    """A name in the composed form (NFC), in which names are compared. Raises ValueError for what cannot be printed."""
+    """A name in the composed form (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _readable(name: str) -> str:
     if not name.isprintable():
         raise ValueError("a name must be readable text, without control characters")
-    return unicodedata.normalize("NFC", name)
+    return composed(name)
 
 
 class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     """One table `[volumes.NAME]` of dataset.toml; None means "not stated"."""
 
     # Volumes of one kidney are never on both sides of a split.
-    kidney: Annotated[str, Field(min_length=1), AfterValidator(composed)] | None = None
+    kidney: Annotated[str, Field(min_length=1), AfterValidator(_readable)] | None = None
     voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels contain
     labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None means "labels"
