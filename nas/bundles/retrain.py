@@ -62,6 +62,14 @@ class Retraining:
         return self.known.score.value if self.known and self.known.score else None
 
 
+class BundleExists(InputError):
+    """What was to be trained was trained before, and lies at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} already exists; move or delete it to train again")
+        self.path = path
+
+
 def find_retraining(
     folder: RunFolder,
     config: SearchConfig,
@@ -147,7 +155,7 @@ def retrain(
         name = bundle_name(training.name, on)
         path, work = folder.retrained / name, folder.retraining(name)
         if path.exists():
-            raise InputError(f"{path} already exists; move or delete it to train again")
+            raise BundleExists(path)
         refuse_other_work(work, training)
         taken = reading_for_all(training) if on == "all" else None
         job = _begin(training, folder, work, on, report)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.config.options import Run
+from nas.config.options import Run, Storage
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def dashboard(
     run: Run = None,
+    storage: Storage = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 8080,
     write: Annotated[
@@ -23,6 +24,10 @@ def dashboard(
     """Open the Optuna dashboard on a run."""
     from results.run_folder import ARTIFACTS, find
 
+    if storage is not None:
+        from nas.study.own_storages import remember
+
+        remember(storage)
     _serve(find(run, guarded=ARTIFACTS), host, port, write)
 
 

@@ -27,7 +27,7 @@ def retrain(
 ) -> None:
     """Train the best network of a run, or the N best, at full length and export. Run it again to continue."""
     began = time.monotonic()  # before the imports, which take seconds of what --minutes allows
-    from nas.bundles.retrain import is_first_process
+    from nas.bundles.retrain import BundleExists, is_first_process
     from nas.bundles.retrain_top import top_count
 
     if onnx:
@@ -37,7 +37,15 @@ def retrain(
     console = make_console(as_json)
     console.quiet = not is_first_process()
     count = top_count(request.target)
-    bundles = [_one(request, began, console, as_json)] if count is None else _several(request, count, console, as_json)
+    try:
+        bundles = (
+            [_one(request, began, console, as_json)] if count is None else _several(request, count, console, as_json)
+        )
+    except BundleExists as error:
+        if not onnx:
+            raise
+        console.print(f"{error.path} is there already; only its ONNX file is made", soft_wrap=True)
+        bundles = [error.path]
     for path in bundles if onnx and is_first_process() else ():
         export_onnx(path)
 

@@ -83,6 +83,11 @@ def search(
 
         require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
+    said = config is not None or any(one.startswith("study.storage=") for one in (*overrides, *(set_ or [])))
+    if said and settings.study.storage is not None:
+        from nas.study.own_storages import remember
+
+        remember(settings.study.storage)
     console = make_console(as_json)
     if dry_run:
         from nas.search.dry_run import dry_run as describe

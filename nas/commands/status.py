@@ -1,11 +1,15 @@
 """`nas status`: how far a run has got."""
 
-from nas.config.options import AsJson, Run
+from nas.config.options import AsJson, Run, Storage
 
 
-def status(run: Run = None, as_json: AsJson = False) -> None:
+def status(run: Run = None, storage: Storage = None, as_json: AsJson = False) -> None:
     """Show how far a run has got."""
     from nas.search.status import read_status
 
+    if storage is not None:
+        from nas.study.own_storages import remember
+
+        remember(storage)
     found = read_status(run)
     print(found.model_dump_json(indent=2) if as_json else found.text())

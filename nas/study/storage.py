@@ -13,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from nas.config.study_config import hide_password
+from nas.study.own_storages import check_own, with_tls
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
@@ -23,7 +24,7 @@ _DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql
 def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
     """The storage that study and dashboard share; without a URL, the run folder's journal.
 
-    Raises InputError if a server cannot be reached or used.
+    Raises InputError if a server cannot be reached or used, and for one that only a run folder names.
     """
     if url is None:
         try:
@@ -33,12 +34,13 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
             raise InputError(f"{what}; `nas doctor --run {folder.path}` says where") from error
     if not url.startswith(tuple(_DRIVERS)):
         raise InputError(f"the storage {hide_password(url)} is none; a study lies in postgresql://USER@HOST/DATABASE")
+    check_own(folder, url)
     for short, full in _DRIVERS.items():
         url = full + url.removeprefix(short) if url.startswith(short) else url
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return PatientStorage(url)
+        return PatientStorage(with_tls(url))
     except ModuleNotFoundError as error:
         needs = f"the storage {hide_password(url)} needs {error.name}"
         raise InputError(f"{needs}: pip install 'vessel-nas[postgres]'") from error

@@ -1,5 +1,6 @@
 """The study on a PostgreSQL server: restarted under a search, out of reach, or in use by another run."""
 
+import socket
 import threading
 import time
 import traceback
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
+from nas.study.own_storages import remember, with_tls
 from nas.study.storage import hide_password, open_storage
 from nas.study.study import open_study
 from results.run_folder import create
@@ -28,6 +30,7 @@ from search_spaces.errors import InputError
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     server = Postgres()
+    remember(server.url)
     yield server
     server.remove()
 
@@ -159,6 +162,7 @@ def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Pa
     ],
 )
 def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_path: Path) -> None:
+    remember(url)
     with pytest.raises(InputError, match=message) as caught:
         open_storage(create(tmp_path), url)
     assert "secret" not in str(caught.value)
@@ -168,3 +172,43 @@ def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_p
 def test_a_password_is_not_shown() -> None:
     assert hide_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
     assert hide_password("postgresql://host/db") == "postgresql://host/db"
+
+
+def test_a_storage_that_only_a_run_folder_names_is_not_connected_to(tmp_path: Path) -> None:
+    """A stranger's folder must not learn the password of this user's environment, or send them anywhere."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.settimeout(0.2)
+        url = f"postgresql://u:secret@127.0.0.1:{stranger.getsockname()[1]}/d"
+        with pytest.raises(InputError, match=r"names the storage .*, which none of your commands has named") as caught:
+            open_storage(create(tmp_path), url)
+        assert "secret" not in str(caught.value)
+        with pytest.raises(TimeoutError):
+            stranger.accept()
+
+
+def test_a_storage_that_was_named_once_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    url = "postgresql://me:secret@127.0.0.1:1/named_once"
+    remember(url)
+    remember(url)
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(file.read_text().splitlines()) == 1 and "secret" not in file.read_text()
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_storage(create(tmp_path / "run"), url)
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("postgresql://u@db.lab/d", "postgresql://u@db.lab/d?sslmode=require"),
+        ("postgresql://u@db.lab/d?connect_timeout=5", "postgresql://u@db.lab/d?connect_timeout=5&sslmode=require"),
+        ("postgresql://u@db.lab/d?sslmode=disable", "postgresql://u@db.lab/d?sslmode=disable"),
+        ("postgresql://u@127.0.0.1:5432/d", "postgresql://u@127.0.0.1:5432/d"),
+        ("postgresql://u@localhost/d", "postgresql://u@localhost/d"),
+        ("postgresql://u@[::1]/d", "postgresql://u@[::1]/d"),
+        ("postgresql:///d", "postgresql:///d"),
+        ("postgresql://u@/d?host=/run/postgresql", "postgresql://u@/d?host=/run/postgresql"),
+    ],
+)
+def test_beyond_this_machine_tls_is_asked_for(url: str, asked: str) -> None:
+    assert with_tls(url) == asked
