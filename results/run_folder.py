@@ -281,6 +281,8 @@ def create(path: Path) -> RunFolder:
 
     Raises InputError if it cannot be written, or if a link in it leads out of it.
     """
+    if not str(path.absolute()).isprintable():
+        raise InputError(f"the run folder {path}: its path is no readable text (UTF-8); choose another with --run")
     _refuse_links(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,8 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
 
     # Name of the study, and of its folder below results/runs.
     name: str = Field(default="search", pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")
-    seed: int = 0  # seed of the sampler, weights and samples; trainings with fresh seeds take the next ones
+    # Seed of the sampler, weights and samples; trainings with fresh seeds take the next ones.
+    seed: int = Field(default=0, ge=0, lt=2**31)
     # Candidates to try, besides the fixed ones; None: as many as the time allows, or 40 without a time limit.
     trials: NonNegativeInt | None = None
     storage: str | None = None  # database URL, as in postgresql://user@host/name; None: a file in the run folder

@@ -11,7 +11,7 @@ from results.record import Outcome
 from search_spaces.errors import InputError
 from trainers.step import NonFiniteLoss
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the last: the limit of `ulimit -f`
 _UNITS = {"bytes": 2**-30, "KiB": 2**-20, "MiB": 2**-10, "GiB": 1.0, "TiB": 2**10, "PiB": 2**20}
 _ON_CPU = re.compile(r"can't allocate memory: you tried to allocate (?P<amount>[\d.]+) (?P<unit>bytes)")
 _ON_GPU = re.compile(r"Tried to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTP]iB|bytes)")
@@ -36,9 +36,13 @@ def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
         return Outcome(state="interrupted", reason=f"the disk is full: no space left{where}; free some"), True
     expected = isinstance(error, InputError | NonFiniteLoss)
     reason = str(error) if expected else f"{type(error).__name__}: {error}"
-    return Outcome(state="failed", reason=reason.splitlines()[0][:300] if reason else "unknown"), (
-        device == "cpu" or expected
-    )
+    return Outcome(state="failed", reason=_line(reason)), (device == "cpu" or expected)
+
+
+def _line(reason: str) -> str:
+    """The line that says what happened: the first, or the last of what was passed on with its traceback."""
+    lines = reason.strip().splitlines()
+    return (lines[-1 if "Caught " in lines[0] else 0][:300]) if lines else "unknown"
 
 
 def _asked_gib(error: Exception) -> float | None:

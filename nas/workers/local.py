@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nas.workers.launcher import Received
 from nas.workers.process import take
-from nas.workers.protocol import Died, Open, Order, from_worker
+from nas.workers.protocol import LOADER_DIED, Died, Open, Order, from_worker
 from results.run_folder import RunFolder
 
 GIB_EACH = 4  # of memory, for a worker on the CPU
@@ -122,4 +122,6 @@ def _why(code: int) -> str:
         return "the worker was killed (signal 9): most likely the machine ran out of memory"
     if code < 0:
         return f"the worker was killed by signal {-code}"
+    if code == LOADER_DIED:
+        return "a loader process of the worker was killed: most likely the machine, or its /dev/shm, ran out of memory"
     return f"the worker ended with code {code}"

@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, PositiveInt, TypeAdapter
 from nas.jobs.task import Task
 from results.record import Outcome
 
+LOADER_DIED = 75  # exit code of a worker one of whose loader processes was killed
+
 
 class Open(BaseModel, frozen=True, extra="forbid"):
     """Driver: the settings are checked, open the volumes."""

@@ -29,10 +29,23 @@ from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import check_fold, open_fold
 from nas.jobs.measure import measure_costs
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
-from nas.workers.protocol import Ended, Leave, Open, Order, Progress, Ready, Refused, Scored, Start, from_driver
+from nas.workers.protocol import (
+    LOADER_DIED,
+    Ended,
+    Leave,
+    Open,
+    Order,
+    Progress,
+    Ready,
+    Refused,
+    Scored,
+    Start,
+    from_driver,
+)
 from results.record import Job, Outcome
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from trainers.data.batches import loader_died
 from trainers.data.folds import Fold
 
 PROGRESS_SECONDS = 0.5
@@ -113,6 +126,9 @@ def _do(task: Task, worker: _Worker) -> Ended:
             outcome = WORK[task.kind](task, worker, trial.Talk(reports.progress, reports.scored))
         except Exception as error:
             traceback.print_exc()
+            if loader_died(error):  # a part of this worker was killed: the task is tried again as after its own death
+                sys.stderr.flush()
+                os._exit(LOADER_DIED)
             outcome, healthy = outcome_of(error, worker.device)
     outcome = outcome.model_copy(update={"seconds": time.monotonic() - began})
     return Ended(task=task.id, outcome=outcome, last=not healthy)

@@ -50,7 +50,14 @@ def test_a_full_disk_is_not_the_trials_fault() -> None:
         (NonFiniteLoss("the loss became nan"), "the loss became nan"),
         (InputError("no such encoder"), "no such encoder"),
         (ValueError("first line\nsecond line"), "ValueError: first line"),
-        (RuntimeError(), "RuntimeError: "),
+        (RuntimeError(), "RuntimeError:"),
+        (
+            RuntimeError(
+                "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "a.py", line 1\nRuntimeError: unable to write to file </torch_1>: No space left (28)\n'
+            ),
+            "RuntimeError: unable to write to file </torch_1>: No space left (28)",
+        ),
     ],
 )
 def test_other_errors_fail_with_one_line(error: Exception, reason: str) -> None:

@@ -154,6 +154,10 @@ def test_a_winner_with_cells_is_retrained_exported_and_predicts_its_own_score(
     done = json.loads(nas("retrain", str(trial), "--run", run, "--onnx", "--json", cache=cache).stdout)
     bundle = Path(done["bundle"])
     assert (bundle / "model.onnx").is_file()
+    (bundle / "model.onnx").unlink()
+    again = nas("retrain", str(trial), "--run", run, "--onnx", cache=cache)
+    assert "is there already; only its ONNX file is made" in again.stdout + again.stderr
+    assert (bundle / "model.onnx").is_file()
     expected = done["record"]["outcome"]["score"]["values"]["surface_dice"]
     scan = run / "phantoms" / "train" / "phantom_3"
     found = json.loads(

@@ -1,5 +1,6 @@
 """The run folder: which run is the latest, and which trials it has."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,12 @@ def test_a_link_that_leads_out_of_a_run_folder_is_refused(tmp_path: Path, place:
         with pytest.raises(InputError, match=r"is a link that leads out of the run folder; remove it"):
             opened(folder.path)
     assert (tmp_path / "outside" / "months of work").is_dir()
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"run-\xff"), "run\x1b[2J"])
+def test_a_path_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"its path is no readable text \(UTF-8\); choose another with --run"):
+        create(tmp_path / name)
 
 
 def test_a_run_folder_may_be_a_link_and_hold_links_to_itself(tmp_path: Path) -> None:

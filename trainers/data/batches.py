@@ -1,5 +1,6 @@
 """Batches: an endless, resumable stream of augmented samples as tensors, from one process or several."""
 
+import re
 import signal
 from collections.abc import Iterator
 
@@ -11,6 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainers.data.augment import Augmentation
 from trainers.data.patches import PatchSampler
+
+_DEAD = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
+
+
+def loader_died(error: BaseException) -> bool:
+    """Whether a process that made samples is gone, as after a kill for memory.
+
+    torch has no class for it, and raises it from a signal handler, wherever the training is at that moment.
+    """
+    return isinstance(error, RuntimeError) and _DEAD.search(str(error)) is not None
 
 
 class Batches:

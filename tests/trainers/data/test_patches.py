@@ -3,7 +3,7 @@
 import signal
 from itertools import islice
 from pathlib import Path
-from time import thread_time
+from time import sleep, thread_time
 
 import numpy as np
 import psutil
@@ -12,7 +12,7 @@ import torch
 
 from search_spaces.errors import InputError
 from trainers.data.augment import Augmentation
-from trainers.data.batches import Batches
+from trainers.data.batches import Batches, loader_died
 from trainers.data.patches import PatchLocation, PatchSampler
 from trainers.data.volume import Volume
 
@@ -205,6 +205,20 @@ def test_a_part_of_a_memory_map_travels_with_the_right_voxels(tmp_path):
 def batches_of(volume: Volume, start: int = 0, workers: int = 0) -> Batches:
     sampler = sampler_of(volume, vessel_share=0.5, slices_in=3, slices_out=3)
     return Batches(sampler, Augmentation("flips"), batch_size=4, start=start, workers=workers)
+
+
+@pytest.mark.slow
+def test_a_killed_loader_process_is_told_from_a_mistake():
+    stream = iter(batches_of(make_volume((20, 20, 20)), workers=1))
+    next(stream)
+    (loader,) = (child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline()))
+    with pytest.raises(RuntimeError, match="killed by signal") as caught:
+        loader.kill()
+        for _ in range(100):  # those that were made before it died come first
+            next(stream)
+            sleep(0.05)
+    assert loader_died(caught.value)
+    assert not loader_died(RuntimeError("CUDA error"))
 
 
 def test_batches_are_tensors_of_the_samples():
