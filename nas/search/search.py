@@ -16,7 +16,7 @@ from nas.search.needed_weights import starting_note
 from nas.search.planning import is_planned
 from nas.search.preflight import preflight
 from nas.search.view import View
-from nas.study.study import open_study
+from nas.study.study import changed_by_others, open_study
 from nas.workers.executor import Executor
 from nas.workers.launcher import Launcher
 from nas.workers.local import LocalLauncher, devices, workers_on_cpu
@@ -63,6 +63,12 @@ def run_search(
     except StorageInternalError as error:
         what = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(f"the storage of the study failed: {what}; run the same command again to continue") from error
+    except Exception as error:
+        if (done := changed_by_others(error)) is None:
+            raise
+        raise InputError(
+            f"{done} while the search ran, as the buttons of a dashboard do; run the same command again to continue"
+        ) from error
     finally:
         lock.release()
 

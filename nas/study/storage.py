@@ -18,6 +18,7 @@ from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
 PATIENCE = 300.0  # seconds that a server may be away, as in a restart
+OPENING = 30.0  # seconds that it may be away when a command begins, in which its address may also be wrong
 _DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
 
 
@@ -40,13 +41,26 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return PatientStorage(with_tls(url))
+        return _opened(with_tls(url))
     except ModuleNotFoundError as error:
         needs = f"the storage {hide_password(url)} needs {error.name}"
         raise InputError(f"{needs}: pip install 'vessel-nas[postgres]'") from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"the storage {hide_password(url)} cannot be opened: {first}") from error
+
+
+def _opened(url: str) -> "PatientStorage":
+    from sqlalchemy.exc import SQLAlchemyError
+
+    began = time.monotonic()
+    while True:
+        try:
+            return PatientStorage(url)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if not _server_is_away(error) or time.monotonic() - began > OPENING:
+                raise
+            time.sleep(min(1.0, OPENING / 10))
 
 
 def pictures(folder: RunFolder) -> FileSystemArtifactStore:

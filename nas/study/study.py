@@ -4,6 +4,7 @@ Only the driver calls this. What a trial was and how it ended is also kept in th
 the sampler works without Optuna.
 """
 
+import re
 import warnings
 from typing import Any
 from uuid import uuid4
@@ -49,6 +50,8 @@ from trainers.checkpoint import write_atomically
 from trainers.metrics.table import title_of
 from trainers.schedule import SCHEDULES
 
+# Of Optuna's errors that have no class of their own.
+_ENDED, _GONE = re.compile(r"Cannot tell a \w+ trial"), "Record does not exist"
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
 _PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
@@ -73,6 +76,16 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         study.set_metric_names([title_of(config.score.rank_by)])
     _enqueue_found(study, config, again=True)
     return study
+
+
+def changed_by_others(error: Exception) -> str | None:
+    """What somebody else did to the study if that is why Optuna raised this error; None if it is another error."""
+    said = str(error)
+    if isinstance(error, optuna.exceptions.UpdateFinishedTrialError) or _ENDED.match(said):
+        return "one of its trials was ended in the study"
+    if isinstance(error, KeyError | ValueError) and _GONE in said:
+        return "its study was deleted"
+    return None
 
 
 def _check_owner(study: optuna.Study, folder: RunFolder) -> None:

@@ -39,6 +39,11 @@ def _config(url: str, name: str = "s") -> SearchConfig:
     return parse_config({"study": {"name": name, "storage": url}, "space": {"unet": {"encoder": ["resnet18"]}}}, "test")
 
 
+@pytest.fixture(autouse=True)
+def _impatient_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.study.storage.OPENING", 0.5)
+
+
 @contextmanager
 def beside(work: Callable[[], None]) -> Iterator[threading.Thread]:
     """Do the work in a thread, and leave none behind, so that later tests find the server as it was."""
@@ -172,6 +177,16 @@ def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_p
 def test_a_password_is_not_shown() -> None:
     assert hide_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
     assert hide_password("postgresql://host/db") == "postgresql://host/db"
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_back_while_a_command_begins_is_waited_for(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.study.storage.OPENING", 30.0)
+    server.stop()
+    with beside(lambda: (time.sleep(2), server.start())[1]):
+        assert open_storage(create(tmp_path), server.url).get_all_studies() is not None
 
 
 def test_a_storage_that_only_a_run_folder_names_is_not_connected_to(tmp_path: Path) -> None:
