@@ -17,7 +17,7 @@ from trainers.data.geometry import Geometry
 from trainers.data.greys import to_mask
 from trainers.data.naming import LABEL_NAMES, find_one, suffix_of
 from trainers.data.readers import open_slices
-from trainers.data.rle import read_rles, rle_slices
+from trainers.data.rle import EMPTY, read_rles, rle_slices
 from trainers.data.slices import Slices
 from trainers.data.tiff import TIFF_SUFFIXES
 from trainers.data.tiff_place import tags_for
@@ -132,6 +132,9 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: no rows for {name!r}; it holds {', '.join(sorted(volumes))}")
     rows = volumes[name]
     first, last = min(rows), max(rows)
+    if last - first >= len(rows):  # before that many numbers are made
+        missing = next(number + 1 for number in sorted(rows) if number + 1 not in rows)
+        raise InputError(f"{path}: no row for slice {missing:04d}; a slice without vessels has the code '{EMPTY}'")
     row = rows[first]
     if shape is None and (row.height is None or row.width is None):
         raise InputError(f"{path}: has no columns height and width, so the shape of {name} must be given")

@@ -18,6 +18,7 @@ from trainers.data.manifest import check_name
 from trainers.data.slices import ReadBlock, Slices
 
 EMPTY = "1 0"
+MOST_VOXELS = 2**30  # of a slice
 _LONGEST_CELL = 2**30
 _SPREADSHEET_CELL = 32_767  # characters; Excel and LibreOffice cut what is longer
 
@@ -186,4 +187,7 @@ def _row(cells: list[str], where: str) -> RleRow:
         return RleRow(cells[1])
     if not all(re.fullmatch(r"[1-9]\d{0,8}", cell, re.ASCII) for cell in cells[2:]):
         raise InputError(f"{where}: height and width must be positive whole numbers, not {cells[2]!r} and {cells[3]!r}")
-    return RleRow(cells[1], int(cells[2]), int(cells[3]))
+    height, width = int(cells[2]), int(cells[3])
+    if height * width > MOST_VOXELS:
+        raise InputError(f"{where}: a slice of {height} x {width} voxels is beyond any scan")
+    return RleRow(cells[1], height, width)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zarr
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ _CODECS = {
     "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle",
     "bytes", "transpose", "sharding_indexed",
 }  # fmt: skip
+_SMALL_BYTES = 2**20  # descriptions, and what codecs and shards add
 _NUMBERS_2 = re.compile(r"[<>|][buif]\d{1,2}")
 _NUMBERS_3 = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
@@ -95,14 +97,30 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
+        most = int(np.prod(chunks, dtype=np.float64)) * array.dtype.itemsize
     depth = axes.shape[0]
     directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if image.origin_um is not None else None
     geometry = Geometry(axes.shape, tuple(range(depth)), False, image.spacing_um, _WORLD, directions, image.origin_um)
     files = tuple(sorted(file for file in (path / image.inside).rglob("*") if file.is_file()))
+    _check_sizes(path, files, most)
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
     return ZarrArray(
         path, geometry, dtype, files, notes=image.notes, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
     )
+
+
+def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:
+    """Refuse a store whose chunks cannot be held in memory, or that are packed into far more than they are."""
+    if chunk_bytes > psutil.virtual_memory().available / 2:
+        raise InputError(
+            f"{path}: its chunks of {chunk_bytes / 2**30:.0f} GiB do not fit into memory; write smaller ones"
+        )
+    for file in files:
+        size = file.stat().st_size
+        if size > 2 * chunk_bytes + _SMALL_BYTES:  # what does not shrink grows by little
+            raise InputError(
+                f"{file}: damaged: {size:,} bytes for a chunk of {chunk_bytes:,}, which is packed into less than it is"
+            )
 
 
 def ome_attributes(geometry: Geometry) -> dict[str, Any]:

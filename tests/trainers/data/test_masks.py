@@ -132,3 +132,16 @@ def test_the_real_pseudo_mask_is_read_from_its_run_lengths(real_data) -> None:
     mask = read_mask(real_data / "hipct_k3_dense_pseudomask" / "rles.csv")
     assert mask.shape == (501, 1706, 1510)
     assert 0.001 < mask.mean() < 0.004
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("k_0,1 1,4,4\nk_999999999,1 1,4,4\n", "no row for slice 0001"),
+        ("k_0,1 1,999999999,999999999\n", "a slice of 999999999 x 999999999 voxels is beyond any scan"),
+    ],
+)
+def test_a_small_table_cannot_ask_for_all_memory(tmp_path, rows: str, says: str) -> None:
+    (tmp_path / "a.csv").write_text(f"id,rle,height,width\n{rows}")
+    with pytest.raises(InputError, match=says):
+        read_mask(tmp_path / "a.csv")

@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import zlib
 from pathlib import Path
 
 import numcodecs
@@ -131,3 +132,17 @@ def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple
     )[:] = voxels  # fmt: skip
     with open_slices(tmp_path / "k.zarr").reading() as read:
         assert np.array_equal(read(0, 4), voxels)
+
+
+def test_a_chunk_that_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path) -> None:
+    path = store_2(tmp_path / "k.zarr", compressor={"id": "zlib", "level": 1})
+    pack = zlib.compressobj(9)
+    (path / "0.0.0").write_bytes(b"".join(pack.compress(bytes(2**20)) for _ in range(2**11)) + pack.flush())
+    with pytest.raises(InputError, match=r"0\.0\.0: damaged: [\d,]+ bytes for a chunk of 936"):
+        open_slices(path)
+
+
+def test_chunks_that_do_not_fit_into_memory_are_refused(tmp_path) -> None:
+    path = store_2(tmp_path / "k.zarr", shape=[2**20, 2**20, 2**20], chunks=[2**20, 2**20, 2**20])
+    with pytest.raises(InputError, match=r"k\.zarr: its chunks of \d+ GiB do not fit into memory"):
+        open_slices(path)
