@@ -139,6 +139,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return create(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slower", [1.0, 2.0])
 @pytest.mark.parametrize("minutes", [15.0, 60.0, 240.0])
 def test_the_time_is_used_and_kept_to(folder: RunFolder, minutes: float, slower: float) -> None:
@@ -157,6 +158,7 @@ def test_the_time_is_used_and_kept_to(folder: RunFolder, minutes: float, slower:
     assert first.trial in judged and len(judged) >= 2  # the default and a leader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [8.0, 15.0, 240.0])
 def test_after_a_third_of_the_time_there_is_a_searched_network(folder: RunFolder, minutes: float) -> None:
     machine = Machine(folder, settings(minutes)).search()
@@ -195,6 +197,7 @@ def test_trials_limits_the_candidates_and_trainings_become_longer(folder: RunFol
     assert len({job.trial for job in machine.jobs("paused")}) == 6
 
 
+@pytest.mark.slow
 def test_a_search_that_is_resumed_follows_its_plan(folder: RunFolder) -> None:
     whole = Machine(create(folder.path / "whole"), settings(15.0)).search()
     first = Machine(folder, settings(15.0)).search(most=9)
@@ -209,6 +212,7 @@ def test_a_search_that_is_resumed_follows_its_plan(folder: RunFolder) -> None:
     assert [job for job, _, _ in second.ended] == [job for job, _, _ in whole.ended]
 
 
+@pytest.mark.slow
 def test_more_minutes_try_more_with_trainings_of_the_same_length(folder: RunFolder) -> None:
     first = Machine(folder, settings(15.0)).search()
     before = read_plan(folder)
@@ -226,6 +230,7 @@ def test_more_minutes_try_more_with_trainings_of_the_same_length(folder: RunFold
     assert len(more.fresh) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "kidneys"), [(2.0, 1), (30.0, 3), (600.0, 3)])
 def test_as_many_kidneys_are_held_out_in_turn_as_two_finalists_have_time_to_meet(
     folder: RunFolder, minutes: float, kidneys: int

@@ -58,6 +58,7 @@ def test_a_race_without_rivals_is_over(finalists: list[Finalist]) -> None:
     assert race(*finalists).next() is None
 
 
+@pytest.mark.slow
 def test_a_race_finds_the_best_with_fewer_trainings_than_all_seeds_of_all() -> None:
     rng, found, used = np.random.default_rng(0), [], []
     for _ in range(20):

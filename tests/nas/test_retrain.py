@@ -125,6 +125,7 @@ def _with_trunk(folder: RunFolder) -> Record:
 SAME_RATE = CONFIG.model_copy(update={"retrain": CONFIG.retrain.model_copy(update={"learning_rate_factor": 1.0})})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
@@ -142,6 +143,7 @@ def test_a_full_training_goes_on_from_the_trunk_of_the_trial(
     assert found == (reason or Trunk(folder.trial(4).trunk, 2))
 
 
+@pytest.mark.slow
 def test_why_a_full_training_begins_anew(folder: RunFolder) -> None:
     record = _with_trunk(folder)
     job = find_retraining(folder, CONFIG, "4", None, RetrainRequest(steps=8)).job
@@ -152,6 +154,7 @@ def test_why_a_full_training_begins_anew(folder: RunFolder) -> None:
     assert find_trunk(folder, record.model_copy(update={"job": cycle}), cycle) == "schedule one-cycle has no trunk"
 
 
+@pytest.mark.slow
 def test_a_training_that_held_out_another_kidney_begins_anew_on_the_fold_of_the_search(folder: RunFolder) -> None:
     record = _with_trunk(folder)
     other = record.model_copy(update={"job": record.job.model_copy(update={"hold_out": "b"})})

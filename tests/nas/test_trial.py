@@ -74,6 +74,7 @@ def weights(place: Path) -> dict[str, torch.Tensor]:
     return load_file(TrialFolder(place).weights)
 
 
+@pytest.mark.slow
 def test_each_rung_costs_a_branch_and_the_trunk_goes_on_from_where_it_began(tmp_path: Path) -> None:
     visit = Visit()
     assert run(tmp_path / "t", visit).state == "complete"
@@ -82,6 +83,7 @@ def test_each_rung_costs_a_branch_and_the_trunk_goes_on_from_where_it_began(tmp_
     assert [line["step"] for line in read_lines(TrialFolder(tmp_path / "t").scores)] == [2, 6]
 
 
+@pytest.mark.slow
 def test_what_a_rung_scores_is_what_a_training_of_that_length_would_score(tmp_path: Path) -> None:
     long, short = Visit(), Visit()
     run(tmp_path / "long", long)
@@ -96,6 +98,7 @@ def test_rungs_change_nothing_in_what_comes_out(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_trial_that_pauses_at_its_rungs_goes_on_as_if_it_had_not(tmp_path: Path, schedule: str) -> None:
     fit = FIT.model_copy(update={"schedule": schedule})
@@ -134,6 +137,7 @@ def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, s
         assert all(torch.equal(wanted[name], value) for name, value in weights(place).items())
 
 
+@pytest.mark.slow
 def test_the_trunk_is_kept_from_before_the_last_cool_down(tmp_path: Path) -> None:
     place = TrialFolder(tmp_path / "t")
     run(place.path, Visit())
@@ -142,6 +146,7 @@ def test_the_trunk_is_kept_from_before_the_last_cool_down(tmp_path: Path) -> Non
     assert not TrialFolder(tmp_path / "other").trunk.exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_from_the_trunk_ends_as_one_that_was_long_from_the_start(tmp_path: Path) -> None:
     longer = FIT.model_copy(update={"steps": 16})
     run(tmp_path / "short", Visit())
@@ -161,6 +166,7 @@ def _timed(place: Path, visit: Visit, seconds: float) -> Outcome:
     return run_job(job, FOLD, CONFIG, TrialFolder(place), "cpu", visit.talk(), seconds=seconds)
 
 
+@pytest.mark.slow
 def test_a_training_with_a_time_limit_does_as_many_steps_as_fit_and_is_cooled_down(tmp_path: Path) -> None:
     few, many = _timed(tmp_path / "few", Visit(), 0.0), _timed(tmp_path / "many", Visit(), 6.0)
     assert few.state == many.state == "complete" and few.score is not None
@@ -172,6 +178,7 @@ def test_a_training_with_a_time_limit_does_as_many_steps_as_fit_and_is_cooled_do
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 def test_a_training_with_a_time_limit_that_left_in_its_cool_down_ends_where_it_was_going_to(tmp_path: Path) -> None:
     place = TrialFolder(tmp_path / "t")
     place.path.mkdir()
@@ -182,6 +189,7 @@ def test_a_training_with_a_time_limit_that_left_in_its_cool_down_ends_where_it_w
     assert visit.trained == [9, 10]
 
 
+@pytest.mark.slow
 def test_a_first_rung_may_be_a_time_and_what_comes_after_it_is_counted_in_steps(tmp_path: Path) -> None:
     place = TrialFolder(tmp_path / "t")
     place.path.mkdir()

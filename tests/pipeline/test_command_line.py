@@ -112,6 +112,7 @@ def test_a_mistake_does_not_bind_the_run_folder_to_it(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "config.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     small = ["--set", "phantom.shape=[16, 64, 64]", "--set", "study.trials=1"]
     done = nas("search", "--run", tmp_path / "run", *small, "--set", "device=cuda:99", cache=tmp_path, expect=1)

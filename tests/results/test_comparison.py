@@ -89,6 +89,7 @@ def test_two_seeds_that_agree_by_chance_are_not_believed() -> None:
     assert compare(often).better(0, 1) > 0.99
 
 
+@pytest.mark.slow
 def test_intervals_of_differences_hold_the_truth_as_often_as_they_say() -> None:
     inside = []
     for case in range(200):

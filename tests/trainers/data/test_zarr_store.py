@@ -134,6 +134,7 @@ def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple
         assert np.array_equal(read(0, 4), voxels)
 
 
+@pytest.mark.slow
 def test_a_chunk_that_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path) -> None:
     path = store_2(tmp_path / "k.zarr", compressor={"id": "zlib", "level": 1})
     pack = zlib.compressobj(9)
