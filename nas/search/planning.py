@@ -32,6 +32,7 @@ from trainers.cell_search.run import CellPlan
 from trainers.checkpoint import write_atomically
 
 _MARGIN = 2  # trainings, by which it begins earlier
+_LONGER = 1.05  # how much longer than planned a training may take on a machine that others use, too
 MEASURING = 0.05  # share of the time after which no further kind is measured
 CELLS = 0.25  # share of the time that cell searches may take together
 SEARCHED_BY = 0.25  # share of the time after which a searched network is there
@@ -207,7 +208,7 @@ class Planner:
         plan = self.plan
         if plan is None:
             return True
-        if self.left() < self.workers * plan.to_rung(rung):  # it would not end in time
+        if self.left() < _LONGER * self.workers * plan.to_rung(rung):  # it might not end in time
             return False
         match what:
             case "candidate":
@@ -223,7 +224,7 @@ class Planner:
         _, begun = self._used({REPEATS})
         # With one of two finalists trained again, nothing could be compared; of several kidneys, any that lacks counts.
         pair = 2 - begun % 2 if plan.kidneys == 1 else 1
-        return self.left() >= max(pair, self.workers) * plan.training
+        return self.left() >= _LONGER * max(pair, self.workers) * plan.training
 
     def first_to_end(self, waiting: Sequence[Paused]) -> int | None:
         """The paused trial that is to be trained to its end at once, so that a searched network is there in time."""

@@ -16,12 +16,16 @@ from trainers.data.patches import PatchSampler
 _DEAD = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
+class LoaderDied(RuntimeError):
+    """A process that made samples is gone."""
+
+
 def loader_died(error: BaseException) -> bool:
     """Whether a process that made samples is gone, as after a kill for memory.
 
     torch has no class for it, and raises it from a signal handler, wherever the training is at that moment.
     """
-    return isinstance(error, RuntimeError) and _DEAD.search(str(error)) is not None
+    return isinstance(error, LoaderDied) or (isinstance(error, RuntimeError) and bool(_DEAD.search(str(error))))
 
 
 class Batches:
@@ -59,7 +63,12 @@ class Batches:
             generator=torch.Generator(),
             worker_init_fn=_heed_the_trainer_alone,
         )
-        for image, label in loader:
+        samples = iter(loader)
+        while True:
+            try:
+                image, label = next(samples)
+            except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
+                raise LoaderDied(f"a loader process is gone: {error}") from error
             self.position += self.batch_size
             yield image, label
 
