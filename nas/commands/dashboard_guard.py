@@ -52,7 +52,7 @@ class Guarded:
         query = dict(parse_qsl(asked.get("QUERY_STRING", "")))
         if self.token is not None and "token" in query:  # out of the address, where others may look over a shoulder
             rest = urlencode({key: value for key, value in query.items() if key != "token"})
-            place = asked.get("PATH_INFO", "/") + (f"?{rest}" if rest else "")
+            place = "/" + asked.get("PATH_INFO", "").lstrip("/") + (f"?{rest}" if rest else "")
             cookie = f"{_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
             return []

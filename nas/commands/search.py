@@ -83,7 +83,8 @@ def search(
 
         require_onnx()
     settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
-    said = config is not None or any(one.startswith("study.storage=") for one in (*overrides, *(set_ or [])))
+    own_file = config is not None and config.resolve() != folder.config.resolve()
+    said = own_file or any(one.startswith("study.storage=") for one in (*overrides, *(set_ or [])))
     if said and settings.study.storage is not None:
         from nas.study.own_storages import remember
 

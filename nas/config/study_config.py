@@ -66,7 +66,8 @@ def read_study_config(folder: RunFolder) -> StudyConfig:
         raise InputError(f"{folder.config} cannot be read as a configuration: {first}") from error
 
 
-_SECRET = re.compile(r"\w*(password|passwd|secret|token|key)\w*=", re.IGNORECASE)  # options of a URL
+_USER = re.compile(r"([\w+]+:/+)?[^:]*")  # what may be shown of what stands before the @
+_SECRET = re.compile(r"(\w*(?:password|passwd|secret|token|key)\w*)=[^&]*", re.IGNORECASE)  # options of a URL
 
 
 def hide_password(url: str) -> str:
@@ -74,11 +75,7 @@ def hide_password(url: str) -> str:
 
     Of what is no URL everything between the first colon and the last @ is hidden.
     """
-    address, mark, options = url.partition("?")
-    head, at, host = address.rpartition("@")
-    if at:
-        scheme, colon, rest = head.partition(":")
-        slashes = rest[: len(rest) - len(rest.lstrip("/"))]
-        head = f"{scheme}{colon}{slashes}{rest.removeprefix(slashes).partition(':')[0]}"
-    kept = [part if not _SECRET.match(part) else f"{part.partition('=')[0]}=***" for part in options.split("&")]
-    return f"{head}{at}{host}{mark}{'&'.join(kept)}"
+    head, at, rest = url.rpartition("@")
+    if at and (named := _USER.match(head)):
+        head = named[0]
+    return _SECRET.sub(r"\1=***", f"{head}{at}{rest}")

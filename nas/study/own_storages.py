@@ -43,8 +43,8 @@ def with_tls(url: str) -> str:
     """A URL that asks for TLS, unless it says how to connect, or the server is on this machine."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
-    host = parts.hostname or ""
-    if "sslmode" in options or not host or "host" in options or _is_loopback(host):
+    host = options.get("hostaddr") or options.get("host") or parts.hostname or ""
+    if "sslmode" in options or not host or host.startswith("/") or _is_loopback(host):
         return url
     return f"{url}{'&' if parts.query else '?'}sslmode=require"
 

@@ -39,8 +39,9 @@ def test_the_message_of_a_gpu_is_understood() -> None:
     assert outcome_of(MemoryError(), "cpu")[0].state == "infeasible"
 
 
-def test_a_full_disk_is_not_the_trials_fault() -> None:
-    outcome, _ = outcome_of(OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"), "cpu")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_not_the_trials_fault(number: int) -> None:
+    outcome, _ = outcome_of(OSError(number, "No space left on device", "/data/x.npy"), "cpu")
     assert outcome == Outcome(state="interrupted", reason="the disk is full: no space left for /data/x.npy; free some")
 
 

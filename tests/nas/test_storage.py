@@ -177,6 +177,16 @@ def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_p
 def test_a_password_is_not_shown() -> None:
     assert hide_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
     assert hide_password("postgresql://host/db") == "postgresql://host/db"
+    assert hide_password("postgresql:/me:secret@host/db") == "postgresql:/me@host/db"
+    for url in (
+        "postgresql://me:se?cret@host/db",
+        "postgresql://me:s@e/cret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "postgresql://host/db?user=a@b&password=secret&x=1",
+        "postgresql://host/db?passwd=secret",
+        "me:secret@host",
+    ):
+        assert "cret" not in hide_password(url)
 
 
 @pytest.mark.slow
@@ -223,6 +233,8 @@ def test_a_storage_that_was_named_once_is_known_by_its_hash(tmp_path: Path, monk
         ("postgresql://u@[::1]/d", "postgresql://u@[::1]/d"),
         ("postgresql:///d", "postgresql:///d"),
         ("postgresql://u@/d?host=/run/postgresql", "postgresql://u@/d?host=/run/postgresql"),
+        ("postgresql:///d?host=db.lab", "postgresql:///d?host=db.lab&sslmode=require"),
+        ("postgresql://localhost/d?hostaddr=10.0.0.5", "postgresql://localhost/d?hostaddr=10.0.0.5&sslmode=require"),
     ],
 )
 def test_beyond_this_machine_tls_is_asked_for(url: str, asked: str) -> None:

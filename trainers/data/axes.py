@@ -1,7 +1,7 @@
 """Axes by name: which axis of an array in a file is depth, height or width, and what is taken of all the others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,31 @@ LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damage
 class Pick:
     """What a person says about the axes of a file. entries: by the name of an axis, which entry is read.
 
-    names: those of all axes, in place of what the file says.
+    names: those of all axes, in place of what the file says. where_it_fits: it was said of another file, as of the
+    images to which labels belong, and counts only for axes that this one has, too.
     """
 
     entries: Mapping[str, int] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
+    where_it_fits: bool = False
+
+    def without(self, *handled: str) -> "Pick":
+        """What is left to be done when these axes are taken care of."""
+        return replace(self, entries={name: entry for name, entry in self.entries.items() if name not in handled})
+
+    def of(self, count: int) -> "Pick":
+        """As it counts for a file of so many axes."""
+        return replace(self, names=None) if self.where_it_fits and len(self.names or ()) != count else self
+
+    def entry(self, name: str, size: int) -> int | None:
+        """The entry of an axis of this length that is read; None if nothing was said that counts."""
+        return None if self.where_it_fits and size == 1 else self.entries.get(name)
+
+    def check_used(self, path: Path, names: Sequence[str]) -> None:
+        """Raise InputError if an entry other than the first is asked for of an axis that a file does not have."""
+        for name, entry in self.entries.items():
+            if entry and name not in names and not self.where_it_fits:
+                raise InputError(f"{path}: {name} = {entry} of dataset.toml is not there; it has no axis {name}")
 
 
 AS_STORED = Pick()  # nothing
@@ -68,6 +88,7 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
     """
     sizes = [int(size) for size in shape]
+    pick = pick.of(len(sizes))
     if pick.names is not None and len(pick.names) != len(sizes):
         raise InputError(
             f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"
@@ -86,12 +107,13 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     for axis, (name, size) in enumerate(zip(named, sizes, strict=True)):
         if name in ("z", "y", "x"):
             continue
-        wanted = pick.entries.get(name)
+        wanted = pick.entry(name, size)
         if wanted is None and size != 1:
             raise InputError(f"{path}: has {said}, and a volume has {_one_of(name, size)}")
         if (wanted or 0) >= size:
             raise InputError(f"{path}: {name} = {wanted} of dataset.toml is not there; it has {size}, counted from 0")
         taken[axis] = wanted or 0
+    pick.check_used(path, named)
     depth = named.index("z") if "z" in named else None
     height, width = named.index("y"), named.index("x")
     volume = volume_shape(path, (1 if depth is None else sizes[depth], sizes[height], sizes[width]))

@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 Spacing = tuple[float, float, float]
 Vector = tuple[float, float, float]
 
-# Between half the wavelength of an X-ray and the length of a hand: no scan of an organ has other voxels.
+# From finer than any X-ray microscope resolves to longer than a hand: no scan of an organ has other voxels.
 SMALLEST_UM, LARGEST_UM = 0.01, 100_000.0
 SPACING_TOLERANCE = 0.01  # relative: headers round, and 50 for 50.16 is the same scan
 DIRECTION_TOLERANCE = 1e-3  # of a direction's cosines

@@ -124,7 +124,7 @@ class Place:
         facts = facts_of(self.name, self.manifest)
         image = open_slices(self.image, facts.pick)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
-        label = open_slices(place, facts.pick) if place else None
+        label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
@@ -132,7 +132,8 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_slices(image, label)
-            label, turned = brought_onto(image, label)
+            stated = image.spacing_um or facts.spacing_um
+            label, turned = brought_onto(replace(image, geometry=replace(image.geometry, spacing_um=stated)), label)
             if turned:
                 report.note(f"{self.name}: {turned}")
         if facts.soft and place is None:
@@ -249,8 +250,11 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
             image, label = find_one(path, IMAGE_NAMES), find_one(path, LABEL_NAMES)
+            beside = _labels_of(path)
+            if label and beside:
+                report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
-                yield path.name, image, label
+                yield path.name, image, label or beside
             else:
                 why = not_read(entries(path)) or "it contains no images"
                 report.note(f"{path.name}: left out, {why}")

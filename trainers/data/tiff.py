@@ -152,6 +152,7 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
             raise InputError(f"{path}: slice {int(number[1])} appears twice; the other file is {twin.name}")
     if not found:
         raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on")
+    pick.without("sample").check_used(folder, ())
     numbers = tuple(sorted(found))
     for before, after in pairwise(numbers):
         if after != before + 1:
@@ -181,7 +182,8 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         height, width = _height_width(page)
         lengths = tuple(int(length) for length in series.shape[: len(leading)])
         names = [UNNAMED if letter in _UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in leading]
-        axes = find_axes(path, (*names, "y", "x"), (*lengths, height, width), pick)
+        # Colours are read with every page, and images of their own are positions.
+        axes = find_axes(path, (*names, "y", "x"), (*lengths, height, width), pick.without("sample", "position"))
         if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
             raise InputError(f"{path}: truncated: its header states {axes.shape[0]} slices, but the file ends earlier")
         geometry, notes = geometry_of(tif, axes.shape)
@@ -194,16 +196,18 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
 def _series(path: Path, tif: Any, pick: Pick) -> int:
     """Which image of a file is read: the only one, or of several equal ones (positions) the one that was picked."""
     if len(tif.series) == 1:
+        replace(pick, entries={"position": pick.entries.get("position", 0)}).check_used(path, ())
         return 0
     if len({(series.shape, series.axes) for series in tif.series}) != 1:
         shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
         raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
-    return find_axes(path, ("position", "y", "x"), (len(tif.series), 1, 1), replace(pick, names=None)).taken[0]
+    wanted = replace(pick.without("channel", "time", "sample"), names=None)
+    return find_axes(path, ("position", "y", "x"), (len(tif.series), 1, 1), wanted).taken[0]
 
 
 def _sample(path: Path, samples: int, pick: Pick) -> int | None:
     """Which of several colour channels is read; None: they are equal, or there is one."""
-    wanted = pick.entries.get("sample")
+    wanted = pick.entry("sample", samples)
     if wanted is not None and wanted >= samples:
         raise InputError(f"{path}: sample = {wanted} of dataset.toml is not there; it has {samples}, counted from 0")
     return wanted if samples > 1 else None

@@ -93,7 +93,7 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
         image = _image(path, pick)
         array = _open_array(path, image.inside)
         names = image.names[-array.ndim :] or _dimension_names(path / image.inside, array.ndim)
-        axes = find_axes(path, names, array.shape, pick)
+        axes = find_axes(path, names, array.shape, pick.without("position") if image.is_one_of_several else pick)
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
@@ -182,6 +182,7 @@ class _Image:
     spacing_um: Spacing | None = None
     origin_um: Vector | None = None
     notes: tuple[str, ...] = ()
+    is_one_of_several: bool = False
 
 
 def _image(path: Path, pick: Pick) -> _Image:
@@ -191,10 +192,10 @@ def _image(path: Path, pick: Pick) -> _Image:
     attributes = _attributes(path)
     if "bioformats2raw.layout" in attributes:
         images = {int(one.name): one for one in path.iterdir() if one.name.isdecimal() and is_zarr(one)}
-        number = find_axes(path, ("position", "y", "x"), (len(images), 1, 1), replace(pick, names=None)).taken[0]
-        chosen = images[sorted(images)[number]]
+        wanted = replace(pick.without("channel", "time", "sample"), names=None)
+        chosen = images[sorted(images)[find_axes(path, ("position", "y", "x"), (len(images), 1, 1), wanted).taken[0]]]
         found = _image(chosen, pick)
-        return replace(found, inside=f"{chosen.name}/{found.inside}")
+        return replace(found, inside=f"{chosen.name}/{found.inside}", is_one_of_several=True)
     if "multiscales" not in attributes:
         inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
         if len(inner) != 1:

@@ -12,9 +12,11 @@ import zarr
 from search_spaces.errors import InputError
 from trainers.data.axes import Pick
 from trainers.data.readers import open_slices
+from trainers.data.sources import scan
 
 GREY = np.random.default_rng(0).integers(0, 60_000, (12, 16, 20)).astype(np.uint16)
 OTHER = np.uint16(60_000) - GREY
+MASK = np.random.default_rng(1).random(GREY.shape) < 0.2
 FIRST, SECOND = {"channel": 0}, {"channel": 1}
 
 
@@ -177,3 +179,34 @@ def test_a_single_slice_is_a_volume_of_one(tmp_path) -> None:
     assert stack.shape == (1, 16, 20)
     with stack.reading() as block:
         assert np.array_equal(block(0, 1)[0], GREY[0])
+
+
+@pytest.mark.parametrize("label", [MASK, MASK[None], np.stack([~MASK, MASK])])
+def test_what_is_said_of_the_axes_of_an_image_counts_for_its_labels_where_it_fits(tmp_path, label: np.ndarray) -> None:
+    np.save(tmp_path / "k.npy", BOTH)
+    np.save(tmp_path / "k_labels.npy", label)
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\naxes = 'CZYX'\nchannel = 1\n")
+    (source,) = scan(tmp_path)
+    assert source.label is not None
+    for stack, expected in ((source.image, OTHER), (source.label, MASK)):
+        with stack.reading() as block:
+            assert np.array_equal(block(0, 12), expected)
+
+
+NONE = {"npy": npy(GREY), "tiff": tiff(GREY), "ome": ome(GREY, "ZYX"), "nifti": nifti(GREY.transpose(2, 1, 0))}
+
+
+@pytest.mark.parametrize("kind", NONE)
+@pytest.mark.parametrize("name", ["channel", "time", "position", "sample"])
+def test_an_axis_that_a_file_does_not_have_cannot_be_picked_from(tmp_path, kind: str, name: str) -> None:
+    path = NONE[kind](tmp_path)
+    assert np.array_equal(read(path, entries={name: 0}), GREY)
+    with pytest.raises(InputError, match=rf"{name} = 1 of dataset\.toml is not there"):
+        open_slices(path, Pick({name: 1}))
+
+
+def test_an_axis_that_a_folder_of_slices_does_not_have_cannot_be_picked_from(tmp_path) -> None:
+    for z, one in enumerate(GREY):
+        tifffile.imwrite(tmp_path / f"{z:04d}.tif", one)
+    with pytest.raises(InputError, match=r"time = 2 of dataset\.toml is not there; it has no axis time"):
+        open_slices(tmp_path, Pick({"time": 2}))

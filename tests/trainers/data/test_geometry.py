@@ -213,3 +213,24 @@ def test_a_mask_of_an_ome_zarr_scan_lies_on_it(tmp_path) -> None:
     written = open_slices(write_mask(tmp_path / "mask.zarr", MASK, scanned.geometry))
     assert written.geometry.origin_um == pytest.approx(scanned.geometry.origin_um)
     assert written.spacing_um == pytest.approx(scanned.spacing_um)
+
+
+@pytest.mark.parametrize(("said", "fits"), [(500.0, False), (50.0, True)])
+def test_labels_are_compared_with_the_spacing_that_dataset_toml_states_for_their_image(
+    tmp_path, said: float, fits: bool
+) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    write_mask(tmp_path / "k_labels.tif", MASK, Geometry.counted(MASK.shape, (50.0, 50.0, 50.0)))
+    (tmp_path / "dataset.toml").write_text(f"[volumes.k]\nvoxel_spacing_um = {said}\n")
+    if fits:
+        assert scan(tmp_path)[0].spacing_um == (50.0, 50.0, 50.0)
+    else:
+        with pytest.raises(InputError, match=r"its voxels are 50 µm and those of the other 500 µm"):
+            scan(tmp_path)
+
+
+def test_dataset_toml_may_correct_what_both_files_state(tmp_path) -> None:
+    nifti(tmp_path / "k.nii.gz", GREY)
+    nifti(tmp_path / "k_labels.nii.gz", MASK)
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 63.0\n")
+    assert scan(tmp_path)[0].spacing_um == (63.0, 63.0, 63.0)

@@ -1,5 +1,6 @@
 """One rule decides for every command what a file or a folder is."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tifffile
 import zarr
 
 from search_spaces.errors import InputError
+from trainers.data.folds import DataConfig, choose
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan, scan_one
 from trainers.report import Report
@@ -149,3 +151,29 @@ def test_the_only_image_of_a_bioformats2raw_store_is_read(tmp_path) -> None:
     ome(tmp_path / "k.zarr" / "1", GREY)
     with pytest.raises(InputError, match="a volume has one position: say position = 0"):
         open_slices(tmp_path / "k.zarr")
+
+
+def test_labels_beside_the_folder_of_a_volume_are_used_if_it_has_none(tmp_path) -> None:
+    slices(tmp_path / "k" / "images")
+    as_npy(tmp_path / "k_labels.npy")
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
+    slices(tmp_path / "k" / "labels", 1 - MASK)
+    volumes, notes = found_in(tmp_path)
+    assert (volumes["k"][1], notes) == ("files", ["k_labels.npy: left out, k has labels of its own"])
+    (source,) = scan(tmp_path)
+    assert source.label is not None and source.label.path == tmp_path / "k" / "labels"
+
+
+def test_a_name_is_the_same_however_its_letters_are_composed(tmp_path) -> None:
+    """A Mac writes an umlaut as two characters, and a keyboard as one."""
+    composed, apart = (unicodedata.normalize(form, "nière_ü") for form in ("NFC", "NFD"))
+    assert composed != apart
+    for name in (apart, "other"):
+        np.save(tmp_path / f"{name}.npy", GREY)
+        as_npy(tmp_path / f"{name}_labels.npy")
+    (tmp_path / "dataset.toml").write_text(f"[volumes.'{composed}']\nannotated = 0.5\n[volumes.other]\n", "utf-8")
+    sources = scan(tmp_path)
+    assert [(source.name, source.annotated) for source in sources] == [(composed, 0.5), ("other", 1.0)]
+    for written in (composed, apart):
+        train, _ = choose(sources, DataConfig(hold_out="other", train=(written,)))
+        assert [source.name for source in train] == [composed]
