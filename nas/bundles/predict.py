@@ -1,5 +1,6 @@
 """From bundles and volumes to masks, a submission or a score, one volume after another."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from nas.bundles.predictor import Predictor, known_threshold, open_predictor, sp
 from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
-from trainers.data.geometry import Spacing
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.open_volumes import open_volumes
 from trainers.data.prepare import default_cache
@@ -50,8 +50,7 @@ class MaskNote(BaseModel, frozen=True, extra="forbid"):
     smallest_component: int | None
     volume: str  # content hash
     grey_scale: tuple[float, float]  # of the volume beside the other volumes of its kidney
-    spacing_um: Spacing | None
-    first: int  # number of its first slice
+    geometry: str  # a hash of where its voxels lie, which its mask states
 
     @property
     def makers(self) -> tuple[str, float, int | None]:
@@ -84,8 +83,7 @@ class _Run:
             smallest_component=self.predictor.reading.inference.smallest_component,
             volume=volume.content_hash,
             grey_scale=(volume.grey_low, volume.grey_high),
-            spacing_um=volume.spacing_um,
-            first=source.image.numbers[0],
+            geometry=hashlib.blake2b(repr(source.geometry).encode(), digest_size=16).hexdigest(),
         )
 
 

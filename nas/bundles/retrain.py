@@ -31,6 +31,7 @@ from results.run_folder import RunFolder, TrialFolder, read_seconds
 from results.version import program_version
 from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
+from trainers.data.batches import loader_died
 from trainers.data.folds import Fold
 from trainers.inference.reader import InferenceConfig
 from trainers.report import SILENT, Report
@@ -171,7 +172,12 @@ def retrain(
             talk, left = Talk(progress, lambda _step, _value: None), None
             if training.minutes is not None:
                 left = 60 * training.minutes - (time.monotonic() - began) - read_seconds(work.seconds)
-            outcome = run_job(job, fold, config, work, config.device, talk, seconds=left)
+            try:
+                outcome = run_job(job, fold, config, work, config.device, talk, seconds=left)
+            except RuntimeError as error:
+                if loader_died(error):
+                    raise InputError("a loader process was killed; run the same command again to continue") from error
+                raise
         if outcome.state == "interrupted":
             raise InputError(f"stopped: {outcome.reason}; run the same command again to continue")
         if outcome.state == "failed":
