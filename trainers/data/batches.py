@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from trainers.data.augment import Augmentation
 from trainers.data.patches import PatchSampler
 
 _DEAD = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
+_UNTIL_THE_SIGNAL = 5  # seconds; it comes within milliseconds of the broken connection
 
 
 class LoaderDied(RuntimeError):
@@ -68,9 +70,19 @@ class Batches:
             try:
                 image, label = next(samples)
             except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
+                _let_torch_tell()
                 raise LoaderDied(f"a loader process is gone: {error}") from error
             self.position += self.batch_size
             yield image, label
+
+
+def _let_torch_tell() -> None:
+    """Waits for the signal of a dead child, whose handler raises once: it would interrupt what comes next."""
+    try:
+        time.sleep(_UNTIL_THE_SIGNAL)
+    except RuntimeError as error:
+        if not loader_died(error):
+            raise
 
 
 def _heed_the_trainer_alone(_: int) -> None:
