@@ -1,10 +1,12 @@
 """The run folder: the only file that knows the names inside it."""
 
 import os
-from collections.abc import Iterator
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from results.links import refuse_links
 from search_spaces.errors import InputError
 
 RUNS = Path("results") / "runs"
@@ -264,6 +266,19 @@ class RunFolder:
         """Id and folder of every supernet that has one, in order."""
         return [(path.name, CellsFolder(path)) for path in sorted(self.path.glob("cells/*")) if path.is_dir()]
 
+    @property
+    def named(self) -> str:
+        """How `nas search` is told to go on with this run."""
+        return f"--run {shlex.quote(str(self.path))}"
+
+    @property
+    def option(self) -> str:
+        """What another command needs to mean this run: nothing if it is the latest, otherwise " --run PATH"."""
+        with suppress(InputError, OSError):
+            if _latest().resolve() == self.path.resolve():
+                return ""
+        return f" {self.named}"
+
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether or not it exists."""
         return TrialFolder(self.trials / f"{number:04d}")
@@ -283,7 +298,7 @@ def create(path: Path) -> RunFolder:
     """
     if not str(path.absolute()).isprintable():
         raise InputError(f"the run folder {path}: its path is no readable text (UTF-8); choose another with --run")
-    _refuse_links(path)
+    refuse_links(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -311,35 +326,22 @@ def find(path: Path | None, guarded: str | None = None) -> RunFolder:
     leads out of it.
     """
     if path is None:
-        pointer = RUNS / _LATEST
-        if not pointer.is_file():
-            raise InputError(f"no run below {RUNS}; start one with `nas search`, or name a folder with --run")
-        name = pointer.read_text(encoding="utf-8").strip()
-        if name in ("", "..") or Path(name).name != name:
-            raise InputError(f"{pointer} names no folder below {RUNS}; name one with --run")
-        path = RUNS / name
+        path = _latest()
     if not (path / "config.toml").is_file():
-        raise InputError(f"{path} is not a run folder: it has no config.toml; start one with `nas search --run {path}`")
-    _refuse_links(path, guarded)
+        raise InputError(
+            f"{path} is not a run folder: it has no config.toml; start one with "
+            f"`nas search --run {shlex.quote(str(path))}`"
+        )
+    refuse_links(path, guarded)
     return RunFolder(path)
 
 
-def _refuse_links(path: Path, guarded: str | None = None) -> None:
-    """What is read, replaced or deleted in a run folder lies in it, whoever made the folder."""
-    whole = path.resolve()
-    for entry in _entries(path) if path.is_dir() else ():
-        if guarded is not None and Path(entry.path).parent == path / guarded:
-            continue
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(whole):
-            raise InputError(
-                f"{entry.path} is a link that leads out of the run folder; remove it, or copy its target there"
-            )
-
-
-def _entries(path: Path | str) -> Iterator[os.DirEntry[str]]:
-    """Everything below a folder; links are not followed."""
-    with os.scandir(path) as found:
-        for entry in found:
-            yield entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _entries(entry.path)
+def _latest() -> Path:
+    """The folder that `remember` named last."""
+    pointer = RUNS / _LATEST
+    if not pointer.is_file():
+        raise InputError(f"no run below {RUNS}; start one with `nas search`, or name a folder with --run")
+    name = pointer.read_text(encoding="utf-8").strip()
+    if name in ("", "..") or Path(name).name != name:
+        raise InputError(f"{pointer} names no folder below {RUNS}; name one with --run")
+    return RUNS / name

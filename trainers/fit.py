@@ -30,6 +30,7 @@ from trainers.checkpoint import (
     save_checkpoint,
     surroundings,
 )
+from trainers.cores import available_cores
 from trainers.data.augment import Augmentation, check_augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
@@ -61,7 +62,8 @@ class FitConfig(SparseWeights, ScheduleConfig, frozen=True, extra="forbid", allo
     # Voxel edge in micrometres of future scans, which training samples imitate; prediction reads scans as they are.
     target_um: PositiveFloat | None = None
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that supports it, float32 on a CPU
-    loader_workers: NonNegativeInt = 0  # processes that cut and augment samples; 0: the trainer's own process
+    # Processes that cut and augment samples, at most one for each core; 0: the trainer's own process.
+    loader_workers: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _one_voxel_size(self) -> "FitConfig":
@@ -228,7 +230,7 @@ class Fit:
         """The stream of batches from this step on; opened once, because loader processes are slow to start."""
         if self._stream is None:
             start = self.step * self.config.batch_size
-            workers = self.config.loader_workers
+            workers = min(self.config.loader_workers, available_cores())  # whoever wrote the configuration
             share = (self._accelerator.process_index, self._accelerator.num_processes)
             size = self.config.batch_size
             margin = self.config.marked_margin

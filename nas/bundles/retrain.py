@@ -87,7 +87,7 @@ def find_retraining(
     if steps is not None and minutes is not None:
         raise InputError("give --steps or --minutes, not both")
     if target == "best" and best is None:
-        raise InputError(f"{folder.path} has no finished trial yet; let `nas search` finish one")
+        raise InputError(f"{folder.path} has no finished trial yet; let `nas search {folder.named}` finish one")
     if target == "best" or target.isdecimal():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)

@@ -154,8 +154,8 @@ def _known_ensemble(folder: RunFolder, count: int, trials: Sequence[int]) -> Ens
     path = folder.retrained / f"top{count}"
     if not path.is_dir():
         raise InputError(
-            f"--on all leaves no kidney to find the ensemble's threshold on: first run `nas retrain top{count}`, which "
-            f"keeps it in {path}"
+            f"--on all leaves no kidney to find the ensemble's threshold on: first run "
+            f"`nas retrain top{count}{folder.option}`, which keeps it in {path}"
         )
     ensemble = read_ensemble(path)
     if [member.trial for member in ensemble.members] != list(trials):

@@ -104,17 +104,20 @@ def search(
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
     else:
-        console.print(leaderboard_table(board, console.width, SHOWN_ROWS))
+        console.print(leaderboard_table(board, console.width, SHOWN_ROWS, f"nas leaderboard{folder.option}"))
         console.print(reading(board))
     if ended.stopped:
         raise InputError("stopped before the end; run the same command again to continue")
     if board.best is None:
-        raise InputError(f"no candidate was trained to its end; `nas status --run {folder.path}` says how far each got")
+        raise InputError(f"no candidate was trained to its end; `nas status{folder.option}` says how far each got")
     if not as_json:
         if settings.study.candidates and not any(row.rank is not None and not row.baseline for row in board.rows):
             minutes = settings.study.minutes
             more = f"--minutes {math.ceil(2 * minutes)}" if minutes else "more time"
             console.print(f"no searched network was trained to its end; give it {more}", soft_wrap=True)
-        console.print(f"best: {folder.best}   next: nas retrain best · nas dashboard", soft_wrap=True)
+        console.print(
+            f"best: {folder.best}   next: nas retrain best{folder.option} · nas dashboard{folder.option}",
+            soft_wrap=True,
+        )
     if onnx:
         export_onnx(folder.best)

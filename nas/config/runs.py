@@ -93,7 +93,7 @@ def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise InputError(
             f"{folder.path} holds a search with other settings: {'; '.join(different[:3])}{more}; choose another "
-            f"--run, or continue with its own: nas search --run {folder.path}"
+            f"--run, or continue with its own: nas search {folder.named}"
         )
 
 

@@ -61,7 +61,7 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
     """Where the scans are; phantoms are made if they do not exist yet."""
     if config.data.root is not None:
         if not config.data.root.exists():
-            moved = f"; if the scans were moved: nas search --run {folder.path} --data THEIR_NEW_PLACE"
+            moved = f"; if the scans were moved: nas search {folder.named} --data THEIR_NEW_PLACE"
             raise InputError(
                 f"{config.data.root}: there is no such file or folder{moved if folder.config.is_file() else ''}"
             )

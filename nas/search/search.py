@@ -102,7 +102,8 @@ def _search(
                 driver.run(executor)
     board = driver.board()
     if board.best is not None and not export_best(folder, board.best, config, fold):
-        view.note(f"the weights of trial {board.best} were not kept; `nas retrain {board.best}` trains it again")
+        again = f"nas retrain {board.best}{folder.option}"
+        view.note(f"the weights of trial {board.best} were not kept; `{again}` trains it again")
     return SearchResult(board, stopped=driver.stop.is_set())
 
 

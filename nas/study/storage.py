@@ -32,7 +32,7 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(folder.journal)))
         except (ValueError, KeyError) as error:
             what = f"{folder.journal} is damaged ({type(error).__name__})"
-            raise InputError(f"{what}; `nas doctor --run {folder.path}` says where") from error
+            raise InputError(f"{what}; `nas doctor{folder.option}` says where") from error
     if not url.startswith(tuple(_DRIVERS)):
         raise InputError(f"the storage {hide_password(url)} is none; a study lies in postgresql://USER@HOST/DATABASE")
     check_own(folder, url)

@@ -18,6 +18,7 @@ from nas.workers.launcher import Received
 from nas.workers.process import take
 from nas.workers.protocol import LOADER_DIED, Died, Open, Order, from_worker
 from results.run_folder import RunFolder
+from trainers.cores import available_cores
 
 GIB_EACH = 4  # of memory, for a worker on the CPU
 
@@ -35,7 +36,7 @@ def workers_on_cpu() -> int:
     One with all threads leaves cores idle in every small operation, and waits for the slowest of them where other
     programs run. docs/decisions/0015-several-workers-on-a-cpu.md has the figures.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     fitting = int(psutil.virtual_memory().total / 2**30 / GIB_EACH)
     return max(1, min(math.ceil(math.sqrt(cores)), fitting))
 
@@ -106,7 +107,7 @@ class LocalLauncher:
 
     def threads(self, workers: int) -> int:
         """CPU threads for each worker, if there are this many."""
-        return max(1, len(os.sched_getaffinity(0)) // workers)
+        return max(1, available_cores() // workers)
 
     def start(self, device: str, threads: int, log: Path, inbox: "queue.Queue[Received]") -> LocalWorker:
         """Start a worker; its messages arrive in `inbox`."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from results.bundles.architecture import Architecture, Normalisation
 from results.bundles.model_card import model_card
+from results.links import refuse_links
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from search_spaces.published.weights import check_numbers
@@ -70,7 +71,12 @@ def read_architecture(path: Path) -> Architecture:
 
 
 def read_description(file: Path, model: type[M], what: str) -> M:
-    """The model that a folder's file describes; InputError if the folder is not `what`, as in "a bundle"."""
+    """The model that a folder's file describes; InputError if the folder is not `what`, as in "a bundle".
+
+    Nor may a link in the folder lead out of it: what is read from it, and written into it, lies in it.
+    """
+    if file.exists():
+        refuse_links(file.parent)
     try:
         return model.model_validate_json(file.read_bytes())
     except OSError as error:

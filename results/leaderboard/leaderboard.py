@@ -1,5 +1,6 @@
 """The leaderboard: what is known about every candidate, ranked, as scripts read it; made by ranking.py."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,5 @@ def read_leaderboard(path: Path) -> Leaderboard:
     except FileNotFoundError as error:
         raise InputError(f"{path.parent} has no leaderboard yet: no trial has ended") from error
     except ValueError as error:
-        raise InputError(
-            f"{path} is damaged, or of another version; `nas search --run {path.parent}` writes it again"
-        ) from error
+        again = f"nas search --run {shlex.quote(str(path.parent))}"
+        raise InputError(f"{path} is damaged, or of another version; `{again}` writes it again") from error

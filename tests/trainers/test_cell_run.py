@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, genotype_names, run_cells, split_for
 from trainers.fit import make_accelerator
+from trainers.report import Report
 
 VOLUMES = (tube("a"), tube("b", seed=1))
 SPACE = CELL_SPACES["L1"].model_copy(update={"levels": 2, "nodes": 1, "same": ("identity", "conv3")})
@@ -74,6 +75,20 @@ def test_measuring_can_be_stopped_and_started_again(tmp_path: Path) -> None:
     assert not costs.exists()
     assert _run(plan, tmp_path / "search", costs) is not None
     assert costs.exists()
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_beside_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    own, cache, notes = tmp_path / "costs.json", tmp_path / "cache", list[str]()
+    cache.write_text("no folder")
+    talk = CellTalk(lambda phase, done, of, loss: phase != "search", lambda values: None, Report(notes.append))
+    plan, accelerator = CellPlan(family="cells", crop=16), make_accelerator("float32", "cpu")
+    files = [own, cache / "costs" / "cells.json"]
+    assert run_cells(plan, VOLUMES, SPACE, CONFIG, 3, accelerator, tmp_path / "search", talk, files) is None
+    assert own.is_file()
+    assert [note for note in notes if "cells.json cannot be written" in note and "measures these costs again" in note]
+    with pytest.raises(NotADirectoryError):
+        run_cells(plan, VOLUMES, SPACE, CONFIG, 3, accelerator, tmp_path / "other", talk, files[1:])
 
 
 def test_a_damaged_file_of_costs_is_named(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
 from trainings import CONFIG, go_on, small_fit, small_network
 
 from trainers.average import weight_average
+from trainers.cores import available_cores
 from trainers.step import NonFiniteLoss
 
 
@@ -90,3 +92,16 @@ def test_the_average_counts_batches_as_whole_numbers() -> None:
         norm(torch.rand(4, 2))
         average.update_parameters(norm)
     assert int(average.module.num_batches_tracked) == 3
+
+
+@pytest.mark.slow
+def test_no_configuration_starts_more_loader_processes_than_there_are_cores() -> None:
+    counts: list[int] = []
+
+    def count(_step: int, _loss: float) -> bool:
+        children = psutil.Process().children()
+        counts.append(sum("spawn_main" in " ".join(child.cmdline()) for child in children))
+        return False
+
+    small_fit(CONFIG.model_copy(update={"loader_workers": 10_000})).run(1, count)
+    assert counts[0] == available_cores()

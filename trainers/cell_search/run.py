@@ -176,8 +176,9 @@ def run_cells(
     """Search the cells of one supernet; None if asked to stop, with a checkpoint if training has begun.
 
     Continues from the newest checkpoint. cost_files: files for measured costs; the first one that exists is read, so
-    that a search is repeatable although timings are not, and the others are written. Raises InputError for unsuitable
-    settings and volumes, and NonFiniteLoss. save_every: seconds between checkpoints; on_saved is called after each.
+    that a search is repeatable although timings are not, and the others are written. The first is the search's own; of
+    the others it is only noted that they cannot be written. save_every: seconds between checkpoints; on_saved is called
+    after each. Raises InputError for unsuitable settings and volumes, and NonFiniteLoss.
     """
     check_plan(plan, space, config)
     began = time.monotonic()
@@ -187,9 +188,10 @@ def run_cells(
     costs = _Costs(plan, space, config, accelerator)
     network.to(accelerator.device)
     try:
-        costs.prepare(network, seed, cost_files, lambda done, of: talk.on_step("measure", done, of, None))
+        found = costs.prepare(network, seed, cost_files, lambda done, of: talk.on_step("measure", done, of, None))
     except Stopped:
         return None
+    _keep(found, cost_files, talk.report)
     sides = Sides(*(stream_of(sampler, plan, config) for sampler in samplers))
     search = CellSearch(network, decisions(space, plan.family), sides, config, seed, accelerator, costs.of_alphas)
     search.resume(checkpoints)
@@ -297,6 +299,19 @@ def _judge(search: CellSearch, sides: Sides, turn: int) -> Callable[[Choice, int
     return value
 
 
+def _keep(found: MeasuredCosts, files: Sequence[Path], report: Report) -> None:
+    for file in files:
+        if file.is_file():
+            continue
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, found.model_dump_json(indent=1) + "\n")
+        except OSError as error:  # as of a cache that others own
+            if file is files[0]:
+                raise
+            report.note(f"{file} cannot be written ({error.strerror}): the next search measures these costs again")
+
+
 @dataclass
 class _Costs:
     """Seconds and bytes of any network in one supernet's space."""
@@ -308,7 +323,7 @@ class _Costs:
 
     def prepare(
         self, network: nn.Module, seed: int, files: Sequence[Path], on_part: Callable[[int, int], bool]
-    ) -> None:
+    ) -> MeasuredCosts:
         """Measure every part, scaled so that parts add up to whole networks; or read the costs from a file."""
         candidate = self.config.supernet_candidate(self.plan.family)
         batch, plane = self.config.supernets[self.plan.family].batch_size, (self.plan.crop, self.plan.crop)
@@ -323,13 +338,9 @@ class _Costs:
             encoder = EncoderCost(cost, tuple(whole.out_channels))
         self.expected = ExpectedCost(self.space, self.plan.family, candidate.width, table, encoder, on_part)
         self.expected.factor = known.factor if known else self._calibrate(network, shape, seed)
-        found = MeasuredCosts(
+        return MeasuredCosts(
             entries=table.entries, factor=self.expected.factor, encoder=encoder.cost if encoder else None
         )
-        for file in files:
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, found.model_dump_json(indent=1) + "\n")
 
     def _calibrate(self, network: nn.Module, shape: tuple[int, ...], seed: int) -> float:
         """The ratio of a whole network's seconds to the sum of its parts, as the median over a few networks."""

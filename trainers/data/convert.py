@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError
+from trainers.cores import available_cores
 from trainers.data.greys import (
     Scaling,
     ValueRange,
@@ -42,7 +43,7 @@ CHECKPOINT_SECONDS = 0.5
 FEWEST_LEVELS = 32
 _Result = TypeVar("_Result")
 
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, available_cores())
 
 
 class Progress(BaseModel, frozen=True, extra="forbid"):

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.compiled import compiled
+from trainers.cores import available_cores
 from trainers.data.volume import Volume
 
 RADIUS = 3  # voxels around a landmark that must differ less
 REACH = 3  # voxels around it that describe it
 MARGIN = RADIUS + 2  # voxels at every border without landmarks, because the surroundings of a voxel reach two further
 _TILE = (64, 384, 384)  # voxels that are searched at once
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, available_cores())
 _FILE = "landmarks.npz"  # beside the converted voxels
 
 Ints = NDArray[np.int64]

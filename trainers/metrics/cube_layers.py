@@ -1,6 +1,5 @@
 """Runs the compiled kernels over a volume: its layers of cubes are split into blocks, which run on all cores."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.cores import available_cores
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
@@ -43,11 +43,6 @@ def run(kernel: Callable[[Block], _T], work: Iterable[Block], threads: int | Non
     """Results of the kernel in the order of the blocks. Threads suffice: kernels release the GIL."""
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         yield from pool.map(kernel, work)
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use: worker processes and containers are often limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_voxels(mask: NDArray[Any], name: str) -> NDArray[np.uint8]:

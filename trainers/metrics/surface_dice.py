@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.cores import available_cores
 from trainers.metrics import cube_kernels, cube_layers
 from trainers.metrics.cube_layers import Block, Mask
 from trainers.metrics.metric import Metric, ratio
@@ -93,7 +94,7 @@ def _count_within(
         return counts
 
     ring_bytes = 2 * (2 * reach + 1) * (height + 1) * (width + 1) * np.dtype(np.uint16).itemsize
-    threads = max(1, min(cube_layers.available_cores(), _RING_BYTES // ring_bytes))
+    threads = max(1, min(available_cores(), _RING_BYTES // ring_bytes))
     # Each block processes `reach` more layers on both sides, so blocks grow with it.
     work = cube_layers.blocks(depth, 0, depth + 1, max(_LAYERS, 4 * reach), margin=reach)
     return sum(cube_layers.run(count, work, threads), np.zeros((2, CODES), np.int64))

@@ -1,0 +1,63 @@
+"""Links, pipes and devices in a folder that somebody else made."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from results.bundles.bundle import ARCHITECTURE, WEIGHTS, read_architecture
+from results.links import refuse_links
+from search_spaces.errors import InputError
+
+
+def test_a_folder_that_does_not_exist_holds_no_link(tmp_path: Path) -> None:
+    refuse_links(tmp_path / "nowhere")
+
+
+def test_links_inside_of_the_folder_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").symlink_to(tmp_path / "c")  # nothing is there
+    (tmp_path / "loop").symlink_to(tmp_path)
+    refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["..", "/dev/zero", "../folder-of-another", "a/../../x"])
+def test_a_link_out_of_the_folder_is_named(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "link").symlink_to(target if target.startswith("/") else folder / target)
+    with pytest.raises(InputError, match=r"folder/a/link is a link that leads out of .*/folder; remove it, or copy"):
+        refuse_links(folder)
+
+
+def test_a_pipe_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(InputError, match=r"record.json is no file but a pipe or a device; remove it"):
+        refuse_links(tmp_path)
+
+
+def test_links_in_the_guarded_folder_are_left_to_the_caller(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "link").symlink_to("/etc/hostname")
+    refuse_links(tmp_path, guarded="artifacts")
+    with pytest.raises(InputError):
+        refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize("name", [ARCHITECTURE, WEIGHTS, "model.onnx"])
+def test_a_bundle_with_a_link_is_not_read(tmp_path: Path, name: str) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / ARCHITECTURE).write_text("{}")
+    (bundle / name).unlink(missing_ok=True)
+    (tmp_path / "mine").write_text("{}")
+    (bundle / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match=f"{name} is a link that leads out of"):
+        read_architecture(bundle)
+    assert (tmp_path / "mine").read_text() == "{}"
+
+
+def test_a_bundle_whose_description_is_a_pipe_ends_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ARCHITECTURE)
+    with pytest.raises(InputError, match="is no file but a pipe"):
+        read_architecture(tmp_path)
