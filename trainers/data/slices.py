@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry, Spacing
+from trainers.data.memory_bound import memory_bound
 
 ReadBlock = Callable[[int, int], NDArray[Any]]
 
@@ -20,6 +21,8 @@ ReadBlock = Callable[[int, int], NDArray[Any]]
 BLOCK_BYTES = 3 * 2**20
 # A chunk of a chunked file is always decoded whole, so blocks as deep as the chunks may use more memory than that.
 CHUNK_BLOCK_BYTES = 160 * 2**20
+# What reading may take beside the voxels themselves: decoders, threads, and what the caller does meanwhile.
+BESIDES_BYTES = 2**30
 
 
 @contextmanager
@@ -32,6 +35,10 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: cannot be read as {kind}, it unpacks to more than it says, or to more than fits into memory"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: cannot be read as {kind}, it is truncated or damaged ({reason})") from error
@@ -91,7 +98,8 @@ class Slices(ABC):
         A block has this stack's type, and may be overwritten by the next `read` in the same thread. Raises InputError,
         naming the file, for a block that cannot be read or does not have the stack's shape.
         """
-        with self._opened() as read:
+        whole = int(np.prod(self.shape, dtype=np.float64)) * self.dtype.itemsize * self.samples
+        with memory_bound(BESIDES_BYTES + 4 * whole), self._opened() as read:
 
             def handed_on(start: int, stop: int) -> NDArray[Any]:
                 block = read(start, stop)
