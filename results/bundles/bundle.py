@@ -87,7 +87,7 @@ def read_description(file: Path, model: type[M], what: str) -> M:
             what = f"{file} has format {first['input']!r}, of another version of this program"
             raise InputError(f"{what}: make it again, or read it with that version") from error
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{file} does not describe {what}: {where}: {first['msg']}") from error
+        raise InputError(f"{file} does not describe {what}: {f'{where}: ' if where else ''}{first['msg']}") from error
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -128,7 +128,8 @@ def test_a_trial_that_leaves_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, s
     unbroken = Visit()
     run(tmp_path / "unbroken", unbroken, fit)
     wanted = weights(tmp_path / "unbroken")
-    for report in range(1, unbroken.reports + 1):
+    every = 1 if schedule == FIT.schedule else 3  # only the first has branches
+    for report in range(1, unbroken.reports + 1, every):
         first, second = Visit(leave_at=report), Visit()
         place = tmp_path / str(report)
         assert run(place, first, fit).state == "interrupted"

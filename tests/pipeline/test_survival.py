@@ -42,15 +42,13 @@ def _same(run: Path, other: Path) -> None:
     assert mine == theirs
 
 
-@pytest.mark.parametrize("place", ["trials/0002/checkpoint/step-*", "trials/0001/record.json"])
-def test_a_search_that_was_killed_ends_as_an_unbroken_one(
-    run: Path, config: Path, cache: Path, tmp_path: Path, place: str
-) -> None:
+def test_a_search_that_was_killed_ends_as_an_unbroken_one(run: Path, config: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    driver = _begin(folder, config, cache)
-    _wait(driver, lambda: list(folder.glob(place)))
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
+    for place in ("trials/0001/record.json", "trials/0002/checkpoint/step-*"):
+        driver = _begin(folder, config, cache)
+        _wait(driver, lambda there=place: list(folder.glob(there)))  # type: ignore[misc]
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
     nas("search", config, "--run", folder, cache=cache)
     _same(folder, run)
 
