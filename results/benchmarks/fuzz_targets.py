@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import optuna
 import tifffile
@@ -14,7 +15,9 @@ from nas.config.read import read_config
 from nas.config.write import write_config
 from nas.search.mend import mend
 from nas.search.shown_cells import read_genotype
+from nas.study.plan import Pace, Plan, read_plan
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle
+from results.bundles.ensemble import ENSEMBLE, Ensemble, check_members, member_of, read_ensemble, write_ensemble
 from results.leaderboard.leaderboard import read_leaderboard
 from results.record import read_record
 from results.run_folder import RunFolder
@@ -24,6 +27,7 @@ from trainers.data.manifest import read_manifest
 from trainers.data.masks import write_mask
 from trainers.data.readers import open_slices
 from trainers.data.rle import decode, encode, read_rles
+from trainers.data.zarr_store import ome_attributes
 
 SHAPE = (4, 24, 20)
 Target = tuple[Path, Callable[[], object]]  # the file to damage, and what reads it
@@ -90,6 +94,20 @@ def tiff_pages(root: Path) -> Target:
     return root / "v.tif", lambda: read_all(root / "v.tif")
 
 
+def tiff_ome(root: Path) -> Target:
+    """The same with axes and spacing by OME."""
+    facts = {"axes": "ZYX", "PhysicalSizeX": 50.0, "PhysicalSizeY": 50.0, "PhysicalSizeZ": 50.0}
+    tifffile.imwrite(root / "v.ome.tif", volume(), metadata=facts, photometric="minisblack")
+    return root / "v.ome.tif", lambda: read_all(root / "v.ome.tif")
+
+
+def tiff_imagej(root: Path) -> Target:
+    """The same by ImageJ."""
+    facts = {"axes": "ZYX", "spacing": 50.0, "unit": "um"}
+    tifffile.imwrite(root / "v.tif", volume(), imagej=True, resolution=(0.02, 0.02), metadata=facts)
+    return root / "v.tif", lambda: read_all(root / "v.tif")
+
+
 def npy(root: Path) -> Target:
     """NumPy's own format."""
     np.save(root / "v.npy", volume())
@@ -110,12 +128,47 @@ def zarr_chunk(root: Path) -> Target:
     return chunk, lambda: read_all(root / "v.zarr")
 
 
-def nifti(root: Path) -> Target:
-    """NIfTI."""
+def zarr_2(root: Path) -> Target:
+    """The JSON of an array of Zarr 2 with filters."""
+    filters = [numcodecs.Delta(dtype="uint16")]
+    array = zarr.create_array(
+        root / "v.zarr", shape=SHAPE, dtype="uint16", chunks=(2, 12, 20), zarr_format=2, filters=filters,
+        compressors=numcodecs.Blosc(),
+    )  # fmt: skip
+    array[:] = volume()
+    return root / "v.zarr" / ".zarray", lambda: read_all(root / "v.zarr")
+
+
+def zarr_shard(root: Path) -> Target:
+    """A shard: chunks and their index in one file."""
+    array = zarr.create_array(root / "v.zarr", shape=SHAPE, dtype="uint16", chunks=(2, 12, 10), shards=(4, 24, 20))
+    array[:] = volume()
+    shard = next(path for path in sorted((root / "v.zarr").rglob("*")) if path.is_file() and path.suffix != ".json")
+    return shard, lambda: read_all(root / "v.zarr")
+
+
+def ome_zarr(root: Path) -> Target:
+    """What OME-Zarr says about an image."""
+    group = zarr.create_group(root / "v.zarr", attributes={"ome": ome_attributes(Geometry.counted(SHAPE, (50.0,) * 3))})
+    group.create_array("0", shape=SHAPE, dtype="uint16", chunks=(2, 12, 20))[:] = volume()
+    return root / "v.zarr" / "zarr.json", lambda: read_all(root / "v.zarr")
+
+
+def _nifti(path: Path) -> Target:
     import nibabel
 
-    nibabel.save(nibabel.Nifti1Image(volume(), np.eye(4)), root / "v.nii")
-    return root / "v.nii", lambda: read_all(root / "v.nii")
+    nibabel.save(nibabel.Nifti1Image(volume(), np.diag([0.05, 0.05, 0.05, 1.0])), path)
+    return path, lambda: read_all(path)
+
+
+def nifti(root: Path) -> Target:
+    """NIfTI."""
+    return _nifti(root / "v.nii")
+
+
+def nifti_packed(root: Path) -> Target:
+    """The same by gzip."""
+    return _nifti(root / "v.nii.gz")
 
 
 def manifest(root: Path) -> Target:
@@ -220,6 +273,28 @@ def leaderboard(root: Path) -> Target:
     return folder.leaderboard_json, lambda: read_leaderboard(folder.leaderboard_json)
 
 
+def plan(root: Path) -> Target:
+    """A search's plan."""
+    folder = RunFolder(root)
+    made = Plan(
+        time=900.0, spent=9.0, pace=Pace(step=0.2, part=1.0, whole=3.0), steps=300, rungs=1, reduction=3,
+        candidates=12, baselines=3, fresh=4, cells=("cells-16",),
+    )  # fmt: skip
+    folder.plan.write_text(made.model_dump_json(indent=1))
+    return folder.plan, lambda: read_plan(folder)
+
+
+def ensemble(root: Path) -> Target:
+    """The description of an ensemble, and whether its members are those that it names."""
+    reading = _bundle(root).architecture.reading
+    members = (member_of(root / "top2", root / "bundle", 0), member_of(root / "top2", root / "bundle", 1))
+    made = Ensemble(
+        name="top2", members=members, reading=reading, study="s", version="0", held_out_volumes={"a": "b"}
+    )  # fmt: skip
+    write_ensemble(root / "top2", made)
+    return root / "top2" / ENSEMBLE, lambda: check_members(root / "top2", read_ensemble(root / "top2"))
+
+
 def journal(root: Path) -> Target:
     """The study: damage that cannot be mended is named."""
     from optuna.storages import JournalStorage
@@ -257,12 +332,18 @@ TARGETS = [
     tiff_zstd,
     tiff_jpeg2000,
     tiff_pages,
+    tiff_ome,
+    tiff_imagej,
     npy,
     zarr_metadata,
+    zarr_2,
     zarr_chunk,
+    zarr_shard,
+    ome_zarr,
     nifti,
+    nifti_packed,
     manifest,
     rles,
     config,
 ]
-TARGETS += [bundle, weights, genotype, record, leaderboard, journal, checkpoint, mask]
+TARGETS += [bundle, weights, ensemble, genotype, record, leaderboard, plan, journal, checkpoint, mask]
