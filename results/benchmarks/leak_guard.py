@@ -29,7 +29,7 @@ from trainers.data.sources import scan
 Grey = NDArray[np.uint16]
 GREYS: dict[str, Callable[[Grey, np.random.Generator], NDArray[Any]]] = {
     "as it is": lambda grey, rng: grey,
-    "8 bits": lambda grey, rng: grey >> 8,
+    "8 bits": lambda grey, rng: grey >> max(int(grey.max()).bit_length() - 8, 0),
     "8 bits of the contrast": lambda grey, rng: _stretched(grey, 2, 98, 255),
     "float, spread over 16 bits": lambda grey, rng: _stretched(grey, 0, 100, 65_535),
     "brighter": lambda grey, rng: np.minimum(grey.astype(int) + int(rng.integers(1, 5_000)), 65_535),

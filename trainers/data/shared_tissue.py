@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from scipy.stats import rankdata
 
 from trainers.data.landmarks import Ints, Landmarks
 
@@ -86,7 +87,12 @@ def _checked(one: NDArray[Any], other: NDArray[Any], turn: Ints, shift: Ints) ->
     first, second = _detail(one, here), _detail(other, there)
     if not first.any() or not second.any():
         return None
-    return Overlap(int(np.prod(edges)), abs(float(np.corrcoef(first, second)[0, 1])))
+    # Also of ranks, because a few bright voxels, which a copy of 8 bits may clip, decide the correlation of values; and
+    # not of ranks alone, because most voxels of a copy with few grey levels share one. Chance makes neither.
+    values = np.stack([first, second])
+    return Overlap(
+        int(np.prod(edges)), max(abs(float(np.corrcoef(kind)[0, 1])) for kind in (values, rankdata(values, axis=1)))
+    )
 
 
 def _detail(image: NDArray[Any], places: Ints) -> NDArray[np.float64]:

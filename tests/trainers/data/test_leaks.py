@@ -74,6 +74,15 @@ def test_a_copy_is_found_in_every_disguise(disguise: str, swapped: bool) -> None
         guard(Fold((train,), (held_out,)))
 
 
+def test_a_copy_whose_bright_vessels_are_clipped_is_found() -> None:
+    """The inside of a vessel has nearly all of the variance, and the copy shows none of it."""
+    grey, rng = ramp(0, (24, 48, 56)).astype(int), np.random.default_rng(1)
+    grey[8:16, 20:28] += rng.integers(5_000, 35_000, (8, 8, 56))
+    low, high = np.percentile(grey, [2, 94])
+    copy = ((np.clip(grey, low, high) - low) / (high - low) * 255).round().astype(np.uint16)
+    assert leaks(Fold((make_volume("a", "x", grey.astype(np.uint16)),), (make_volume("b", "y", copy),)))
+
+
 def test_scans_that_overlap_are_found_and_their_overlap_is_told() -> None:
     whole = ramp(0, (30, 60, 64))
     left, right = make_volume("l", "x", whole[:, :, :40].copy()), make_volume("r", "y", whole[:, :, 22:].copy() >> 1)
