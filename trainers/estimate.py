@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +16,7 @@ from trainers.losses.losses import build_loss
 # For trained parameters: weights, gradient, two moments of AdamW and the weight average, float32 each.
 _COPIES = 5
 _FROZEN_COPIES = 2  # weights and their average
+_MOST_KEPT = 1_000  # times the bytes of a batch that a backward pass needs; of U-Nets at most 400
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ def estimate(candidate: Candidate, fit: FitConfig) -> Estimate:
     activations = sum(size for key, size in saved.items() if key not in weights)
     copies = _COPIES * trained + _FROZEN_COPIES * (count - trained)
     return Estimate(count, activations + 4 * copies, counter.get_total_flops())
+
+
+def check_memory(candidate: Candidate, fit: FitConfig) -> None:
+    """Raise MemoryError if a step on the CPU keeps more than this machine has: it would end this process, or others.
+
+    Nothing is estimated where a batch is far too small for that.
+    """
+    batch = 4 * fit.batch_size * candidate.slices_in * fit.crop**2
+    whole = psutil.virtual_memory().total
+    if batch * _MOST_KEPT > whole and (needed := estimate(candidate, fit).memory_bytes) > whole:
+        raise MemoryError(f"can't allocate memory: you tried to allocate {needed} bytes")  # as torch says it
 
 
 def operations_per_second(candidate: Candidate, fit: FitConfig, device: str = "auto", steps: int = 3) -> float:

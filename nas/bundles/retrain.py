@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ from nas.config.read import read_config
 from nas.config.runs import read_run, refuse_other_search
 from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of
+from nas.jobs.failures import outcome_of
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.trial import Answer, Talk, run_job
 from nas.workers.signals import stop_on_signal
@@ -87,7 +89,7 @@ def find_retraining(
     if steps is not None and minutes is not None:
         raise InputError("give --steps or --minutes, not both")
     if target == "best" and best is None:
-        raise InputError(f"{folder.path} has no finished trial yet; let `nas search {folder.named}` finish one")
+        raise InputError(f"no trial is finished yet; let `nas search {folder.named}` finish one")
     if target == "best" or target.isdecimal():
         number = best if best is not None and target == "best" else int(target)
         record = trial_record(folder, number)
@@ -174,10 +176,15 @@ def retrain(
                 left = 60 * training.minutes - (time.monotonic() - began) - read_seconds(work.seconds)
             try:
                 outcome = run_job(job, fold, config, work, config.device, talk, seconds=left)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if loader_died(error):
                     raise InputError("a loader process was killed; run the same command again to continue") from error
-                raise
+                ended, _ = outcome_of(error, "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+                if ended.state != "infeasible":
+                    raise
+                if is_first_process():
+                    shutil.rmtree(work.path)
+                raise InputError(f"{job.name}: {ended.reason}; train it on a machine with more") from error
         if outcome.state == "interrupted":
             raise InputError(f"stopped: {outcome.reason}; run the same command again to continue")
         if outcome.state == "failed":

@@ -16,12 +16,16 @@ _UNITS = {"bytes": 2**-30, "KiB": 2**-20, "MiB": 2**-10, "GiB": 1.0, "TiB": 2**1
 _ON_CPU = re.compile(r"can't allocate memory: you tried to allocate (?P<amount>[\d.]+) (?P<unit>bytes)")
 _ON_GPU = re.compile(r"Tried to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTP]iB|bytes)")
 
+_SHARED = re.compile(r"</torch_\w+>: No space left")  # as torch says it of what processes share
+_SHARED_FULL = "/dev/shm, where loader processes put samples, is full: make it larger, or --set fit.loader_workers=0"
+
 
 def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
     """How a trial that raised this error ends, and whether its process can take another trial.
 
-    Out of memory: infeasible, with the total memory requested, so that the sampler learns from it. A full disk:
-    interrupted, because no other trial would fare better. Everything else: failed, with a reason of one line.
+    Out of memory: infeasible, with the total memory requested, so that the sampler learns from it. A full disk
+    or /dev/shm: interrupted, because no other trial would fare better. Everything else: failed, for a reason of one
+    line.
     """
     asked = _asked_gib(error)
     if asked is not None:
@@ -34,6 +38,8 @@ def outcome_of(error: Exception, device: str) -> tuple[Outcome, bool]:
     if isinstance(error, OSError) and error.errno in FULL:
         where = f" for {error.filename}" if error.filename else ""
         return Outcome(state="interrupted", reason=f"the disk is full: no space left{where}; free some"), True
+    if _SHARED.search(str(error)):
+        return Outcome(state="interrupted", reason=_SHARED_FULL), device == "cpu"
     expected = isinstance(error, InputError | NonFiniteLoss)
     reason = str(error) if expected else f"{type(error).__name__}: {error}"
     return Outcome(state="failed", reason=_line(reason)), (device == "cpu" or expected)

@@ -24,6 +24,7 @@ from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
+from trainers.estimate import check_memory
 from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
 from trainers.metrics.evaluate import evaluate
@@ -87,7 +88,9 @@ def run_job(
 
 
 def make_fit(job: Job, fold: Fold, accelerator: Accelerator) -> Fit:
-    """The training of a job, at its first step."""
+    """The training of a job, at its first step. Raises MemoryError if this machine cannot have enough for it."""
+    if accelerator.device.type == "cpu":
+        check_memory(job.candidate, job.fit)
     torch.manual_seed(job.seed)
     network = build_network(job.candidate, job.fit.crop)
     sampler = PatchSampler(

@@ -28,6 +28,7 @@ from nas.study.plan import BASELINES, Pace, Plan, make_plan, plan_in, read_plan
 from nas.study.promotion import Paused
 from results.record import Job
 from results.run_folder import RunFolder
+from search_spaces.errors import InputError
 from trainers.cell_search.run import CellPlan
 from trainers.checkpoint import write_atomically
 
@@ -87,6 +88,8 @@ class Planner:
 
     def __post_init__(self) -> None:
         self.plan = read_plan(self.folder)
+        if self.plan is not None and not is_planned(self.config):
+            raise InputError(f"{self.folder.path} was planned for a time limit; give it one, as with --minutes")
         self._given = self.config
         if self.plan is not None:
             self._follow()

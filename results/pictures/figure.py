@@ -1,6 +1,7 @@
 """Figures for files only. matplotlib is imported with the first one, because the driver of a search draws none."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,5 +22,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
     """Write a figure atomically; the format follows from the file's name."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(aside, dpi=dpi, format=path.suffix.removeprefix("."))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # a name in letters that the font lacks shows boxes
+        figure.savefig(aside, dpi=dpi, format=path.suffix.removeprefix("."))
     aside.replace(path)

@@ -45,6 +45,16 @@ def test_a_full_disk_is_not_the_trials_fault(number: int) -> None:
     assert outcome == Outcome(state="interrupted", reason="the disk is full: no space left for /data/x.npy; free some")
 
 
+def test_a_full_dev_shm_is_not_the_trials_fault_and_says_what_would_do() -> None:
+    error = RuntimeError(
+        "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "a.py", line 1\nRuntimeError: unable to write to file </torch_1_2>: No space left on device (28)\n'
+    )
+    outcome, _ = outcome_of(error, "cpu")
+    assert outcome.state == "interrupted" and outcome.reason is not None
+    assert "/dev/shm" in outcome.reason and "fit.loader_workers=0" in outcome.reason
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -54,10 +64,10 @@ def test_a_full_disk_is_not_the_trials_fault(number: int) -> None:
         (RuntimeError(), "RuntimeError:"),
         (
             RuntimeError(
-                "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-                '  File "a.py", line 1\nRuntimeError: unable to write to file </torch_1>: No space left (28)\n'
+                "Caught KeyError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "a.py", line 1\nKeyError: 17\n'
             ),
-            "RuntimeError: unable to write to file </torch_1>: No space left (28)",
+            "KeyError: 17",
         ),
     ],
 )

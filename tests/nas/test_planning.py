@@ -20,6 +20,7 @@ from nas.study.study import open_study, tell
 from results.leaderboard.ledger import Ledger
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
+from search_spaces.errors import InputError
 from trainers.checkpoint import write_atomically
 
 FIXED = [
@@ -259,6 +260,14 @@ def test_what_came_of_a_plan_stands_beside_it(folder: RunFolder) -> None:
     assert sum(row.came_seconds for row in rows) == pytest.approx(machine.budget.spent - 10.0)
     assert [line.split()[:2] for line in plan_lines(rows)][1] == ["default", "and"]
     assert plan_lines([]) == []
+
+
+def test_a_planned_search_without_a_limit_is_refused(folder: RunFolder) -> None:
+    machine = Machine(folder, settings(1.0)).search()
+    study = machine.config.study.model_copy(update={"minutes": None})
+    free = machine.config.model_copy(update={"study": study})
+    with pytest.raises(InputError, match=r"was planned for a time limit; give it one, as with --minutes"):
+        Planner(free, POSSIBLE, folder, machine.study, machine.budget)
 
 
 def test_a_search_without_a_limit_or_with_lengths_of_its_own_is_not_planned() -> None:

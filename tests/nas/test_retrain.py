@@ -58,7 +58,7 @@ def test_another_seed_is_another_bundle_and_its_own_is_the_same(folder: RunFolde
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("best", "has no finished trial yet; let `nas search` finish one"),
+        ("best", "no trial is finished yet; let `nas search --run "),
         ("top", "cannot retrain 'top': give `best`, `topN` (as in top3), the number of a trial, or a bundle's folder"),
         ("3", "trial 3"),
     ],
@@ -103,6 +103,17 @@ def test_an_unfinished_training_with_other_settings_is_not_continued(folder: Run
     with pytest.raises(InputError, match="holds an unfinished training with other settings; finish it, or delete it"):
         retrain(found, FOLD, CONFIG, folder, "train")
     assert work.job.is_file()
+
+
+def test_a_trial_that_claims_a_batch_beyond_memory_is_one_line(folder: RunFolder) -> None:
+    """Nothing is allocated, and nothing is left that another command would stumble over."""
+    record = Record.model_validate_json(folder.trial(2).record.read_bytes())
+    fit = record.job.fit.model_copy(update={"batch_size": 10**9})
+    huge = record.model_copy(update={"job": record.job.model_copy(update={"fit": fit})})
+    write_atomically(folder.trial(2).record, huge.model_dump_json())
+    with pytest.raises(InputError, match=r"out of memory: needs [\d.]+ GiB of [\d.]+ GiB; train it on a machine with"):
+        retrain(_found(folder), FOLD, CONFIG, folder, "train")
+    assert not folder.retraining("trial-0002").path.exists()
 
 
 def test_two_commands_do_not_train_one_bundle(folder: RunFolder) -> None:

@@ -89,10 +89,8 @@ def _checked(one: NDArray[Any], other: NDArray[Any], turn: Ints, shift: Ints) ->
         return None
     # Also of ranks, because a few bright voxels, which a copy of 8 bits may clip, decide the correlation of values; and
     # not of ranks alone, because most voxels of a copy with few grey levels share one. Chance makes neither.
-    values = np.stack([first, second])
-    return Overlap(
-        int(np.prod(edges)), max(abs(float(np.corrcoef(kind)[0, 1])) for kind in (values, rankdata(values, axis=1)))
-    )
+    both = ((first, second), (rankdata(first), rankdata(second)))
+    return Overlap(int(np.prod(edges)), max(abs(float(np.corrcoef(*kind)[0, 1])) for kind in both))
 
 
 def _detail(image: NDArray[Any], places: Ints) -> NDArray[np.float64]:
