@@ -158,7 +158,7 @@ def main() -> int:
                     wrong.append(f"{more} appeared outside")
                 if code not in (0, 1):
                     wrong.append("no end" if code == 124 else f"exit code {code}")
-                reports = command.startswith("doctor")  # what it finds is its output
+                reports = command.startswith(("doctor", "data check"))  # what they find is their output
                 if any("Traceback" in line for line in said) or (code == 1 and len(said) != 1 and not reports):
                     wrong.append("not one line")
                 if any("\x1b" in line for line in said):

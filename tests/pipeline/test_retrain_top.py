@@ -129,7 +129,7 @@ def test_bundles_trained_on_all_kidneys_are_read_like_those_that_held_one_out(
     run: Path, cache: Path, top2: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(cache))
-    assert "first run `nas retrain top3`" in _refused(run, 3, "all")
+    assert "first run `nas retrain top3 --run " in _refused(run, 3, "all")
     # As `nas tune` leaves a bundle: read otherwise, at another threshold.
     first = Path(top2["members"][0]["bundle"])
     before = read_architecture(first)
