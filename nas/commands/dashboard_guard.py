@@ -69,7 +69,10 @@ class Guarded:
             return f"{named!r} is not a name of this dashboard; open the address that `nas dashboard` printed"
         origin, site = asked.get("HTTP_ORIGIN"), asked.get("HTTP_SEC_FETCH_SITE", "none")
         foreign = origin is not None and urlsplit(origin).netloc != named
-        visited = asked.get("HTTP_SEC_FETCH_MODE") == "navigate" and asked["REQUEST_METHOD"] in _READING
+        page = (
+            asked.get("HTTP_SEC_FETCH_DEST", "document") == "document"
+        )  # no frame, in which clicks would be another's
+        visited = page and asked.get("HTTP_SEC_FETCH_MODE") == "navigate" and asked["REQUEST_METHOD"] in _READING
         if foreign or (site not in ("none", "same-origin") and not visited):
             return "another web page asked"
         if self.token is not None and not self._knows(asked, self.token):

@@ -73,7 +73,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows another one
             stream.reconfigure(errors="replace")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs line after line what it then raises
+    for library in ("tifffile", "nibabel.global"):  # they log line after line what they then raise, or correct
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     try:
         make_app()()
     except InputError as error:

@@ -59,6 +59,7 @@ def test_it_answers_under_no_other_name(host: str) -> None:
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
         {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"},
     ],
 )
 def test_another_web_page_gets_no_answer(headers: dict[str, str]) -> None:
