@@ -85,3 +85,8 @@ def test_a_curve_is_a_picture_of_its_size(
 def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     draw_curve(tmp_path / "curve.png", tmp_path / "none", tmp_path / "none", r"a $\nonsense$ name", "surface_dice")
     assert _png_size(tmp_path / "curve.png") == (770, 396)
+
+
+def test_a_name_in_letters_that_the_font_lacks_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    draw_curve(tmp_path / "curve.png", tmp_path / "none", tmp_path / "none", "肾脏 \x1b[2J", "surface_dice")
+    assert (tmp_path / "curve.png").is_file()
