@@ -33,9 +33,10 @@ class Pick:
         """What is left to be done when these axes are taken care of."""
         return replace(self, entries={name: entry for name, entry in self.entries.items() if name not in handled})
 
-    def of(self, count: int) -> "Pick":
-        """As it counts for a file of so many axes."""
-        return replace(self, names=None) if self.where_it_fits and len(self.names or ()) != count else self
+    def of(self, count: int, stated: bool) -> "Pick":
+        """As it counts for a file of so many axes; stated: the file names them itself."""
+        fits = len(self.names or ()) == count and not stated
+        return replace(self, names=None) if self.where_it_fits and not fits else self
 
     def entry(self, name: str, size: int) -> int | None:
         """The entry of an axis of this length that is read; None if nothing was said that counts."""
@@ -81,14 +82,16 @@ class Axes:
         return np.transpose(block, [present.index(axis) for axis in (self.depth, self.height, self.width)])
 
 
-def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick) -> Axes:
+def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick, stated: bool = True) -> Axes:
     """The axes of an array whose axes have these names: z, y and x, those of PICKABLE, UNNAMED, and any other.
+
+    stated: the file itself says so, as far as they have names; otherwise it is what files mean that say nothing.
 
     Without z, the only longer axis without a name is the depth; without any, there is one slice. Raises InputError for
     another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
     """
     sizes = [int(size) for size in shape]
-    pick = pick.of(len(sizes))
+    pick = pick.of(len(sizes), stated and UNNAMED not in names)
     if pick.names is not None and len(pick.names) != len(sizes):
         raise InputError(
             f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"

@@ -42,7 +42,7 @@ def open_npy(path: Path, pick: Pick) -> NpyFile:
     """The array in a file. Raises InputError for one that is no volume of numbers."""
     mapped = _mapped(path)
     names = (UNNAMED,) * (mapped.ndim - len(UNSTATED)) + UNSTATED
-    axes = find_axes(path, names, mapped.shape, pick)
+    axes = find_axes(path, names, mapped.shape, pick, stated=False)
     return NpyFile(path, Geometry.counted(axes.shape), native(mapped.dtype), (path,), axes=axes)
 
 

@@ -103,7 +103,9 @@ class Slices(ABC):
 
             def handed_on(start: int, stop: int) -> NDArray[Any]:
                 block = read(start, stop)
-                return (block if self.sample is None else block[..., self.sample]).astype(self.dtype, copy=False)
+                return (block if self.sample is None else block[..., self.sample]).astype(
+                    self.dtype, order="C", copy=False
+                )
 
             yield handed_on
 

@@ -17,6 +17,7 @@ from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_page import (
     KIND,
+    check_alike,
     check_header,
     decode,
     inverted,
@@ -153,6 +154,8 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     if not found:
         raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on")
     pick.without("sample").check_used(folder, ())
+    if pick.names not in (None, ("z", "y", "x")) and not pick.where_it_fits:
+        raise InputError(f"{folder}: its slices have the axes ZYX; leave out axes in dataset.toml")
     numbers = tuple(sorted(found))
     for before, after in pairwise(numbers):
         if after != before + 1:
@@ -176,6 +179,7 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         series = tif.series[number]
         page = series.keyframe
         check_header(page, path, tif.filehandle.size)
+        check_alike(tif, series.pages, path)
         leading = series.axes[: len(series.axes) - len(page.axes)]
         if len(leading) + len(page.shape) != len(series.shape) or "Z" in page.axes:
             raise InputError(f"{path}: its pages have the axes {page.axes}; a slice has y and x")
@@ -184,6 +188,8 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         names = [UNNAMED if letter in _UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in leading]
         # Colours are read with every page, and images of their own are positions.
         axes = find_axes(path, (*names, "y", "x"), (*lengths, height, width), pick.without("sample", "position"))
+        if (axes.height, axes.width) != (len(lengths), len(lengths) + 1):
+            raise InputError(f"{path}: axes of dataset.toml must end in YX: the pages of a TIFF file are its slices")
         if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
             raise InputError(f"{path}: truncated: its header states {axes.shape[0]} slices, but the file ends earlier")
         geometry, notes = geometry_of(tif, axes.shape)

@@ -19,6 +19,10 @@ KIND = "TIFF"
 # 23,000 x 23,000 voxels of 16 bits: no scanner makes such slices, but a damaged header may state them.
 MAX_SLICE_BYTES = 2**30
 MOST_TAGS = 1000  # most tags of a page; microscopes write dozens
+_ALIKE = (
+    "imagewidth", "imagelength", "bitspersample", "sampleformat", "samplesperpixel", "compression", "predictor",
+    "photometric", "planarconfig", "fillorder",
+)  # fmt: skip
 _UNCOMPRESSED, _LZW = 1, 5  # values of the tag Compression
 _WHITE_IS_ZERO, _PALETTE, _SEPARATE_PLANES, _LOW_BIT_FIRST = 0, 3, 2, 2  # of Photometric, PlanarConfig, FillOrder
 _OTHER_BIT_ORDER = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -85,6 +89,24 @@ def inverted(page: Any, block: NDArray[Any]) -> NDArray[Any]:
     return ~block if block.dtype.kind == "b" else block.dtype.type(2 ** _bits(page) - 1) - block
 
 
+def check_alike(tif: Any, pages: Any, path: Path) -> None:
+    """Raise InputError for a page whose header is unlike that of the first: tifffile decodes all by the first."""
+    first = None
+    for number, page in enumerate(pages):
+        if page is None:
+            continue
+        tif.filehandle.seek(page.offset)
+        own = tifffile.TiffPage(tif, index=page.index)
+        found = {name: getattr(own, name) for name in _ALIKE} | {"orientation": own.tags.valueof("Orientation", 1)}
+        first = found if first is None else first
+        for name, value in found.items():
+            if value != first[name]:
+                raise InputError(
+                    f"{path}: its page {number} has {name} {value}, but the first has {first[name]}; all slices of a "
+                    "volume must be alike"
+                )
+
+
 def decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
     """The values of a page into an array (H, W) or (H, W, samples) of its native type."""
     if page is None:
@@ -145,5 +167,5 @@ def _check_chain(path: Path) -> None:
 def _check_lzw(tif: Any, page: Any, path: Path) -> None:
     for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
         data = strip[0] or b""
-        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.fillorder == _LOW_BIT_FIRST else data):
+        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.keyframe.fillorder == _LOW_BIT_FIRST else data):
             raise InputError(f"{path}: damaged: its strip or tile {number} is not valid LZW")

@@ -92,8 +92,10 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     with decoding(path, _KIND):
         image = _image(path, pick)
         array = _open_array(path, image.inside)
-        names = image.names[-array.ndim :] or _dimension_names(path / image.inside, array.ndim)
-        axes = find_axes(path, names, array.shape, pick.without("position") if image.is_one_of_several else pick)
+        stated = image.names[-array.ndim :] or _dimension_names(path / image.inside)
+        names = stated or (UNNAMED,) * (array.ndim - len(UNSTATED)) + UNSTATED
+        wanted = pick.without("position") if image.is_one_of_several else pick
+        axes = find_axes(path, names, array.shape, wanted, stated=bool(stated))
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
@@ -248,14 +250,12 @@ def _place(
     return (z[0], y[0], x[0]), (z[1], y[1], x[1]), ()
 
 
-def _dimension_names(folder: Path, count: int) -> tuple[str, ...]:
-    """The names that the array itself gives its axes, or those that an array without names has."""
+def _dimension_names(folder: Path) -> tuple[str, ...]:
+    """The names that the array itself gives its axes; none if y and x are not among them."""
     described = _json(folder / _NODE_3) if (folder / _NODE_3).is_file() else {}
     given = described.get("dimension_names") or _attributes(folder).get("_ARRAY_DIMENSIONS")  # the latter by xarray
     names = [_AXIS_NAMES.get(str(name).lower(), str(name).lower()) for name in given or ()]
-    if {"y", "x"} <= set(names):
-        return tuple(names)
-    return (UNNAMED,) * (count - len(UNSTATED)) + UNSTATED
+    return tuple(names) if {"y", "x"} <= set(names) else ()
 
 
 def _is_array(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import zarr
 
 from search_spaces.errors import InputError
 from trainers.data.axes import Pick
+from trainers.data.prepare import prepare
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan
 
@@ -210,3 +211,82 @@ def test_an_axis_that_a_folder_of_slices_does_not_have_cannot_be_picked_from(tmp
         tifffile.imwrite(tmp_path / f"{z:04d}.tif", one)
     with pytest.raises(InputError, match=r"time = 2 of dataset\.toml is not there; it has no axis time"):
         open_slices(tmp_path, Pick({"time": 2}))
+
+
+@pytest.mark.parametrize("write", [tiff(MASK.astype(np.uint8), ome=True, metadata={"axes": "ZYX"}),
+                                   nifti(MASK.transpose(2, 1, 0).astype(np.uint8)),
+                                   dimension_names(MASK.astype(np.uint8), ["z", "y", "x"])])  # fmt: skip
+def test_labels_that_name_their_axes_keep_them_whatever_is_said_of_the_image(
+    tmp_path, write: Callable[[Path], Path]
+) -> None:
+    np.save(tmp_path / "k.npy", GREY.transpose(1, 2, 0))
+    made = write(tmp_path)
+    ending = made.name.removeprefix("k")
+    made.rename(tmp_path / f"k_labels{ending}")
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\naxes = 'YXZ'\n")
+    (source,) = scan(tmp_path)
+    assert source.label is not None
+    for stack, expected in ((source.image, GREY), (source.label, MASK)):
+        with stack.reading() as block:
+            assert np.array_equal(block(0, 12), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_pages_of_a_tiff_file_are_slices_whatever_is_said(tmp_path, options: dict) -> None:
+    path = tiff(GREY, **options)(tmp_path)
+    with pytest.raises(
+        InputError, match=r"axes of dataset.toml must end in YX: the pages of a TIFF file are its slices"
+    ):
+        open_slices(path, Pick(names=("z", "x", "y")))
+
+
+def test_slices_of_a_folder_have_the_axes_that_they_have(tmp_path) -> None:
+    for z, image in enumerate(GREY):
+        tifffile.imwrite(tmp_path / f"{z:04d}.tif", image)
+    with pytest.raises(InputError, match=r"its slices have the axes ZYX; leave out axes in dataset.toml"):
+        open_slices(tmp_path, Pick(names=("z", "x", "y")))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("stored", ["fortran", "turned"])
+def test_a_volume_that_lies_in_another_order_is_converted_as_any(tmp_path, dtype: str, stored: str) -> None:
+    grey = (GREY % 251).astype(dtype)
+    np.save(tmp_path / "a.npy", grey)
+    np.save(tmp_path / "b.npy", np.asfortranarray(grey) if stored == "fortran" else grey.transpose(2, 1, 0))
+    if stored == "turned":
+        (tmp_path / "dataset.toml").write_text("[volumes.a]\n[volumes.b]\naxes = 'XYZ'\n")
+    plain, other = (prepare(source, tmp_path / "cache") for source in scan(tmp_path))
+    assert np.array_equal(plain.image, other.image)
+
+
+PAGES = {
+    "bitspersample": {"data": GREY[0].astype(np.uint32)},
+    "imagelength": {"data": GREY[0][:8]},
+    "sampleformat": {"data": GREY[0].view(np.int16)},
+    "photometric": {"data": GREY[0], "photometric": "miniswhite"},
+    "compression": {"data": GREY[0], "compression": "zlib"},
+    "samplesperpixel": {"data": np.stack([GREY[0]] * 3, axis=-1), "photometric": "rgb"},
+    "orientation": {"data": GREY[0], "extratags": [(274, "H", 1, 4, True)]},
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("place", [3, 5])
+def test_a_page_unlike_the_others_is_named(tmp_path, name: str, place: int) -> None:
+    """tifffile looks at a few pages only, and decodes all by the header of the first."""
+    with tifffile.TiffWriter(tmp_path / "k.tif") as file:
+        for z, image in enumerate(GREY):
+            how = PAGES[name] if z == place else {"data": image}
+            file.write(**{"photometric": "minisblack", "metadata": None, **how})
+    with pytest.raises(
+        InputError,
+        match=f"k.tif: its page {place} has {name} |: its pages have different",
+    ):
+        open_slices(tmp_path / "k.tif")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"predictor": True}])
+def test_pages_by_lzw_are_read(tmp_path, order: str, options: dict) -> None:
+    tiff(GREY, compression="lzw", byteorder=order, photometric="minisblack", **options)(tmp_path)
+    assert np.array_equal(read(tmp_path / "k.tif"), GREY)
