@@ -32,7 +32,7 @@ from results.record import Job, Record, read_job
 from results.run_folder import RunFolder, TrialFolder, read_seconds
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.checkpoint import newest_step, write_atomically
 from trainers.data.batches import loader_died
 from trainers.data.folds import Fold
 from trainers.inference.reader import InferenceConfig
@@ -182,6 +182,8 @@ def retrain(
                 ended, _ = outcome_of(error, "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
                 if ended.state != "infeasible":
                     raise
+                if newest_step(work.checkpoints) is not None:  # it has fitted before, so others take the memory now
+                    raise InputError(f"{ended.reason}; run the same command again to continue") from error
                 if is_first_process():
                     shutil.rmtree(work.path)
                 raise InputError(f"{job.name}: {ended.reason}; train it on a machine with more") from error

@@ -19,7 +19,7 @@ from results.bundles.bundle import read_bundle
 from results.record import Record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.checkpoint import save_checkpoint, write_atomically
 from trainers.data.folds import Fold
 from trainers.report import Report
 
@@ -114,6 +114,24 @@ def test_a_trial_that_claims_a_batch_beyond_memory_is_one_line(folder: RunFolder
     with pytest.raises(InputError, match=r"out of memory: needs [\d.]+ GiB of [\d.]+ GiB; train it on a machine with"):
         retrain(_found(folder), FOLD, CONFIG, folder, "train")
     assert not folder.retraining("trial-0002").path.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("Tried to allocate 2.00 GiB")])
+def test_a_training_that_has_fitted_before_is_kept_when_memory_runs_out(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Others may have taken the memory: days of training must not go with it."""
+    work, found = folder.retraining("trial-0002"), _found(folder)
+    kept = save_checkpoint(work.checkpoints, 900, {"a": torch.ones(1)}, {})
+    write_atomically(work.job, found.job.model_dump_json())
+
+    def runs_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("nas.bundles.retrain.run_job", runs_out)
+    with pytest.raises(InputError, match=r"memory: needs .*; run the same command again to continue"):
+        retrain(found, FOLD, CONFIG, folder, "train")
+    assert list(kept.iterdir())
 
 
 def test_two_commands_do_not_train_one_bundle(folder: RunFolder) -> None:
