@@ -16,7 +16,7 @@ _before: list[tuple[int, int]] = []  # the limits that hold otherwise, while a b
 
 @contextmanager
 def memory_bound(more: int) -> Iterator[None]:
-    """A context in which this process gets at most about `more` bytes of memory above what it has; then MemoryError.
+    """A context in which the kernel gives this process at most about `more` bytes above what it has; then MemoryError.
 
     Contexts may overlap, in any number of threads: what they grant adds up. The kernel keeps the bound (RLIMIT_DATA),
     whichever library allocates, and before a page of it is touched; memory-mapped files do not count. Only on Linux.
