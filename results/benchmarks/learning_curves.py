@@ -1,13 +1,14 @@
 """Learning curves of 48 designs of all families: what a network scores after 33, 100, 300, 520 and 900 steps.
 
-    python results/benchmarks/learning_curves.py record FOLDER --masks rles.csv    # one process per core; resumable
+    python results/benchmarks/learning_curves.py record FOLDER TABLE.json --masks rles.csv    # resumable; one per core
     python results/benchmarks/learning_curves.py collect FOLDER TABLE.json
 
 The designs are the fixed rows of learning_curves.toml and random points of its space; the kidneys are those of
 recipe.py, of which the 40 slices in the middle are scored. Every design is trained with three seeds on the schedule of
 trunk and branches: at each rung a branch is cooled down, scored, and dropped. Every other design is also trained with
 two seeds on the one-cycle schedule of 900 steps, which is scored at the same steps as it is. Any number of processes
-share the work; each trains on one thread. rles.csv is `hipct_k3_dense_pseudomask/rles.csv` of the real data.
+share the work; each trains on one thread, and leaves out what TABLE.json has: recorded in parts, in any folder, the
+table grows by what `collect` adds to it. rles.csv is `hipct_k3_dense_pseudomask/rles.csv` of the real data.
 
 TABLE.json has `rungs`, `designs` (name, candidate, recipe) and `trainings`: the design's place in the list, seed,
 schedule, and one entry per rung that has been reached:
@@ -109,8 +110,8 @@ def trainings(seeds: tuple[int, ...]) -> Iterator[Training]:
 def record(folder: Path, training: Training, rungs: tuple[int, ...]) -> None:
     """Train up to the last rung, with a line for each rung; goes on where an earlier process stopped."""
     lines, state = folder / f"{training.key}.jsonl", folder / "state" / training.key
-    known = {line["step"] for line in read_lines(lines)}
-    if known >= set(rungs):
+    done = {line["step"] for line in read_lines(lines)}
+    if done >= set(rungs):
         return
     name, design = designs()[training.design]
     fit_config = design.fit.model_copy(update={"schedule": training.schedule})
@@ -138,7 +139,7 @@ def record(folder: Path, training: Training, rungs: tuple[int, ...]) -> None:
         return True
 
     for rung in rungs:
-        if rung in known:
+        if rung in done:
             continue
         losses.clear()
         began = time.process_time()
@@ -193,12 +194,21 @@ def _middle(predictions: Predictions, volumes: list[Volume]) -> Predictions:
     return found
 
 
-def collect(folder: Path) -> dict[str, Any]:
-    """The table: its designs, and every line of every training."""
+def known(table: Path) -> dict[Training, list[dict[str, Any]]]:
+    """The trainings that a table holds, with their rungs; none where there is no table yet."""
+    rows = json.loads(table.read_text(encoding="utf-8"))["trainings"] if table.exists() else []
+    return {Training(row["design"], row["seed"], row["schedule"]): row["rungs"] for row in rows}
+
+
+def collect(folder: Path, table: Path) -> dict[str, Any]:
+    """The table with what the folder has recorded further: its designs, and every rung of every training."""
+    rungs = known(table)
+    for training in trainings(tuple(range(10))):
+        lines = read_lines(folder / f"{training.key}.jsonl")
+        if len(lines) > len(rungs.get(training, [])):
+            rungs[training] = lines
     rows = [
-        {**asdict(training), "rungs": read_lines(folder / f"{training.key}.jsonl")}
-        for training in trainings(tuple(range(10)))
-        if (folder / f"{training.key}.jsonl").exists()
+        {**asdict(training), "rungs": rungs[training]} for training in trainings(tuple(range(10))) if training in rungs
     ]
     named = [
         {"name": name, "candidate": d.candidate.model_dump(mode="json"), "fit": d.fit.model_dump(mode="json")}
@@ -212,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["record", "collect"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("table", type=Path)
     parser.add_argument("--masks", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     parser.add_argument("--designs", type=int, nargs="*", help="numbers of designs; all by default")
@@ -220,15 +230,18 @@ def main() -> None:
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     if arguments.action == "collect":
-        arguments.table.write_text(json.dumps(collect(folder), separators=(",", ":")) + "\n", encoding="utf-8")
+        write_atomically(arguments.table, json.dumps(collect(folder, arguments.table), separators=(",", ":")) + "\n")
         return
     torch.set_num_threads(1)
     (folder / "state").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "state" / "kidneys.lock"):
         kidneys(folder, arguments.masks)
     rungs = tuple(rung for rung in RUNGS if rung <= arguments.until)
+    recorded = known(arguments.table)
     for training in trainings(tuple(arguments.seeds)):
         if arguments.designs and training.design not in arguments.designs:
+            continue
+        if {rung["step"] for rung in recorded.get(training, [])} >= set(rungs):
             continue
         try:
             with FileLock(folder / "state" / f"{training.key}.lock", blocking=False):
