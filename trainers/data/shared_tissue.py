@@ -85,7 +85,9 @@ def _checked(one: NDArray[Any], other: NDArray[Any], turn: Ints, shift: Ints) ->
     there = np.array([(z, y, x) for z, y in lines for x in range(low[2], high[2] + 1)])
     here = (there - shift) @ turn
     first, second = _detail(one, here), _detail(other, there)
-    if not first.any() or not second.any():
+    structured = np.isfinite(first) & np.isfinite(second)
+    first, second = first[structured], second[structured]
+    if structured.sum() < FEWEST_VOXELS or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     # Also of ranks, because a few bright voxels, which a copy of 8 bits may clip, decide the correlation of values; and
     # not of ranks alone, because most voxels of a copy with few grey levels share one. Chance makes neither.
@@ -94,11 +96,17 @@ def _checked(one: NDArray[Any], other: NDArray[Any], turn: Ints, shift: Ints) ->
 
 
 def _detail(image: NDArray[Any], places: Ints) -> NDArray[np.float64]:
-    """How much voxels differ from the mean of their six neighbours."""
+    """How much voxels differ from the mean of their six neighbours; NaN where one of the seven shows nothing.
+
+    Nothing has the grey value that most voxels have of those that equal all their neighbours: two scans of a beamline
+    drop to it along the same edge, that of their field of view.
+    """
+    steps = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
     z, y, x = places.T
-
-    def grey(dz: int, dy: int, dx: int) -> NDArray[np.float64]:
-        return np.asarray(image[z + dz, y + dy, x + dx], np.float64)
-
-    beside = [grey(*step) for step in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))]
-    return grey(0, 0, 0) - sum(beside) / len(beside)
+    greys = np.stack([np.asarray(image[z + dz, y + dy, x + dx]) for dz, dy, dx in steps])
+    flat = greys[0, (greys == greys[0]).all(axis=0)]
+    detail = greys[0].astype(np.float64) - greys[1:].mean(axis=0, dtype=np.float64)
+    if flat.size:
+        values, counts = np.unique(flat, return_counts=True)
+        detail[(greys == values[counts.argmax()]).any(axis=0)] = np.nan
+    return detail

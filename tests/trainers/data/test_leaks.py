@@ -95,6 +95,20 @@ def test_different_grains_on_the_same_slope_are_different_tissue(seed: int) -> N
     assert leaks(Fold((make_volume("a", "x", ramp(0)),), (make_volume("b", "y", ramp(seed)),))) == []
 
 
+def in_a_ball(grey: np.ndarray, outside: int) -> np.ndarray:
+    """Grey values with a round field of view that touches all sides."""
+    places = np.ogrid[tuple(slice(-1, 1, edge * 1j) for edge in grey.shape)]
+    return np.where(sum(place**2 for place in places) < 1, grey, outside).astype(np.uint16)
+
+
+@pytest.mark.parametrize("outside", [0, 65_535])
+def test_an_equal_field_of_view_makes_no_equal_tissue(outside: int) -> None:
+    """The step at its edge is many times what tissue shows, and lies in the same place in every scan of a beamline."""
+    one, other, copy = (in_a_ball(grey, outside) for grey in (ramp(0), ramp(1), ramp(0) >> 1))
+    assert leaks(Fold((make_volume("a", "x", one),), (make_volume("b", "y", other),))) == []
+    assert leaks(Fold((make_volume("a", "x", one),), (make_volume("b", "y", copy),)))
+
+
 def test_phantom_kidneys_are_different_tissue(tmp_path) -> None:
     write_phantoms(tmp_path / "scans", PhantomConfig(kidneys=3, shape=(24, 64, 64)), seed=0)
     first, *others = (prepare(source, tmp_path / "cache") for source in scan(tmp_path / "scans"))
