@@ -57,7 +57,7 @@ def is_stack(path: Path) -> bool:
     if not path.is_dir() or is_zarr(path):
         return False
     tiffs = [file for file in entries(path) if file.suffix.lower() in TIFF_SUFFIXES and file.is_file()]
-    numbered = [_NUMBERED.fullmatch(file.stem) for file in tiffs]
+    numbered = [_NUMBERED.fullmatch(stem_of(file)) for file in tiffs]
     prefixes = {None if found is None else found[1] for found in numbered}
     if len(prefixes) != 1 or None in prefixes or (len(tiffs) == 1 and prefixes != {""}):
         return False

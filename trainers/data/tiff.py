@@ -157,7 +157,7 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in TIFF_SUFFIXES or path.name.startswith("."):
             continue
-        number = re.search(r"(\d+)$", path.stem)
+        number = re.search(r"(\d+)$", re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE))
         if not number:
             raise InputError(f"{path}: a slice needs a number at the end of its name, as in 0000.tif")
         twin = found.setdefault(int(number[1]), path)

@@ -42,6 +42,13 @@ def test_slices_of_one_name_are_one_volume_for_every_command(tmp_path, prefix: s
     assert scan_one(tmp_path / "root" / "k").shape == (4, 9, 13)
 
 
+def test_slices_of_ome_are_one_volume(tmp_path) -> None:
+    (tmp_path / "k").mkdir()
+    for z, one in enumerate(GREY):
+        tifffile.imwrite(tmp_path / "k" / f"slice_{z:04d}.ome.tif", one)
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "none")}, [])
+
+
 def test_files_of_many_pages_are_volumes_whatever_they_are_called(tmp_path) -> None:
     for number in (1, 2):
         tifffile.imwrite(tmp_path / f"kidney_{number}.tif", GREY, photometric="minisblack", metadata=None)
