@@ -208,8 +208,10 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         geometry, notes = geometry_of(tif, page, axes.shape, image.pixels)
         if (axes.height, axes.width) != (leading, leading + 1):
             # What is stated of rows and columns is not stated of y and x.
-            known = image.pixels or len(set(geometry.spacing_um or ())) == 1
-            geometry = replace(geometry, directions=None, spacing_um=geometry.spacing_um if known else None)
+            geometry = replace(geometry, directions=None)
+            if not image.pixels and len(set(geometry.spacing_um or ())) > 1:
+                geometry = replace(geometry, spacing_um=None)
+                notes = (*notes, "its spacing is that of pages of other axes than y and x, and not taken")
         dtype, samples = native(page.dtype), int(page.samplesperpixel)
         notes = (*notes, *unlike, *image.notes, *_notes(page))
     sample = _sample(path, samples, pick)

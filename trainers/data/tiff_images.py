@@ -45,6 +45,11 @@ def images_of(path: Path, tif: Any, told: bool) -> list[Image]:
     """
     pages = len(tif.pages)
     if not any(getattr(tif, f"is_{kind}") for kind in _DESCRIBED):
+        if tif.pages.first.is_micromanager and pages > 1 and not told:
+            raise InputError(
+                f"{path}: its axes are described in files of Micro-Manager beside it, which are not read; write it as "
+                'OME-TIFF, or say axes = "ZYX" in dataset.toml if its pages are slices'
+            )
         return [_plain(path, tif)]
     try:
         stated, pixels = _check_described(path, tif, pages)

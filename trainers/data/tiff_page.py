@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from trainers.data.lzw import is_lzw
 from trainers.data.slices import decoding, native
 from trainers.data.tiff_images import planes_in_one_page
-from trainers.data.tiff_place import differ, resolution_of
+from trainers.data.tiff_place import described, differ, resolution_of
 
 KIND = "TIFF"
 # 23,000 x 23,000 voxels of 16 bits: no scanner makes such slices, but a damaged header may state them.
@@ -51,6 +51,9 @@ def single_page(tif: Any, path: Path) -> Any:
     if pages != 1:
         raise InputError(f"{path}: holds {pages} pages; a slice file holds one")
     check_header(page, path, tif.filehandle.size)
+    axes = str(described(page).get("axes", "YX"))
+    if "YX" not in axes:
+        raise InputError(f"{path}: its axes are named {axes}; a slice has rows along x: write it again as YX")
     return page
 
 

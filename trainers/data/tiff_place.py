@@ -79,7 +79,7 @@ def spacing_of(tif: Any, page: Any, pixels: Mapping[str, Any]) -> tuple[Spacing 
     own = _PLACE.fullmatch((page.description or "").strip())
     if own:
         return (float(own[1]), float(own[2]), float(own[3])), ()
-    said = _described(page)
+    said = described(page)
     if "PhysicalSizeX" in pixels or "PhysicalSizeX" in said:
         return _by_ome(pixels if "PhysicalSizeX" in pixels else said)
     if tif.is_imagej:
@@ -98,7 +98,7 @@ def differ(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
     return any(not abs(a - b) <= SPACING_TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
 
 
-def _described(page: Any) -> Mapping[str, Any]:
+def described(page: Any) -> Mapping[str, Any]:
     """What tifffile wrote of a page beside its shape."""
     if not page.is_shaped or not page.shaped_description.startswith("{"):
         return {}

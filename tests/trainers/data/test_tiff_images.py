@@ -115,6 +115,21 @@ def test_what_is_stated_of_rows_and_columns_is_not_taken_for_y_and_x(tmp_path) -
     tifffile.imwrite(tmp_path / "k.tif", GREY, **cell)
     stack = open_slices(tmp_path / "k.tif")
     assert (stack.spacing_um, stack.geometry.directions) == (None, None)
+    assert stack.notes == ("its spacing is that of pages of other axes than y and x, and not taken",)
+
+
+def test_a_slice_whose_axes_are_named_the_other_way_is_refused(tmp_path) -> None:
+    for z, one in enumerate(GREY):
+        tifffile.imwrite(tmp_path / f"{z:04d}.tif", one, metadata={"axes": "XY" if z == 3 else "YX"})
+    with pytest.raises(InputError, match=r"0003\.tif: its axes are named XY"):
+        read(tmp_path)
+
+
+def test_pages_that_micro_manager_describes_elsewhere_are_slices_only_if_a_person_says_so(tmp_path) -> None:
+    path = paged(tmp_path / "k.tif", extratags=[(51123, "s", 0, '{"Axes": {"channel": 0, "z": 0}}', True)])
+    with pytest.raises(InputError, match=r'files of Micro-Manager beside it, .*or say axes = "ZYX"'):
+        open_slices(path)
+    assert np.array_equal(read(path, **SLICES), GREY)
 
 
 @pytest.mark.parametrize("layout", [{"rowsperstrip": 4}, {"tile": (16, 16)}])
