@@ -104,8 +104,10 @@ def _lower_end(number: int) -> float:
 def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:
     """What the conversion does to the grey values, in words; empty for 16-bit grey."""
     notes = []
-    if stack.samples > 1:
-        notes.append(f"{stack.samples} equal colour channels, one of them kept")
+    if stack.samples > 1 and stack.sample is None:
+        notes.append(
+            f"{stack.samples} samples per pixel, the first of them kept: the others are equal to it or opacity"
+        )
     if stack.dtype.kind in "bu" and stack.dtype.itemsize == 1:
         notes.append("8-bit grey values, kept as they are; 16-bit scans show more")
     if stack.dtype.kind == "i" and scaling is None:
@@ -176,12 +178,23 @@ def to_levels(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
 
 
 def one_channel(block: NDArray[Any], name_of: SliceName) -> NDArray[Any]:
-    """One of several equal channels; of two samples the second is opacity, and so is a fourth sample."""
+    """One of several equal channels. A sample beside one or three colours may also be opacity, the same everywhere.
+
+    Raises InputError for a slice with other ones.
+    """
     if block.ndim == 3:
         return block
+    samples = block.shape[-1]
+    colours = 3 if samples > 2 else 1
     for z, one in enumerate(block):
-        if one.shape[-1] > 2 and not (one[..., :1] == one[..., 1:3]).all():
-            raise InputError(f"{name_of(z)}: a colour image whose channels differ; write it as grey values")
+        first = one[..., :1]
+        opacities = (one[..., number] for number in range(colours, samples))
+        opaque = all((more == more[:1, :1]).all() or (more == first[..., 0]).all() for more in opacities)
+        if not (first == one[..., :colours]).all() or not opaque:
+            raise InputError(
+                f"{name_of(z)}: a picture whose {samples} samples differ: say sample = 0 in dataset.toml to read the "
+                "first of them, or write it as grey values"
+            )
     return np.ascontiguousarray(block[..., 0])
 
 

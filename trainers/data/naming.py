@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from trainers.data.axes import AS_STORED
 from trainers.data.nifti import NIFTI_SUFFIXES
-from trainers.data.tiff import TIFF_SUFFIXES, open_pages
+from trainers.data.tiff import TIFF_SUFFIXES, is_slice
 from trainers.data.zarr_store import is_zarr
 
 SUFFIXES = (*TIFF_SUFFIXES, ".ome.tif", ".ome.tiff", ".npy", ".ome.zarr", ".zarr", *NIFTI_SUFFIXES)
@@ -57,14 +57,14 @@ def is_stack(path: Path) -> bool:
     if not path.is_dir() or is_zarr(path):
         return False
     tiffs = [file for file in entries(path) if file.suffix.lower() in TIFF_SUFFIXES and file.is_file()]
-    numbered = [_NUMBERED.fullmatch(file.stem) for file in tiffs]
+    numbered = [_NUMBERED.fullmatch(stem_of(file)) for file in tiffs]
     prefixes = {None if found is None else found[1] for found in numbered}
     if len(prefixes) != 1 or None in prefixes or (len(tiffs) == 1 and prefixes != {""}):
         return False
-    try:
-        return open_pages(tiffs[0], AS_STORED).shape[0] == 1
-    except InputError:
-        return True  # opening it as a stack then names what is wrong
+    for file in tiffs:  # the first that can be judged
+        with suppress(InputError):
+            return is_slice(file)
+    return False
 
 
 def not_read(names: Sequence[Path]) -> str:

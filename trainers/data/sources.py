@@ -125,6 +125,9 @@ class Place:
         image = open_slices(self.image, facts.pick)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
         label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
+        if facts.spacing_um is not None:
+            image = image.without_spacings() if isinstance(image, TiffFolder) else image
+            label = label.without_spacings() if isinstance(label, TiffFolder) else label
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)

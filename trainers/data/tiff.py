@@ -2,10 +2,11 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
+from trainers.data.geometry import spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
+from trainers.data.tiff_images import UNNAMED_LETTERS, Image, images_of, planes_in_one_page
+from trainers.data.tiff_ome import pixels_of
 from trainers.data.tiff_page import (
     KIND,
     check_alike,
@@ -27,10 +31,9 @@ from trainers.data.tiff_page import (
     single_page,
     white_is_zero,
 )
-from trainers.data.tiff_place import geometry_of, orientation
+from trainers.data.tiff_place import differ, geometry_of, orientation, spacing_of
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-_UNNAMED_LETTERS = "IQ"  # tifffile's letters for pages of which nothing is said
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class TiffFolder(Slices):
     """A folder of files NNNN.tif, one per slice, without gaps in the numbers."""
 
     orientation: int = 1  # the tag of that name, which all slices must have
+    spacing_counts: bool = True  # whether all slices must have the spacing of the first
 
     parallel = True
 
@@ -80,11 +84,22 @@ class TiffFolder(Slices):
                     f"{path}: its orientation tag is {turned}, but that of {first} is {self.orientation}; all slices "
                     "of a volume must lie alike"
                 )
-            decode(tif, page, path, into)
+            spacing, _ = spacing_of(tif, page, _pixels(tif)) if self.spacing_counts else (None, ())
+            if spacing and self.spacing_um and differ(spacing, self.spacing_um):
+                raise InputError(
+                    f"{path}: its voxels are {spacing_text(spacing)} µm, but those of {first} "
+                    f"{spacing_text(self.spacing_um)} µm; all slices of a volume must be alike, or voxel_spacing_um in "
+                    "dataset.toml says what counts"
+                )
+            decode(tif, page, page, path, into)
 
     def slice_name(self, z: int) -> str:
         """The file of the slice."""
         return str(self.files[z])
+
+    def without_spacings(self) -> "TiffFolder":
+        """The stack for a person who states its spacing: that of its slices may then differ."""
+        return replace(self, spacing_counts=False)
 
     def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
         """The stack with only these slices; raises InputError if one is missing."""
@@ -99,44 +114,41 @@ class TiffFolder(Slices):
 
 @dataclass(frozen=True)
 class TiffPages(Slices):
-    """One TIFF file whose pages are the slices. series: which image of the file; axes: of its pages, (H, W) last."""
+    """One TIFF file whose pages are the slices. image: which of the file, by its number there; axes: of that image."""
 
     axes: Axes = field(kw_only=True)
-    leading: tuple[int, ...] = ()  # lengths of the axes before (H, W)
-    series: int = 0
+    image: Image = field(kw_only=True)
+    number: int = 0
 
     @property
     def choice(self) -> str:
         """See Slices."""
-        return f"{self.series} {self.axes} {super().choice}"
+        return f"{self.number} {self.axes} {super().choice}"
 
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         with opened(self.path) as tif:
-            with decoding(self.path, KIND):
-                series = tif.series[self.series]
-                page = series.keyframe
 
             def read(start: int, stop: int) -> NDArray[Any]:
-                index = self.axes.index(start, stop)
                 with decoding(self.path, KIND):
-                    if series.dataoffset is not None and self.samples == 1:
-                        # ImageJ writes large stacks as one page followed by one run of voxels.
-                        dtype, shape = (
-                            np.dtype(page.dtype).newbyteorder(tif.byteorder),
-                            (*self.leading, *self.shape[1:]),
-                        )
-                        block = np.array(np.memmap(self.path, dtype, "r", series.dataoffset, shape)[index])
-                        block = self.axes.arranged(block)
-                        return inverted(page, block) if white_is_zero(page) else block
-                    sample_axis = (self.samples,) if self.samples > 1 else ()
-                    block = np.empty((stop - start, *self.shape[1:], *sample_axis), self.dtype)
-                    pages = np.arange(int(np.prod(self.leading))).reshape(self.leading)[index[:-2]]
-                    for into, number in zip(block, np.atleast_1d(pages), strict=True):
-                        decode(tif, series.pages[int(number)], self.path, into)
-                    return block
+                    return self._read(tif, self.axes.index(start, stop), stop - start)
 
             yield read
+
+    def _read(self, tif: Any, index: tuple[int | slice, ...], slices: int) -> NDArray[Any]:
+        first = tif.pages[self.image.pages[0]].aspage()
+        if self.image.start is not None:
+            # ImageJ writes large stacks as one page followed by one run of voxels.
+            dtype = np.dtype(first.dtype).newbyteorder(tif.byteorder)
+            run = np.memmap(self.path, dtype, "r", self.image.start, self.image.lengths)
+            block = self.axes.arranged(np.array(run[index]))
+            return inverted(first, block) if white_is_zero(first) else block
+        sample_axis = (self.samples,) if self.samples > 1 else ()
+        block = np.empty((slices, *self.image.lengths[-2:], *sample_axis), self.dtype)
+        pages = np.array(self.image.pages).reshape(self.image.lengths[:-2])[index[:-2]]
+        for into, number in zip(block, np.atleast_1d(pages), strict=True):
+            decode(tif, tif.pages[int(number)].aspage(), first, self.path, into)
+        return block if self.axes.height < self.axes.width else block.swapaxes(1, 2)
 
 
 def open_folder(folder: Path, pick: Pick) -> TiffFolder:
@@ -145,7 +157,7 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in TIFF_SUFFIXES or path.name.startswith("."):
             continue
-        number = re.search(r"(\d+)$", path.stem)
+        number = re.search(r"(\d+)$", re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE))
         if not number:
             raise InputError(f"{path}: a slice needs a number at the end of its name, as in 0000.tif")
         twin = found.setdefault(int(number[1]), path)
@@ -165,7 +177,7 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     files = tuple(found[number] for number in numbers)
     with opened(files[0]) as tif, decoding(files[0], KIND):
         page = single_page(tif, files[0])
-        geometry, notes = geometry_of(tif, (len(files), *_height_width(page)), numbers)
+        geometry, notes = geometry_of(tif, page, (len(files), *_height_width(page)), _pixels(tif), numbers)
         dtype, samples = native(page.dtype), int(page.samplesperpixel)
         notes += _notes(page)
         turned = orientation(page)
@@ -175,40 +187,62 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
 def open_pages(path: Path, pick: Pick) -> TiffPages:
     """A multi-page file as a stack; raises InputError if its pages differ, or are more than one volume."""
     with opened(path) as tif, decoding(path, KIND):
-        number = _series(path, tif, pick)
-        series = tif.series[number]
-        page = series.keyframe
+        tif.pages.cache = True  # each is looked at twice
+        images = images_of(path, tif, told=pick.names is not None and not pick.where_it_fits)
+        number = _which(path, images, pick)
+        image = images[number]
+        page = tif.pages[image.pages[0]].aspage()
         check_header(page, path, tif.filehandle.size)
-        check_alike(tif, series.pages, path)
-        leading = series.axes[: len(series.axes) - len(page.axes)]
-        if len(leading) + len(page.shape) != len(series.shape) or "Z" in page.axes:
-            raise InputError(f"{path}: its pages have the axes {page.axes}; a slice has y and x")
-        height, width = _height_width(page)
-        lengths = tuple(int(length) for length in series.shape[: len(leading)])
-        names = [UNNAMED if letter in _UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in leading]
+        unlike = check_alike(tif, image.pages, path)
+        names = [UNNAMED if letter in UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in image.letters]
         # Colours are read with every page, and images of their own are positions.
-        axes = find_axes(path, (*names, "y", "x"), (*lengths, height, width), pick.without("sample", "position"))
-        if (axes.height, axes.width) != (len(lengths), len(lengths) + 1):
-            raise InputError(f"{path}: axes of dataset.toml must end in YX: the pages of a TIFF file are its slices")
-        if series.dataoffset is not None and series.dataoffset + series.nbytes > tif.filehandle.size:
+        axes = find_axes(path, names, image.lengths, pick.without("sample", "position"))
+        leading = len(image.lengths) - 2
+        if image.start is None and {axes.height, axes.width} != {leading, leading + 1}:
+            raise InputError(
+                f"{path}: z lies within each of its pages, as the file or dataset.toml names the axes; write it again "
+                "with pages of y and x"
+            )
+        if image.start is not None and image.start + prod(image.lengths) * page.dtype.itemsize > tif.filehandle.size:
             raise InputError(f"{path}: truncated: its header states {axes.shape[0]} slices, but the file ends earlier")
-        geometry, notes = geometry_of(tif, axes.shape)
+        geometry, notes = geometry_of(tif, page, axes.shape, image.pixels)
+        if (axes.height, axes.width) != (leading, leading + 1):
+            # What is stated of rows and columns is not stated of y and x.
+            geometry = replace(geometry, directions=None)
+            if not image.pixels and len(set(geometry.spacing_um or ())) > 1:
+                geometry = replace(geometry, spacing_um=None)
+                notes = (*notes, "its spacing is that of pages of other axes than y and x, and not taken")
         dtype, samples = native(page.dtype), int(page.samplesperpixel)
-        notes += _notes(page)
+        notes = (*notes, *unlike, *image.notes, *_notes(page))
     sample = _sample(path, samples, pick)
-    return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, leading=lengths, series=number)
+    return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, image=image, number=number)
 
 
-def _series(path: Path, tif: Any, pick: Pick) -> int:
-    """Which image of a file is read: the only one, or of several equal ones (positions) the one that was picked."""
-    if len(tif.series) == 1:
+def is_slice(path: Path) -> bool:
+    """Whether a file holds one page, with one plane. Raises InputError for a file that cannot be judged."""
+    with opened(path) as tif, decoding(path, KIND):
+        return len(tif.pages) == 1 and planes_in_one_page(tif) == 1
+
+
+def _which(path: Path, images: list[Image], pick: Pick) -> int:
+    """Which image of a file is read: the only one, or of several (positions) the one that was picked."""
+    if len(images) == 1:
         replace(pick, entries={"position": pick.entries.get("position", 0)}).check_used(path, ())
         return 0
-    if len({(series.shape, series.axes) for series in tif.series}) != 1:
-        shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
-        raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
-    wanted = replace(pick.without("channel", "time", "sample"), names=None)
-    return find_axes(path, ("position", "y", "x"), (len(tif.series), 1, 1), wanted).taken[0]
+    wanted = pick.entry("position", len(images))
+    if wanted is None:
+        shapes = ", ".join(" x ".join(map(str, image.lengths)) for image in images[:3])
+        more = ", ..." if len(images) > 3 else ""
+        slices = ', or axes = "ZYX" if they are slices' if all(len(image.pages) == 1 for image in images) else ""
+        raise InputError(
+            f"{path}: holds {len(images)} images ({shapes}{more}), and a volume has one position: say position = 0 of "
+            f"it in dataset.toml to read the first{slices}"
+        )
+    if wanted >= len(images):
+        raise InputError(
+            f"{path}: position = {wanted} of dataset.toml is not there; it has {len(images)}, counted from 0"
+        )
+    return wanted
 
 
 def _sample(path: Path, samples: int, pick: Pick) -> int | None:
@@ -223,6 +257,11 @@ def _notes(page: Any) -> tuple[str, ...]:
     if says_so_always(page):
         return ("its tag says WhiteIsZero, as tifffile writes for every array of bool: values are read as stored",)
     return ("its tag says WhiteIsZero: values are read inverted, as viewers show them",) if white_is_zero(page) else ()
+
+
+def _pixels(tif: Any) -> Mapping[str, str]:
+    """What OME-XML says of the only page of a file; its first image, if it tells of several files."""
+    return next(iter(pixels_of(tif.ome_metadata)), {}) if tif.is_ome else {}
 
 
 def _height_width(page: Any) -> tuple[int, int]:

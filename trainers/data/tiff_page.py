@@ -2,7 +2,7 @@
 
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.data.lzw import is_lzw
 from trainers.data.slices import decoding, native
+from trainers.data.tiff_images import planes_in_one_page
+from trainers.data.tiff_place import described, differ, resolution_of
 
 KIND = "TIFF"
 # 23,000 x 23,000 voxels of 16 bits: no scanner makes such slices, but a damaged header may state them.
@@ -25,6 +27,9 @@ _ALIKE = (
 )  # fmt: skip
 _UNCOMPRESSED, _LZW = 1, 5  # values of the tag Compression
 _WHITE_IS_ZERO, _PALETTE, _SEPARATE_PLANES, _LOW_BIT_FIRST = 0, 3, 2, 2  # of Photometric, PlanarConfig, FillOrder
+_PHOTOMETRIC, _IMAGEJ = 262, 50839  # codes of tags
+_GREYS = (_WHITE_IS_ZERO, 1, 2, 4)  # and BlackIsZero, RGB, and a mask
+_YCBCR, _JPEG = 6, (6, 7)  # which is decoded into RGB
 _OTHER_BIT_ORDER = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
@@ -34,17 +39,21 @@ def opened(path: Path) -> Iterator[Any]:
     """A file whose chain of pages is whole; files that its metadata names are not read."""
     with decoding(path, KIND):
         _check_chain(path)
-        tif = tifffile.TiffFile(path, _multifile=False)
+        tif = tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False)
     with tif:
         yield tif
 
 
 def single_page(tif: Any, path: Path) -> Any:
     """The only page of a slice file."""
-    pages, page = len(tif.pages), tif.pages.first
+    page = tif.pages.first
+    pages = len(tif.pages) if tif.pages.is_multipage else planes_in_one_page(tif)
     if pages != 1:
         raise InputError(f"{path}: holds {pages} pages; a slice file holds one")
     check_header(page, path, tif.filehandle.size)
+    axes = str(described(page).get("axes", "YX"))
+    if "YX" not in axes:
+        raise InputError(f"{path}: its axes are named {axes}; a slice has rows along x: write it again as YX")
     return page
 
 
@@ -70,13 +79,27 @@ def check_header(page: Any, path: Path, file_bytes: int) -> None:
         )
     if page.photometric == _PALETTE:
         raise InputError(f"{path}: a palette TIFF holds colours, not grey values; write it again as 16-bit grey")
+    if page.photometric not in _GREYS and not (page.photometric == _YCBCR and page.compression in _JPEG):
+        name = getattr(page.photometric, "name", page.photometric)
+        raise InputError(
+            f"{path}: its values are colours of the kind {name}, not grey values; write it again as 16-bit grey"
+        )
+    if any(int(np.sum(table[..., 0])) > int(np.sum(table[..., -1])) for table in _tables(page)):
+        raise InputError(f"{path}: a colour table in it shows low values bright; write it again without the table")
     if white_is_zero(page) and page.dtype.kind not in "bu":
         raise InputError(f"{path}: its tag says WhiteIsZero of {page.dtype} values; write it again with 0 for black")
 
 
+def _tables(page: Any) -> list[NDArray[Any]]:
+    """Tables of colours for values, (3, values): ImageJ's, or a colour map, by which ImageJ shows grey values, too."""
+    tables = list((page.tags.valueof(_IMAGEJ) or {}).get("LUTs", ()))
+    return tables if page.colormap is None else [*tables, page.colormap]
+
+
 def white_is_zero(page: Any) -> bool:
     """Whether high values are dark: viewers then show the values inverted, and so they are read."""
-    return int(page.photometric) == _WHITE_IS_ZERO and not says_so_always(page)
+    # tifffile takes a page without the tag for one that has it; libtiff and viewers take 0 for black.
+    return int(page.photometric) == _WHITE_IS_ZERO and _PHOTOMETRIC in page.tags and not says_so_always(page)
 
 
 def says_so_always(page: Any) -> bool:
@@ -89,41 +112,45 @@ def inverted(page: Any, block: NDArray[Any]) -> NDArray[Any]:
     return ~block if block.dtype.kind == "b" else block.dtype.type(2 ** _bits(page) - 1) - block
 
 
-def check_alike(tif: Any, pages: Any, path: Path) -> None:
-    """Raise InputError for a page whose header is unlike that of the first: tifffile decodes all by the first."""
-    first = None
-    for number, page in enumerate(pages):
-        if page is None:
-            continue
-        tif.filehandle.seek(page.offset)
-        own = tifffile.TiffPage(tif, index=page.index)
-        found = {name: getattr(own, name) for name in _ALIKE} | {"orientation": own.tags.valueof("Orientation", 1)}
-        first = found if first is None else first
+def check_alike(tif: Any, pages: Sequence[int], path: Path) -> tuple[str, ...]:
+    """Raise InputError for one of these pages whose header is unlike that of the first; what may differ, in words."""
+    first: dict[str, Any] | None = None
+    notes: list[str] = []
+    for number in pages:
+        page = tif.pages[number].aspage()
+        check_header(page, path, tif.filehandle.size)
+        found = {name: getattr(page, name) for name in _ALIKE} | {"orientation": page.tags.valueof("Orientation", 1)}
+        if first is None:
+            first, resolution = found, resolution_of(page)
         for name, value in found.items():
             if value != first[name]:
                 raise InputError(
                     f"{path}: its page {number} has {name} {value}, but the first has {first[name]}; all slices of a "
                     "volume must be alike"
                 )
+        if not notes and differ(resolution_of(page), resolution):
+            notes.append(f"the resolution tags of its page {number} differ from those of the first, which count")
+    return tuple(notes)
 
 
-def decode(tif: Any, page: Any, path: Path, into: NDArray[Any]) -> None:
-    """The values of a page into an array (H, W) or (H, W, samples) of its native type."""
-    if page is None:
-        raise InputError(f"{path}: some of its pages lie in other files; write the volume into one file")
+def decode(tif: Any, page: Any, first: Any, path: Path, into: NDArray[Any]) -> None:
+    """The values of a page into an array (H, W) or (H, W, samples) of its native type.
+
+    first: the page that says what values mean, because some programs say it of the first page only.
+    """
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > tif.filehandle.size:
         raise InputError(f"{path}: truncated: the file has {tif.filehandle.size} bytes, but its voxels end later")
     if page.compression == _LZW:
         _check_lzw(tif, page, path)
-    if page.keyframe.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
+    if page.planarconfig == _SEPARATE_PLANES and into.ndim == 3:
         into[:] = np.moveaxis(page.asarray(), 0, -1)
     elif tif.byteorder == _NATIVE_ORDER and into.dtype == page.dtype:
         page.asarray(out=into)
     else:
         into[:] = page.asarray()
-    if white_is_zero(page.keyframe):
-        into[:] = inverted(page.keyframe, into)
+    if white_is_zero(first):
+        into[:] = inverted(first, into)
 
 
 def kind(page: Any) -> str:
@@ -167,5 +194,5 @@ def _check_chain(path: Path) -> None:
 def _check_lzw(tif: Any, page: Any, path: Path) -> None:
     for number, strip in enumerate(tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=False)):
         data = strip[0] or b""
-        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.keyframe.fillorder == _LOW_BIT_FIRST else data):
+        if not is_lzw(data.translate(_OTHER_BIT_ORDER) if page.fillorder == _LOW_BIT_FIRST else data):
             raise InputError(f"{path}: damaged: its strip or tile {number} is not valid LZW")

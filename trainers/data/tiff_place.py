@@ -1,12 +1,12 @@
-"""Where the voxels of a TIFF file lie: orientation, and spacing by our masks, OME-XML, ImageJ or resolution tags."""
+"""Where the voxels of a TIFF file lie: orientation, and spacing by its descriptions or resolution tags."""
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tifffile
-
-from trainers.data.geometry import Geometry, Spacing, Vector
+from trainers.data.geometry import SPACING_TOLERANCE, Geometry, Spacing, Vector
 from trainers.data.units import micrometres
 
 _ORIENTATION = 274  # the code of that tag
@@ -23,19 +23,28 @@ ORIENTATIONS: dict[int, tuple[Vector, Vector]] = {
     7: (_LEFT, _UP),
     8: (_RIGHT, _UP),
 }
-_PER_INCH, _PER_CENTIMETRE = 2, 3  # of the tag ResolutionUnit
-_MICROMETRES = {_PER_INCH: 25_400.0, _PER_CENTIMETRE: 10_000.0}
+_PER_INCH, _PER_CENTIMETRE = 2, 3  # of the tag ResolutionUnit; 4 and 5 are millimetre and micrometre by custom
+_MICROMETRES = {_PER_INCH: 25_400.0, _PER_CENTIMETRE: 10_000.0, 4: 1_000.0, 5: 1.0}
 # What programs write that know nothing of a scan: the resolution of screens and printers, in dots per inch.
-_SCREENS_AND_PRINTERS = {1.0, 72.0, 75.0, 96.0, 100.0, 120.0, 150.0, 200.0, 240.0, 300.0, 400.0, 600.0, 1200.0, 2400.0}
+_SCREENS_AND_PRINTERS = (72, 75, 96, 100, 120, 144, 150, 200, 240, 300, 400, 600, 1200, 2400)
+_ROUNDED = 1e-3  # relative; 72 dots per inch are written as 28.35 per centimetre, or as 2835 per metre
 _PLACE = re.compile(r"spacing_um=([^,]+),([^,]+),([^,]+)")
+_NOT_STATED = "no distance of slices is stated"
 
 
 def geometry_of(
-    tif: Any, shape: tuple[int, int, int], numbers: tuple[int, ...] | None = None
+    tif: Any,
+    page: Any,
+    shape: tuple[int, int, int],
+    pixels: Mapping[str, Any],
+    numbers: tuple[int, ...] | None = None,
 ) -> tuple[Geometry, tuple[str, ...]]:
-    """The geometry of a stack that begins with this file, and what was assumed; numbers: those in names of slices."""
-    spacing, notes = _spacing(tif)
-    rows, columns = ORIENTATIONS[orientation(tif.pages.first)]
+    """The geometry of a stack that begins with this page, and what was assumed.
+
+    pixels: what OME-XML says of it. numbers: those in the names of slices.
+    """
+    spacing, notes = spacing_of(tif, page, pixels)
+    rows, columns = ORIENTATIONS[orientation(page)]
     counted = numbers or tuple(range(shape[0]))
     return Geometry(shape, counted, numbers is not None, spacing, _WORLD, (_DEEP, rows, columns)), notes
 
@@ -62,64 +71,94 @@ def tags_for(geometry: Geometry) -> dict[str, Any]:
     return tags
 
 
-def _spacing(tif: Any) -> tuple[Spacing | None, tuple[str, ...]]:
-    page = tif.pages.first
+def spacing_of(tif: Any, page: Any, pixels: Mapping[str, Any]) -> tuple[Spacing | None, tuple[str, ...]]:
+    """The spacing that a file states for a stack that begins with this page, and what was assumed.
+
+    The first that says something counts: our masks, OME-XML, ImageJ's or tifffile's description, the resolution tags.
+    """
     own = _PLACE.fullmatch((page.description or "").strip())
     if own:
         return (float(own[1]), float(own[2]), float(own[3])), ()
-    if tif.is_ome:
-        return _by_ome(tif)
+    said = described(page)
+    if "PhysicalSizeX" in pixels or "PhysicalSizeX" in said:
+        return _by_ome(pixels if "PhysicalSizeX" in pixels else said)
     if tif.is_imagej:
-        return _by_imagej(tif.imagej_metadata or {}, page)
-    return _by_tags(page)
+        said = tif.imagej_metadata
+        named = [int(said.get(axis, 1)) for axis in ("slices", "channels", "frames")]
+        several = named[0] > 1 or (max(named) == 1 and (len(tif.pages) > 1 or said.get("images", 1) != 1))
+        return _by_unit(said, page, 1.0 if several else None)
+    if "unit" in said and resolution_of(page) == (1.0, 1.0):
+        return None, ()  # as tifffile writes where no resolution is given
+    return _by_unit(said, page, None)
 
 
-def _by_ome(tif: Any) -> tuple[Spacing | None, tuple[str, ...]]:
+def differ(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
+    """Whether two spacings or resolutions differ where both are stated, by more than headers round."""
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    return any(not abs(a - b) <= SPACING_TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
+
+
+def described(page: Any) -> Mapping[str, Any]:
+    """What tifffile wrote of a page beside its shape."""
+    if not page.is_shaped or not page.shaped_description.startswith("{"):
+        return {}
+    said: Mapping[str, Any] = json.loads(page.shaped_description)
+    return said
+
+
+def _by_ome(pixels: Mapping[str, Any]) -> tuple[Spacing | None, tuple[str, ...]]:
     """https://www.openmicroscopy.org/Schemas/OME/2016-06: the unit is µm where it is not stated."""
-    images = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
-    pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
-    edges = []
+    edges: list[float | None] = []
     for axis in "ZYX":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        if size is None:
-            return None, ()
         factor = micrometres(unit)
-        if factor is None:
+        if size is not None and factor is None:
             return None, (f"the unit {unit!r} of its PhysicalSize{axis} is no known unit of length",)
-        edges.append(float(size) * factor)
+        edges.append(None if size is None or factor is None else float(size) * factor)
     z, y, x = edges
-    return (z, y, x), ()
+    return (None, ()) if y is None or x is None else _with_depth(z, y, x)
 
 
-def _by_imagej(metadata: Mapping[str, Any], page: Any) -> tuple[Spacing | None, tuple[str, ...]]:
-    """ImageJ writes no `spacing` where slices lie one unit apart."""
-    unit = metadata.get("unit")
-    factor = micrometres(unit)
-    y, x = _resolution(page)
+def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> tuple[Spacing | None, tuple[str, ...]]:
+    """By ImageJ's units of the axes, or by the tag; apart: units between slices where `spacing` does not say so.
+
+    ImageJ writes no `spacing` where the slices of a stack lie one unit apart; a single slice has no distance.
+    """
+    y, x = resolution_of(page)
     if y is None or x is None:
         return None, ()
-    if factor is None:
-        strange = unit is not None and str(unit).lower() not in ("", "pixel", "pixels")
-        return None, (f"its unit {unit!r} is no known unit of length",) if strange else ()
-    return (float(metadata.get("spacing", 1.0)) * factor, factor / y, factor / x), ()
-
-
-def _by_tags(page: Any) -> tuple[Spacing | None, tuple[str, ...]]:
-    unit = page.tags.get("ResolutionUnit")
     # The default of the specification is the inch, but a file that leaves the unit out hardly knows its resolution.
-    kind = 1 if unit is None else int(unit.value)
-    y, x = _resolution(page)
-    if kind not in _MICROMETRES or y is None or x is None:
-        return None, ()
-    if kind == _PER_INCH and {y, x} <= _SCREENS_AND_PRINTERS:
-        return None, (f"its tags state {x:g} dots per inch, as programs do that know no spacing; not taken as one",)
-    across, along = _MICROMETRES[kind] / y, _MICROMETRES[kind] / x
-    if across != along:
-        return None, ("its tags state no distance of slices, and pixels that are not square; its spacing is not known",)
-    return (along, across, along), ("its tags state no distance of slices; taken as the edge of a pixel",)
+    by_tag = _MICROMETRES.get(int(page.tags.valueof("ResolutionUnit", 1)))
+    factors: list[float] = []
+    for unit in (said.get("unit"), said.get("yunit"), said.get("zunit")):
+        factor = (factors[0] if factors else by_tag) if unit is None else micrometres(unit)
+        if factor is None:
+            strange = unit is not None and str(unit).lower() not in ("", "pixel", "pixels")
+            return None, (f"its unit {unit!r} is no known unit of length",) if strange else ()
+        factors.append(factor)
+    along, across, deep = factors
+    dots = (y * 25_400 / across, x * 25_400 / along)
+    if {along, across} <= {_MICROMETRES[_PER_INCH], _MICROMETRES[_PER_CENTIMETRE]} and all(map(_means_nothing, dots)):
+        return None, (f"it states {dots[1]:.4g} dots per inch, as programs do that know no spacing; not taken as one",)
+    between = said.get("spacing", apart)
+    return _with_depth(None if between is None else float(between) * deep, across / y, along / x)
 
 
-def _resolution(page: Any) -> tuple[float | None, float | None]:
+def _means_nothing(dots: float) -> bool:
+    """Whether so many dots per inch are those of a screen or a printer, or one per unit."""
+    return any(math.isclose(dots, usual, rel_tol=_ROUNDED) for usual in (*_SCREENS_AND_PRINTERS, 1.0, 2.54))
+
+
+def _with_depth(z: float | None, y: float, x: float) -> tuple[Spacing | None, tuple[str, ...]]:
+    """The spacing of slices with such pixels, which lie as far apart as these are wide if nothing else is stated."""
+    if z is not None:
+        return (z, y, x), ()
+    if not math.isclose(y, x, rel_tol=_ROUNDED):
+        return None, (f"{_NOT_STATED}, and its pixels are not square; its spacing is not known",)
+    return (x, y, x), (f"{_NOT_STATED}; taken as the edge of a pixel, {x:g} µm",)
+
+
+def resolution_of(page: Any) -> tuple[float | None, float | None]:
     """Pixels per unit along y and x; None where there is no such tag, or one of zero pixels."""
     tags = [page.tags.get(name) for name in ("YResolution", "XResolution")]
     values = [None if tag is None or 0 in tag.value else tag.value[0] / tag.value[1] for tag in tags]

@@ -232,12 +232,9 @@ def test_labels_that_name_their_axes_keep_them_whatever_is_said_of_the_image(
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
-def test_pages_of_a_tiff_file_are_slices_whatever_is_said(tmp_path, options: dict) -> None:
-    path = tiff(GREY, **options)(tmp_path)
-    with pytest.raises(
-        InputError, match=r"axes of dataset.toml must end in YX: the pages of a TIFF file are its slices"
-    ):
-        open_slices(path, Pick(names=("z", "x", "y")))
+def test_pages_of_a_tiff_file_are_read_by_the_axes_that_are_said(tmp_path, options: dict) -> None:
+    path = tiff(GREY.transpose(0, 2, 1).copy(), **options)(tmp_path)
+    assert np.array_equal(read(path, names=("z", "x", "y")), GREY)
 
 
 def test_slices_of_a_folder_have_the_axes_that_they_have(tmp_path) -> None:

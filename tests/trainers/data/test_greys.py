@@ -249,3 +249,51 @@ def test_labels_that_fill_most_of_a_volume_are_told_every_time(tmp_path) -> None
         notes: list[str] = []
         prepare(source, tmp_path / "cache", Report(notes.append))
         assert any("of its voxels are labelled as vessel" in note for note in notes)
+
+
+def with_samples(folder: Path, others: list[np.ndarray], planar: str) -> Path:
+    """A scan of pages with several samples, of which GREY is the first."""
+    voxels = np.stack([GREY, *others], axis=-1 if planar == "contig" else 1)
+    colours = "rgb" if len(others) > 1 else "minisblack"
+    with tifffile.TiffWriter(folder / "k.tif") as file:
+        for one in voxels:
+            file.write(np.ascontiguousarray(one), photometric=colours, planarconfig=planar, metadata=None)
+    return folder / "k.tif"
+
+
+OPAQUE = np.full_like(GREY, 65535)
+CHANGED = GREY.copy()
+CHANGED[4, 3, 2] += 1
+SPOTTED = OPAQUE.copy()
+SPOTTED[4, 3, 2] = 0
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(
+    "others",
+    [[OPAQUE], [GREY], [GREY, GREY], [GREY, GREY, OPAQUE], [GREY, GREY, OPAQUE, 0 * GREY]],
+    ids=["opacity", "two", "colours", "colours and opacity", "five"],
+)
+def test_samples_that_say_nothing_are_left_out_and_it_is_said(tmp_path, others: list[np.ndarray], planar: str) -> None:
+    notes: list[str] = []
+    source = scan_one(with_samples(tmp_path, others, planar))
+    assert np.array_equal(prepare(source, tmp_path / "cache", Report(notes.append)).image, GREY)
+    assert any(note.startswith(f"k: {len(others) + 1} samples per pixel, the first of them kept") for note in notes)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(
+    "others",
+    [[SPOTTED], [CHANGED], [GREY, CHANGED], [GREY, GREY, SPOTTED], [GREY, GREY, OPAQUE, CHANGED]],
+    ids=["opacity", "two", "colours", "colours and opacity", "five"],
+)
+def test_samples_that_differ_on_one_page_are_not_chosen_from(tmp_path, others: list[np.ndarray], planar: str) -> None:
+    path = with_samples(tmp_path, others, planar)
+    says = rf"k\.tif \(slice 4\): a picture whose {len(others) + 1} samples differ: say sample = 0 in dataset\.toml"
+    with pytest.raises(InputError, match=says):
+        prepare(scan_one(path), tmp_path / "cache")
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nsample = 0\n")
+    notes: list[str] = []
+    volume = prepare(scan_one(path), tmp_path / "cache", Report(notes.append))
+    assert np.array_equal(volume.image, GREY)
+    assert not any("samples per pixel" in note for note in notes)

@@ -12,6 +12,7 @@ import zarr
 
 from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
+from trainers.data.naming import is_stack
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan, scan_one
 from trainers.report import Report
@@ -41,10 +42,42 @@ def test_slices_of_one_name_are_one_volume_for_every_command(tmp_path, prefix: s
     assert scan_one(tmp_path / "root" / "k").shape == (4, 9, 13)
 
 
+def test_slices_of_ome_are_one_volume(tmp_path) -> None:
+    (tmp_path / "k").mkdir()
+    for z, one in enumerate(GREY):
+        tifffile.imwrite(tmp_path / "k" / f"slice_{z:04d}.ome.tif", one)
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "none")}, [])
+
+
 def test_files_of_many_pages_are_volumes_whatever_they_are_called(tmp_path) -> None:
     for number in (1, 2):
         tifffile.imwrite(tmp_path / f"kidney_{number}.tif", GREY, photometric="minisblack", metadata=None)
     assert set(found_in(tmp_path)[0]) == {"kidney_1", "kidney_2"}
+
+
+def test_files_of_two_channels_are_volumes_of_which_one_is_named(tmp_path) -> None:
+    for number in (1, 2):
+        both = np.stack([GREY, GREY + np.uint16(number)], 1)
+        tifffile.imwrite(tmp_path / f"scan{number}.tif", both, imagej=True, metadata={"axes": "ZCYX"})
+    (tmp_path / "dataset.toml").write_text("[volumes.scan1]\nchannel = 0\n[volumes.scan2]\nchannel = 1\n")
+    one, other = scan(tmp_path)
+    for source, expected in ((one, GREY), (other, GREY + np.uint16(2))):
+        with source.image.reading() as read:
+            assert np.array_equal(read(0, len(GREY)), expected)
+
+
+def test_a_damaged_file_among_slices_is_named_and_one_among_volumes_as_well(tmp_path) -> None:
+    slices(tmp_path / "k")
+    (tmp_path / "k" / "0000.tif").write_bytes(b"II*\0")
+    with pytest.raises(InputError, match=r"k/0000\.tif: cannot be read as TIFF"):
+        scan(tmp_path)
+    assert is_stack(tmp_path / "k")
+    (tmp_path / "scans").mkdir()
+    for number in (1, 2):
+        (tmp_path / "scans" / f"scan{number}.tif").write_bytes(b"II*\0")
+    assert not is_stack(tmp_path / "scans")
+    with pytest.raises(InputError, match=r"scans/scan1\.tif: cannot be read as TIFF"):
+        scan(tmp_path / "scans")
 
 
 def test_a_single_file_with_a_name_is_a_volume_and_one_that_is_a_number_is_a_slice(tmp_path) -> None:

@@ -128,7 +128,7 @@ ACCEPTED = {
     "colour of equal channels": (
         lambda image: np.stack([image] * 3, -1),
         lambda image: image,
-        "3 equal colour channels",
+        "3 samples per pixel, the first of them kept",
     ),
 }
 
@@ -225,7 +225,7 @@ def test_a_damaged_slice_is_named_in_one_line(tmp_path, cache, case: str, compre
 def test_a_colour_picture_whose_channels_differ_is_refused(tmp_path, cache) -> None:
     write_slices(tmp_path / "a" / "images", np.zeros((3, 20, 24, 3), np.uint16))
     damage_colour(tmp_path / "a" / "images" / "0001.tif")
-    with pytest.raises(InputError, match=r"0001\.tif: a colour image whose channels differ"):
+    with pytest.raises(InputError, match=r"0001\.tif: a picture whose 3 samples differ: say sample = 0"):
         prepare(scan_one(tmp_path / "a"), cache)
 
 

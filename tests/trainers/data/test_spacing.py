@@ -11,6 +11,7 @@ import zarr
 
 from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
+from trainers.data.axes import Pick
 from trainers.data.check import check
 from trainers.data.folds import DataConfig, choose
 from trainers.data.geometry import Geometry
@@ -24,19 +25,24 @@ GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16
 MASK = np.random.default_rng(1).random(GREY.shape) < 0.2
 
 
-def tiff(folder: Path, **options: object) -> Path:
-    tifffile.imwrite(folder / "k.tif", GREY, **options)
+def tiff(folder: Path, voxels: np.ndarray = GREY, **options: object) -> Path:
+    tifffile.imwrite(folder / "k.tif", voxels, photometric="minisblack", **options)
     return folder / "k.tif"
 
 
 def slices(folder: Path, **options: object) -> Path:
     for z, one in enumerate(GREY):
-        tifffile.imwrite(folder / f"{z:04d}.tif", one, metadata=None, **options)
+        tifffile.imwrite(folder / f"{z:04d}.tif", one, **{"metadata": None, **options})
     return folder
 
 
-def imagej(folder: Path, unit: str | None, spacing: float | None, x: float, y: float) -> Path:
-    metadata = {"axes": "ZYX", "spacing": spacing, "unit": unit}
+def fiji(folder: Path, metadata: dict[str, object], resolution: tuple[float, float]) -> Path:
+    """Slices saved one by one."""
+    return slices(folder, imagej=True, resolution=resolution, metadata=metadata)
+
+
+def imagej(folder: Path, unit: str | None, spacing: float | None, x: float, y: float, **units: str) -> Path:
+    metadata = {"axes": "ZYX", "spacing": spacing, "unit": unit, **units}
     metadata = {key: value for key, value in metadata.items() if value is not None}
     return tiff(folder, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata)
 
@@ -84,6 +90,40 @@ STATED: dict[str, tuple[Write, tuple[float, float, float]]] = {
     "imagej, mm": (lambda at: imagej(at, "mm", 0.05, 0.02, 0.03), (50, 30, 20)),
     "imagej, inch": (lambda at: imagej(at, "inch", 0.002, 0.001, 0.001), (50.8, 25.4, 25.4)),
     "imagej, slices one unit apart": (lambda at: imagej(at, "micron", None, 1.0, 1.0), (1, 1, 1)),
+    "imagej, units of the axes": (
+        lambda at: imagej(at, "micron", 5.0, 2.0, 3.0, yunit="mm", zunit="nm"), (0.005, 3000, 2),
+    ),
+    "imagej, by the tag": (
+        lambda at: tiff(
+            at, imagej=True, resolution=(200, 200), resolutionunit="CENTIMETER",
+            metadata={"axes": "ZYX", "spacing": 0.01},
+        ), (100, 50, 50),
+    ),
+    "imagej, slices that state no distance": (
+        lambda at: fiji(at, {"unit": "micron"}, (0.2, 0.2)), (5, 5, 5),
+    ),
+    "imagej, slices that keep that of their stack": (
+        lambda at: fiji(at, {"unit": "micron", "spacing": 7.0}, (0.2, 0.2)), (7, 5, 5),
+    ),
+    "tifffile's own": (
+        lambda at: tiff(at, resolution=(0.5, 0.25), metadata={"axes": "ZYX", "unit": "um", "spacing": 3.0}), (3, 4, 2),
+    ),
+    "tifffile's own, by the names of ome": (
+        lambda at: tiff(at, metadata={"PhysicalSizeZ": 5.0, "PhysicalSizeY": 3.0, "PhysicalSizeX": 2.0}), (5, 3, 2),
+    ),
+    "ome without a distance of slices": (
+        lambda at: tiff(at, ome=True, metadata={"axes": "ZYX", "PhysicalSizeY": 2.0, "PhysicalSizeX": 2.0}), (2, 2, 2),
+    ),
+    "ome without sizes, by the tags": (
+        lambda at: tiff(
+            at, ome=True, metadata={"axes": "ZYX"}, resolution=(200, 200), resolutionunit="CENTIMETER"
+        ), (50, 50, 50),
+    ),
+    "ome, slices": (
+        lambda at: slices(at, metadata={"axes": "YX", "PhysicalSizeY": 3.0, "PhysicalSizeX": 3.0}, ome=True), (3, 3, 3),
+    ),
+    "tags, millimetre": (lambda at: slices(at, resolution=(20, 20), resolutionunit="MILLIMETER"), (50, 50, 50)),
+    "tags, micrometre": (lambda at: slices(at, resolution=(0.2, 0.2), resolutionunit="MICROMETER"), (5, 5, 5)),
     "ome, default unit": (lambda at: ome(at, (5.0, 3.0, 2.0)), (5, 3, 2)),
     "ome, nm": (lambda at: ome(at, (5.0, 3.0, 2.0), "nm", "µm", "mm"), (0.005, 3, 2000)),
     "ome, angstrom": (lambda at: ome(at, (500.0, 300.0, 200.0), "Å"), (0.05, 0.03, 0.02)),
@@ -109,6 +149,11 @@ UNKNOWN: dict[str, Write] = {
     "imagej, another unit": lambda at: imagej(at, "furlong", 5.0, 2.0, 3.0),
     "ome without sizes": lambda at: tiff(at, ome=True, metadata={"axes": "ZYX"}),
     "ome, reference frame": lambda at: ome(at, (5.0, 3.0, 2.0), "reference frame"),
+    "imagej, inches of a screen": lambda at: imagej(at, "inch", None, 1 / 72, 1 / 72),
+    "imagej, centimetres of a printer": lambda at: imagej(at, "cm", None, 1 / 118.11, 1 / 118.11),
+    "imagej, oblong pixels of slices": lambda at: fiji(at, {"unit": "micron"}, (0.2, 0.25)),
+    "imagej, a depth in seconds": lambda at: imagej(at, "micron", 5.0, 2.0, 3.0, zunit="sec"),
+    "tifffile's own without a resolution": lambda at: tiff(at, metadata={"unit": "um", "spacing": 3.0}),
     "tags of a screen": lambda at: slices(at, resolution=(72, 72), resolutionunit="INCH"),
     "tags of a printer": lambda at: slices(at, resolution=(300, 300), resolutionunit="INCH"),
     "tags without a unit": lambda at: slices(at, resolution=(200, 200), resolutionunit="NONE"),
@@ -129,6 +174,71 @@ def test_the_spacing_that_a_file_states_counts(tmp_path, kind: str) -> None:
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_a_spacing_that_is_not_stated_stays_unknown(tmp_path, kind: str) -> None:
     assert open_slices(UNKNOWN[kind](tmp_path)).spacing_um is None
+
+
+# The resolutions of screens and printers, as programs round them: pixels per centimetre, and per metre.
+@pytest.mark.parametrize(("unit", "resolution"), [("CENTIMETER", 28.35), ("CENTIMETER", 37.8), ("CENTIMETER", 118.11),
+                                                  ("CENTIMETER", 1), ("INCH", 72.009), ("INCH", 299.9994),
+                                                  ("INCH", 1)])  # fmt: skip
+def test_the_resolution_of_a_screen_or_a_printer_is_no_spacing(tmp_path, unit: str, resolution: float) -> None:
+    stack = open_slices(slices(tmp_path, resolution=(resolution,) * 2, resolutionunit=unit))
+    assert stack.spacing_um is None
+    assert "dots per inch, as programs do that know no spacing" in stack.notes[0]
+
+
+def test_a_resolution_near_that_of_a_printer_is_a_spacing(tmp_path) -> None:
+    stack = open_slices(slices(tmp_path, resolution=(300.6, 300.6), resolutionunit="INCH"))
+    assert stack.spacing_um == pytest.approx((84.4977,) * 3, rel=1e-5)  # 25,400 / 300.6
+
+
+def unlike_slices(folder: Path, **other: object) -> Path:
+    """Slices of 50 µm, of which one states something else."""
+    slices(folder, resolution=(200, 200), resolutionunit="CENTIMETER")
+    tifffile.imwrite(folder / "0002.tif", GREY[2], metadata=None, **other)
+    return folder
+
+
+def all_of(path: Path) -> np.ndarray:
+    with open_slices(path).reading() as read:
+        return read(0, len(GREY))
+
+
+def test_a_slice_with_another_spacing_is_named(tmp_path) -> None:
+    path = unlike_slices(tmp_path, resolution=(250, 250), resolutionunit="CENTIMETER")
+    with pytest.raises(InputError, match=r"0002\.tif: its voxels are 40 µm, but those of 0000\.tif 50 µm"):
+        all_of(path)
+
+
+def test_slices_of_different_spacings_are_read_where_a_person_states_one(tmp_path) -> None:
+    (tmp_path / "k").mkdir()
+    unlike_slices(tmp_path / "k", resolution=(250, 250), resolutionunit="CENTIMETER")
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 45\n")
+    (source,) = scan(tmp_path)
+    assert source.spacing_um == (45.0, 45.0, 45.0)
+    with source.image.reading() as read:
+        assert np.array_equal(read(0, len(GREY)), GREY)
+
+
+@pytest.mark.parametrize("other", [{}, {"resolution": (200.5, 200.5), "resolutionunit": "CENTIMETER"}])
+def test_a_slice_that_states_no_spacing_or_a_rounded_one_is_read(tmp_path, other: dict) -> None:
+    assert np.array_equal(all_of(unlike_slices(tmp_path, **other)), GREY)
+
+
+def test_a_page_with_another_resolution_is_said(tmp_path) -> None:
+    with tifffile.TiffWriter(tmp_path / "k.tif") as file:
+        for z, one in enumerate(GREY):
+            edge = (250, 250) if z == 2 else (200, 200)
+            file.write(one, metadata=None, resolution=edge, resolutionunit="CENTIMETER")
+    stack = open_slices(tmp_path / "k.tif")
+    assert stack.spacing_um == (50.0, 50.0, 50.0)
+    assert "the resolution tags of its page 2 differ from those of the first, which count" in stack.notes
+
+
+def test_a_slice_of_two_channels_states_no_distance_of_slices(tmp_path) -> None:
+    path = tiff(tmp_path, GREY[:2], imagej=True, resolution=(0.2, 0.2), metadata={"axes": "CYX", "unit": "micron"})
+    stack = open_slices(path, Pick({"channel": 1}))
+    assert stack.spacing_um == (5.0, 5.0, 5.0)
+    assert stack.notes == ("no distance of slices is stated; taken as the edge of a pixel, 5 µm",)
 
 
 def test_what_was_assumed_is_said(tmp_path) -> None:
