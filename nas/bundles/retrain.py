@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from nas.bundles.export import describe_trial, trial_record
 from nas.bundles.requests import RetrainRequest, Side, Start
 from nas.bundles.trunk import Trunk, continue_from, find_trunk
-from nas.config.read import read_config
-from nas.config.runs import read_run, refuse_other_search
+from nas.config.runs import read_run_to_train
 from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of
 from nas.jobs.failures import outcome_of
@@ -289,15 +288,6 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
-    """Configuration and folder of the run to train from; InputError if overrides make it another search."""
-    config, folder = read_run(request.run)
-    if request.overrides:
-        config = read_config(folder.config, request.overrides)
-        refuse_other_search(folder, config)
-    return config, folder
-
-
 def retrain_in_run(
     request: RetrainRequest, report: Report = SILENT, began: float | None = None
 ) -> tuple[Path, Record, float | None]:
@@ -307,7 +297,7 @@ def retrain_in_run(
     on the monotonic clock; None: now.
     """
     began = time.monotonic() if began is None else began
-    config, folder = read_retraining(request)
+    config, folder = read_run_to_train(request.run, request.overrides or ())
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     training = find_retraining(folder, config, request.target, best, request)
     fold = open_fold(config, folder, report)
