@@ -1,8 +1,8 @@
 """What stands between the Optuna dashboard, which has no login, and web pages: who may ask, and what is answered.
 
 A web page that a user visits can send requests to a server on the user's machine, under a name of its own (DNS
-rebinding) or from its own origin. The dashboard would answer both. And a study may be a stranger's: its notes may hold
-HTML, and its pictures be pages, which must neither act as the dashboard nor ask another server for anything.
+rebinding) or from its own origin. The dashboard would answer both. And a study may be a stranger's: what it gives out
+as pictures may be pages, which must not act as the dashboard's own.
 """
 
 import hmac
@@ -30,13 +30,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")
 _READING = ("GET", "HEAD")
 _RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")  # pictures that hold no script
-# What the dashboard's pages may do: they are its own scripts, which compile drawings (eval), and show its own pictures.
-_PAGES = (
-    "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src blob:; "
-    "media-src 'self' blob:; frame-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
 _HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
@@ -129,8 +122,8 @@ def _safe(headers: list[tuple[str, str]], is_picture: bool) -> list[tuple[str, s
     What stands among the pictures and may be a page or a script is downloaded as a file without a kind.
     """
     kept = {name.title(): value for name, value in headers if not name.lower().startswith("access-control-")} | _HEADERS
-    if not is_picture:
-        return [*kept.items(), ("Content-Security-Policy", _PAGES)]
+    if not is_picture:  # the dashboard has a policy of its own, which holds beside this one
+        return [*kept.items(), ("Content-Security-Policy", "frame-ancestors 'none'")]
     if kept.get("Content-Type") not in _RASTER:
         kept |= {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
     return [*kept.items(), ("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")]
@@ -156,7 +149,7 @@ class OwnPictures(FileSystemArtifactStore):
             raise ArtifactNotFound(f"{artifact_id} is not there") from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise ArtifactNotFound(f"{artifact_id} is no file")
+            raise ArtifactNotFound(f"{artifact_id} is not a file")
         return os.fdopen(handle, "rb")
 
 

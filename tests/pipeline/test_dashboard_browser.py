@@ -16,7 +16,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
-from optuna_dashboard import save_note
 
 from nas.study.storage import open_storage
 from results.run_folder import RunFolder
@@ -116,21 +115,6 @@ def _study(run: Path) -> optuna.Study:
 def test_its_user_sees_the_study_and_its_pictures(dashboard: str, run: Path, tmp_path: Path) -> None:
     assert "tiny" in browse(f"{dashboard}/dashboard", tmp_path / "profile")
     assert "<img" in browse(f"{dashboard}{_picture(run)}", tmp_path / "profile")
-
-
-def test_a_note_of_a_stranger_asks_no_other_server(dashboard: str, run: Path, tmp_path: Path) -> None:
-    asked = []
-
-    class Noted(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Noted) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        save_note(_study(run), f"a note ![seen](http://127.0.0.1:{server.server_port}/seen.png)")
-        page = browse(f"{dashboard}/dashboard/studies/0/note", tmp_path / "profile")
-        server.shutdown()
-    assert 'alt="seen"' in page and asked == []
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "evil.example"])
