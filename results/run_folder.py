@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 RUNS = Path("results") / "runs"
 _LATEST = "latest"
 ARTIFACTS = "artifacts"  # the pictures of the dashboard
+_JOURNAL = "study.journal"
 
 
 def read_seconds(file: Path) -> float:
@@ -179,7 +180,7 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """The Optuna study."""
-        return self.path / "study.journal"
+        return self.path / _JOURNAL
 
     @property
     def mark(self) -> Path:
@@ -298,7 +299,7 @@ def create(path: Path) -> RunFolder:
     """
     if not str(path.absolute()).isprintable():
         raise InputError(f"the run folder {path}: its path is no readable text (UTF-8); choose another with --run")
-    refuse_links(path)
+    refuse_outward(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -332,8 +333,13 @@ def find(path: Path | None, guarded: str | None = None) -> RunFolder:
             f"{path} is not a run folder: it has no config.toml; start one with "
             f"`nas search --run {shlex.quote(str(path))}`"
         )
-    refuse_links(path, guarded)
+    refuse_outward(path, guarded)
     return RunFolder(path)
+
+
+def refuse_outward(path: Path, guarded: str | None = None) -> None:
+    """Raise InputError for a link in a run folder that leads out of it. guarded: as in `find`."""
+    refuse_links(path, guarded, _JOURNAL)
 
 
 def _latest() -> Path:

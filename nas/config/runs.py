@@ -9,8 +9,7 @@ from nas.config import named
 from nas.config.read import read_config
 from nas.config.search_config import SearchConfig
 from nas.config.storage_url import shown
-from results.links import refuse_links
-from results.run_folder import RUNS, RunFolder, create, find
+from results.run_folder import RUNS, RunFolder, create, find, refuse_outward
 from search_spaces.errors import InputError, printable
 
 # What may change from one call to the next on the same run folder: how long to search, and what happens afterwards.
@@ -41,7 +40,7 @@ def open_run(
     is given, sennet on a GPU and cpu without one. Raises InputError if the folder holds a search with other settings.
     """
     if run is not None:
-        refuse_links(run)  # before anything in it is read
+        refuse_outward(run)  # before anything in it is read
         if source is None and preset is None and RunFolder(run).config.is_file():
             source = RunFolder(run).config
     config = _from_anywhere(read_source(source, preset, overrides, has_data))
@@ -50,7 +49,7 @@ def open_run(
         config = _without_other_families(config)
     folder = RunFolder(run or RUNS / config.study.name)
     if folder.config.is_file():
-        refuse_links(folder.path)
+        refuse_outward(folder.path)
         _refuse_other_search(folder, config)
     return config, create(folder.path)
 
