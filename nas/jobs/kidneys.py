@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from nas.config.search_config import SearchConfig
 from results.run_folder import RunFolder
@@ -21,6 +22,12 @@ from trainers.data.prepare import default_cache
 from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
+
+
+class _Identity(BaseModel, frozen=True):
+    """What a run remembers of its data."""
+
+    data: dict[str, dict[str, str]]  # side of a split -> volume -> fingerprint
 
 
 def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT, hold_out: str | None = None) -> Fold:
@@ -101,8 +108,8 @@ def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
     if not folder.identity.is_file():
         return
     try:
-        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
-    except (ValueError, KeyError, TypeError) as error:
+        before = _Identity.model_validate_json(folder.identity.read_bytes()).data
+    except ValueError as error:
         what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
         raise InputError(what) from error
     for side, volumes in now.items():

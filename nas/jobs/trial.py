@@ -137,7 +137,7 @@ class _Attempt:
     def scored(self) -> dict[int, float]:
         """The scores at rungs so far, by step."""
         metric = self.config.score.rank_by
-        return {int(line["step"]): float(line[metric]) for line in read_lines(self.folder.scores)}
+        return {int(line["step"]): float(line[metric]) for line in read_lines(self.folder.scores, metric)}
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
