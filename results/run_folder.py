@@ -1,6 +1,5 @@
 """The run folder: the only file that knows the names inside it."""
 
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -298,7 +297,7 @@ def create(path: Path) -> RunFolder:
     Raises InputError if it cannot be written, or if a link in it leads out of it.
     """
     if not str(path.absolute()).isprintable():
-        raise InputError(f"the run folder {path}: its path is no readable text (UTF-8); choose another with --run")
+        raise InputError(f"the run folder {path}: its path is not readable text (UTF-8); choose another with --run")
     refuse_outward(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
@@ -315,9 +314,9 @@ def create(path: Path) -> RunFolder:
 def remember(folder: RunFolder) -> None:
     """Make a run below results/runs the latest: the one that commands mean if none is named."""
     if folder.path.resolve().parent == RUNS.resolve():
-        aside = RUNS / f".{_LATEST}.{os.getpid()}"
-        aside.write_text(folder.path.name + "\n", encoding="utf-8")
-        aside.replace(RUNS / _LATEST)
+        from trainers.checkpoint import write_atomically  # with torch, which only a search needs
+
+        write_atomically(RUNS / _LATEST, folder.path.name + "\n")
 
 
 def find(path: Path | None, guarded: str | None = None) -> RunFolder:
