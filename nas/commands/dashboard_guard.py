@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
@@ -66,7 +66,8 @@ class Guarded:
         query = dict(parse_qsl(asked.get("QUERY_STRING", "")))
         if self.token is not None and "token" in query:  # out of the address, where others may look over a shoulder
             rest = urlencode({key: value for key, value in query.items() if key != "token"})
-            place = "/" + asked.get("PATH_INFO", "").lstrip("/") + (f"?{rest}" if rest else "")
+            path = quote(asked.get("PATH_INFO", "").lstrip("/"), encoding="latin-1")  # no \\, no line break
+            place = f"/{path}?{rest}" if rest else f"/{path}"
             cookie = f"{_cookie(asked)}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
             return []

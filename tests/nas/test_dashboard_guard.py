@@ -107,8 +107,12 @@ def test_where_others_can_ask_they_need_the_token_that_was_printed() -> None:
     assert ask(guarded, host=there, query="token=wrong")[0] == "403 Forbidden"
     status, headers, body = ask(guarded, host=there, path="/dashboard/studies/0", query=f"token={token}&a=1")
     assert (status, headers["Location"], body) == ("303 See Other", "/dashboard/studies/0?a=1", b"")
-    elsewhere = ask(guarded, host=there, path="//evil.example/", query=f"token={token}")[1]["Location"]
-    assert elsewhere == "/evil.example/"  # a path here, not another machine
+    for path, place in (
+        ("//evil.example/", "/evil.example/"),  # a path here, not another machine
+        ("/\\evil.example/", "/%5Cevil.example/"),  # for browsers a / too
+        ("/a\r\nSet-Cookie: b=1", "/a%0D%0ASet-Cookie%3A%20b%3D1"),
+    ):
+        assert ask(guarded, host=there, path=path, query=f"token={token}")[1]["Location"] == place
     cookie = headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
     assert ask(guarded, host=there, cookie=cookie.partition(";")[0])[0] == "200 OK"
