@@ -1,5 +1,6 @@
 """Nothing in a folder of this program leads out of it, whoever made the folder."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -7,30 +8,59 @@ from pathlib import Path
 
 from search_spaces.errors import InputError
 
+DEEPEST = 64  # folders in each other; this program makes six, and much that walks through them takes a call for each
 
-def refuse_links(folder: Path, guarded: str | None = None) -> None:
+
+def refuse_links(folder: Path, guarded: str | None = None, journal: str | None = None) -> None:
     """Raise InputError, naming the entry, if a link below `folder` leads out of it, or an entry is a pipe or a device.
 
     So what is read, replaced or deleted there lies there, and reading it ends. A folder that does not exist holds none.
-    guarded: a folder in it of which the caller follows no link.
+    guarded: a folder in it of which the caller follows no link. journal: the name of Optuna's file, whose lock is a
+    link that nobody follows.
     """
-    whole = folder.resolve()
+    whole = os.path.realpath(folder)
     for entry in _entries(folder):
-        if guarded is not None and Path(entry.path).parent == folder / guarded:
+        path = Path(entry.path)
+        if guarded is not None and path.parent == folder / guarded:
             continue
         if entry.is_symlink():
-            if not Path(entry.path).resolve().is_relative_to(whole):
-                raise InputError(
-                    f"{entry.path} is a link that leads out of {folder}; remove it, or copy its target there"
-                )
+            if not (journal is not None and path.parent == folder and _is_lock(path, journal)):
+                _refuse_outward(path, folder, whole)
         elif not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False):
-            raise InputError(f"{entry.path} is no file but a pipe or a device; remove it")
+            raise InputError(f"{path} is not a file but a pipe or a device; remove it")
 
 
-def _entries(path: Path | str) -> Iterator[os.DirEntry[str]]:
+def _refuse_outward(link: Path, folder: Path, whole: str) -> None:
+    try:
+        link.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{link} is a link that leads to itself; remove it") from error
+    if not Path(os.path.realpath(link)).is_relative_to(whole):
+        raise InputError(f"{link} is a link that leads out of {folder}; remove it, or copy its target there")
+
+
+def _is_lock(link: Path, journal: str) -> bool:
+    """Whether it is a lock as Optuna makes it: a link to the journal, by a path from where the command was started.
+
+    Optuna only asks for its time, renames it (which adds to its name) and removes it. After a kill it stays.
+    """
+    try:
+        return link.name.startswith(f"{journal}.lock") and link.readlink().name == journal
+    except OSError:  # removed meanwhile
+        return False
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Everything below a folder, apart from what another process removes meanwhile; links are not followed."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as found:
-        for entry in found:
-            yield entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _entries(entry.path)
+    waiting: list[tuple[str, int]] = [(str(folder), 1)]
+    while waiting:
+        path, depth = waiting.pop()
+        if depth > DEEPEST:
+            top = folder / Path(path).relative_to(folder).parts[0]
+            raise InputError(f"{top} holds more than {DEEPEST} folders in each other; remove it")
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as found:
+            for entry in found:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, depth + 1))

@@ -1,6 +1,5 @@
 """The run folder: the only file that knows the names inside it."""
 
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from search_spaces.errors import InputError
 RUNS = Path("results") / "runs"
 _LATEST = "latest"
 ARTIFACTS = "artifacts"  # the pictures of the dashboard
+_JOURNAL = "study.journal"
 
 
 def read_seconds(file: Path) -> float:
@@ -179,7 +179,7 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """The Optuna study."""
-        return self.path / "study.journal"
+        return self.path / _JOURNAL
 
     @property
     def mark(self) -> Path:
@@ -297,8 +297,8 @@ def create(path: Path) -> RunFolder:
     Raises InputError if it cannot be written, or if a link in it leads out of it.
     """
     if not str(path.absolute()).isprintable():
-        raise InputError(f"the run folder {path}: its path is no readable text (UTF-8); choose another with --run")
-    refuse_links(path)
+        raise InputError(f"the run folder {path}: its path is not readable text (UTF-8); choose another with --run")
+    refuse_outward(path)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -314,9 +314,9 @@ def create(path: Path) -> RunFolder:
 def remember(folder: RunFolder) -> None:
     """Make a run below results/runs the latest: the one that commands mean if none is named."""
     if folder.path.resolve().parent == RUNS.resolve():
-        aside = RUNS / f".{_LATEST}.{os.getpid()}"
-        aside.write_text(folder.path.name + "\n", encoding="utf-8")
-        aside.replace(RUNS / _LATEST)
+        from trainers.checkpoint import write_atomically  # with torch, which only a search needs
+
+        write_atomically(RUNS / _LATEST, folder.path.name + "\n")
 
 
 def find(path: Path | None, guarded: str | None = None) -> RunFolder:
@@ -332,8 +332,13 @@ def find(path: Path | None, guarded: str | None = None) -> RunFolder:
             f"{path} is not a run folder: it has no config.toml; start one with "
             f"`nas search --run {shlex.quote(str(path))}`"
         )
-    refuse_links(path, guarded)
+    refuse_outward(path, guarded)
     return RunFolder(path)
+
+
+def refuse_outward(path: Path, guarded: str | None = None) -> None:
+    """Raise InputError for a link in a run folder that leads out of it. guarded: as in `find`."""
+    refuse_links(path, guarded, _JOURNAL)
 
 
 def _latest() -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from pydantic_core import from_json
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -115,7 +116,7 @@ def damaged_checkpoints(folder: Path) -> list[Path]:
 
 def _whole(path: Path) -> bool:
     try:
-        json.loads((path / STATE).read_text(encoding="utf-8"))
+        from_json((path / STATE).read_bytes())
         load_file(path / TENSORS)
     except (FileNotFoundError, ValueError, SafetensorError):
         return False
@@ -124,7 +125,7 @@ def _whole(path: Path) -> bool:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = from_json((path / STATE).read_bytes())
         return load_file(path / TENSORS), state
     except (OSError, ValueError, SafetensorError):
         return None

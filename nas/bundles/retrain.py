@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from nas.bundles.export import describe_trial, trial_record
 from nas.bundles.requests import RetrainRequest, Side, Start
 from nas.bundles.trunk import Trunk, continue_from, find_trunk
-from nas.config.read import read_config
-from nas.config.runs import read_run, refuse_other_search
+from nas.config.runs import read_run_to_train
 from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import draw_cells_of
 from nas.jobs.failures import outcome_of
@@ -28,7 +27,7 @@ from results.bundles.architecture import Architecture
 from results.bundles.bundle import read_architecture, write_bundle
 from results.bundles.reading import Reading, reading_of
 from results.leaderboard.leaderboard import read_leaderboard
-from results.record import Job, Record, read_job
+from results.record import Job, Outcome, Record, read_job
 from results.run_folder import RunFolder, TrialFolder, read_seconds
 from results.version import program_version
 from search_spaces.errors import InputError
@@ -161,38 +160,10 @@ def retrain(
             raise BundleExists(path)
         refuse_other_work(work, training)
         taken = reading_for_all(training) if on == "all" else None
-        job = _begin(training, folder, work, on, report)
-        stop = threading.Event()
-
-        def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
-            report.progress(phase, done, total)
-            if loss is not None:
-                report.remark(f"loss {loss:.3f}")
-            return "leave" if stop.is_set() else "go"
-
-        with stop_on_signal(stop):
-            talk, left = Talk(progress, lambda _step, _value: None), None
-            if training.minutes is not None:
-                left = 60 * training.minutes - (time.monotonic() - began) - read_seconds(work.seconds)
-            try:
-                outcome = run_job(job, fold, config, work, config.device, talk, seconds=left)
-            except (RuntimeError, MemoryError) as error:
-                if loader_died(error):
-                    raise InputError("a loader process was killed; run the same command again to continue") from error
-                ended, _ = outcome_of(error, "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
-                if ended.state != "infeasible":
-                    raise
-                if newest_step(work.checkpoints) is not None:  # it has fitted before, so others take the memory now
-                    raise InputError(f"{ended.reason}; run the same command again to continue") from error
-                if is_first_process():
-                    shutil.rmtree(work.path)
-                raise InputError(f"{job.name}: {ended.reason}; train it on a machine with more") from error
-        if outcome.state == "interrupted":
-            raise InputError(f"stopped: {outcome.reason}; run the same command again to continue")
-        if outcome.state == "failed":
-            if is_first_process():
-                shutil.rmtree(work.path)
-            raise InputError(f"retraining stopped: {outcome.reason} (try --set retrain.learning_rate_factor=0.5)")
+        job, left = _begin(training, folder, work, on, report), None
+        if training.minutes is not None:
+            left = 60 * training.minutes - (time.monotonic() - began) - read_seconds(work.seconds)
+        outcome = _train(job, fold, config, work, report, left)
         job = job.model_copy(update={"fit": job.fit.model_copy(update={"steps": outcome.step})})
         record = Record(job=job, outcome=outcome, version=program_version())
         if not is_first_process():
@@ -205,6 +176,49 @@ def retrain(
         draw_cells_of(job, folder, config, path / work.genotype.name)
         shutil.rmtree(work.path)
         return path, record
+
+
+def _train(
+    job: Job, fold: Fold, config: SearchConfig, work: TrialFolder, report: Report, seconds: float | None
+) -> Outcome:
+    """Train and score until Ctrl-C. Raises InputError if that does not come to its end."""
+    stop = threading.Event()
+
+    def progress(phase: str, done: int, total: int, loss: float | None) -> Answer:
+        report.progress(phase, done, total)
+        if loss is not None:
+            report.remark(f"loss {loss:.3f}")
+        return "leave" if stop.is_set() else "go"
+
+    talk = Talk(progress, lambda _step, _value: None)
+    try:
+        with stop_on_signal(stop):
+            outcome = run_job(job, fold, config, work, config.device, talk, seconds=seconds)
+    except (RuntimeError, MemoryError) as error:
+        if loader_died(error):
+            raise InputError("a loader process was killed; run the same command again to continue") from error
+        ended, _ = outcome_of(error, _device(config.device))
+        if ended.state != "infeasible":
+            raise
+        if newest_step(work.checkpoints) is not None:  # it has fitted before, so others take the memory now
+            raise InputError(f"{ended.reason}; run the same command again to continue") from error
+        if is_first_process():
+            shutil.rmtree(work.path)
+        raise InputError(f"{job.name}: {ended.reason}; train it on a machine with more") from error
+    if outcome.state == "interrupted":
+        raise InputError(f"stopped: {outcome.reason}; run the same command again to continue")
+    if outcome.state == "failed":
+        if is_first_process():
+            shutil.rmtree(work.path)
+        raise InputError(f"retraining stopped: {outcome.reason} (try --set retrain.learning_rate_factor=0.5)")
+    return outcome
+
+
+def _device(wanted: str) -> str:
+    """The device that a training is on, for what torch says of its memory."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda" if wanted == "auto" else wanted
 
 
 def _begin(training: Retraining, folder: RunFolder, work: TrialFolder, on: Side, report: Report) -> Job:
@@ -289,15 +303,6 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_retraining(request: RetrainRequest) -> tuple[SearchConfig, RunFolder]:
-    """Configuration and folder of the run to train from; InputError if overrides make it another search."""
-    config, folder = read_run(request.run)
-    if request.overrides:
-        config = read_config(folder.config, request.overrides)
-        refuse_other_search(folder, config)
-    return config, folder
-
-
 def retrain_in_run(
     request: RetrainRequest, report: Report = SILENT, began: float | None = None
 ) -> tuple[Path, Record, float | None]:
@@ -307,7 +312,7 @@ def retrain_in_run(
     on the monotonic clock; None: now.
     """
     began = time.monotonic() if began is None else began
-    config, folder = read_retraining(request)
+    config, folder = read_run_to_train(request.run, request.overrides or ())
     best = read_leaderboard(folder.leaderboard_json).best if folder.leaderboard_json.is_file() else None
     training = find_retraining(folder, config, request.target, best, request)
     fold = open_fold(config, folder, report)

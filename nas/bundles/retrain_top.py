@@ -16,11 +16,11 @@ from nas.bundles.retrain import (
     bundle_name,
     find_retraining,
     is_of,
-    read_retraining,
     reading_for_all,
     refuse_other_work,
     retrain,
 )
+from nas.config.runs import read_run_to_train
 from nas.config.search_config import SearchConfig
 from nas.jobs.kidneys import check_same_data, open_fold
 from results.bundles.bundle import read_architecture, read_bundle, rewrite_description
@@ -100,7 +100,7 @@ def retrain_top(request: RetrainRequest, count: int, report: Report = SILENT) ->
             "several processes can train only one network at a time: run torchrun once for each trial's number"
         )
     on = request.on
-    config, folder = read_retraining(request)
+    config, folder = read_run_to_train(request.run, request.overrides or ())
     trials = _best_trials(folder, count)
     path = folder.retrained / bundle_name(f"top{count}", on)
     if path.exists():

@@ -24,23 +24,20 @@ def dashboard(
     """Open the Optuna dashboard on a run."""
     from results.run_folder import ARTIFACTS, find
 
-    if storage is not None:
-        from nas.study.own_storages import remember
-
-        remember(storage)
-    _serve(find(run, guarded=ARTIFACTS), host, port, write)
+    _serve(find(run, guarded=ARTIFACTS), storage, host, port, write)
 
 
-def _serve(folder: "RunFolder", host: str, port: int, write: bool) -> None:
-    """Serve the dashboard until interrupted."""
+def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: bool) -> None:
+    """Serve the dashboard until interrupted. said: the storage that the command line names."""
     from optuna_dashboard import wsgi
 
     from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server, stop
     from nas.config.study_config import read_study_config
+    from nas.study.own_storages import storage_of
     from nas.study.storage import open_storage
 
     config = read_study_config(folder)
-    storage = open_storage(folder, config.storage)
+    storage = open_storage(folder, storage_of(folder, config.storage, said))
     own = [study for study in storage.get_all_studies() if study.study_name == config.name]
     token = new_token(host)
     if write:

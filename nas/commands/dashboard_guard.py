@@ -1,7 +1,8 @@
 """What stands between the Optuna dashboard, which has no login, and web pages: who may ask, and what is answered.
 
 A web page that a user visits can send requests to a server on the user's machine, under a name of its own (DNS
-rebinding) or from its own origin. The dashboard would answer both.
+rebinding) or from its own origin. The dashboard would answer both. And a study may be a stranger's: what it gives out
+as pictures may be pages, which must not act as the dashboard's own.
 """
 
 import hmac
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
@@ -28,7 +29,12 @@ Application = Callable[[Environment, Answer], Iterable[bytes]]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")
 _READING = ("GET", "HEAD")
-_COOKIE = "nas_token"
+_RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")  # pictures that hold no script
+_HEADERS = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 @dataclass(frozen=True)
@@ -46,32 +52,35 @@ class Guarded:
 
     def __call__(self, asked: Environment, answer: Answer) -> Iterable[bytes]:
         """Answer a request, or say in one line why not."""
+        is_picture = asked.get("PATH_INFO", "").lstrip("/").startswith("artifacts/")
+
+        def own(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return answer(status, _safe(headers, is_picture), *more)
+
+        return self._answered(asked, own)
+
+    def _answered(self, asked: Environment, answer: Answer) -> Iterable[bytes]:
         if (why := self._refusal(asked)) is not None:
             answer("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"nas: {why}\n".encode()]
         query = dict(parse_qsl(asked.get("QUERY_STRING", "")))
         if self.token is not None and "token" in query:  # out of the address, where others may look over a shoulder
             rest = urlencode({key: value for key, value in query.items() if key != "token"})
-            place = "/" + asked.get("PATH_INFO", "").lstrip("/") + (f"?{rest}" if rest else "")
-            cookie = f"{_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+            path = quote(asked.get("PATH_INFO", "").lstrip("/"), encoding="latin-1")  # no \\, no line break
+            place = f"/{path}?{rest}" if rest else f"/{path}"
+            cookie = f"{_cookie(asked)}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
             return []
-
-        def own(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            kept = [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
-            return answer(status, kept, *more)
-
-        return self.inner(asked, own)
+        return self.inner(asked, answer)
 
     def _refusal(self, asked: Environment) -> str | None:
         named = asked.get("HTTP_HOST", "")
         if not self._is_known(named):
             return f"{named!r} is not a name of this dashboard; open the address that `nas dashboard` printed"
         origin, site = asked.get("HTTP_ORIGIN"), asked.get("HTTP_SEC_FETCH_SITE", "none")
-        foreign = origin is not None and urlsplit(origin).netloc != named
-        page = (
-            asked.get("HTTP_SEC_FETCH_DEST", "document") == "document"
-        )  # no frame, in which clicks would be another's
+        foreign = origin is not None and origin.partition("://")[2] != named
+        # No frame, in which clicks would be another page's.
+        page = asked.get("HTTP_SEC_FETCH_DEST", "document") == "document"
         visited = page and asked.get("HTTP_SEC_FETCH_MODE") == "navigate" and asked["REQUEST_METHOD"] in _READING
         if foreign or (site not in ("none", "same-origin") and not visited):
             return "another web page asked"
@@ -85,7 +94,10 @@ class Guarded:
         return None
 
     def _is_known(self, named: str) -> bool:
-        name = urlsplit(f"//{named}").hostname or ""
+        try:
+            name = urlsplit(f"//{named}").hostname or ""
+        except ValueError:  # as of [::1
+            return False
         if self.host in LOOPBACK:
             return name in LOOPBACK
         return self.host in EVERYWHERE or name == self.host.lower()  # everywhere: the token decides
@@ -93,11 +105,29 @@ class Guarded:
     def _knows(self, asked: Environment, token: str) -> bool:
         given = [dict(parse_qsl(asked.get("QUERY_STRING", ""))).get("token", "")]
         try:
-            cookie = SimpleCookie(asked.get("HTTP_COOKIE", "")).get(_COOKIE)
+            cookie = SimpleCookie(asked.get("HTTP_COOKIE", "")).get(_cookie(asked))
         except CookieError:
             cookie = None
         given += [] if cookie is None else [cookie.value]
         return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)
+
+
+def _cookie(asked: Environment) -> str:
+    """The token's name: a browser sends all cookies of a machine to each of its ports."""
+    return f"nas_token_{asked['SERVER_PORT']}"
+
+
+def _safe(headers: list[tuple[str, str]], is_picture: bool) -> list[tuple[str, str]]:
+    """The headers of an answer that other pages may not read, with what a browser may do with it.
+
+    What stands among the pictures and may be a page or a script is downloaded as a file without a kind.
+    """
+    kept = {name.title(): value for name, value in headers if not name.lower().startswith("access-control-")} | _HEADERS
+    if not is_picture:  # the dashboard has a policy of its own, which holds beside this one
+        return [*kept.items(), ("Content-Security-Policy", "frame-ancestors 'none'")]
+    if kept.get("Content-Type") not in _RASTER:
+        kept |= {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
+    return [*kept.items(), ("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")]
 
 
 def new_token(host: str) -> str | None:
@@ -120,7 +150,7 @@ class OwnPictures(FileSystemArtifactStore):
             raise ArtifactNotFound(f"{artifact_id} is not there") from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise ArtifactNotFound(f"{artifact_id} is no file")
+            raise ArtifactNotFound(f"{artifact_id} is not a file")
         return os.fdopen(handle, "rb")
 
 

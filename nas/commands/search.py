@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,13 @@ from nas.commands.retrain import export_onnx
 from nas.config.options import AsJson, ConfigFile, Preset, Run, Set
 from nas.workers.signals import goes_on
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas.config.study_config import StudyConfig
+    from results.leaderboard.leaderboard import Leaderboard
+    from results.run_folder import RunFolder
 
 SHOWN_ROWS = 20  # of the leaderboard at the end
 
@@ -64,10 +71,8 @@ def search(
 
     if cluster is None and not dry_run:
         warm_up()  # both processes take seconds to import torch
-    from nas.commands.leaderboard_table import leaderboard_table
     from nas.commands.live_view import make_view
     from nas.config.runs import open_run
-    from results.leaderboard.reading import reading
 
     flags = {
         "data.root": data.absolute() if data else None,
@@ -78,14 +83,13 @@ def search(
         "space.families": families.split(",") if families else None,
     }
     overrides = [f"{key}={json.dumps(v, default=str, ensure_ascii=False)}" for key, v in flags.items() if v is not None]
+    overrides += set_ or []
     if onnx:
         from results.bundles.onnx import require_onnx
 
         require_onnx()
-    settings, folder = open_run(config, preset, run, [*overrides, *(set_ or [])], has_data=data is not None)
-    own_file = config is not None and config.resolve() != folder.config.resolve()
-    said = own_file or any(one.startswith("study.storage=") for one in (*overrides, *(set_ or [])))
-    if said and settings.study.storage is not None:
+    settings, folder = open_run(config, preset, run, overrides, has_data=data is not None)
+    if settings.study.storage is not None and any(one.startswith("study.storage=") for one in overrides):
         from nas.study.own_storages import remember
 
         remember(settings.study.storage)
@@ -100,24 +104,35 @@ def search(
     with make_view(console) as view:
         view.note(f"run folder: {folder.path}")
         ended = run_search(settings, folder, view, workers, cluster)
-    board = ended.board
     if as_json:
         print(folder.leaderboard_json.read_text(encoding="utf-8"))
     else:
-        console.print(leaderboard_table(board, console.width, SHOWN_ROWS, f"nas leaderboard{folder.option}"))
-        console.print(reading(board))
+        _show_board(ended.board, folder, console)
     if ended.stopped:
         raise InputError("stopped before the end; run the same command again to continue")
-    if board.best is None:
+    if ended.board.best is None:
         raise InputError(f"no candidate was trained to its end; `nas status{folder.option}` says how far each got")
     if not as_json:
-        if settings.study.candidates and not any(row.rank is not None and not row.baseline for row in board.rows):
-            minutes = settings.study.minutes
-            more = f"--minutes {math.ceil(2 * minutes)}" if minutes else "more time"
-            console.print(f"no searched network was trained to its end; give it {more}", soft_wrap=True)
-        console.print(
-            f"best: {folder.best}   next: nas retrain best{folder.option} · nas dashboard{folder.option}",
-            soft_wrap=True,
-        )
+        _show_best(ended.board, settings.study, folder, console)
     if onnx:
         export_onnx(folder.best)
+
+
+def _show_board(board: "Leaderboard", folder: "RunFolder", console: "Console") -> None:
+    """The ranking, and what it says."""
+    from nas.commands.leaderboard_table import leaderboard_table
+    from results.leaderboard.reading import reading
+
+    console.print(leaderboard_table(board, console.width, SHOWN_ROWS, f"nas leaderboard{folder.option}"))
+    console.print(reading(board))
+
+
+def _show_best(board: "Leaderboard", study: "StudyConfig", folder: "RunFolder", console: "Console") -> None:
+    """Where the best network lies, and what to do next."""
+    if study.candidates and not any(row.rank is not None and not row.baseline for row in board.rows):
+        more = f"--minutes {math.ceil(2 * study.minutes)}" if study.minutes else "more time"
+        console.print(f"no searched network was trained to its end; give it {more}", soft_wrap=True)
+    console.print(
+        f"best: {folder.best}   next: nas retrain best{folder.option} · nas dashboard{folder.option}",
+        soft_wrap=True,
+    )

@@ -7,9 +7,5 @@ def status(run: Run = None, storage: Storage = None, as_json: AsJson = False) ->
     """Show how far a run has got."""
     from nas.search.status import read_status
 
-    if storage is not None:
-        from nas.study.own_storages import remember
-
-        remember(storage)
-    found = read_status(run)
+    found = read_status(run, storage)
     print(found.model_dump_json(indent=2) if as_json else found.text())

@@ -1,14 +1,16 @@
 """Which configuration and which run folder a command is about."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.config import named
 from nas.config.read import read_config
 from nas.config.search_config import SearchConfig
-from nas.config.study_config import hide_password
-from results.run_folder import RUNS, RunFolder, create, find
-from search_spaces.errors import InputError
+from nas.config.storage_url import shown
+from results.run_folder import RUNS, RunFolder, create, find, refuse_outward
+from search_spaces.errors import InputError, printable
 
 # What may change from one call to the next on the same run folder: how long to search, and what happens afterwards.
 _MAY_CHANGE = {
@@ -37,14 +39,18 @@ def open_run(
     Without a file or a preset, the run folder's own configuration is used; if it has none, the preset demo, or if data
     is given, sennet on a GPU and cpu without one. Raises InputError if the folder holds a search with other settings.
     """
-    if source is None and preset is None and run is not None and RunFolder(run).config.is_file():
-        source = RunFolder(run).config
+    if run is not None:
+        refuse_outward(run)  # before anything in it is read
+        if source is None and preset is None and RunFolder(run).config.is_file():
+            source = RunFolder(run).config
     config = _from_anywhere(read_source(source, preset, overrides, has_data))
+    config = _with_own_cache(config, (source is not None and not _is_in_run(source)) or _says_cache(overrides))
     if any(override.startswith("space.families=") for override in overrides):
         config = _without_other_families(config)
     folder = RunFolder(run or RUNS / config.study.name)
     if folder.config.is_file():
-        refuse_other_search(folder, config)
+        refuse_outward(folder.path)
+        _refuse_other_search(folder, config)
     return config, create(folder.path)
 
 
@@ -70,10 +76,49 @@ def _from_anywhere(config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=whole)})
 
 
+def _with_own_cache(config: SearchConfig, said: bool) -> SearchConfig:
+    """The configuration without a cache that only a run folder names: what is written there may be anything's place.
+
+    said: whether the user named it now, on the command line or in a file that lies in no run folder.
+    """
+    cache = config.data.cache
+    if cache is None or named.is_named(f"cache {cache}"):
+        return config
+    if said:
+        named.remember(f"cache {cache}")
+        return config
+    print(
+        f"nas: note: {printable(str(cache))} is not used for converted volumes, because only the run folder names it; "
+        "--set data.cache=FOLDER does",
+        file=sys.stderr,
+    )
+    return config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
+
+
+def _says_cache(overrides: Sequence[str]) -> bool:
+    return any(override.startswith("data.cache=") for override in overrides)
+
+
+def _is_in_run(source: Path) -> bool:
+    """Whether a file lies in a run folder, which may be a stranger's."""
+    return any(
+        RunFolder(parent).config.is_file() and RunFolder(parent).trials.is_dir() for parent in source.resolve().parents
+    )
+
+
 def read_run(run: Path | None) -> tuple[SearchConfig, RunFolder]:
     """Configuration and folder of a run that exists; InputError if there is none."""
     folder = find(run)
     return read_config(folder.config), folder
+
+
+def read_run_to_train(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
+    """Configuration and folder of a run to train from; InputError if overrides make it another search."""
+    folder = find(run)
+    config = _from_anywhere(read_config(folder.config, overrides))
+    if overrides:
+        _refuse_other_search(folder, config)
+    return _with_own_cache(config, _says_cache(overrides)), folder
 
 
 def default_preset(has_data: bool) -> str:
@@ -85,7 +130,7 @@ def default_preset(has_data: bool) -> str:
     return "sennet" if torch.cuda.is_available() else "cpu"
 
 
-def refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
+def _refuse_other_search(folder: RunFolder, config: SearchConfig) -> None:
     """Raise InputError, naming the first settings that differ, unless only budgets do."""
     before, now = (_from_anywhere(c).model_dump() for c in (read_config(folder.config), config))
     different = list(_differences(before, now))
@@ -101,10 +146,18 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """One line for each key with another value, except those that may change."""
     old, new = _flat(before), _flat(now)
     return [
-        f"{key} was {_short(old.get(key))} and is now {_short(new.get(key))}"
+        _difference(key, old.get(key), new.get(key))
         for key in dict.fromkeys((*old, *new))
         if old.get(key) != new.get(key) and not _may_change(key)
     ]
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if key == "study.storage":
+        old, new = (None if url is None else shown(url) for url in (old, new))
+        if old == new:
+            return f"{key} has another user, password or option"
+    return f"{key} was {_short(old)} and is now {_short(new)}"
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -125,5 +178,5 @@ def _may_change(key: str) -> bool:
 def _short(value: Any) -> str:
     if value is None:
         return "not set"
-    text = hide_password(str(list(value) if isinstance(value, tuple) else value))
+    text = str(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."

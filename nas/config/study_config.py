@@ -3,7 +3,6 @@
 It stands apart from the rest of the configuration, which imports networks, so that `nas status` answers without torch.
 """
 
-import re
 from typing import Annotated
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -64,18 +63,3 @@ def read_study_config(folder: RunFolder) -> StudyConfig:
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{folder.config} cannot be read as a configuration: {first}") from error
-
-
-_USER = re.compile(r"([\w+]+:/+)?[^:]*")  # what may be shown of what stands before the @
-_SECRET = re.compile(r"(\w*(?:password|passwd|secret|token|key)\w*)=[^&]*", re.IGNORECASE)  # options of a URL
-
-
-def hide_password(url: str) -> str:
-    """A URL without its password, to be shown: neither that before the @, nor one among the options behind the ?.
-
-    Of what is no URL everything between the first colon and the last @ is hidden.
-    """
-    head, at, rest = url.rpartition("@")
-    if at and (named := _USER.match(head)):
-        head = named[0]
-    return _SECRET.sub(r"\1=***", f"{head}{at}{rest}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from nas.config.search_config import SearchConfig
 from results.run_folder import RunFolder
@@ -21,6 +22,16 @@ from trainers.data.prepare import default_cache
 from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
+
+
+class OtherData(InputError):
+    """The kidneys are not those that the run began with: no task of it can go on."""
+
+
+class _Identity(BaseModel, frozen=True):
+    """What a run remembers of its data."""
+
+    data: dict[str, dict[str, str]]  # side of a split -> volume -> fingerprint
 
 
 def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT, hold_out: str | None = None) -> Fold:
@@ -74,7 +85,7 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
 
 
 def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
-    """Remember the data of a run; InputError if voxels, labels or spacings are not the same as before.
+    """Remember the data of a run; OtherData if voxels, labels or spacings are not the same as before.
 
     folds: that which the search ranks on, and those on which its finalists are confirmed.
     """
@@ -87,7 +98,7 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
 
 
 def check_fold(folder: RunFolder, fold: Fold, ranks: bool) -> None:
-    """InputError if a fold is not as the run remembers it. ranks: whether it is that on which the search ranks."""
+    """OtherData if a fold is not as the run remembers it. ranks: whether it is that on which the search ranks."""
     _compare(folder, _sides(fold, ranks))
 
 
@@ -101,8 +112,8 @@ def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
     if not folder.identity.is_file():
         return
     try:
-        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
-    except (ValueError, KeyError, TypeError) as error:
+        before = _Identity.model_validate_json(folder.identity.read_bytes()).data
+    except ValueError as error:
         what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
         raise InputError(what) from error
     for side, volumes in now.items():
@@ -112,7 +123,7 @@ def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
                 continue
             what = "has changed" if name in known and name in volumes else "is new or gone"
             where = "held-out" if side == "held_out" else side
-            raise InputError(
+            raise OtherData(
                 f"{folder.path} holds a search on other data: {where} volume {name} {what}; choose another --run"
             )
 

@@ -20,6 +20,7 @@ from results.pictures.curve import LossCurve, append_line, draw_curve, read_line
 from results.pictures.overlay import draw_overlay
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder
+from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from trainers.checkpoint import save_tensors, write_atomically
 from trainers.data.folds import Fold
@@ -137,7 +138,7 @@ class _Attempt:
     def scored(self) -> dict[int, float]:
         """The scores at rungs so far, by step."""
         metric = self.config.score.rank_by
-        return {int(line["step"]): float(line[metric]) for line in read_lines(self.folder.scores)}
+        return {int(line["step"]): float(line[metric]) for line in read_lines(self.folder.scores, metric)}
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
@@ -209,7 +210,10 @@ def _last_step_in_time(attempt: _Attempt) -> int:
     """
     training, folder = attempt.training, attempt.folder
     if folder.last_step.is_file():
-        return int(folder.last_step.read_text(encoding="utf-8"))
+        try:
+            return int(folder.last_step.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{folder.last_step} holds no step; delete it") from error
     left = (attempt.job.seconds or 0.0) - attempt.clock.seconds
     if attempt.seconds is not None:
         began, place = time.monotonic(), folder.scratch

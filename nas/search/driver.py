@@ -231,4 +231,4 @@ class Driver:
 def _count_death(place: TrialFolder | CellsFolder, reason: str) -> int:
     """Note that a worker died on the task of this folder; returns how many have."""
     append_line(place.attempts, {"reason": reason})
-    return len(place.attempts.read_text(encoding="utf-8").splitlines())
+    return len(place.attempts.read_bytes().splitlines())

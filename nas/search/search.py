@@ -16,6 +16,7 @@ from nas.search.needed_weights import starting_note
 from nas.search.planning import is_planned
 from nas.search.preflight import preflight
 from nas.search.view import View
+from nas.study.own_storages import check_own
 from nas.study.study import changed_by_others, open_study
 from nas.workers.executor import Executor
 from nas.workers.launcher import Launcher
@@ -76,6 +77,7 @@ def run_search(
 def _search(
     config: SearchConfig, folder: RunFolder, view: View, workers: int | None, cluster: str | None
 ) -> SearchResult:
+    check_own(config.study.storage)  # before the minutes that follow
     for mended in mend(folder):
         view.note(mended)
     report = Report(view.note, view.working)

@@ -118,8 +118,8 @@ def _of_search(run: Path | None, target: str, out: Path | None) -> Shown | Searc
     if findings is None:
         ended = ", ".join(identity for identity, found in known.items() if found) or "none"
         raise InputError(
-            f"{target!r} is no trial, file, bundle or hand-made genotype ({', '.join(HAND_MADE)}), nor a cell search "
-            f"of {folder.path} that has ended ({ended})"
+            f"{target!r} is not a trial, file, bundle or hand-made genotype ({', '.join(HAND_MADE)}), nor a cell "
+            f"search of {folder.path} that has ended ({ended})"
         )
     if not name:
         return SearchShown(cells=identity, findings=findings, alphas_picture=folder.cells(identity).alphas_picture)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from nas.config.study_config import CONTINUES, FIXED, REPEATS, read_study_config
 from nas.search.plan_rows import PlanRow, plan_lines, plan_rows
 from nas.study.budget import seconds_used
+from nas.study.own_storages import storage_of
 from nas.study.plan import read_plan
 from nas.study.storage import open_storage
 from results.leaderboard.leaderboard import read_leaderboard
@@ -57,13 +58,14 @@ class Status(BaseModel, frozen=True, extra="forbid"):
         return "\n".join(lines)
 
 
-def read_status(run: Path | None) -> Status:
-    """The state of a run, read without disturbing it."""
+def read_status(run: Path | None, storage: str | None = None) -> Status:
+    """The state of a run, read without disturbing it. storage: what the command line says it is kept in."""
     import optuna
     from filelock import FileLock, Timeout
 
     folder = find(run)
     config, made = read_study_config(folder), read_plan(folder)
+    url = storage_of(folder, config.storage, storage)
     lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
@@ -74,11 +76,11 @@ def read_status(run: Path | None) -> Status:
     except OSError:  # a folder that cannot be written to has no driver
         running = False
     used, asked, repeats, begun, plan = 0.0, 0, set[int](), False, list[PlanRow]()
-    if config.storage is not None or folder.journal.is_file():
-        storage = open_storage(folder, config.storage)
-        begun = any(study.study_name == config.name for study in storage.get_all_studies())
+    if url is not None or folder.journal.is_file():
+        opened = open_storage(folder, url)
+        begun = any(study.study_name == config.name for study in opened.get_all_studies())
     if begun:
-        study = optuna.load_study(study_name=config.name, storage=storage)
+        study = optuna.load_study(study_name=config.name, storage=opened)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
         asked = sum(not {FIXED, REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)

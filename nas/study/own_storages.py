@@ -1,78 +1,39 @@
-"""Which storages this user has named. A run folder's configuration is data: it may come from a stranger.
+"""Which storages are this user's own: those that the command line has named once.
 
-A storage that only a run folder names is not connected to: libpq would send the password of the environment there.
+A storage that only a configuration names is not connected to: libpq would send the password of the environment there.
 """
 
-import hashlib
-import os
-from contextlib import suppress
-from ipaddress import ip_address
-from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
-
-from nas.config.study_config import hide_password
+from nas.config import named
+from nas.config.storage_url import read_url, shown
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
-_named: set[str] = set()  # by this process
 
-
-def check_own(folder: RunFolder, url: str) -> None:
-    """Raise InputError for a storage that the run folder names, and no command of this user ever did."""
-    if _mark(url) not in _known():
+def check_own(url: str | None) -> None:
+    """Raise InputError for a storage that a configuration names, and no command of this user ever did."""
+    if url is not None and not named.is_named(read_url(url).mark):
         raise InputError(
-            f"{folder.path} names the storage {hide_password(url)}, which none of your commands has named: if it is "
-            "yours, repeat it with --storage"
+            f"the configuration names the storage {shown(url)}, which none of your commands has named: if it is yours, "
+            "repeat it with --storage"
         )
 
 
 def remember(url: str) -> None:
-    """From now on a run folder may name this storage; in this process only where the user has no folder for it."""
-    file = _file()
-    known = _mark(url) in _known()
-    _named.add(_mark(url))
-    if file is None or known:
-        return
-    with suppress(OSError):  # then the user names it each time
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as marks:
-            marks.write(f"{_mark(url)}\n")
+    """From now on a configuration may name this storage."""
+    named.remember(read_url(url).mark)
 
 
-def with_tls(url: str) -> str:
-    """A URL that asks for TLS, unless it says how to connect, or the server is on this machine."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    host = options.get("hostaddr") or options.get("host") or parts.hostname or ""
-    if "sslmode" in options or not host or host.startswith("/") or _is_loopback(host):
-        return url
-    return f"{url}{'&' if parts.query else '?'}sslmode=require"
+def storage_of(folder: RunFolder, configured: str | None, said: str | None) -> str | None:
+    """The storage of a run: that of its configuration, with the password of what the command line said, if it did.
 
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _known() -> set[str]:
-    file = _file()
-    try:
-        return _named if file is None else _named | set(file.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError):
-        return _named
-
-
-def _file() -> Path | None:
-    """Where the marks are kept: hashes, because a URL may hold a password."""
-    state = os.environ.get("XDG_STATE_HOME")
-    try:
-        home = Path(state) if state else Path.home() / ".local" / "state"
-    except RuntimeError:  # no home, as in some containers
-        return None
-    return home / "vessel-nas" / "storages"
-
-
-def _mark(url: str) -> str:
-    return hashlib.sha256(url.partition("://")[2].encode()).hexdigest()
+    Raises InputError if the two are not the same.
+    """
+    if said is None:
+        return configured
+    if configured is None or read_url(configured).mark != read_url(said).mark:
+        where = "study.journal" if configured is None else shown(configured)
+        raise InputError(
+            f"{folder.path} keeps its study in {where}, not in {shown(said)} (or for another user); leave out --storage"
+        )
+    remember(said)
+    return said

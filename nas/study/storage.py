@@ -1,5 +1,6 @@
 """Where the Optuna study lies (the run folder's journal, or a database server by its URL), and its pictures."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -12,42 +13,47 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from nas.config.study_config import hide_password
-from nas.study.own_storages import check_own, with_tls
+from nas.config.storage_url import read_url, shown
+from nas.study.own_storages import check_own
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 
 PATIENCE = 300.0  # seconds that a server may be away, as in a restart
 OPENING = 30.0  # seconds that it may be away when a command begins, in which its address may also be wrong
-_DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
+_DRIVER = "postgresql+psycopg"
+# Of errors that patience does not mend: the server is there, and says no.
+_FINAL = re.compile(r"authentication|no password supplied|pg_hba|does not exist|does not support SSL|certificate")
 
 
 def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
     """The storage that study and dashboard share; without a URL, the run folder's journal.
 
-    Raises InputError if a server cannot be reached or used, and for one that only a run folder names.
+    Raises InputError if a server cannot be reached or used, and for one that only a configuration names.
     """
     if url is None:
-        try:
-            return JournalStorage(JournalFileBackend(str(folder.journal)))
-        except (ValueError, KeyError) as error:
-            what = f"{folder.journal} is damaged ({type(error).__name__})"
-            raise InputError(f"{what}; `nas doctor{folder.option}` says where") from error
-    if not url.startswith(tuple(_DRIVERS)):
-        raise InputError(f"the storage {hide_password(url)} is none; a study lies in postgresql://USER@HOST/DATABASE")
-    check_own(folder, url)
-    for short, full in _DRIVERS.items():
-        url = full + url.removeprefix(short) if url.startswith(short) else url
+        return _journal(folder)
+    check_own(url)
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return _opened(with_tls(url))
+        return _opened(f"{_DRIVER}://{read_url(url).with_tls().partition('://')[2]}")
     except ModuleNotFoundError as error:
-        needs = f"the storage {hide_password(url)} needs {error.name}"
+        needs = f"the storage {shown(url)} needs {error.name}"
         raise InputError(f"{needs}: pip install 'vessel-nas[postgres]'") from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise InputError(f"the storage {hide_password(url)} cannot be opened: {first}") from error
+        raise InputError(f"the storage {shown(url)} cannot be opened: {first}") from error
+
+
+def _journal(folder: RunFolder) -> JournalStorage:
+    """The study in the run folder. The absolute path is what the link says that Optuna makes as its lock."""
+    try:
+        return JournalStorage(JournalFileBackend(str(folder.journal.absolute())))
+    except OSError:
+        raise
+    except Exception as error:  # Optuna reads its lines without looking
+        what = f"{folder.journal} is damaged ({type(error).__name__})"
+        raise InputError(f"{what}; `nas doctor{folder.option}` says where") from error
 
 
 def _opened(url: str) -> "PatientStorage":
@@ -103,7 +109,7 @@ def _server_is_away(error: BaseException | None) -> bool:
 
     while error is not None:
         if isinstance(error, OperationalError | InterfaceError):
-            return True
+            return _FINAL.search(str(error.orig)) is None
         error = error.__cause__ or error.__context__
     return False
 

@@ -93,7 +93,7 @@ def _check_owner(study: optuna.Study, folder: RunFolder) -> None:
     mark = folder.mark
     if not mark.is_file():
         write_atomically(mark, uuid4().hex + "\n")
-    own, known = mark.read_text(encoding="utf-8").strip(), study.user_attrs.get(_OWNER)
+    own, known = mark.read_text(encoding="utf-8", errors="replace").strip(), study.user_attrs.get(_OWNER)
     if known is None:
         study.set_user_attr(_OWNER, own)
     elif known != own:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -26,7 +26,7 @@ from nas.config.search_config import SearchConfig
 from nas.jobs import trial
 from nas.jobs.cell_search import draw_cells_of, search_cells
 from nas.jobs.failures import outcome_of
-from nas.jobs.kidneys import check_fold, open_fold
+from nas.jobs.kidneys import OtherData, check_fold, open_fold
 from nas.jobs.measure import measure_costs
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
 from nas.workers.protocol import (
@@ -92,31 +92,40 @@ def main(descriptor: int) -> None:
     channel = _Channel(os.fdopen(descriptor, "w", encoding="utf-8", buffering=1), _receive(sys.stdin))
     order = channel.inbox.get()
     assert isinstance(order, Open)
-    _print_to(Path(order.log))
-    torch.set_num_threads(order.threads)
     folder = RunFolder(Path(order.run))
-    config = read_config(folder.config)
-    fold = open_fold(config, folder)
-    try:  # a worker that is started again may find other labels than those that the search began with
+    torch.set_num_threads(order.threads)
+    try:  # a worker that is started again may find other labels than those that the search began with, or no scans
+        _print_to(Path(order.log))
+        config = read_config(folder.config)
+        fold = open_fold(config, folder)
         check_fold(folder, fold, ranks=True)
     except InputError as error:
-        channel.send(Refused(reason=str(error)))
-        sys.exit(1)
+        _refuse(error, channel)
     worker = _Worker(folder, order.device, config, fold, channel)
     channel.send(Ready(device=order.device))
     while True:
         message = channel.inbox.get()
         if isinstance(message, Start):  # a request to leave that comes now is for a task that has ended
-            ended = _do(message.task, worker)
+            try:
+                ended = _do(message.task, worker)
+            except InputError as error:
+                _refuse(error, channel)
             channel.send(ended)
             if ended.last:
                 sys.exit(0)
 
 
+def _refuse(error: InputError, channel: _Channel) -> NoReturn:
+    """End the search: what is wrong with its data is wrong for every task and every worker."""
+    channel.send(Refused(reason=str(error)))
+    sys.exit(1)
+
+
 def _do(task: Task, worker: _Worker) -> Ended:
     """Do one task; an exception becomes an outcome, and its traceback goes to the task's log.
 
-    It is this process's last task if an error may have left its GPU unusable.
+    It is this process's last task if an error may have left its GPU unusable. Raises InputError for labels that changed
+    and for a log that cannot be written.
     """
     began = time.monotonic()
     healthy = True
@@ -124,6 +133,8 @@ def _do(task: Task, worker: _Worker) -> Ended:
     with _log_to(task.place(worker.folder).log):
         try:
             outcome = WORK[task.kind](task, worker, trial.Talk(reports.progress, reports.scored))
+        except OtherData:
+            raise
         except Exception as error:
             traceback.print_exc()
             if loader_died(error):  # a part of this worker was killed: the task is tried again as after its own death
@@ -205,8 +216,11 @@ def _receive(stream: IO[str]) -> "queue.Queue[Order]":
 
 
 def _print_to(file: Path) -> None:
-    """Send everything printed, including by compiled code, to a log from now on."""
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Send everything printed, including by compiled code, to a log from now on; not to where a link leads."""
+    try:
+        log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}); if it is a link, remove it") from error
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

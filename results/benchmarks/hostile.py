@@ -4,10 +4,11 @@
 
 A small search is run, then its folder and its best bundle are copied, once for each attack, and attacked: links (to
 files, folders, devices, up and absolute), pipes, paths with `..` wherever a name or a path stands, names with escape
-sequences, claims of huge sizes. Commands that read, repair, go on with, train, predict and convert are run on each
-copy. Beside the copies lies a folder that stands for the user's own files; it must stay as it is, byte for byte, time
-for time, and nothing may appear beside it. A command ends within a minute, with no traceback, and in one line where it
-refuses.
+sequences, claims of huge sizes, files that hold something else, and a configuration that names places and servers
+outside. Commands that read, repair, go on with, train, predict and convert are run on each copy. Beside the copies lies
+a folder that stands for the user's own files; it must stay as it is, byte for byte, time for time, nothing may appear
+beside it, and a server that stands for the stranger's must not be asked. A command ends within a minute, with no
+traceback, and in one line where it refuses.
 """
 
 import argparse
@@ -16,17 +17,18 @@ import io
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from hostile_attacks import attacks
+from hostile_attacks import STRANGER, attacks
 
 from nas.commands.main import main as nas
 
@@ -120,9 +122,10 @@ def main() -> int:
     defects = 0
     for heavy in ("nas.search.search", "nas.bundles.retrain", "nas.bundles.predict"):
         import_module(heavy)  # once, before the commands are forked
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, socket.create_server(STRANGER) as stranger:
+        stranger.setblocking(False)
         work = Path(name)
-        os.environ["NAS_CACHE"] = str(work / "cache")
+        os.environ |= {"NAS_CACHE": str(work / "cache"), "XDG_STATE_HOME": str(work / "state")}
         (work / "base.toml").write_text(SEARCH)
         (work / "log").touch()
         code, said = run(["search", str(work / "base.toml"), "--run", str(work / "base")], work / "log")
@@ -134,11 +137,12 @@ def main() -> int:
                 "IT": it,
                 "OUT": out,
                 "RUN": work / "run",
+                "NEW": work / "new",
                 "BUNDLE": work / "base/best",
                 "SCANS": work / "base/phantoms",
             }
             for command in attack.commands:
-                for place in (it, out, work / "run", work / "beside"):
+                for place in (it, out, work / "run", work / "new", work / "beside"):
                     shutil.rmtree(place, ignore_errors=True)
                 shutil.copytree(work / "base", work / "run")
                 if attack.kind == "store":
@@ -146,8 +150,8 @@ def main() -> int:
                 else:
                     shutil.copytree(work / "base" / ("best" if attack.kind == "bundle" else ""), it)
                 attack.make(it, own)
-                before, around = state(own), {path.name for path in work.iterdir()} | {"out"}
-                arguments = [str(words.get(word, word)) for word in command.split()]
+                before, around = state(own), {path.name for path in work.iterdir()} | {"out", "new", "state"}
+                arguments = [str(words.get(word, word)) for word in command.replace("IT/", f"{it}/").split()]
                 code, said = run(arguments, work / "log")
                 wrong = []
                 if state(own) != before:
@@ -156,6 +160,9 @@ def main() -> int:
                     mine(own)
                 if more := {path.name for path in work.iterdir()} - around:
                     wrong.append(f"{more} appeared outside")
+                with suppress(BlockingIOError):
+                    stranger.accept()[0].close()
+                    wrong.append("a server of the stranger's was asked")
                 if code not in (0, 1):
                     wrong.append("no end" if code == 124 else f"exit code {code}")
                 reports = command.startswith(("doctor", "data check"))  # what they find is their output

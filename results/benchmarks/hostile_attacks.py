@@ -20,6 +20,8 @@ RUN_COMMANDS = (
     "search --run IT",
     "retrain best --steps 2 --run IT",
 )
+CONFIG_COMMANDS = (*RUN_COMMANDS, "search IT/config.toml --run NEW")
+STRANGER = ("127.0.0.1", 45_117)  # a server of theirs, to which nothing may connect
 BUNDLE_COMMANDS = ("predict IT SCANS --out OUT", "show IT", "retrain IT --steps 2 --run RUN")
 STORE_COMMANDS = ("data check IT --out OUT", "predict BUNDLE IT --out OUT")
 
@@ -55,7 +57,25 @@ def attacks() -> Iterator[Attack]:
         ("fit.loader_workers", 10**6), ("phantom.shape", [10**6] * 3), ("phantom.kidneys", 10**9),
     ):  # fmt: skip
         yield Attack(f"config.toml: {key} = {value!r}", "run folder", RUN_COMMANDS, _set_in_toml(key, value))
-    for name in ("../../../mine", "/etc", "x/../../../mine", "..", "\x1b]0;x"):
+    for key, value in (
+        ("data.cache", "MINE"), ("data.cache", "../mine"), ("data.root", "MINE"), ("data.root", "/dev"),
+        ("data.root", "/proc/self"), ("study.storage", "postgresql://u:pw@{}:{}/d".format(*STRANGER)),
+        ("study.storage", "postgresql://u@/d?hostaddr={}&port={}".format(*STRANGER)),
+        ("study.storage", "sqlite:////MINE/thesis.txt"),
+    ):  # fmt: skip
+        yield Attack(f"config.toml: {key} = {value!r}", "run folder", CONFIG_COMMANDS, _set_in_toml(key, value))
+    texts = [b"\xff\xfe", b"[" * 10_000, b"[]", b"9" * 5_000]
+    for place in (*places, "costs.json", "trials/0000/seconds", "trials/0000/scores.jsonl", "trials/0000/last_step"):
+        if "." in place[1:] or place.rpartition("/")[2] in ("seconds", "last_step"):
+            for text in texts:
+                yield Attack(f"{place}: {text[:20]!r}", "run folder", RUN_COMMANDS[:4], _text(place, text))
+    yield Attack("folders in each other", "run folder", RUN_COMMANDS[:4], _nested)
+    yield Attack(
+        "config.toml: tables in each other", "run folder", CONFIG_COMMANDS, _text("config.toml", b"a." * 9_999)
+    )
+    for place in ("trials/0000/log.txt", "worker-0.log", "study.journal", "x"):
+        yield Attack(f"{place}: link to itself", "run folder", RUN_COMMANDS[:4], _link(place, to=Path(place).name))
+    for name in ("../../../mine", "/etc", "x/../../../mine", "..", "\x1b]0;x", "[/x]"):
         yield Attack(f"a cell search called {name!r}", "run folder", RUN_COMMANDS[:4], _plan_of(name))
         yield Attack(f"a genotype called {name!r}", "run folder", RUN_COMMANDS[:4], _record_of(genotype=name))
         yield Attack(f"the record of a trial called {name!r}", "run folder", RUN_COMMANDS[:4], _record_of(name=name))
@@ -65,7 +85,7 @@ def attacks() -> Iterator[Attack]:
         yield Attack(f"{place}: link to a file", "bundle", BUNDLE_COMMANDS, _link(place))
         yield Attack(f"{place}: link to /dev/zero", "bundle", BUNDLE_COMMANDS, _link(place, to="/dev/zero"))
         yield Attack(f"{place}: a pipe", "bundle", BUNDLE_COMMANDS, _pipe(place))
-    for name in ("../../../mine", "/etc/mine", "\x1b[2J", "a\nb"):
+    for name in ("../../../mine", "/etc/mine", "\x1b[2J", "a\nb", "[/x]"):
         yield Attack(f"named {name!r}", "bundle", BUNDLE_COMMANDS, _in_json("architecture.json", ("name",), name))
         volumes = {name: "00"}
         keys = ("provenance", "held_out_volumes")
@@ -76,8 +96,11 @@ def attacks() -> Iterator[Attack]:
         (("candidate", "slices_in"), 10**7 + 1), (("reading", "threshold"), -5.0), (("reading", "threshold"), 1e300),
         (("candidate", "encoder"), "tu-resnet18.../x"), (("candidate", "encoder"), "hf-hub:x/y"),
         (("reading", "inference", "overlap"), 0.9999999), (("parameters",), -1),
+        (("reading", "inference", "axes"), [0] * 10**6), (("voxel_spacing_um",), [[0, 0, 0]]),
+        (("voxel_spacing_um",), [[1e300, 1e-300, 1.0]]), (("grey_scales",), {"x": [1e300, -1e300]}),
+        (("fit", "voxel_size_um"), 1e-9), (("fit", "target_um"), 1e9), (("reading", "tuned_on"), {"[/x]": "0"}),
     ):  # fmt: skip
-        said = f"{'.'.join(keys)} = {value!r}"
+        said = f"{'.'.join(keys)} = {value!r}"[:80]
         yield Attack(said, "bundle", BUNDLE_COMMANDS, _in_json("architecture.json", keys, value))
 
     for inside in ("../mine", "/mine", "0/../../mine", ".."):
@@ -112,6 +135,21 @@ def _pipe(place: str) -> Callable[[Path, Path], None]:
     return make
 
 
+def _text(place: str, text: bytes) -> Callable[[Path, Path], None]:
+    def make(folder: Path, mine: Path) -> None:
+        _gone(folder / place)
+        (folder / place).write_bytes(text)
+
+    return make
+
+
+def _nested(folder: Path, mine: Path) -> None:
+    place = folder / "trials" / "0000" / "checkpoint"
+    for _ in range(900):  # as many as `shutil` can remove again
+        place = place / "x"
+        place.parent.mkdir(exist_ok=True)
+
+
 def _gone(path: Path) -> None:
     """Room for another entry at this path."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +164,7 @@ def _set_in_toml(key: str, value: Any) -> Callable[[Path, Path], None]:
     def make(folder: Path, mine: Path) -> None:
         text = (folder / "config.toml").read_text()
         body = re.sub(rf"(?m)^{name} = .*$", "", text)
-        line = f"{name} = {json.dumps(value)}\n"
+        line = f"{name} = {json.dumps(value).replace('MINE', str(mine))}\n"
         assert f"[{section}]\n" in body, key
         (folder / "config.toml").write_text(body.replace(f"[{section}]\n", f"[{section}]\n{line}", 1))
 

@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 from results.bundles.reading import KeptReading, Reading
 from results.record import Record
 from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
-from trainers.data.geometry import Spacing
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
@@ -43,7 +42,7 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
         return {**taught, **self.train_volumes}
 
 
-class Architecture(BaseModel, frozen=True, extra="forbid"):
+class Architecture(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything needed to rebuild the network and its prediction, except the weights."""
 
     format: Literal[2] = 2
@@ -51,7 +50,9 @@ class Architecture(BaseModel, frozen=True, extra="forbid"):
     candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
-    voxel_spacing_um: tuple[Spacing, ...]  # of the training volumes that state theirs
+    voxel_spacing_um: tuple[
+        tuple[PositiveFloat, PositiveFloat, PositiveFloat], ...
+    ]  # of the training volumes that state theirs
     grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
     reading: KeptReading
     parameters: PositiveInt

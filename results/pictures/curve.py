@@ -1,9 +1,11 @@
 """The learning curve of one training: loss and scores over steps, kept as lines of JSON and drawn as a picture."""
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from results.pictures.figure import new_figure, save_figure
 from trainers.metrics.table import title_of
@@ -34,29 +36,40 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, value: str | None = None) -> list[dict[str, Any]]:
     """The lines of a curve in the order of their steps; of several lines for one step (after a stop), the last.
 
-    A line that a power cut tore is left out, and so is the one that was then written right after its half.
+    value: the name of the number that each has. A line that a power cut tore is left out, and so is the one that was
+    then written right after its half.
     """
-    found: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(json.JSONDecodeError):
-            values = json.loads(line)
-            found[values["step"]] = values
+    found = {values["step"]: values for values in _tables(path) if value is None or _is_number(values.get(value))}
     return [found[step] for step in sorted(found)]
+
+
+def _tables(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            values = from_json(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            yield values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def draw_curve(path: Path, losses: Path, scores: Path, title: str, metric: str) -> None:
     """Draw the loss over steps, and the values of a metric before the end, if there are any."""
     figure = new_figure(7, 3.6)
     axis = figure.subplots()
-    points = read_lines(losses)
+    points = read_lines(losses, "loss")
     axis.plot([p["step"] for p in points], [p["loss"] for p in points], color="#555555", label="loss")
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
     axis.set_title(title, fontsize=10, parse_math=False)
-    rungs = read_lines(scores)
+    rungs = read_lines(scores, metric)
     if rungs:
         right = axis.twinx()
         right.plot([p["step"] for p in rungs], [p[metric] for p in rungs], "o-", color="#ff9500")

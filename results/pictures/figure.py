@@ -24,5 +24,7 @@ def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")  # a name in letters that the font lacks shows boxes
-        figure.savefig(aside, dpi=dpi, format=path.suffix.removeprefix("."))
+        aside.unlink(missing_ok=True)
+        with aside.open("xb") as file:  # never through a link that somebody else put there
+            figure.savefig(file, dpi=dpi, format=path.suffix.removeprefix("."))
     aside.replace(path)

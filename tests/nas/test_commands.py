@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from nas.commands.main import COMMANDS, make_app
 from nas.commands.spread import spread
+from nas.study.own_storages import check_own
+from search_spaces.errors import InputError
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,3 +51,22 @@ def test_a_row_makes_a_command_whose_options_are_the_fields_of_its_request(monke
 def test_a_command_is_a_function_too(capsys: pytest.CaptureFixture[str]) -> None:
     _dig(folder=Path("a"), scans=[], as_json=True)
     assert capsys.readouterr().out == f"{_Request(Path('a'), [])} True\n"
+
+
+@pytest.mark.parametrize("by", ["file", "--storage", "--set"])
+def test_a_storage_is_its_user_s_own_once_the_command_line_names_it(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"postgresql://me@db.{by.strip('-')}/d"
+    monkeypatch.setattr("nas.workers.process.warm_up", lambda: None)
+    monkeypatch.setattr("nas.search.dry_run.dry_run", lambda *_: None)
+    file = tmp_path / "theirs.toml"
+    file.write_text(f'[study]\nstorage = "{url}"\n' if by == "file" else "")
+    said = {"file": [], "--storage": ["--storage", url], "--set": ["--set", f"study.storage={url}"]}[by]
+    done = CliRunner().invoke(make_app(), ["search", str(file), "--dry-run", "--run", str(tmp_path / "run"), *said])
+    assert done.exit_code == 0, done.output
+    if by == "file":
+        with pytest.raises(InputError, match="repeat it with --storage"):
+            check_own(url)
+    else:
+        check_own(url)

@@ -21,12 +21,24 @@ def dashboard(asked: dict[str, Any], answer: Any) -> Iterable[bytes]:
 
 
 def ask(
-    guarded: Guarded, method: str = "GET", path: str = "/api/studies", host: str = OWN, query: str = "", **headers: str
+    guarded: Guarded,
+    method: str = "GET",
+    path: str = "/api/studies",
+    host: str = OWN,
+    query: str = "",
+    port: str = "80",
+    **headers: str,
 ) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an answer."""
     asked: dict[str, Any] = {}
     setup_testing_defaults(asked)
-    asked |= {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": host, "QUERY_STRING": query}
+    asked |= {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "HTTP_HOST": host,
+        "QUERY_STRING": query,
+        "SERVER_PORT": port,
+    }
     asked |= {f"HTTP_{name.upper()}": value for name, value in headers.items()} | {"wsgi.input": BytesIO()}
     said: dict[str, Any] = {}
 
@@ -44,7 +56,10 @@ def test_it_answers_under_the_names_of_this_machine(host: str) -> None:
     assert "Access-Control-Allow-Origin" not in headers
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.", "", "@"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.", "", "@", "[::1", "[", "]:8080"],
+)
 def test_it_answers_under_no_other_name(host: str) -> None:
     status, _, body = ask(Guarded(dashboard, "127.0.0.1"), host=host)
     assert status == "403 Forbidden" and b"secret" not in body
@@ -55,6 +70,8 @@ def test_it_answers_under_no_other_name(host: str) -> None:
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://[x"},
+        {"origin": f"http://{OWN}.evil.example"},
         {"origin": "http://127.0.0.1:9999"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
@@ -90,20 +107,67 @@ def test_where_others_can_ask_they_need_the_token_that_was_printed() -> None:
     assert ask(guarded, host=there, query="token=wrong")[0] == "403 Forbidden"
     status, headers, body = ask(guarded, host=there, path="/dashboard/studies/0", query=f"token={token}&a=1")
     assert (status, headers["Location"], body) == ("303 See Other", "/dashboard/studies/0?a=1", b"")
-    elsewhere = ask(guarded, host=there, path="//evil.example/", query=f"token={token}")[1]["Location"]
-    assert elsewhere == "/evil.example/"  # a path here, not another machine
+    for path, place in (
+        ("//evil.example/", "/evil.example/"),  # a path here, not another machine
+        ("/\\evil.example/", "/%5Cevil.example/"),  # for browsers a / too
+        ("/a\r\nSet-Cookie: b=1", "/a%0D%0ASet-Cookie%3A%20b%3D1"),
+    ):
+        assert ask(guarded, host=there, path=path, query=f"token={token}")[1]["Location"] == place
     cookie = headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
     assert ask(guarded, host=there, cookie=cookie.partition(";")[0])[0] == "200 OK"
-    assert ask(guarded, host=there, cookie="nas_token=wrong")[0] == "403 Forbidden"
+    assert ask(guarded, host=there, cookie="nas_token_80=wrong")[0] == "403 Forbidden"
 
 
 def test_on_an_address_of_its_own_only_that_address_is_known() -> None:
     token = new_token("10.0.0.5")
     guarded = Guarded(dashboard, "10.0.0.5", token=token)
-    assert ask(guarded, host="10.0.0.5:8080", cookie=f"nas_token={token}")[0] == "200 OK"
-    assert ask(guarded, host="evil.example:8080", cookie=f"nas_token={token}")[0] == "403 Forbidden"
+    assert ask(guarded, host="10.0.0.5:8080", cookie=f"nas_token_80={token}")[0] == "200 OK"
+    assert ask(guarded, host="evil.example:8080", cookie=f"nas_token_80={token}")[0] == "403 Forbidden"
     assert new_token("127.0.0.1") is None
+
+
+def test_dashboards_on_several_ports_keep_their_tokens_apart() -> None:
+    names = []
+    for port in ("8080", "8081"):
+        guarded = Guarded(dashboard, "0.0.0.0", token="t")
+        headers = ask(guarded, host=f"lab:{port}", query="token=t", port=port)[1]
+        names.append(headers["Set-Cookie"].partition("=")[0])
+    assert names == ["nas_token_8080", "nas_token_8081"]
+
+
+def _artifact(kind: str, path: str = "/artifacts/0/0/ID") -> dict[str, str]:
+    """The headers with which something of a kind is served from among the pictures."""
+
+    def inner(asked: dict[str, Any], answer: Any) -> Iterable[bytes]:
+        answer("200 OK", [("Content-Type", kind), ("Content-Disposition", "inline")])
+        return [b"<script>alert(1)</script>"]
+
+    return ask(Guarded(inner, "127.0.0.1"), path=path)[1]
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "text/javascript", "image/png, text/html", "IMAGE/PNG"])
+@pytest.mark.parametrize("path", ["/artifacts/0/0/ID", "//artifacts/0/ID"])
+def test_what_stands_among_the_pictures_is_no_page_of_the_dashboard(kind: str, path: str) -> None:
+    headers = _artifact(kind, path)
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["Content-Disposition"] == "attachment"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("sandbox;")
+
+
+def test_a_picture_is_shown_as_what_it_is() -> None:
+    headers = _artifact("image/png")
+    assert headers["Content-Type"] == "image/png"
+    assert headers["Content-Security-Policy"].startswith("sandbox;")
+
+
+@pytest.mark.parametrize("asked", [{}, {"host": "evil.example"}, {"query": "token=t"}])
+def test_no_answer_is_shown_in_a_frame_or_taken_for_another_kind(asked: dict[str, str]) -> None:
+    headers = ask(Guarded(dashboard, "127.0.0.1", token="t"), **asked)[1]
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_pictures_are_files_of_the_run_and_no_links(tmp_path: Path) -> None:

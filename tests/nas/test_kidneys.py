@@ -223,6 +223,14 @@ def test_scans_that_moved_or_are_linked_are_the_same(folder: RunFolder, scans: P
         data_root(config, folder)
 
 
+@pytest.mark.parametrize("text", ["", "[" * 5_000, "[]", '{"data": []}', '{"data": {"train": "x"}}'])
+def test_a_damaged_memory_of_the_data_is_one_line(folder: RunFolder, tmp_path: Path, text: str) -> None:
+    fold = open_fold(_config(tmp_path / "cache"), folder)
+    folder.identity.write_text(text)
+    with pytest.raises(InputError, match=r"identity\.json is damaged; without it the data are taken to be"):
+        check_fold(folder, fold, ranks=True)
+
+
 def test_labels_that_change_are_told_whoever_opens_them(folder: RunFolder, scans: Path, tmp_path: Path) -> None:
     config = _config(tmp_path / "cache", root=str(scans))
     check_same_data(folder, open_folds(config, folder))

@@ -16,7 +16,7 @@ from nas.bundles.retrain import Retraining, find_retraining, reading_for_all, re
 from nas.bundles.trunk import Trunk, find_trunk
 from nas.jobs.trial import Talk, run_job
 from results.bundles.bundle import read_bundle
-from results.record import Record
+from results.record import Outcome, Record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
 from trainers.checkpoint import save_checkpoint, write_atomically
@@ -232,3 +232,26 @@ def test_a_length_that_cannot_be_kept_to_is_one_line(folder: RunFolder, request_
     write_atomically(folder.trial(2).record, record.model_dump_json())
     with pytest.raises(InputError, match=message):
         find_retraining(folder, CONFIG, "2", None, request_)
+
+
+@pytest.mark.parametrize(("wanted", "device"), [("cpu", "cpu"), ("auto", "cuda"), ("cuda:1", "cuda:1")])
+def test_the_memory_that_is_named_is_that_of_the_device_in_use(
+    wanted: str, device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+
+    def outcome(error: Exception, device: str) -> tuple[Outcome, bool]:
+        asked.append(device)
+        return Outcome(state="infeasible", reason="out of memory"), False
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("nas.bundles.retrain.run_job", fail)
+    monkeypatch.setattr("nas.bundles.retrain.outcome_of", outcome)
+    training = Retraining("x", trial_task(0).job, None, None, None)
+    config = CONFIG.model_copy(update={"device": wanted})
+    with pytest.raises(InputError, match="out of memory; train it on a machine with more"):
+        retrain(training, FOLD, config, create(tmp_path / "run"), "train")
+    assert asked == [device]

@@ -81,3 +81,12 @@ def test_finalists_are_confirmed_with_each_kidney_held_out(tmp_path: Path, folde
         if record.outcome.score is not None:
             (scored,) = record.outcome.score.volumes
             assert scored.volume == (record.job.hold_out or "phantom_1"), number
+
+
+def test_a_storage_that_only_a_configuration_names_is_refused_before_anything_is_made(
+    tmp_path: Path, folder: RunFolder
+) -> None:
+    named = {"study": {"storage": "postgresql://me@db.stranger/d"}}
+    with pytest.raises(InputError, match=r"names the storage postgresql://db\.stranger/d, which none of your commands"):
+        _search(_config(tmp_path, named), folder)
+    assert not folder.phantoms.exists()

@@ -8,7 +8,7 @@ import torch
 
 from nas.config.presets import PRESETS
 from nas.config.read import parse_config, read_config
-from nas.config.runs import default_preset, open_run, read_run
+from nas.config.runs import default_preset, open_run, read_run, read_run_to_train
 from nas.config.study_config import REPEATS
 from nas.config.write import write_config
 from nas.search.status import read_status
@@ -115,6 +115,39 @@ def test_how_long_and_where_to_search_may_change(run: Path, override: str, value
     assert found == (value.absolute() if isinstance(value, Path) else value)
 
 
+def _cache_of(*arguments: Path | None, said: list[str] | None = None) -> Path | None:
+    source, run = arguments
+    return open_run(source, None, run, said or [], has_data=False)[0].data.cache
+
+
+def test_a_cache_that_only_a_run_folder_names_is_not_used(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = tmp_path / "theirs" / "config.toml"
+    (stranger.parent / "trials").mkdir(parents=True)
+    before = (run / "config.toml").read_text()
+    stranger.write_text(before.replace("[data]", f'[data]\ncache = "{tmp_path}/victim"', 1))
+    for command in ((None, stranger.parent), (stranger, tmp_path / "other")):
+        assert _cache_of(*command) is None
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert f"{tmp_path}/victim is not used for converted volumes, because only the run folder names it" in printed
+    assert read_run_to_train(stranger.parent, ["retrain.steps=5"])[0].data.cache is None
+
+
+def test_a_cache_that_its_user_named_once_is_used(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'[data]\ncache = "{tmp_path}/first"\n' + (tmp_path / "mine.toml").read_text())
+    assert _cache_of(tmp_path / "mine.toml", run) == tmp_path / "first"
+    assert _cache_of(None, run, said=[f"data.cache={tmp_path}/second"]) == tmp_path / "second"
+    for named in ("first", "second"):
+        text = (run / "config.toml").read_text().replace("[data]", f'[data]\ncache = "{tmp_path / named}"', 1)
+        theirs = tmp_path / named / "run"
+        (theirs / "trials").mkdir(parents=True)
+        (theirs / "config.toml").write_text(text)
+        assert _cache_of(None, theirs) == tmp_path / named
+        assert read_run_to_train(theirs, [])[0].data.cache == tmp_path / named
+
+
 def test_none_is_a_name_where_a_name_is_asked_for_and_off_elsewhere() -> None:
     overrides = ["study.promotion=none", "fit.augmentation=none", "study.minutes=none"]
     config, _ = open_run(None, "demo", None, overrides, has_data=False)
@@ -187,7 +220,7 @@ def test_the_pointer_to_the_latest_run_stays_below_the_runs(latest: str) -> None
 
 
 def test_a_password_in_the_settings_is_not_printed(run: Path) -> None:
-    with pytest.raises(InputError, match=r"study\.storage was not set and is now postgresql://u@h/d") as caught:
+    with pytest.raises(InputError, match=r"study\.storage was not set and is now postgresql://h/d") as caught:
         open_run(None, None, run, ["study.storage=postgresql://u:secret@h/d"], has_data=False)
     assert "secret" not in str(caught.value)
 

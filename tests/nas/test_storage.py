@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 
 from nas.config.read import parse_config
 from nas.config.search_config import SearchConfig
-from nas.study.own_storages import remember, with_tls
-from nas.study.storage import hide_password, open_storage
+from nas.config.storage_url import read_url, shown
+from nas.study.own_storages import remember, storage_of
+from nas.study.storage import open_storage
 from nas.study.study import open_study
 from results.run_folder import create
 from search_spaces.errors import InputError
@@ -152,41 +153,53 @@ def test_a_study_of_another_run_folder_is_refused(server: Postgres, tmp_path: Pa
         open_study(create(tmp_path / "two"), config)
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        (
-            "postgresql://nas:secret@127.0.0.1:1/none",
-            r"storage postgresql\+psycopg://nas@127.0.0.1:1/none cannot be opened",
-        ),
-        ("mysterious://host/db", "storage mysterious://host/db is none; a study lies in postgresql://"),
-        ("mysql://user:secret@host/db", "storage mysql://user@host/db is none"),
-        ("postgresql:/user:secret@host/db", "storage postgresql:/user@host/db is none"),
-        ("postgresql://127.0.0.1:1/none?user=me&password=secret", r"none\?user=me&password=\*\*\* cannot be opened"),
-        ("not a url", "storage not a url is none"),
-    ],
-)
-def test_a_storage_that_cannot_be_used_is_one_line(url: str, message: str, tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    url = "postgresql://nas:secret@127.0.0.1:1/none"
     remember(url)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=r"storage postgresql://127.0.0.1:1/none cannot be opened: ") as caught:
         open_storage(create(tmp_path), url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_password_is_not_shown() -> None:
-    assert hide_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
-    assert hide_password("postgresql://host/db") == "postgresql://host/db"
-    assert hide_password("postgresql:/me:secret@host/db") == "postgresql:/me@host/db"
-    for url in (
-        "postgresql://me:se?cret@host/db",
-        "postgresql://me:s@e/cret@host/db",
-        "postgresql://host/db?user=me&password=secret",
-        "postgresql://host/db?user=a@b&password=secret&x=1",
-        "postgresql://host/db?passwd=secret",
-        "me:secret@host",
-    ):
-        assert "cret" not in hide_password(url)
+@pytest.mark.parametrize(
+    ("url", "shows"),
+    [
+        ("mysterious://host/db", "mysterious://..."),
+        ("mysql://user:secret@host/db", "mysql://..."),
+        ("postgresql:/user:secret@host/db", "postgresql:/..."),
+        ("postgresql:u:secret@h", "postgresql:..."),
+        ("postgresql://u:secret", "postgresql://..."),
+        ("postgresql://u@h:5432/d#secret", "postgresql://..."),
+        ("postgresql://me:se/secret@host/db", "postgresql://..."),  # for some the host is host, for others me
+        ("postgresql://me:se@secret@host/db", "postgresql://..."),
+        ("postgresql://secret/x@host/db", "postgresql://..."),
+        ("me:secret@host", "..."),
+        ("host=h password=secret dbname=d", "..."),
+        ("not a url", "..."),
+    ],
+)
+def test_a_storage_that_is_none_is_one_line_without_what_may_be_a_password(url: str, shows: str) -> None:
+    with pytest.raises(InputError) as caught:
+        remember(url)
+    assert str(caught.value).startswith(f"the storage {shows} cannot be used: a study lies in postgresql://USER@HOST/")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shows"),
+    [
+        ("postgresql://me:secret@db.lab:5433/d", "postgresql://db.lab:5433/d"),
+        ("postgres://db.lab/d", "postgres://db.lab/d"),
+        ("postgresql://me:s%40ecret@[::1]/d", "postgresql://[::1]/d"),
+        ("postgresql:///d?host=/run/postgresql&password=secret", "postgresql:///d"),
+        ("postgresql://host/db?user=a@b&passw%6Frd=secret&x=1", "postgresql://host/db"),
+        ("postgresql://host/db?PASSWORD=secret", "postgresql://host/db"),
+        ("postgresql://host/db?passfile=/home/me/secret", "postgresql://host/db"),
+    ],
+)
+def test_only_scheme_host_port_and_database_are_shown(url: str, shows: str) -> None:
+    assert shown(url) == shows
 
 
 @pytest.mark.slow
@@ -204,22 +217,39 @@ def test_a_storage_that_only_a_run_folder_names_is_not_connected_to(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         stranger.settimeout(0.2)
         url = f"postgresql://u:secret@127.0.0.1:{stranger.getsockname()[1]}/d"
-        with pytest.raises(InputError, match=r"names the storage .*, which none of your commands has named") as caught:
+        with pytest.raises(
+            InputError, match=r"configuration names the storage .*, which none of your commands has named"
+        ) as caught:
             open_storage(create(tmp_path), url)
         assert "secret" not in str(caught.value)
         with pytest.raises(TimeoutError):
             stranger.accept()
 
 
-def test_a_storage_that_was_named_once_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_was_named_once_is_known_whatever_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    url = "postgresql://me:secret@127.0.0.1:1/named_once"
-    remember(url)
-    remember(url)
+    for password in ("", ":secret", ":another"):
+        remember(f"postgresql://me{password}@127.0.0.1:1/named_once")
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert len(file.read_text().splitlines()) == 1 and "secret" not in file.read_text()
-    with pytest.raises(InputError, match="cannot be opened"):
-        open_storage(create(tmp_path / "run"), url)
+    for url in ("postgresql://me:secret@127.0.0.1:1/named_once", "postgres://me@127.0.0.1:1/named_once?password=x"):
+        with pytest.raises(InputError, match="cannot be opened"):
+            open_storage(create(tmp_path / "run"), url)
+    for other in ("you@127.0.0.1:1/named_once", "me@127.0.0.1:2/named_once", "me@127.0.0.1:1/named_once?host=evil"):
+        with pytest.raises(InputError, match="which none of your commands has named"):
+            open_storage(create(tmp_path / "run"), f"postgresql://{other}")
+
+
+def test_a_storage_on_the_command_line_must_be_that_of_the_run(tmp_path: Path) -> None:
+    folder, own = create(tmp_path / "run"), "postgresql://me@db.lab/d"
+    assert storage_of(folder, own, None) == own
+    assert storage_of(folder, own, "postgresql://me:pw@db.lab/d") == "postgresql://me:pw@db.lab/d"
+    with pytest.raises(InputError, match=r"run keeps its study in postgresql://db.lab/d, not in postgresql://b.lab/d"):
+        storage_of(folder, own, "postgresql://me@b.lab/d")
+    with pytest.raises(InputError, match=r"run keeps its study in study.journal, not in postgresql://db.lab/d"):
+        storage_of(folder, None, own)
 
 
 @pytest.mark.parametrize(
@@ -238,4 +268,54 @@ def test_a_storage_that_was_named_once_is_known_by_its_hash(tmp_path: Path, monk
     ],
 )
 def test_beyond_this_machine_tls_is_asked_for(url: str, asked: str) -> None:
-    assert with_tls(url) == asked
+    assert read_url(url).with_tls() == asked
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "asked"),
+    [
+        ({"PGSSLMODE": "verify-full"}, "postgresql://db.lab/d", "verify-full"),
+        ({"PGSSLMODE": "verify-ca"}, "postgresql://db.lab/d", "verify-ca"),
+        ({"PGSSLMODE": "disable"}, "postgresql://db.lab/d", "require"),
+        ({"PGSSLMODE": "verify-full"}, "postgresql://localhost/d", None),
+        ({"PGHOST": "db.lab"}, "postgresql:///d", "require"),
+        ({"PGHOST": "/run/postgresql"}, "postgresql:///d", None),
+        ({"PGHOST": "localhost,db.lab"}, "postgresql:///d", "require"),
+        ({"PGHOST": "db.lab"}, "postgresql://localhost/d", None),
+        ({"PGHOSTADDR": "10.0.0.5"}, "postgresql://localhost/d", "require"),  # the address is what libpq connects to
+    ],
+)
+def test_what_the_environment_says_of_the_connection_counts_and_is_never_weakened(
+    environment: dict[str, str], url: str, asked: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert read_url(url).with_tls() == (url if asked is None else f"{url}?sslmode={asked}")
+
+
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ('connection failed: FATAL:  password authentication failed for user "me"', False),
+        ("connection failed: fe_sendauth: no password supplied", False),
+        ('connection failed: FATAL:  database "d" does not exist', False),
+        ("connection failed: server does not support SSL, but SSL was required", False),
+        ("connection failed: Connection refused", True),
+        ("FATAL:  the database system is starting up", True),
+        ("server closed the connection unexpectedly", True),
+    ],
+)
+def test_only_a_server_that_is_away_is_waited_for(
+    said: str, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, tried = "postgresql://me@127.0.0.1:1/away", []
+
+    def fail(url: str) -> None:
+        tried.append(url)
+        raise OperationalError("SELECT 'no pg_hba in what was asked'", None, ConnectionError(said))
+
+    remember(url)
+    monkeypatch.setattr("nas.study.storage.PatientStorage", fail)
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_storage(create(tmp_path), url)
+    assert (len(tried) > 1) == waits

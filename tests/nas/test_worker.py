@@ -10,6 +10,8 @@ from typing import TypeVar
 import pytest
 from searches import phantom_run, trial_task
 
+from nas.config.read import read_config
+from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.task import CellSearchTask
 from nas.workers.process import WorkerProcess, start_process
 from nas.workers.protocol import Ended, Event, Leave, Open, Order, Progress, Ready, Refused, Scored, Start, from_worker
@@ -149,3 +151,45 @@ def test_a_worker_that_finds_other_data_than_the_search_began_with_says_so_and_e
     worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(tmp_path / "log")))
     assert "holds a search on other data" in worker.until(Refused).reason
     worker.close()
+
+
+def test_a_worker_that_finds_no_scans_says_so_and_ends(tmp_path: Path) -> None:
+    folder = phantom_run(tmp_path)
+    text = folder.config.read_text()
+    folder.config.write_text(text.replace("[data]", f'[data]\nroot = "{tmp_path}/gone"', 1))
+    worker = Spoken(start_process())
+    worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(tmp_path / "log")))
+    assert f"{tmp_path}/gone: there is no such file or folder" in worker.until(Refused).reason
+    worker.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_labels_of_another_fold_that_changed_end_the_search_and_not_the_trial(tmp_path: Path) -> None:
+    folder = phantom_run(tmp_path)
+    config = read_config(folder.config)
+    check_same_data(folder, [open_fold(config, folder), open_fold(config, folder, hold_out="phantom_1")])
+    known = json.loads(folder.identity.read_text())
+    known["data"]["phantom_1 held out: held-out"]["phantom_1"] = "of another time"
+    folder.identity.write_text(json.dumps(known))
+    worker = Spoken(start_process())
+    worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(tmp_path / "log")))
+    worker.until(Ready)
+    task = trial_task(1)
+    worker.send(Start(task=task.model_copy(update={"job": task.job.model_copy(update={"hold_out": "phantom_1"})})))
+    assert "phantom_1 held out: held-out volume phantom_1 has changed" in worker.until(Refused).reason
+    worker.close()
+
+
+def test_a_log_is_not_written_where_a_link_leads(tmp_path: Path) -> None:
+    folder = phantom_run(tmp_path / "run")
+    (tmp_path / "mine").write_text("mine")
+    task = trial_task(1)
+    task.place(folder).path.mkdir()
+    task.place(folder).log.symlink_to(tmp_path / "mine")
+    worker = Spoken(start_process())
+    worker.send(Open(run=str(folder.path), device="cpu", threads=1, log=str(tmp_path / "log")))
+    worker.until(Ready)
+    worker.send(Start(task=task))
+    assert "log.txt cannot be written" in worker.until(Refused).reason
+    worker.close()
+    assert (tmp_path / "mine").read_text() == "mine"

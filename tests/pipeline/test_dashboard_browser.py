@@ -15,6 +15,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.artifacts import get_all_artifact_meta
 
 from nas.study.storage import open_storage
 from results.run_folder import RunFolder
@@ -37,7 +38,7 @@ const ways = {
   "deletes study 0": () => fetch(own + "/api/studies/0", {method: "DELETE"}).then(r => r.text()),
   "loads a picture": () => new Promise((yes, no) => {
     const picture = new Image(); picture.onload = () => yes("loaded"); picture.onerror = () => no("no picture");
-    picture.src = own + "/artifacts/1/0/PICTURE"; }),
+    picture.src = own + "PICTURE"; }),
   "runs a script": () => new Promise((yes, no) => {
     const script = document.createElement("script"); script.onload = () => yes("loaded");
     script.onerror = () => no("no script"); script.src = own + "/static/bundle.js"; document.body.append(script); }),
@@ -82,10 +83,9 @@ def dashboard(run: Path, cache: Path) -> Iterator[str]:
 @pytest.fixture
 def attack(dashboard: str, run: Path, tmp_path: Path) -> Iterator[int]:
     """The port of another server on this machine, whose page attacks the dashboard."""
-    picture = next((run / "artifacts").iterdir()).name
     pages = tmp_path / "pages"
     pages.mkdir()
-    (pages / "index.html").write_text(ATTACK.replace("OWN", dashboard).replace("PICTURE", picture))
+    (pages / "index.html").write_text(ATTACK.replace("OWN", dashboard).replace("PICTURE", _picture(run)))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:
@@ -101,8 +101,20 @@ def _studies(run: Path) -> list[str]:
     return [study.study_name for study in optuna.get_all_study_summaries(open_storage(RunFolder(run), None))]
 
 
-def test_its_user_sees_the_study(dashboard: str, tmp_path: Path) -> None:
+def _picture(run: Path) -> str:
+    """The path of a picture of a trial in the dashboard."""
+    trial = _study(run).trials[0]
+    meta = get_all_artifact_meta(trial, storage=_study(run)._storage)[0]
+    return f"/artifacts/{_study(run)._study_id}/{trial._trial_id}/{meta.artifact_id}"
+
+
+def _study(run: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=open_storage(RunFolder(run), None))
+
+
+def test_its_user_sees_the_study_and_its_pictures(dashboard: str, run: Path, tmp_path: Path) -> None:
     assert "tiny" in browse(f"{dashboard}/dashboard", tmp_path / "profile")
+    assert "<img" in browse(f"{dashboard}{_picture(run)}", tmp_path / "profile")
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "evil.example"])

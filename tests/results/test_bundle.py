@@ -239,3 +239,30 @@ def test_the_card_says_how_much_of_the_encoder_was_trained(tuning: str, text: st
     described = architecture().model_copy(update={"candidate": candidate})
     card = (write_bundle(tmp_path / "b", described, {}) / CARD).read_text()
     assert f"trained of the encoder | {text}" in card
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("voxel_spacing_um", 0, 2), 0.0, "voxel_spacing_um.0.2: Input should be greater than 0"),
+        (("voxel_spacing_um", 0, 2), float("inf"), "voxel_spacing_um.0.2: Input should be a finite number"),
+        (("reading", "inference", "axes"), [0] * 1_000_000, "axes: Tuple should have at most 3 items"),
+    ],
+)
+def test_a_description_with_values_that_no_training_has_is_refused(
+    tmp_path: Path, keys: tuple[str | int, ...], value: object, message: str
+) -> None:
+    described = json.loads(architecture().model_dump_json())
+    place = described
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (tmp_path / ARCHITECTURE).write_text(json.dumps(described))
+    with pytest.raises(InputError, match=message):
+        read_architecture(tmp_path)
+
+
+def test_a_description_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ARCHITECTURE).write_text('{"name":' * 5_000)
+    with pytest.raises(InputError, match="does not describe a bundle"):
+        read_architecture(tmp_path)

@@ -65,6 +65,13 @@ def test_what_is_written_after_a_torn_line_can_be_read(tmp_path: Path) -> None:
     assert points[-2:] == [(3, 0.25), (4, 0.25)]
 
 
+def test_what_is_no_point_of_the_curve_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "losses"
+    lines = ["[" * 5_000, "[]", "7", '{"loss": 1.0}', '{"step": "x", "loss": 1.0}', '{"step": 1, "loss": null}']
+    path.write_text("\n".join([*lines, '{"step": 2, "loss": 0.5}']))
+    assert read_lines(path, "loss") == [{"step": 2, "loss": 0.5}]
+
+
 def test_a_curve_without_a_file_is_empty(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "missing") == []
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
 
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, read_architecture
 from results.links import refuse_links
@@ -32,8 +33,61 @@ def test_a_link_out_of_the_folder_is_named(tmp_path: Path, target: str) -> None:
 
 def test_a_pipe_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(InputError, match=r"record.json is no file but a pipe or a device; remove it"):
+    with pytest.raises(InputError, match=r"record.json is not a file but a pipe or a device; remove it"):
         refuse_links(tmp_path)
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(InputError, match=r"/[ab] is a link that leads to itself; remove it"):
+        refuse_links(tmp_path)
+
+
+def test_hundreds_of_folders_in_each_other_are_refused_by_the_first(tmp_path: Path) -> None:
+    place = tmp_path / "best"
+    for _ in range(200):
+        place = place / "x"
+    place.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"/best holds more than 64 folders in each other; remove it"):
+        refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "is_lock"),
+    [
+        ("study.journal.lock", "../runs/x/study.journal", True),
+        ("study.journal.lock", "/gone/since/study.journal", True),
+        ("study.journal.lock5d1e.rename", "../runs/x/study.journal", True),  # as it is removed
+        ("study.journal.lock", "/etc/passwd", False),
+        ("study.journal", "../runs/x/study.journal", False),
+        ("driver.lock", "../runs/x/driver", False),
+        ("trials/study.journal.lock", "../../../runs/x/study.journal", False),
+    ],
+)
+def test_the_lock_of_the_journal_is_a_link_that_nobody_follows(
+    tmp_path: Path, name: str, target: str, is_lock: bool
+) -> None:
+    (tmp_path / "trials").mkdir()
+    (tmp_path / name).symlink_to(target)
+    if is_lock:
+        refuse_links(tmp_path, journal="study.journal")
+    else:
+        with pytest.raises(InputError, match="leads out of"):
+            refuse_links(tmp_path, journal="study.journal")
+    with pytest.raises(InputError, match="leads out of"):  # a bundle has no journal
+        refuse_links(tmp_path)
+
+
+def test_a_lock_is_as_optuna_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("here", "runs/x"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    lock = JournalFileSymlinkLock("../runs/x/study.journal")
+    lock.acquire()
+    refuse_links(Path("../runs/x"), journal="study.journal")
+    lock.release()
+    assert list((tmp_path / "runs/x").iterdir()) == []
 
 
 def test_links_in_the_guarded_folder_are_left_to_the_caller(tmp_path: Path) -> None:
@@ -59,5 +113,5 @@ def test_a_bundle_with_a_link_is_not_read(tmp_path: Path, name: str) -> None:
 
 def test_a_bundle_whose_description_is_a_pipe_ends_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ARCHITECTURE)
-    with pytest.raises(InputError, match="is no file but a pipe"):
+    with pytest.raises(InputError, match="is not a file but a pipe"):
         read_architecture(tmp_path)

@@ -111,7 +111,7 @@ def test_a_link_that_leads_out_of_a_run_folder_is_refused(tmp_path: Path, place:
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"run-\xff"), "run\x1b[2J"])
 def test_a_path_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"its path is no readable text \(UTF-8\); choose another with --run"):
+    with pytest.raises(InputError, match=r"its path is not readable text \(UTF-8\); choose another with --run"):
         create(tmp_path / name)
 
 

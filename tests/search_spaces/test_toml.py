@@ -18,7 +18,9 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     assert read_config(tmp_path / "c.toml").study.seed == 7
 
 
-@pytest.mark.parametrize("text", ["x = " + "[" * 100_000, "x = " + "1" * 5_000, "x = ", "x = 1\nx = 2", "[a", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["x = " + "[" * 100_000, "x = " + "1" * 5_000, "a." * 40 + "a = 1", "x = ", "x = 1\nx = 2", "[a", "\x00"]
+)
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"^c\.toml: not valid TOML: ") as caught:
         parse_toml(text, "c.toml")

@@ -39,6 +39,8 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         raise InputError(
             f"{path}: cannot be read as {kind}, it unpacks to more than it says, or to more than fits into memory"
         ) from error
+    except (PermissionError, FileNotFoundError) as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: cannot be read as {kind}, it is truncated or damaged ({reason})") from error

@@ -16,7 +16,7 @@ class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """How a trained network reads a whole volume."""
 
     # Axes (z, y, x) along which slices are read; their predictions are averaged.
-    axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0, 1, 2), min_length=1)
+    axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0, 1, 2), min_length=1, max_length=3)
     largest_tile: PositiveInt = 512  # largest tile edge in voxels, if the network takes any size
     overlap: float = Field(default=0.25, ge=0, lt=1)  # share of a tile that its neighbour also covers
     batch_voxels: PositiveInt = 1 << 20  # pixels predicted at once; limits the memory

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from search_spaces.errors import InputError
 from trainers.data.manifest import read_manifest
 from trainers.data.prepare import prepare
 from trainers.data.rle import encode
+from trainers.data.slices import decoding
 from trainers.data.sources import scan, scan_one
 from trainers.report import Report
 
@@ -343,3 +345,11 @@ def test_every_volume_of_the_real_manifest_is_found(real_data) -> None:
     sources = scan(real_data)
     assert [source.name for source in sources] == sorted(manifest.volumes)
     assert all(source.labels == "files" and source.spacing_um is not None for source in sources)
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path) -> None:
+    with (
+        pytest.raises(InputError, match=r"x.tif: cannot be read \(Permission denied\)$"),
+        decoding(tmp_path / "x.tif", "TIFF"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied")
