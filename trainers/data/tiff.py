@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
+from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes, find_position
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_page import (
     KIND,
@@ -207,8 +207,7 @@ def _series(path: Path, tif: Any, pick: Pick) -> int:
     if len({(series.shape, series.axes) for series in tif.series}) != 1:
         shapes = ", ".join(str(tuple(series.shape)) for series in tif.series[:3])
         raise InputError(f"{path}: its pages have different shapes ({shapes}); a volume needs equal slices")
-    wanted = replace(pick.without("channel", "time", "sample"), names=None)
-    return find_axes(path, ("position", "y", "x"), (len(tif.series), 1, 1), wanted).taken[0]
+    return find_position(path, len(tif.series), pick)
 
 
 def _sample(path: Path, samples: int, pick: Pick) -> int | None:

@@ -11,6 +11,7 @@ import zarr
 
 from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
+from trainers.data.axes import Pick
 from trainers.data.check import check
 from trainers.data.folds import DataConfig, choose
 from trainers.data.geometry import Geometry
@@ -129,6 +130,17 @@ def test_the_spacing_that_a_file_states_counts(tmp_path, kind: str) -> None:
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_a_spacing_that_is_not_stated_stays_unknown(tmp_path, kind: str) -> None:
     assert open_slices(UNKNOWN[kind](tmp_path)).spacing_um is None
+
+
+def test_edges_belong_to_the_axes_that_dataset_toml_names(tmp_path) -> None:
+    path = ome_zarr(tmp_path, [5, 3, 2], *["micrometer"] * 3)
+    assert open_slices(path, Pick(names=("x", "y", "z"))).spacing_um == (2, 3, 5)
+
+
+def test_a_scale_for_other_axes_is_no_spacing(tmp_path) -> None:
+    stack = open_slices(ome_zarr(tmp_path, [1, 5, 3, 2], *["micrometer"] * 3))
+    assert stack.spacing_um is None
+    assert stack.notes == ("its scale has 4 numbers for 3 axes, so the voxel spacing is not known",)
 
 
 def test_what_was_assumed_is_said(tmp_path) -> None:
