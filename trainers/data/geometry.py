@@ -102,10 +102,11 @@ class Turn:
         return ", ".join(said)
 
 
-def bring_together(still: Geometry, moving: Geometry) -> Turn:
+def bring_together(still: Geometry, moving: Geometry, stated: Spacing | None = None) -> Turn:
     """How the second stack must be turned so that its voxels lie on those of the first.
 
-    Raises ValueError, saying how the two differ, if no turn does that.
+    stated: the spacing of the first, where a person says that its file is wrong. The second may state that one, or the
+    same mistake as the file. Raises ValueError, saying how the two differ, if no turn does that.
     """
     turn = _turn(still, moving)
     moved = moving.turned(turn)
@@ -113,14 +114,11 @@ def bring_together(still: Geometry, moving: Geometry) -> Turn:
         raise ValueError(f"it has slices {_range(moved.numbers)} and the other {_range(still.numbers)}")
     if still.shape != moved.shape:
         raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
-    if still.spacing_um is not None and moved.spacing_um is not None:
-        for own, other in zip(moved.spacing_um, still.spacing_um, strict=True):
-            # Written so that NaN, which compares with nothing, is refused.
-            if not abs(own - other) <= SPACING_TOLERANCE * max(abs(own), abs(other)):
-                raise ValueError(
-                    f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other "
-                    f"{spacing_text(still.spacing_um)} µm"
-                )
+    said = [spacing for spacing in (stated, still.spacing_um) if spacing is not None]
+    if moved.spacing_um is not None and said and not any(is_alike(moved.spacing_um, other) for other in said):
+        raise ValueError(
+            f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other {spacing_text(said[0])} µm"
+        )
     if still.world == moved.world and still.origin_um is not None and moved.origin_um is not None:
         apart = math.dist(still.origin_um, moved.origin_um)
         edge = min(still.spacing_um or (1.0,))
@@ -145,12 +143,34 @@ def _turn(still: Geometry, moving: Geometry) -> Turn:
 
 def checked(spacing_um: Spacing | None, where: str) -> Spacing | None:
     """The spacing itself; InputError, naming where it is stated, if no scan can have such voxels."""
-    if spacing_um is not None and not all(SMALLEST_UM <= edge <= LARGEST_UM for edge in spacing_um):
+    if spacing_um is not None and not _is_possible(spacing_um):
         raise InputError(
             f"{where}: states voxels of {spacing_text(spacing_um)} µm; those of a scan have {SMALLEST_UM:g} to "
-            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml"
+            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml, or --spacing-um of nas score"
         )
     return spacing_um
+
+
+def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry:
+    """What a file says, without the spacing and the place if no scan can have such voxels and a person `stated` others.
+
+    Raises InputError if nobody did.
+    """
+    if geometry.spacing_um is None or stated is None:
+        checked(geometry.spacing_um, where)
+    elif not _is_possible(geometry.spacing_um):
+        return replace(geometry, spacing_um=None, origin_um=None)
+    return geometry
+
+
+def is_alike(one: Spacing, other: Spacing) -> bool:
+    """Whether two spacings differ by no more than headers round. Written so that NaN is like nothing."""
+    pairs = zip(one, other, strict=True)
+    return all(abs(a - b) <= SPACING_TOLERANCE * max(abs(a), abs(b)) < math.inf for a, b in pairs)
+
+
+def _is_possible(spacing_um: Spacing) -> bool:
+    return all(SMALLEST_UM <= edge <= LARGEST_UM for edge in spacing_um)
 
 
 def spacing_text(spacing: tuple[float, ...]) -> str:

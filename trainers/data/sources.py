@@ -23,7 +23,7 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from trainers.data.cache_key import cache_key
-from trainers.data.geometry import Geometry, Spacing, checked
+from trainers.data.geometry import Geometry, Spacing, believed
 from trainers.data.manifest import (
     IMAGES_OF,
     MANIFEST_NAME,
@@ -122,7 +122,7 @@ class Place:
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
-        image = open_slices(self.image, facts.pick)
+        image = _believed(open_slices(self.image, facts.pick), facts.spacing_um)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
         label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
@@ -132,8 +132,7 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_slices(image, label)
-            stated = image.spacing_um or facts.spacing_um
-            label, turned = brought_onto(replace(image, geometry=replace(image.geometry, spacing_um=stated)), label)
+            label, turned = brought_onto(image, _believed(label, facts.spacing_um), facts.spacing_um)
             if turned:
                 report.note(f"{self.name}: {turned}")
         if facts.soft and place is None:
@@ -142,9 +141,9 @@ class Place:
             )
         for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
             report.note(f"{self.name}: {note}")
-        spacing = facts.spacing_um or checked(image.spacing_um, str(image.path))
+        spacing = facts.spacing_um or image.spacing_um
         if spacing is None and label is not None:  # which lies on the same voxels
-            spacing = checked(label.spacing_um, str(label.path))
+            spacing = label.spacing_um
         if spacing is None:
             report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
@@ -329,6 +328,10 @@ def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, rep
     for name in sorted(set(manifest.volumes) - set(places)):
         report.note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
     return {name: place for name, place in places.items() if name in manifest.volumes}
+
+
+def _believed(stack: Slices, stated: Spacing | None) -> Slices:
+    return replace(stack, geometry=believed(stack.geometry, stated, str(stack.path)))
 
 
 def _check_slices(image: Slices, label: Slices) -> None:

@@ -175,6 +175,45 @@ def test_a_spacing_that_no_scan_has_is_refused_before_anything_else(tmp_path, ki
         scan_one(path)
 
 
+@pytest.mark.parametrize(("kind", "edge"), [(kind, edge) for kind, (_, edges) in ABSURD.items() for edge in edges])
+def test_dataset_toml_repairs_a_spacing_that_no_scan_has(tmp_path, kind: str, edge: float) -> None:
+    """Of an image, and of labels beside another one."""
+    for name, place in (("k", tmp_path / "image"), ("k_labels", tmp_path / "label")):
+        place.mkdir()
+        made = ABSURD[kind][0](place, edge)
+        if made == place:
+            (place / name).mkdir()
+            for slice_file in sorted(place.glob("*.tif")):
+                slice_file.rename(place / name / slice_file.name)
+        else:
+            made.rename(place / made.name.replace("k", name, 1))
+        np.save(place / ("k_labels.npy" if name == "k" else "k.npy"), GREY)
+        if name == "k_labels":
+            with pytest.raises(InputError, match=r"k_labels.*: states voxels of .* µm; those of a scan have 0\.01"):
+                scan(place)
+        (place / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = [5.0, 3.0, 2.0]\n")
+        (source,) = scan(place)
+        assert source.spacing_um == source.geometry.spacing_um == (5.0, 3.0, 2.0)
+        assert source.geometry.origin_um is None or np.isfinite(source.geometry.origin_um).all()
+
+
+@pytest.mark.parametrize("edge", [0.0, np.inf, np.nan])
+def test_a_spacing_that_no_scan_has_decides_on_no_place(tmp_path, edge: float) -> None:
+    """A scale of 0 of an image that is moved: how many voxels apart two such images lie has no answer."""
+    for name in ("k", "k_labels"):
+        path = ome_zarr(tmp_path, [edge] * 3, *["micrometer"] * 3, outer=[edge] * 3)
+        group = zarr.open_group(str(path), mode="a", zarr_format=2)
+        (scales,) = group.attrs["multiscales"]
+        scales["datasets"][0]["coordinateTransformations"].append({"type": "translation", "translation": [1, 2, 3]})
+        group.attrs["multiscales"] = [scales]
+        path.rename(tmp_path / f"{name}.ome.zarr")
+    for opened in (lambda: scan(tmp_path), lambda: score_masks(*sorted(tmp_path.iterdir()), None, 0.0)):
+        with pytest.raises(InputError, match=r"k\w*\.ome\.zarr: states voxels of (0|inf|nan) "):
+            opened()
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 50.0\n")
+    assert scan(tmp_path)[0].geometry.origin_um is None
+
+
 def test_data_check_names_the_file(tmp_path) -> None:
     (tmp_path / "scans").mkdir()
     ome_zarr(tmp_path / "scans", [0.0, 3, 2], *["micrometer"] * 3)
