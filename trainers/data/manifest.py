@@ -45,7 +45,7 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     time: NonNegativeInt | None = None
     sample: NonNegativeInt | None = None
     position: NonNegativeInt | None = None
-    axes: Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]+$")] | None = (
+    axes: Annotated[str, Field(pattern=f"^(?i:[{''.join(LETTERS)}])+$")] | None = (
         None  # all axes, where a file names them wrongly
     )
 
@@ -63,7 +63,7 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     def pick(self) -> Pick:
         """What is read of files with more axes than z, y and x."""
         entries = {"channel": self.channel, "time": self.time, "sample": self.sample, "position": self.position}
-        names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes)
+        names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes.upper())
         return Pick({name: entry for name, entry in entries.items() if entry is not None}, names)
 
 

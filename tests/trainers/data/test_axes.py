@@ -252,10 +252,13 @@ def test_a_single_slice_is_a_volume_of_one(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("label", [MASK, MASK[None], np.stack([~MASK, MASK])])
-def test_what_is_said_of_the_axes_of_an_image_counts_for_its_labels_where_it_fits(tmp_path, label: np.ndarray) -> None:
+@pytest.mark.parametrize("axes", ["CZYX", "czyx"])
+def test_what_is_said_of_the_axes_of_an_image_counts_for_its_labels_where_it_fits(
+    tmp_path, label: np.ndarray, axes: str
+) -> None:
     np.save(tmp_path / "k.npy", BOTH)
     np.save(tmp_path / "k_labels.npy", label)
-    (tmp_path / "dataset.toml").write_text("[volumes.k]\naxes = 'CZYX'\nchannel = 1\n")
+    (tmp_path / "dataset.toml").write_text(f"[volumes.k]\naxes = '{axes}'\nchannel = 1\n")
     (source,) = scan(tmp_path)
     assert source.label is not None
     for stack, expected in ((source.image, OTHER), (source.label, MASK)):
