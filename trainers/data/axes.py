@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Spacing
 
 UNNAMED = ""
 LETTERS = {"Z": "z", "Y": "y", "X": "x", "C": "channel", "T": "time", "S": "sample", "P": "position"}
@@ -33,12 +34,14 @@ class Pick:
     """What a person says about the axes of a file. entries: by the name of an axis, which entry is read.
 
     names: those of all axes, in place of what the file says. where_it_fits: it was said of another file, as of the
-    images to which labels belong, and counts only for axes that this one has, too.
+    images to which labels belong, and counts only for axes that this one has, too. spacing_um: the edges of its voxels
+    along z, y and x; then it does not matter whether the file contradicts itself there.
     """
 
     entries: Mapping[str, int] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     where_it_fits: bool = False
+    spacing_um: Spacing | None = None
 
     def without(self, *handled: str) -> "Pick":
         """What is left to be done when these axes are taken care of."""

@@ -64,7 +64,8 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
         """What is read of files with more axes than z, y and x."""
         entries = {"channel": self.channel, "time": self.time, "sample": self.sample, "position": self.position}
         names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes.upper())
-        return Pick({name: entry for name, entry in entries.items() if entry is not None}, names)
+        said = {name: entry for name, entry in entries.items() if entry is not None}
+        return Pick(said, names, spacing_um=self.spacing_um)
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):

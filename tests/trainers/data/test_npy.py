@@ -38,7 +38,10 @@ REFUSED = {
     "a plane": (lambda at: saved(at, GREY[0]), "has shape (5, 6); a volume has three axes"),
     "nothing": (lambda at: at.write_bytes(b""), "cannot be read as a .npy array of numbers"),
     "a peta of voxels": (lambda at: header(at, "(100000, 100000, 100000)"), "cannot be read as a .npy array"),
-    "more than 64 bits count": (lambda at: header(at, f"({2**60}, {2**60}, {2**60})"), "cannot be read as a .npy array"),
+    "more than 64 bits count": (
+        lambda at: header(at, f"({2**60}, {2**60}, {2**60})"),
+        "cannot be read as a .npy array",
+    ),
     "a negative edge": (lambda at: header(at, "(-1, 5, 6)"), "cannot be read as a .npy array of numbers"),
     "values of no bytes": (lambda at: header(at, "(4, 5, 6)", "'|V0'"), "are not grey values"),
 }

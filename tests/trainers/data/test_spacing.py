@@ -153,6 +153,7 @@ def raw_nifti(folder: Path, edge: float, code: int = 1) -> Path:
     """A header as nibabel does not write it: the edge along x, in pixdim and in an affine that counts if code is 1."""
     nifti(folder, 1.0, "micron")
     header = nibabel.load(folder / "k.nii").header
+    header["vox_offset"] = 352
     header["pixdim"][1], header["srow_x"][0], header["qform_code"], header["sform_code"] = edge, edge, 0, code
     (folder / "k.nii").write_bytes(header.binaryblock + bytes(4) + GREY.tobytes())
     return folder / "k.nii"
