@@ -28,7 +28,7 @@ def score_masks(
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
-    moving, turned = brought_onto(still, moving, given)
+    moving, turned = brought_onto(still, moving)
     if turned:
         report.note(turned)
     spacing_um = given or still.spacing_um or moving.spacing_um

@@ -102,11 +102,10 @@ class Turn:
         return ", ".join(said)
 
 
-def bring_together(still: Geometry, moving: Geometry, stated: Spacing | None = None) -> Turn:
+def bring_together(still: Geometry, moving: Geometry) -> Turn:
     """How the second stack must be turned so that its voxels lie on those of the first.
 
-    stated: the spacing of the first, where a person says that its file is wrong. The second may state that one, or the
-    same mistake as the file. Raises ValueError, saying how the two differ, if no turn does that.
+    Raises ValueError, saying how the two differ, if no turn does that.
     """
     turn = _turn(still, moving)
     moved = moving.turned(turn)
@@ -114,17 +113,27 @@ def bring_together(still: Geometry, moving: Geometry, stated: Spacing | None = N
         raise ValueError(f"it has slices {_range(moved.numbers)} and the other {_range(still.numbers)}")
     if still.shape != moved.shape:
         raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
-    said = [spacing for spacing in (stated, still.spacing_um) if spacing is not None]
-    if moved.spacing_um is not None and said and not any(is_alike(moved.spacing_um, other) for other in said):
-        raise ValueError(
-            f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other {spacing_text(said[0])} µm"
-        )
+    if still.spacing_um is not None and moved.spacing_um is not None:
+        for own, other in zip(moved.spacing_um, still.spacing_um, strict=True):
+            # Written so that NaN, which compares with nothing, is refused.
+            if not abs(own - other) <= SPACING_TOLERANCE * max(abs(own), abs(other)):
+                raise ValueError(
+                    f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other "
+                    f"{spacing_text(still.spacing_um)} µm"
+                )
     if still.world == moved.world and still.origin_um is not None and moved.origin_um is not None:
         apart = math.dist(still.origin_um, moved.origin_um)
         edge = min(still.spacing_um or (1.0,))
         if not apart <= ORIGIN_TOLERANCE * edge:
             raise ValueError(f"its first voxel lies {apart / edge:.1f} voxels away from that of the other")
     return turn
+
+
+def same_spacing(one: Spacing | None, other: Spacing | None) -> bool:
+    """Whether two voxel spacings are the same but for rounding; one that is not stated may be any."""
+    if one is None or other is None:
+        return True
+    return all(math.isclose(a, b, rel_tol=SPACING_TOLERANCE) for a, b in zip(one, other, strict=True))
 
 
 def _turn(still: Geometry, moving: Geometry) -> Turn:
@@ -161,12 +170,6 @@ def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry
     elif not _is_possible(geometry.spacing_um):
         return replace(geometry, spacing_um=None, origin_um=None)
     return geometry
-
-
-def is_alike(one: Spacing, other: Spacing) -> bool:
-    """Whether two spacings differ by no more than headers round. Written so that NaN is like nothing."""
-    pairs = zip(one, other, strict=True)
-    return all(abs(a - b) <= SPACING_TOLERANCE * max(abs(a), abs(b)) < math.inf for a, b in pairs)
 
 
 def _is_possible(spacing_um: Spacing) -> bool:

@@ -19,7 +19,7 @@ from trainers.data.geometry import (
     Geometry,
     Spacing,
     Vector,
-    is_alike,
+    same_spacing,
     spacing_text,
 )
 from trainers.data.slices import ReadBlock, Slices, decoding, native
@@ -95,7 +95,7 @@ def _grid(path: Path, image: Any, axes: Axes, stated: Spacing | None) -> tuple[G
     edges = _three(np.linalg.norm(steps, axis=1))
     if not np.isfinite(affine).all() or min(edges) == 0:
         return Geometry.counted(axes.shape, edges), notes
-    if stated is None and not is_alike(edges, spacing):
+    if stated is None and not same_spacing(edges, spacing):
         raise InputError(
             f"{path}: its affine states voxels of {spacing_text(edges)} µm and pixdim {spacing_text(spacing)} µm; "
             "write the right ones into both, or state voxel_spacing_um in dataset.toml"

@@ -125,6 +125,7 @@ class Place:
         image = _believed(open_slices(self.image, facts.pick), facts.spacing_um)
         place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
         label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
+        label = None if label is None else _believed(label, facts.spacing_um)
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
@@ -132,7 +133,8 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_slices(image, label)
-            label, turned = brought_onto(image, _believed(label, facts.spacing_um), facts.spacing_um)
+            stated = image.spacing_um or facts.spacing_um
+            label, turned = brought_onto(replace(image, geometry=replace(image.geometry, spacing_um=stated)), label)
             if turned:
                 report.note(f"{self.name}: {turned}")
         if facts.soft and place is None:

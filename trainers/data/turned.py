@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Spacing, Turn, bring_together
+from trainers.data.geometry import Turn, bring_together
 from trainers.data.greys import one_channel
 from trainers.data.slices import ReadBlock, Slices
 
@@ -59,13 +59,13 @@ class Turned(Slices):
         return one_channel(block, lambda z: self.stack.slice_name(start + z))
 
 
-def brought_onto(still: Slices, stack: Slices, stated: Spacing | None = None) -> tuple[Slices, str]:
+def brought_onto(still: Slices, stack: Slices) -> tuple[Slices, str]:
     """The second stack so that its voxels lie on those of the first, and what was turned, empty if nothing was.
 
-    stated: as in `bring_together`. Raises InputError if no swap or reversal of axes brings the two together.
+    Raises InputError if no swap or reversal of axes brings the two together.
     """
     try:
-        turn = bring_together(still.geometry, stack.geometry, stated)
+        turn = bring_together(still.geometry, stack.geometry)
     except ValueError as error:
         raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
     if not turn:

@@ -314,20 +314,6 @@ def test_labels_are_compared_with_the_spacing_that_dataset_toml_states_for_their
             scan(tmp_path)
 
 
-@pytest.mark.parametrize(("of_labels", "fits"), [(0.063, True), (0.05, True), (0.1, False)])
-def test_labels_may_state_what_dataset_toml_states_or_the_mistake_of_their_image(
-    tmp_path, of_labels: float, fits: bool
-) -> None:
-    nifti(tmp_path / "k.nii.gz", GREY, np.diag([0.05, 0.05, 0.05, 1]))
-    nifti(tmp_path / "k_labels.nii.gz", MASK, np.diag([of_labels] * 3 + [1]))
-    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 63.0\n")
-    if fits:
-        assert scan(tmp_path)[0].spacing_um == (63.0, 63.0, 63.0)
-    else:
-        with pytest.raises(InputError, match=r"its voxels are 100 µm and those of the other 63 µm"):
-            scan(tmp_path)
-
-
 def test_dataset_toml_may_correct_what_both_files_state(tmp_path) -> None:
     nifti(tmp_path / "k.nii.gz", GREY)
     nifti(tmp_path / "k_labels.nii.gz", MASK)
