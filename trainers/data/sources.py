@@ -123,7 +123,11 @@ class Place:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
         image = _believed(open_slices(self.image, facts.pick), facts.spacing_um)
-        place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
+        place = self.label
+        if facts.labels is not None:
+            place = find_set(self.name, self.image, self.label, facts.labels, facts.position)
+        elif place is None and facts.position is not None:
+            place = _labels_inside(self.image, report, facts.position)
         label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
         label = None if label is None else _believed(label, facts.spacing_um)
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
@@ -205,9 +209,9 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     return [listed[name] for name in sorted(listed)]
 
 
-def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
+def find_set(name: str, image: Path, label: Path | None, label_set: str, position: int | None = None) -> Path:
     """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
-    inside = {one.name: one for one in label_images(image)} if is_zarr(image) else {}
+    inside = {one.name: one for one in label_images(image, position)} if is_zarr(image) else {}
     if label_set in inside:
         return inside[label_set]
     home = (label or image).parent
@@ -268,12 +272,16 @@ def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
     beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
-    inner = [] if beside or not is_zarr(path) else label_images(path)
+    return beside[0] if beside else _labels_inside(path, report)
+
+
+def _labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:
+    """The labels inside an OME-Zarr store, of the image at that position if it has several images."""
+    inner = label_images(path, position) if is_zarr(path) else []
     if len(inner) > 1:
         listed = ", ".join(one.name for one in inner)
         report.note(f"{path.name}: holds several labels, of which `labels` in {MANIFEST_NAME} can name one: {listed}")
-        return None
-    return next(iter((*beside, *inner)), None)
+    return inner[0] if len(inner) == 1 else None
 
 
 def _place_of(path: Path) -> Place:

@@ -74,13 +74,21 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in (_NODE_3, _ARRAY_2, _GROUP_2))
 
 
-def label_images(path: Path) -> list[Path]:
-    """The label images inside an OME-Zarr image (its group `labels`), by name."""
+def label_images(path: Path, position: int | None = None) -> list[Path]:
+    """The label images inside an OME-Zarr image (its group `labels`), by name.
+
+    Of a store by bioformats2raw with several images: those of the image at that position, none if it is not known.
+    """
     with decoding(path, _KIND):
-        group = path / "labels"
-        names = _attributes(group).get("labels", []) if is_zarr(group) else []
-        found = [group / str(name) for name in sorted(map(str, names))]
-        return [one for one in found if one.parent == group and one.name != ".." and is_zarr(one)]
+        images = [path] if is_zarr(path / "labels") else _images_of(path)
+        if len(images) > 1:
+            images = [] if position is None else images[position : position + 1]
+        found = []
+        for group in (image / "labels" for image in images):
+            names = _attributes(group).get("labels", []) if is_zarr(group) else []
+            named = [group / name for name in sorted(map(str, names))]
+            found += [one for one in named if one.parent == group and one.name != ".." and is_zarr(one)]
+        return found
 
 
 def open_zarr(path: Path, pick: Pick) -> ZarrArray:
@@ -90,6 +98,7 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     """
     with decoding(path, _KIND):
         image = _image(path, pick)
+        files = _files(path, image.inside)
         array = _open_array(path, image.inside)
         names, stated, notes = _axis_names(path, image, array.ndim)
         wanted = pick.without("position") if image.is_one_of_several else pick
@@ -102,12 +111,29 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     depth = axes.shape[0]
     directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
     geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
-    files = tuple(sorted(file for file in (path / image.inside).rglob("*") if file.is_file()))
     _check_sizes(path, files, most)
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
     return ZarrArray(
         path, geometry, dtype, files, notes=notes + strange, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
     )
+
+
+def _files(path: Path, inside: str) -> tuple[Path, ...]:
+    """All files of an array, which all lie in its store; opening a pipe among them would wait forever."""
+    folder, root = path / inside, path.resolve()
+    if not folder.resolve().is_relative_to(root):
+        raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
+    found = []
+    for entry in sorted(folder.rglob("*")):
+        if entry.is_symlink() and (entry.is_dir() or not entry.resolve().is_relative_to(root)):
+            raise InputError(
+                f"{entry}: a link that leads out of its store or to a folder; put the files themselves there"
+            )
+        if entry.is_file():
+            found.append(entry)
+        elif not entry.is_dir():
+            raise InputError(f"{entry}: is neither a file nor a folder, as all of a Zarr store must be")
+    return tuple(found)
 
 
 def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:
@@ -205,14 +231,12 @@ def _image(path: Path, pick: Pick) -> _Image:
     scales = attributes["multiscales"][0]
     first = scales["datasets"][0]
     inside = str(first["path"])
-    if not (path / inside).resolve().is_relative_to(path.resolve()):
-        raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes") or ()]
     return _Image(inside, tuple(axes) or None, (first, scales))
 
 
 def _images_of(path: Path) -> list[Path]:
-    """The images of a store by bioformats2raw, in the order of their numbers."""
+    """The groups of a store by bioformats2raw that have a number for a name, each of them an image, in their order."""
     numbered = {int(one.name): one for one in path.iterdir() if one.name.isdecimal() and is_zarr(one)}
     return [numbered[number] for number in sorted(numbered)]
 

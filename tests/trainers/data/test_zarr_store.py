@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pickle
 import zlib
 from pathlib import Path
@@ -110,6 +111,37 @@ def test_a_level_that_lies_outside_of_its_store_is_refused(tmp_path, inside: str
     group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": inside}]}]
     with pytest.raises(InputError, match=r"k\.zarr: its level 0 lies outside"):
         open_slices(tmp_path / "k.zarr")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["0.0.0", ".zattrs", "c/0"])
+def test_a_pipe_in_a_store_is_not_waited_for(tmp_path, name: str) -> None:
+    path = store_2(tmp_path / "k.zarr")
+    (path / name).unlink(missing_ok=True)
+    (path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(path / name)
+    with pytest.raises(InputError, match=rf"k\.zarr/{name}: is neither a file nor a folder"):
+        open_slices(path)
+
+
+@pytest.mark.parametrize("where", ["../outside", "/dev/zero", "gone", "."])
+def test_a_chunk_that_is_a_link_out_of_its_store_is_refused(tmp_path, where: str) -> None:
+    (tmp_path / "outside").write_bytes(GREY.tobytes())
+    path = store_2(tmp_path / "k.zarr")
+    (path / "0.0.0").unlink()
+    (path / "0.0.0").symlink_to(where)
+    with pytest.raises(InputError, match=r"k\.zarr/0\.0\.0: (a link that leads out|is neither a file nor a folder)"):
+        open_slices(path)
+
+
+def test_a_store_that_is_a_link_and_chunks_that_are_links_inside_of_it_are_read(tmp_path) -> None:
+    path = store_2(tmp_path / "elsewhere.zarr")
+    (path / ".git").mkdir()
+    (path / "0.0.0").rename(path / ".git" / "chunk")
+    (path / "0.0.0").symlink_to(".git/chunk")
+    (tmp_path / "k.zarr").symlink_to(path)
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
 
 
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "blosc"])
