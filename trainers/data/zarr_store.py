@@ -1,6 +1,7 @@
 """Zarr 2 and 3, and OME-Zarr (level 0) on disk: read by the names of its axes, by codecs that only unpack numbers."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,6 +109,8 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
         most = int(np.prod(chunks, dtype=np.float64)) * array.dtype.itemsize
+        if not pick.where_it_fits:  # of labels most chunks are empty
+            notes += _not_stored(array, files)
     depth = axes.shape[0]
     directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
     geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
@@ -134,6 +137,14 @@ def _files(path: Path, inside: str) -> tuple[Path, ...]:
         elif not entry.is_dir():
             raise InputError(f"{entry}: is neither a file nor a folder, as all of a Zarr store must be")
     return tuple(found)
+
+
+def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
+    """What is to be said of chunks that are not there, which may be empty, or not yet copied."""
+    edges = zip(array.shape, array.shards or array.chunks, strict=True)
+    count = math.prod(-(-length // edge) for length, edge in edges)
+    missing = count - sum(not file.name.startswith((".z", "zarr.json")) for file in files)
+    return (f"{missing:,} of its {count:,} chunks are not stored, read as {array.fill_value}",) if missing > 0 else ()
 
 
 def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:

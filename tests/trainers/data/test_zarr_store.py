@@ -166,6 +166,20 @@ def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple
         assert np.array_equal(read(0, 4), voxels)
 
 
+@pytest.mark.parametrize("how", [{"zarr_format": 2}, {"zarr_format": 3}, {"shards": (4, 8, 8)}])
+def test_chunks_that_are_not_stored_are_said(tmp_path, how: dict) -> None:
+    """As in a store that was copied in part: of 2 x 4 x 4 chunks, or 2 x 2 x 2 shards, those of the first slices."""
+    array = zarr.create_array(
+        str(tmp_path / "k.zarr"), shape=(8, 13, 16), chunks=(4, 4, 4), dtype="u2", fill_value=7, **how
+    )
+    array[:4] = 1
+    missing, count = (4, 8) if "shards" in how else (16, 32)
+    (note,) = open_slices(tmp_path / "k.zarr").notes
+    assert note == f"{missing} of its {count} chunks are not stored, read as 7"
+    array[:] = 1
+    assert open_slices(tmp_path / "k.zarr").notes == ()
+
+
 @pytest.mark.slow
 def test_a_chunk_that_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path) -> None:
     path = store_2(tmp_path / "k.zarr", compressor={"id": "zlib", "level": 1})
