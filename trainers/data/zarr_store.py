@@ -144,7 +144,9 @@ def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
     edges = zip(array.shape, array.shards or array.chunks, strict=True)
     count = math.prod(-(-length // edge) for length, edge in edges)
     missing = count - sum(not file.name.startswith((".z", "zarr.json")) for file in files)
-    return (f"{missing:,} of its {count:,} chunks are not stored, read as {array.fill_value}",) if missing > 0 else ()
+    return (
+        (f"{missing:,} of its {count:,} chunks are not stored, read as {array.fill_value or 0}",) if missing > 0 else ()
+    )
 
 
 def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:
@@ -215,7 +217,7 @@ def _codecs_3(codecs: list[dict[str, Any]]) -> Iterator[str]:
 class _Image:
     """The array to read, by its path inside the store, and what OME-Zarr says about it.
 
-    axes: as described, None if they are not. levels: of which the transformations count, one after the other.
+    axes: as described, None if they are not. levels: whose transformations count, one after the other.
     """
 
     inside: str
@@ -237,13 +239,20 @@ def _image(path: Path, pick: Pick) -> _Image:
     if "multiscales" not in attributes:
         inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
         if len(inner) != 1:
-            raise InputError(f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; name one of them")
+            raise InputError(
+                f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; move the one to read out of it"
+            )
         return _Image(inner[0])
     scales = attributes["multiscales"][0]
     first = scales["datasets"][0]
     inside = str(first["path"])
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes") or ()]
-    return _Image(inside, tuple(axes) or None, (first, scales))
+    described, levels = scales.get("axes"), [first, scales]
+    if "coordinateSystems" in scales:  # since 0.6, where the steps of all levels lead to other systems
+        system = first["coordinateTransformations"][0]["output"]["name"]
+        described = next(one["axes"] for one in scales["coordinateSystems"] if one["name"] == system)
+        levels = [first]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in described or ()]
+    return _Image(inside, tuple(axes) or None, tuple(levels))
 
 
 def _images_of(path: Path) -> list[Path]:
@@ -266,7 +275,7 @@ def _axis_names(path: Path, image: _Image, count: int) -> tuple[tuple[str, ...],
                 f"{path}: its OME axes are {', '.join(given)}, but the array names them {', '.join(own)}; write the "
                 "right ones into both"
             )
-    elif image.levels:
+    elif image.levels and not own:
         given = _FIRST_AXES[-count:]
     if KNOWN.intersection(given):
         return given, True, ()
@@ -292,7 +301,7 @@ def _place(image: _Image, axes: Axes) -> tuple[Spacing | None, Vector | None, tu
     if image.axes is None or axes.depth is None or len(image.axes) != len(axes.taken):
         return None, None, ()
     scale, moved, stated = [1.0] * len(image.axes), [0.0] * len(image.axes), False
-    for step in (step for level in image.levels for step in level.get("coordinateTransformations") or ()):
+    for step in (step for level in image.levels for step in _steps(level.get("coordinateTransformations") or ())):
         kind = step.get("type")
         if kind == "identity":
             continue
@@ -318,6 +327,14 @@ def _place(image: _Image, axes: Axes) -> tuple[Spacing | None, Vector | None, tu
         return None, None, (f"the unit {strange!r} of its axes is no known unit of length",) if strange else ()
     z, y, x = ((scale[place] * (um or 1), moved[place] * (um or 1)) for place, um in zip(places, known, strict=True))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1]), ()
+
+
+def _steps(transformations: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in transformations:
+        if one.get("type") == "sequence":
+            yield from _steps(one["transformations"])
+        else:
+            yield one
 
 
 def _is_array(folder: Path) -> bool:
