@@ -145,6 +145,9 @@ def _explain(path: Path, error: ValidationError) -> InputError:
         return InputError(
             f"{path}: {key} must be {SMALLEST_UM:g} to {LARGEST_UM:,.0f} micrometres, one number or three, [z, y, x]"
         )
+    if location[-1] == "axes":
+        letters = ", ".join(f"{letter} ({name})" for letter, name in LETTERS.items())
+        return InputError(f"{path}: {'.'.join(location)} names every axis of a file by a letter, out of {letters}")
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" = {value!r}"
     return InputError(f"{path}: {'.'.join(location)}{shown}: {first['msg'].lower()}")
