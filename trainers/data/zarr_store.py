@@ -182,16 +182,14 @@ def ome_attributes(geometry: Geometry) -> dict[str, Any]:
 def _open_array(path: Path, inside: str) -> Any:
     """The array, after its description was read here and holds nothing but numbers and codecs for them."""
     folder = path / inside
-    version_3 = (folder / _NODE_3).is_file()
+    version_3, described = (folder / _NODE_3).is_file(), _described(folder)
     if version_3:
-        described = _json(folder / _NODE_3)
         numbers = isinstance(described["data_type"], str) and _NUMBERS_3.fullmatch(described["data_type"])
         codecs = list(_codecs_3(described["codecs"]))
         if described.get("storage_transformers"):
             raise InputError(f"{path}: has storage transformers, which are not read")
         dtype = described["data_type"]
     else:
-        described = _json(folder / _ARRAY_2)
         numbers = isinstance(described["dtype"], str) and _NUMBERS_2.fullmatch(described["dtype"])
         codecs = [c["id"] for c in (described["compressor"], *(described["filters"] or ())) if c]
         dtype = described["dtype"]
@@ -227,7 +225,7 @@ class _Image:
 
 
 def _image(path: Path, pick: Pick) -> _Image:
-    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only array of a group."""
+    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only volume of a group."""
     if _is_array(path):
         return _Image("")
     attributes = _attributes(path)
@@ -237,7 +235,9 @@ def _image(path: Path, pick: Pick) -> _Image:
         found = _image(chosen, pick)
         return replace(found, inside=f"{chosen.name}/{found.inside}", is_one_of_several=True)
     if "multiscales" not in attributes:
-        inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
+        arrays = sorted(folder for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
+        # Beside its array xarray writes others of one axis each: the places of the voxels along it.
+        inner = [one.name for one in arrays if len(_described(one)["shape"]) > 2] or [one.name for one in arrays]
         if len(inner) != 1:
             raise InputError(
                 f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; move the one to read out of it"
@@ -335,6 +335,10 @@ def _steps(transformations: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]
             yield from _steps(one["transformations"])
         else:
             yield one
+
+
+def _described(array: Path) -> dict[str, Any]:
+    return _json(array / (_NODE_3 if (array / _NODE_3).is_file() else _ARRAY_2))
 
 
 def _is_array(folder: Path) -> bool:

@@ -144,6 +144,22 @@ def test_a_store_that_is_a_link_and_chunks_that_are_links_inside_of_it_are_read(
         assert np.array_equal(read(0, 4), GREY)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_only_volume_of_a_group_is_read(tmp_path, version: int) -> None:
+    """As xarray writes one: an array, and the places of its voxels along each axis."""
+    group = zarr.open_group(str(tmp_path / "k.zarr"), mode="w", zarr_format=version)
+    for name, edge in zip("zyx", GREY.shape, strict=True):
+        group.create_array(name, shape=(edge,), dtype="f8")[:] = np.arange(edge)
+    group.create_array("density", shape=GREY.shape, dtype="u2")[:] = GREY
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+    group.create_array("mask", shape=GREY.shape, dtype="u1")
+    with pytest.raises(
+        InputError, match=r"k\.zarr: a Zarr group of 2 arrays without OME metadata; move the one to read"
+    ):
+        open_slices(tmp_path / "k.zarr")
+
+
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "blosc"])
 def test_the_codecs_of_version_2_are_read(tmp_path, codec: str) -> None:
     array = zarr.create_array(
