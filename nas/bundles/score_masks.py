@@ -1,10 +1,12 @@
 """Two masks on disk, compared."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Geometry, Spacing, checked
+from trainers.data.geometry import Spacing, believed, checked
 from trainers.data.masks import inside, open_mask
+from trainers.data.slices import Slices
 from trainers.data.turned import brought_onto
 from trainers.data.volume import CUBE
 from trainers.metrics.slabs import cut_whole
@@ -22,14 +24,14 @@ def score_masks(
     same voxels, and for a tolerance where no spacing is known.
     """
     given = None if spacing is None else _spacing(spacing)
-    moving, still = open_mask(predicted), open_mask(target)
+    moving, still = _opened(predicted, given), _opened(target, given)
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
     moving, turned = brought_onto(still, moving)
     if turned:
         report.note(turned)
-    spacing_um = given or _stated(target, still.geometry) or _stated(predicted, moving.geometry)
+    spacing_um = given or still.spacing_um or moving.spacing_um
     if spacing_um is None and tolerance_um > 0:
         raise InputError(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "
@@ -52,5 +54,6 @@ def _spacing(given: str) -> Spacing:
     return z, y, x
 
 
-def _stated(path: Path, geometry: Geometry) -> Spacing | None:
-    return checked(geometry.spacing_um, str(path))
+def _opened(path: Path, given: Spacing | None) -> Slices:
+    stack = open_mask(path)
+    return replace(stack, geometry=believed(stack.geometry, given, str(path)))

@@ -13,7 +13,7 @@ from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCE
 from trainers.fit import FitConfig
 
 
-class Normalisation(BaseModel, frozen=True, extra="forbid"):
+class Normalisation(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How grey values were stretched before the network saw them: by percentiles of all volumes of a kidney."""
 
     low_percentile: float = LOW_PERCENTILE  # falls on 0

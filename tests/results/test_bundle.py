@@ -146,6 +146,24 @@ def test_a_threshold_that_is_no_probability_is_refused(bundle: Path, tmp_path: P
         read_bundle(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("grey_scales", {"b": [float("nan"), 1.0]}),
+        ("voxel_spacing_um", [[50.0, float("inf"), 50.0]]),
+        ("normalisation", {"low_percentile": float("nan")}),
+    ],
+)
+def test_what_is_no_number_is_refused_wherever_a_bundle_says_it(
+    bundle: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    path = _copy(bundle, tmp_path)
+    described = {**json.loads((path / ARCHITECTURE).read_text()), field: value}
+    (path / ARCHITECTURE).write_text(json.dumps(described))
+    with pytest.raises(InputError, match=rf"architecture\.json does not describe a bundle: {field}.*finite number"):
+        read_bundle(path)
+
+
 @pytest.mark.parametrize(("field", "value"), [("slices_in", 6_000_001), ("slices_in", 0)])
 def test_a_network_of_absurd_size_is_refused_before_it_is_built(
     bundle: Path, tmp_path: Path, field: str, value: int

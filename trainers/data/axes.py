@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.data.geometry import Spacing
 
 UNNAMED = ""
 LETTERS = {"Z": "z", "Y": "y", "X": "x", "C": "channel", "T": "time", "S": "sample", "P": "position"}
+KNOWN = frozenset(LETTERS.values())
 PICKABLE = tuple(name for name in LETTERS.values() if len(name) > 1)  # axes of which dataset.toml can pick one entry
+_OTHER_NAMES = {  # of NGFF, xarray, scikit-image and rasterio
+    "z": ("depth", "plane", "pln", "slice", "slices"),
+    "y": ("height", "row", "rows"),
+    "x": ("width", "col", "cols", "column", "columns"),
+    "channel": ("c", "ch", "channels", "band"),
+    "time": ("t", "frame"),
+    "sample": ("s",),
+    "position": ("p",),
+}
+_BY_OTHER_NAME = {other: name for name, others in _OTHER_NAMES.items() for other in others}
 
 LONGEST_EDGE = 2**20  # voxels; a kidney has thousands along each axis, a damaged header may state millions
 
@@ -22,12 +34,14 @@ class Pick:
     """What a person says about the axes of a file. entries: by the name of an axis, which entry is read.
 
     names: those of all axes, in place of what the file says. where_it_fits: it was said of another file, as of the
-    images to which labels belong, and counts only for axes that this one has, too.
+    images to which labels belong, and counts only for axes that this one has, too. spacing_um: the edges of its voxels
+    along z, y and x; then it does not matter whether the file contradicts itself there.
     """
 
     entries: Mapping[str, int] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     where_it_fits: bool = False
+    spacing_um: Spacing | None = None
 
     def without(self, *handled: str) -> "Pick":
         """What is left to be done when these axes are taken care of."""
@@ -82,8 +96,14 @@ class Axes:
         return np.transpose(block, [present.index(axis) for axis in (self.depth, self.height, self.width)])
 
 
+def axis_name(said: object) -> str:
+    """The name of an axis by what a file calls it, in any case; UNNAMED for None. What is not KNOWN is kept."""
+    name = UNNAMED if said is None else str(said).strip().lower()
+    return _BY_OTHER_NAME.get(name, name)
+
+
 def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick, stated: bool = True) -> Axes:
-    """The axes of an array whose axes have these names: z, y and x, those of PICKABLE, UNNAMED, and any other.
+    """The axes of an array whose axes have these names: those in KNOWN, UNNAMED, and any other.
 
     stated: the file itself says so, as far as they have names; otherwise it is what files mean that say nothing.
 
@@ -91,21 +111,28 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
     """
     sizes = [int(size) for size in shape]
-    pick = pick.of(len(sizes), stated and UNNAMED not in names)
+    pick = pick.of(len(sizes), stated and KNOWN.issuperset(names))
     if pick.names is not None and len(pick.names) != len(sizes):
         raise InputError(
             f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"
         )
     named = list(pick.names or names)
     if len(named) != len(sizes):
-        volume_shape(path, tuple(sizes))
+        if not stated:
+            volume_shape(path, tuple(sizes))
+        raise InputError(
+            f"{path}: has {len(sizes)} axes ({_by(sizes)}), but names {len(named)} ({', '.join(named)}): say in "
+            'dataset.toml what they are, as in axes = "ZYX"'
+        )
     if "z" not in named:
         longer = [axis for axis, name in enumerate(named) if name == UNNAMED and sizes[axis] > 1]
         if len(longer) == 1:
             named[longer[0]] = "z"
     said = f"axes {', '.join(name or '?' for name in named)} of {_by(sizes)}"
     if any(named.count(name) != 1 for name in "yx") or named.count("z") > 1:
-        raise InputError(f"{path}: has {said}; a volume has the axes z, y, x")
+        raise InputError(
+            f'{path}: has {said}; a volume has the axes z, y, x: say in dataset.toml what they are, as in axes = "ZYX"'
+        )
     taken = [0] * len(sizes)
     for axis, (name, size) in enumerate(zip(named, sizes, strict=True)):
         if name in ("z", "y", "x"):
@@ -121,6 +148,12 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     height, width = named.index("y"), named.index("x")
     volume = volume_shape(path, (1 if depth is None else sizes[depth], sizes[height], sizes[width]))
     return Axes(volume, depth, height, width, tuple(taken))
+
+
+def find_position(path: Path, count: int, pick: Pick) -> int:
+    """Which of several images of their own in a file is read: the only one, or the one that was picked."""
+    wanted = replace(pick.without("channel", "time", "sample"), names=None)
+    return find_axes(path, ("position", "y", "x"), (count, 1, 1), wanted).taken[0]
 
 
 def _one_of(name: str, size: int) -> str:

@@ -31,7 +31,7 @@ from trainers.data.greys import (
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
 from trainers.data.soft_labels import is_vessel
 from trainers.data.sources import VolumeSource
-from trainers.data.statistics import BlockMeasures, RunningMeasures, measure
+from trainers.data.statistics import BlockMeasures, RunningMeasures, levels_between, measure
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.report import SILENT, Report
 
@@ -100,11 +100,12 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
         np.save(file, running.vessel_voxels(), allow_pickle=False)
         _sync(file)
     statistics = running.statistics(source.label is not None, notes)
-    levels = statistics.percentiles[HIGH_PERCENTILE] - statistics.percentiles[LOW_PERCENTILE]
-    if scaled and statistics.minimum < statistics.maximum and levels < FEWEST_LEVELS:
+    levels = levels_between(running.histogram, LOW_PERCENTILE, HIGH_PERCENTILE)
+    if scaled and levels < FEWEST_LEVELS and _has_more_values(source, int(np.count_nonzero(running.histogram))):
         raise InputError(
-            f"{source.image.path}: {HIGH_PERCENTILE - LOW_PERCENTILE:g} % of its voxels would have {levels:.0f} of "
-            f"65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what lies far from all other values"
+            f"{source.image.path}: {HIGH_PERCENTILE - LOW_PERCENTILE:g} % of its voxels, without those of the most "
+            f"frequent value, would have {levels} of 65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what "
+            "lies far from all other values, or write it as uint16"
         )
     _write_text(folder / STATISTICS, statistics.model_dump_json(indent=1))
     (folder / _PROGRESS).unlink()
@@ -217,7 +218,25 @@ def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling
     scaling = whole.scaling()
     if scaling is None:
         raise InputError(f"{source.image.path}: none of its voxels is a finite number")
+    if not np.isfinite(scaling.high - scaling.low):
+        raise InputError(
+            f"{source.image.path}: values from {scaling.low:g} to {scaling.high:g} are too far apart to be spread over "
+            "16 bits; write it as uint16"
+        )
     return scaling
+
+
+def _has_more_values(source: VolumeSource, count: int) -> bool:
+    """Whether a scan has more different values than that."""
+    found: set[float] = set()
+    with source.image.reading() as read:
+        for start, stop in _ranges(source, 0):
+            block = _read(read, source.image, start, stop)
+            values = np.unique(block[np.isfinite(block)])
+            found.update(values[: count + 1].tolist())
+            if len(found) > count:
+                return True
+    return False
 
 
 def _measure_again(source: VolumeSource, folder: Path, slices: int, running: RunningMeasures) -> None:

@@ -129,6 +129,13 @@ def bring_together(still: Geometry, moving: Geometry) -> Turn:
     return turn
 
 
+def same_spacing(one: Spacing | None, other: Spacing | None) -> bool:
+    """Whether two voxel spacings are the same but for rounding; one that is not stated may be any."""
+    if one is None or other is None:
+        return True
+    return all(math.isclose(a, b, rel_tol=SPACING_TOLERANCE) for a, b in zip(one, other, strict=True))
+
+
 def _turn(still: Geometry, moving: Geometry) -> Turn:
     if still.world != moving.world or still.directions is None or moving.directions is None:
         return Turn()
@@ -145,12 +152,28 @@ def _turn(still: Geometry, moving: Geometry) -> Turn:
 
 def checked(spacing_um: Spacing | None, where: str) -> Spacing | None:
     """The spacing itself; InputError, naming where it is stated, if no scan can have such voxels."""
-    if spacing_um is not None and not all(SMALLEST_UM <= edge <= LARGEST_UM for edge in spacing_um):
+    if spacing_um is not None and not _is_possible(spacing_um):
         raise InputError(
             f"{where}: states voxels of {spacing_text(spacing_um)} µm; those of a scan have {SMALLEST_UM:g} to "
-            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml"
+            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml, or --spacing-um of nas score"
         )
     return spacing_um
+
+
+def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry:
+    """What a file says, without the spacing and the place if no scan can have such voxels and a person `stated` others.
+
+    Raises InputError if nobody did.
+    """
+    if geometry.spacing_um is None or stated is None:
+        checked(geometry.spacing_um, where)
+    elif not _is_possible(geometry.spacing_um):
+        return replace(geometry, spacing_um=None, origin_um=None)
+    return geometry
+
+
+def _is_possible(spacing_um: Spacing) -> bool:
+    return all(SMALLEST_UM <= edge <= LARGEST_UM for edge in spacing_um)
 
 
 def spacing_text(spacing: tuple[float, ...]) -> str:

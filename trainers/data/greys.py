@@ -94,11 +94,13 @@ def range_of(block: NDArray[Any]) -> ValueRange:
 
 
 def _lower_end(number: int) -> float:
-    """The lowest value of a class."""
+    """The lowest value of a class; the highest of float32 for what is beyond it."""
     ordered = np.uint32(min(number, _CLASSES - 1) << 16)
     bits = ordered & np.uint32(~(1 << 31) & 0xFFFFFFFF) if ordered >> 31 else ~ordered
     value = float(np.array(bits, np.uint32).view(np.float32))
-    return value if np.isfinite(value) else float(np.copysign(np.finfo(np.float64).max, value))
+    if np.isinf(value):
+        return float(np.finfo(np.float32).max)
+    return float(np.copysign(np.finfo(np.float64).max, value)) if np.isnan(value) else value
 
 
 def what_is_changed(stack: Slices, scaling: Scaling | None) -> list[str]:

@@ -45,7 +45,7 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     time: NonNegativeInt | None = None
     sample: NonNegativeInt | None = None
     position: NonNegativeInt | None = None
-    axes: Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]+$")] | None = (
+    axes: Annotated[str, Field(pattern=f"^(?i:[{''.join(LETTERS)}])+$")] | None = (
         None  # all axes, where a file names them wrongly
     )
 
@@ -63,8 +63,9 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
     def pick(self) -> Pick:
         """What is read of files with more axes than z, y and x."""
         entries = {"channel": self.channel, "time": self.time, "sample": self.sample, "position": self.position}
-        names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes)
-        return Pick({name: entry for name, entry in entries.items() if entry is not None}, names)
+        names = None if self.axes is None else tuple(LETTERS[letter] for letter in self.axes.upper())
+        said = {name: entry for name, entry in entries.items() if entry is not None}
+        return Pick(said, names, spacing_um=self.spacing_um)
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
@@ -144,6 +145,9 @@ def _explain(path: Path, error: ValidationError) -> InputError:
         return InputError(
             f"{path}: {key} must be {SMALLEST_UM:g} to {LARGEST_UM:,.0f} micrometres, one number or three, [z, y, x]"
         )
+    if location[-1] == "axes":
+        letters = ", ".join(f"{letter} ({name})" for letter, name in LETTERS.items())
+        return InputError(f"{path}: {'.'.join(location)} names every axis of a file by a letter, out of {letters}")
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" = {value!r}"
     return InputError(f"{path}: {'.'.join(location)}{shown}: {first['msg'].lower()}")

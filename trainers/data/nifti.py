@@ -1,6 +1,7 @@
 """NIfTI images, which store (x, y, z) and say where they lie in the body."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.axes import UNNAMED, Axes, Pick, find_axes
-from trainers.data.geometry import SPACING_TOLERANCE, Geometry, Spacing, Vector, spacing_text
+from trainers.data.geometry import (
+    DIRECTION_TOLERANCE,
+    ORIGIN_TOLERANCE,
+    Geometry,
+    Spacing,
+    Vector,
+    same_spacing,
+    spacing_text,
+)
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.units import micrometres
 
@@ -20,6 +29,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h: three dimensions of space, then time, then values
 _NAMES = ("x", "y", "z", "time", "channel", UNNAMED, UNNAMED)
 _WORLD = "NIfTI"  # right, anterior, superior
+_SLANT_TOLERANCE = 0.01  # cosine between two axes; an affine of four decimals has as much
 
 
 @dataclass(frozen=True)
@@ -55,56 +65,75 @@ def open_nifti(path: Path, pick: Pick) -> NiftiFile:
     """The image in a file. Raises InputError for one that is no volume, or whose header contradicts itself."""
     image = _loaded(path)
     with decoding(path, "NIfTI"):
+        first, earliest = image.dataobj.offset, image.header.single_vox_offset
+        if first < earliest:
+            raise InputError(f"{path}: damaged: its voxels begin at byte {first}, and its header ends at {earliest}")
         axes = find_axes(path, _NAMES[: len(image.shape)], image.shape, pick)
         unscaled = image.dataobj.slope == 1 and image.dataobj.inter == 0
         dtype = native(image.get_data_dtype() if unscaled else np.float64)
-        geometry, notes = _grid(path, image, axes.shape)
+        geometry, notes = _grid(path, image, axes, pick.spacing_um)
     return NiftiFile(path, geometry, dtype, (path,), notes=notes, axes=axes)
 
 
-def _grid(path: Path, image: Any, shape: tuple[int, int, int]) -> tuple[Geometry, tuple[str, ...]]:
+def _grid(path: Path, image: Any, axes: Axes, stated: Spacing | None) -> tuple[Geometry, tuple[str, ...]]:
+    """Where the voxels lie, and what was assumed. stated: by a person, whatever the header says of their edges."""
+    if axes.depth is None or max(columns := (axes.depth, axes.height, axes.width)) > 2:
+        return Geometry.counted(axes.shape), ()
     header = image.header
     placed = any(int(header[code]) > 0 for code in ("qform_code", "sform_code"))
-    zooms = _zooms(path, type(header), min(3, len(image.shape)))
-    stated = header.get_xyzt_units()[0]
-    if stated == "unknown" and not placed and zooms == [1.0, 1.0, 1.0]:
-        return Geometry.counted(shape), ()  # the header of an array of which nothing is known
-    unit = micrometres(stated) or micrometres("mm") or 1.0
-    notes = ("the unit of its voxel size is not stated, taken as mm",) if stated == "unknown" else ()
-    spacing = _reversed(unit * zoom for zoom in zooms)
+    pixdim = _pixdim(path, type(header))
+    unit_name = header.get_xyzt_units()[0]
+    if unit_name == "unknown" and not placed and (pixdim == 1).all():
+        return Geometry.counted(axes.shape), ()  # the header of an array of which nothing is known
+    unit = micrometres(unit_name) or micrometres("mm") or 1.0
+    notes = ("the unit of its voxel size is not stated, taken as mm",) if unit_name == "unknown" else ()
+    spacing = _three(unit * pixdim[list(columns)])
     if not placed:
-        return Geometry.counted(shape, spacing), notes
+        return Geometry.counted(axes.shape, spacing), notes
     affine = np.asarray(image.affine, float)
-    edges = _reversed(unit * float(edge) for edge in np.linalg.norm(affine[:3, :3], axis=0))
-    for own, other in zip(edges, spacing, strict=True):
-        if abs(own - other) > SPACING_TOLERANCE * max(own, other):
+    steps, origin = unit * affine[:3, list(columns)].T, _three(unit * affine[:3, 3])
+    edges = _three(np.linalg.norm(steps, axis=1))
+    if not np.isfinite(affine).all() or min(edges) == 0:
+        return Geometry.counted(axes.shape, edges), notes
+    if stated is None and not same_spacing(edges, spacing):
+        raise InputError(
+            f"{path}: its affine states voxels of {spacing_text(edges)} µm and pixdim {spacing_text(spacing)} µm; "
+            "write the right ones into both, or state voxel_spacing_um in dataset.toml"
+        )
+    z, y, x = (_three(step / edge) for step, edge in zip(steps, edges, strict=True))
+    slant = max(abs(float(np.dot(one, other))) for one, other in ((z, y), (z, x), (y, x)))
+    if slant > _SLANT_TOLERANCE:
+        if stated is None:
             raise InputError(
-                f"{path}: its affine states voxels of {spacing_text(edges)} µm and pixdim {spacing_text(spacing)} µm; "
-                "write the right ones into both"
+                f"{path}: its affine is sheared, its axes meet at {math.degrees(math.acos(min(1.0, slant))):.1f} "
+                "degrees; resample it onto right angles, or state voxel_spacing_um in dataset.toml"
             )
-    if not (np.isfinite(affine).all() and min(edges) > 0):
-        return Geometry.counted(shape, edges), notes
-    z, y, x = (_vector(unit * affine[:3, axis] / edge) for axis, edge in zip((2, 1, 0), edges, strict=True))
-    origin = _vector(unit * affine[:3, 3])
-    geometry = Geometry(shape, tuple(range(shape[0])), False, edges, _WORLD, (z, y, x), origin)
-    return geometry, notes
+        return Geometry.counted(axes.shape), notes
+    geometry = Geometry(axes.shape, tuple(range(axes.shape[0])), False, edges, _WORLD, (z, y, x), origin)
+    return geometry, (*notes, *_which_affine(header))
 
 
-def _zooms(path: Path, header_type: Any, count: int) -> list[float]:
-    """The edges that pixdim states: as stored, because nibabel makes 1 of 0."""
+def _which_affine(header: Any) -> tuple[str, ...]:
+    """What is to be said where a header has two affines that differ: nibabel takes the sform, as others do."""
+    if not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
+        return ()
+    sform, qform = header.get_sform(), header.get_qform()
+    edges = np.linalg.norm(sform[:3, :3], axis=0)
+    turned = np.abs(sform - qform)[:3, :3] > DIRECTION_TOLERANCE * edges
+    moved = math.dist(sform[:3, 3], qform[:3, 3]) > ORIGIN_TOLERANCE * edges.min()
+    return ("its sform and its qform differ: it lies as the sform says",) if turned.any() or moved else ()
+
+
+def _pixdim(path: Path, header_type: Any) -> NDArray[np.float64]:
+    """The edges along x, y and z that pixdim states: as stored, because nibabel makes 1 of 0."""
     from nibabel.openers import ImageOpener
 
     with ImageOpener(str(path)) as file:
         stored = header_type.from_fileobj(file, check=False)["pixdim"]
-    return [abs(float(edge)) for edge in stored[1 : 1 + count]] + [1.0] * (3 - count)
+    return np.abs(np.asarray(stored[1:4], np.float64))
 
 
-def _reversed(values: Any) -> Spacing:
-    x, y, z = values
-    return z, y, x
-
-
-def _vector(values: NDArray[Any]) -> Vector:
+def _three(values: NDArray[Any]) -> Vector:
     first, second, third = (float(value) for value in values)
     return first, second, third
 
@@ -114,6 +143,6 @@ def _loaded(path: Path, keep_file_open: bool = False) -> Any:
         import nibabel
     except ImportError:
         raise InputError(f"{path}: reading NIfTI needs nibabel; pip install 'vessel-nas[nifti]'") from None
-    nibabel.imageglobals.logger.setLevel(logging.ERROR)  # what it mends in a header is judged here
+    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)  # what it mends in a header is judged here
     with decoding(path, "NIfTI"):
         return nibabel.load(path, keep_file_open=keep_file_open, mmap=False)

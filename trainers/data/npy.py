@@ -1,5 +1,6 @@
 """.npy arrays: three axes in (D, H, W) order, further ones in front of them of length 1."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.errors import InputError
 from trainers.data.axes import UNNAMED, Axes, Pick, find_axes
 from trainers.data.geometry import Geometry
 from trainers.data.slices import ReadBlock, Slices, decoding, native
@@ -48,5 +50,7 @@ def open_npy(path: Path, pick: Pick) -> NpyFile:
 
 def _mapped(path: Path) -> NDArray[Any]:
     with decoding(path, "a .npy array of numbers"):
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if zipfile.is_zipfile(path):
+            raise InputError(f"{path}: is an archive of arrays (.npz); write one of them as .npy")
+        mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     return mapped

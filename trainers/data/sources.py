@@ -23,7 +23,7 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from trainers.data.cache_key import cache_key
-from trainers.data.geometry import Geometry, Spacing, checked
+from trainers.data.geometry import Geometry, Spacing, believed
 from trainers.data.manifest import (
     IMAGES_OF,
     MANIFEST_NAME,
@@ -122,9 +122,14 @@ class Place:
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
-        image = open_slices(self.image, facts.pick)
-        place = self.label if facts.labels is None else find_set(self.name, self.image, self.label, facts.labels)
+        image = _believed(open_slices(self.image, facts.pick), facts.spacing_um)
+        place = self.label
+        if facts.labels is not None:
+            place = find_set(self.name, self.image, self.label, facts.labels, facts.position)
+        elif place is None and facts.position is not None:
+            place = _labels_inside(self.image, report, facts.position)
         label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
+        label = None if label is None else _believed(label, facts.spacing_um)
         if facts.spacing_um is not None:
             image = image.without_spacings() if isinstance(image, TiffFolder) else image
             label = label.without_spacings() if isinstance(label, TiffFolder) else label
@@ -145,9 +150,9 @@ class Place:
             )
         for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
             report.note(f"{self.name}: {note}")
-        spacing = facts.spacing_um or checked(image.spacing_um, str(image.path))
+        spacing = facts.spacing_um or image.spacing_um
         if spacing is None and label is not None:  # which lies on the same voxels
-            spacing = checked(label.spacing_um, str(label.path))
+            spacing = label.spacing_um
         if spacing is None:
             report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated
@@ -207,9 +212,9 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     return [listed[name] for name in sorted(listed)]
 
 
-def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
+def find_set(name: str, image: Path, label: Path | None, label_set: str, position: int | None = None) -> Path:
     """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
-    inside = {one.name: one for one in label_images(image)} if is_zarr(image) else {}
+    inside = {one.name: one for one in label_images(image, position)} if is_zarr(image) else {}
     if label_set in inside:
         return inside[label_set]
     home = (label or image).parent
@@ -270,12 +275,16 @@ def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
     beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
-    inner = [] if beside or not is_zarr(path) else label_images(path)
+    return beside[0] if beside else _labels_inside(path, report)
+
+
+def _labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:
+    """The labels inside an OME-Zarr store, of the image at that position if it has several images."""
+    inner = label_images(path, position) if is_zarr(path) else []
     if len(inner) > 1:
         listed = ", ".join(one.name for one in inner)
         report.note(f"{path.name}: holds several labels, of which `labels` in {MANIFEST_NAME} can name one: {listed}")
-        return None
-    return next(iter((*beside, *inner)), None)
+    return inner[0] if len(inner) == 1 else None
 
 
 def _place_of(path: Path) -> Place:
@@ -332,6 +341,10 @@ def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, rep
     for name in sorted(set(manifest.volumes) - set(places)):
         report.note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
     return {name: place for name, place in places.items() if name in manifest.volumes}
+
+
+def _believed(stack: Slices, stated: Spacing | None) -> Slices:
+    return replace(stack, geometry=believed(stack.geometry, stated, str(stack.path)))
 
 
 def _check_slices(image: Slices, label: Slices) -> None:

@@ -121,6 +121,16 @@ def percentile(histogram: NDArray[np.int64], q: float) -> float:
     return float(below + (above - below) * (rank - np.floor(rank)))
 
 
+def levels_between(histogram: NDArray[np.int64], low: float, high: float) -> int:
+    """How many grey levels occur between two percentiles of all voxels but those of the most frequent level."""
+    others = histogram.copy()
+    others[histogram.argmax()] = 0  # what a scan is padded with says nothing about the rest
+    if not others.any():
+        return 0
+    first, last = int(percentile(others, low)), int(np.ceil(percentile(others, high)))
+    return int(np.count_nonzero(others[first : last + 1]))
+
+
 def draw_million(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
     """At most MOST_VESSEL_VOXELS of the voxels: those whose hashed indices are lowest.
 

@@ -10,8 +10,8 @@ _PREFIXES = {
 _NAMES = {
     **{f"{prefix}meter": 10.0 ** (power + 6) for prefix, (_, power) in _PREFIXES.items()},
     **{f"{prefix}metre": 10.0 ** (power + 6) for prefix, (_, power) in _PREFIXES.items()},
-    "micron": 1.0, "angstrom": 1e-4, "ångström": 1e-4, "inch": 25_400.0, "foot": 304_800.0, "yard": 914_400.0,
-    "mile": 1_609_344_000.0,
+    "micron": 1.0, "angstrom": 1e-4, "ångström": 1e-4, "inch": 25_400.0, "inches": 25_400.0, "foot": 304_800.0,
+    "yard": 914_400.0, "mile": 1_609_344_000.0,
 }  # fmt: skip
 _SYMBOLS = {
     **{f"{symbol}m": 10.0 ** (power + 6) for symbol, power in _PREFIXES.values()},

@@ -1,6 +1,7 @@
 """Zarr 2 and 3, and OME-Zarr (level 0) on disk: read by the names of its axes, by codecs that only unpack numbers."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.axes import UNNAMED, Axes, Pick, find_axes
+from trainers.data.axes import KNOWN, UNNAMED, Axes, Pick, axis_name, find_axes, find_position
 from trainers.data.geometry import Geometry, Spacing, Vector
 from trainers.data.npy import UNSTATED
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding, depth_within, native
@@ -23,8 +24,7 @@ from trainers.data.units import micrometres
 _KIND = "Zarr"
 _ARRAY_2, _GROUP_2, _ATTRIBUTES_2, _NODE_3 = ".zarray", ".zgroup", ".zattrs", "zarr.json"
 _WORLD = "OME-Zarr"
-_AXIS_NAMES = {"t": "time", "time": "time", "c": "channel", "channel": "channel", "s": "sample", "p": "position"}
-_FIRST_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr 0.1 and 0.2, which do not name them
+_FIRST_AXES = ("time", "channel", "z", "y", "x")  # of OME-Zarr 0.1 and 0.2, which do not name them
 
 # Codecs by name, because others of the libraries run what a store contains (pickle), or read elsewhere.
 _CODECS = {
@@ -75,13 +75,21 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in (_NODE_3, _ARRAY_2, _GROUP_2))
 
 
-def label_images(path: Path) -> list[Path]:
-    """The label images inside an OME-Zarr image (its group `labels`), by name."""
+def label_images(path: Path, position: int | None = None) -> list[Path]:
+    """The label images inside an OME-Zarr image (its group `labels`), by name.
+
+    Of a store by bioformats2raw with several images: those of the image at that position, none if it is not known.
+    """
     with decoding(path, _KIND):
-        group = path / "labels"
-        names = _attributes(group).get("labels", []) if is_zarr(group) else []
-        found = [group / str(name) for name in sorted(map(str, names))]
-        return [one for one in found if one.parent == group and one.name != ".." and is_zarr(one)]
+        images = [path] if is_zarr(path / "labels") else _images_of(path)
+        if len(images) > 1:
+            images = [] if position is None else images[position : position + 1]
+        found = []
+        for group in (image / "labels" for image in images):
+            names = _attributes(group).get("labels", []) if is_zarr(group) else []
+            named = [group / name for name in sorted(map(str, names))]
+            found += [one for one in named if one.parent == group and one.name != ".." and is_zarr(one)]
+        return found
 
 
 def open_zarr(path: Path, pick: Pick) -> ZarrArray:
@@ -91,23 +99,53 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     """
     with decoding(path, _KIND):
         image = _image(path, pick)
+        files = _files(path, image.inside)
         array = _open_array(path, image.inside)
-        stated = image.names[-array.ndim :] or _dimension_names(path / image.inside)
-        names = stated or (UNNAMED,) * (array.ndim - len(UNSTATED)) + UNSTATED
+        names, stated, notes = _axis_names(path, image, array.ndim)
         wanted = pick.without("position") if image.is_one_of_several else pick
-        axes = find_axes(path, names, array.shape, wanted, stated=bool(stated))
+        axes = find_axes(path, names, array.shape, wanted, stated)
+        spacing, origin, strange = _place(image, axes)
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
         most = int(np.prod(chunks, dtype=np.float64)) * array.dtype.itemsize
+        if not pick.where_it_fits:  # of labels most chunks are empty
+            notes += _not_stored(array, files)
     depth = axes.shape[0]
-    directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if image.origin_um is not None else None
-    geometry = Geometry(axes.shape, tuple(range(depth)), False, image.spacing_um, _WORLD, directions, image.origin_um)
-    files = tuple(sorted(file for file in (path / image.inside).rglob("*") if file.is_file()))
+    directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
+    geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
     _check_sizes(path, files, most)
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
     return ZarrArray(
-        path, geometry, dtype, files, notes=image.notes, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
+        path, geometry, dtype, files, notes=notes + strange, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
+    )
+
+
+def _files(path: Path, inside: str) -> tuple[Path, ...]:
+    """All files of an array, which all lie in its store; opening a pipe among them would wait forever."""
+    folder, root = path / inside, path.resolve()
+    if not folder.resolve().is_relative_to(root):
+        raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
+    found = []
+    for entry in sorted(folder.rglob("*")):
+        if entry.is_symlink() and (entry.is_dir() or not entry.resolve().is_relative_to(root)):
+            raise InputError(
+                f"{entry}: a link that leads out of its store or to a folder; put the files themselves there"
+            )
+        if entry.is_file():
+            found.append(entry)
+        elif not entry.is_dir():
+            raise InputError(f"{entry}: is neither a file nor a folder, as all of a Zarr store must be")
+    return tuple(found)
+
+
+def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
+    """What is to be said of chunks that are not there, which may be empty, or not yet copied."""
+    edges = zip(array.shape, array.shards or array.chunks, strict=True)
+    count = math.prod(-(-length // edge) for length, edge in edges)
+    missing = count - sum(not file.name.startswith((".z", "zarr.json")) for file in files)
+    return (
+        (f"{missing:,} of its {count:,} chunks are not stored, read as {array.fill_value or 0}",) if missing > 0 else ()
     )
 
 
@@ -144,16 +182,14 @@ def ome_attributes(geometry: Geometry) -> dict[str, Any]:
 def _open_array(path: Path, inside: str) -> Any:
     """The array, after its description was read here and holds nothing but numbers and codecs for them."""
     folder = path / inside
-    version_3 = (folder / _NODE_3).is_file()
+    version_3, described = (folder / _NODE_3).is_file(), _described(folder)
     if version_3:
-        described = _json(folder / _NODE_3)
         numbers = isinstance(described["data_type"], str) and _NUMBERS_3.fullmatch(described["data_type"])
         codecs = list(_codecs_3(described["codecs"]))
         if described.get("storage_transformers"):
             raise InputError(f"{path}: has storage transformers, which are not read")
         dtype = described["data_type"]
     else:
-        described = _json(folder / _ARRAY_2)
         numbers = isinstance(described["dtype"], str) and _NUMBERS_2.fullmatch(described["dtype"])
         codecs = [c["id"] for c in (described["compressor"], *(described["filters"] or ())) if c]
         dtype = described["dtype"]
@@ -177,71 +213,114 @@ def _codecs_3(codecs: list[dict[str, Any]]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Image:
-    """Of the array to read: its path inside the store, and what its metadata say about it."""
+    """The array to read, by its path inside the store, and what OME-Zarr says about it.
+
+    axes: as described, None if they are not. levels: whose transformations count, one after the other.
+    """
 
     inside: str
-    names: tuple[str, ...] = ()  # of its axes
-    spacing_um: Spacing | None = None
-    origin_um: Vector | None = None
-    notes: tuple[str, ...] = ()
+    axes: tuple[dict[str, Any], ...] | None = None
+    levels: tuple[dict[str, Any], ...] = ()
     is_one_of_several: bool = False
 
 
 def _image(path: Path, pick: Pick) -> _Image:
-    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only array of a group."""
+    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only volume of a group."""
     if _is_array(path):
         return _Image("")
     attributes = _attributes(path)
     if "bioformats2raw.layout" in attributes:
-        images = {int(one.name): one for one in path.iterdir() if one.name.isdecimal() and is_zarr(one)}
-        wanted = replace(pick.without("channel", "time", "sample"), names=None)
-        chosen = images[sorted(images)[find_axes(path, ("position", "y", "x"), (len(images), 1, 1), wanted).taken[0]]]
+        images = _images_of(path)
+        chosen = images[find_position(path, len(images), pick)]
         found = _image(chosen, pick)
         return replace(found, inside=f"{chosen.name}/{found.inside}", is_one_of_several=True)
     if "multiscales" not in attributes:
-        inner = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
+        arrays = sorted(folder for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
+        # Beside its array xarray writes others of one axis each: the places of the voxels along it.
+        inner = [one.name for one in arrays if len(_described(one)["shape"]) > 2] or [one.name for one in arrays]
         if len(inner) != 1:
-            raise InputError(f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; name one of them")
+            raise InputError(
+                f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; move the one to read out of it"
+            )
         return _Image(inner[0])
     scales = attributes["multiscales"][0]
     first = scales["datasets"][0]
     inside = str(first["path"])
-    if not (path / inside).resolve().is_relative_to(path.resolve()):
-        raise InputError(f"{path}: its level 0 lies outside, at {inside!r}")
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes") or _FIRST_AXES]
-    names = tuple(_axis_name(axis) for axis in axes)
-    return _Image(inside, names, *_place(axes, names, first, scales))
+    described, levels = scales.get("axes"), [first, scales]
+    if "coordinateSystems" in scales:  # since 0.6, where the steps of all levels lead to other systems
+        system = first["coordinateTransformations"][0]["output"]["name"]
+        described = next(one["axes"] for one in scales["coordinateSystems"] if one["name"] == system)
+        levels = [first]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in described or ()]
+    return _Image(inside, tuple(axes) or None, tuple(levels))
 
 
-def _axis_name(axis: dict[str, Any]) -> str:
-    kind, name = axis.get("type"), str(axis["name"]).lower()
-    return str(kind) if kind in ("time", "channel") else _AXIS_NAMES.get(name, name)
+def _images_of(path: Path) -> list[Path]:
+    """The groups of a store by bioformats2raw that have a number for a name, each of them an image, in their order."""
+    numbered = {int(one.name): one for one in path.iterdir() if one.name.isdecimal() and is_zarr(one)}
+    return [numbered[number] for number in sorted(numbered)]
 
 
-def _place(
-    axes: Sequence[dict[str, Any]], names: Sequence[str], *levels: dict[str, Any]
-) -> tuple[Spacing | None, Vector | None, tuple[str, ...]]:
+def _axis_names(path: Path, image: _Image, count: int) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+    """The names of an array's axes, whether the store states them, and what was assumed.
+
+    Where none of the names that are given is known, the last three axes are those of an array that gives none.
+    """
+    own = _dimension_names(path / image.inside)
+    given = own
+    if image.axes is not None:
+        given = tuple(_ome_name(axis) for axis in image.axes)
+        if given != own and own and KNOWN.issuperset((*own, *given)):
+            raise InputError(
+                f"{path}: its OME axes are {', '.join(given)}, but the array names them {', '.join(own)}; write the "
+                "right ones into both"
+            )
+    elif image.levels and not own:
+        given = _FIRST_AXES[-count:]
+    if KNOWN.intersection(given):
+        return given, True, ()
+    strange = ", ".join(name or "?" for name in given)
+    note = f"the names of its axes ({strange}) are not known here: the last three are taken as z, y, x"
+    return (UNNAMED,) * (count - len(UNSTATED)) + UNSTATED, False, (note,) if any(given) else ()
+
+
+def _ome_name(axis: dict[str, Any]) -> str:
+    kind = axis.get("type")
+    return kind if kind in ("time", "channel") else axis_name(axis["name"])
+
+
+def _dimension_names(folder: Path) -> tuple[str, ...]:
+    """The names that the array itself gives its axes."""
+    described = _json(folder / _NODE_3) if (folder / _NODE_3).is_file() else {}
+    given = described.get("dimension_names") or _attributes(folder).get("_ARRAY_DIMENSIONS")  # the latter by xarray
+    return tuple(axis_name(name) for name in given or ())
+
+
+def _place(image: _Image, axes: Axes) -> tuple[Spacing | None, Vector | None, tuple[str, ...]]:
     """Voxel spacing, first voxel, and notes, from the transformations of the level and then of all levels."""
-    scale, moved, stated = [1.0] * len(axes), [0.0] * len(axes), False
-    for level in levels:
-        for step in level.get("coordinateTransformations") or ():
-            match step.get("type"):
-                case "scale" if "scale" in step:
-                    factors = [float(factor) for factor in step["scale"]]
-                    scale = [own * factor for own, factor in zip(scale, factors, strict=True)]
-                    moved = [own * factor for own, factor in zip(moved, factors, strict=True)]
-                    stated = True
-                case "translation" if "translation" in step:
-                    moved = [own + float(more) for own, more in zip(moved, step["translation"], strict=True)]
-                case "identity":
-                    pass
-                case other:
-                    note = f"its transformation {other!r} is not read, so the voxel spacing is not known"
-                    return None, None, (note,)
-    if not stated or not {"z", "y", "x"} <= set(names):
+    if image.axes is None or axes.depth is None or len(image.axes) != len(axes.taken):
         return None, None, ()
-    places = [names.index(axis) for axis in "zyx"]
-    units = [axes[place].get("unit") for place in places]
+    scale, moved, stated = [1.0] * len(image.axes), [0.0] * len(image.axes), False
+    for step in (step for level in image.levels for step in _steps(level.get("coordinateTransformations") or ())):
+        kind = step.get("type")
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation") or kind not in step:
+            return None, None, (f"its transformation {kind!r} is not read, so the voxel spacing is not known",)
+        numbers = [float(number) for number in step[kind]]
+        if len(numbers) != len(scale):
+            note = f"its {kind} has {len(numbers)} numbers for {len(scale)} axes, so the voxel spacing is not known"
+            return None, None, (note,)
+        if kind == "translation":
+            moved = [own + more for own, more in zip(moved, numbers, strict=True)]
+        else:
+            scale = [own * factor for own, factor in zip(scale, numbers, strict=True)]
+            moved = [own * factor for own, factor in zip(moved, numbers, strict=True)]
+            stated = True
+    if not stated:
+        return None, None, ()
+    places = (axes.depth, axes.height, axes.width)
+    units = [image.axes[place].get("unit") for place in places]
     known = [micrometres(unit) for unit in units]
     if None in known:
         strange = next((unit for unit, um in zip(units, known, strict=True) if unit and um is None), None)
@@ -250,12 +329,16 @@ def _place(
     return (z[0], y[0], x[0]), (z[1], y[1], x[1]), ()
 
 
-def _dimension_names(folder: Path) -> tuple[str, ...]:
-    """The names that the array itself gives its axes; none if y and x are not among them."""
-    described = _json(folder / _NODE_3) if (folder / _NODE_3).is_file() else {}
-    given = described.get("dimension_names") or _attributes(folder).get("_ARRAY_DIMENSIONS")  # the latter by xarray
-    names = [_AXIS_NAMES.get(str(name).lower(), str(name).lower()) for name in given or ()]
-    return tuple(names) if {"y", "x"} <= set(names) else ()
+def _steps(transformations: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in transformations:
+        if one.get("type") == "sequence":
+            yield from _steps(one["transformations"])
+        else:
+            yield one
+
+
+def _described(array: Path) -> dict[str, Any]:
+    return _json(array / (_NODE_3 if (array / _NODE_3).is_file() else _ARRAY_2))
 
 
 def _is_array(folder: Path) -> bool:

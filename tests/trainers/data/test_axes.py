@@ -1,5 +1,6 @@
 """Axes are read by their names, in every format that names them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,24 +44,35 @@ def tiff(voxels: np.ndarray, **options: object) -> Callable[[Path], Path]:
     return write
 
 
-def ome_zarr(voxels: np.ndarray, axes: list[dict[str, str]], version: int = 2) -> Callable[[Path], Path]:
+def ome_zarr(voxels: np.ndarray, axes: list[dict[str, str]] | None, version: int = 2) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         group = zarr.open_group(str(folder / "k.zarr"), mode="w", zarr_format=version)
         chunks = tuple(max(1, edge // 2) for edge in voxels.shape)
         group.create_array("0", shape=voxels.shape, chunks=chunks, dtype=voxels.dtype)[:] = voxels
-        described = {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+        image = {"datasets": [{"path": "0"}]} if axes is None else {"axes": axes, "datasets": [{"path": "0"}]}
+        described = {"multiscales": [image]}
         group.attrs.update(described if version == 2 else {"ome": {"version": "0.5", **described}})
         return folder / "k.zarr"
 
     return write
 
 
-def dimension_names(voxels: np.ndarray, names: list[str]) -> Callable[[Path], Path]:
+def dimension_names(voxels: np.ndarray, names: list[str | None]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         array = zarr.create_array(
             str(folder / "k.zarr"), shape=voxels.shape, dtype=voxels.dtype, zarr_format=3, dimension_names=names
         )
         array[:] = voxels
+        return folder / "k.zarr"
+
+    return write
+
+
+def array_dimensions(voxels: np.ndarray, names: list[str]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        array = zarr.create_array(str(folder / "k.zarr"), shape=voxels.shape, dtype=voxels.dtype, zarr_format=2)
+        array[:] = voxels
+        array.attrs["_ARRAY_DIMENSIONS"] = names
         return folder / "k.zarr"
 
     return write
@@ -105,6 +117,12 @@ ONE = {
     "ome-zarr zyxc": ome_zarr(GREY[..., None], [*space("z", "y", "x"), CHANNEL]),
     "zarr with dimension names": dimension_names(GREY.transpose(1, 2, 0).copy(), ["y", "x", "z"]),
     "zarr with other names": dimension_names(GREY, ["dim_0", "dim_1", "dim_2"]),
+    "zarr by an image's edges": dimension_names(GREY.transpose(2, 1, 0).copy(), ["width", "height", "depth"]),
+    "zarr by rows": dimension_names(GREY.transpose(1, 0, 2).copy(), ["Row", "Plane", "Col"]),
+    "zarr 2 by xarray": array_dimensions(GREY.transpose(1, 2, 0).copy(), ["row", "column", "slice"]),
+    "zarr, the depth without a name": dimension_names(GREY, [None, "y", "x"]),
+    "ome-zarr by other names": ome_zarr(GREY.transpose(2, 0, 1).copy(), space("width", "depth", "height")),
+    "ome-zarr 0.2": ome_zarr(GREY[None, None], None),
     "nifti": nifti(GREY.transpose(2, 1, 0)),
     "nifti, one time": nifti(GREY.transpose(2, 1, 0)[..., None]),
     "npy": npy(GREY),
@@ -128,6 +146,57 @@ TWO = {
 @pytest.mark.parametrize("kind", ONE)
 def test_a_volume_is_read_by_the_names_of_its_axes(tmp_path, kind: str) -> None:
     assert np.array_equal(read(ONE[kind](tmp_path)), GREY)
+
+
+HALF_NAMED = {
+    "channel, row, col of two": (["channel", "row", "col"], BOTH[:, 0], "channel, y, x of 2 x 16 x 20"),
+    "an unknown one": (["dim_0", "y", "x"], GREY, "dim_0, y, x of 12 x 16 x 20"),
+    "one that is known": (["depth", "a", "b"], GREY, "z, a, b of 12 x 16 x 20"),
+    "one that is named": (["z", None, None], GREY, r"z, \?, \? of 12 x 16 x 20"),
+    "two that are one": (["row", "y", "x"], GREY, "y, y, x of 12 x 16 x 20"),
+}
+
+
+@pytest.mark.parametrize("kind", HALF_NAMED)
+def test_names_that_are_half_known_are_not_guessed(tmp_path, kind: str) -> None:
+    names, voxels, said = HALF_NAMED[kind]
+    path = dimension_names(np.ascontiguousarray(voxels), names)(tmp_path)
+    with pytest.raises(InputError, match=rf'k\.zarr: has axes {said}.*dataset\.toml.* axes = "'):
+        open_slices(path)
+    stack = open_slices(path, Pick(names=("z", "y", "x")))
+    with stack.reading() as block:
+        assert np.array_equal(block(0, len(voxels)), voxels)
+
+
+def test_names_of_which_none_is_known_are_said(tmp_path) -> None:
+    stack = open_slices(dimension_names(GREY, ["dim_0", None, "u"])(tmp_path))
+    said = "the names of its axes (dim_0, ?, u) are not known here: the last three are taken as z, y, x"
+    assert stack.notes == (said,)
+
+
+def test_labels_whose_names_say_nothing_have_the_axes_that_are_said_of_their_image(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY.transpose(2, 1, 0))
+    path = dimension_names(MASK.astype(np.uint8).transpose(2, 1, 0).copy(), ["u", "v", "x"])(tmp_path)
+    path.rename(tmp_path / "k_labels.zarr")
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\naxes = 'XYZ'\n")
+    (source,) = scan(tmp_path)
+    assert source.label is not None
+    with source.label.reading() as block:
+        assert np.array_equal(block(0, 12), MASK)
+
+
+def test_an_array_that_names_its_axes_unlike_its_ome_image_is_refused(tmp_path) -> None:
+    path = ome_zarr(GREY, space("z", "y", "x"), version=3)(tmp_path)
+    described = json.loads((path / "0" / "zarr.json").read_text())
+    (path / "0" / "zarr.json").write_text(json.dumps({**described, "dimension_names": ["x", "y", "z"]}))
+    with pytest.raises(InputError, match=r"its OME axes are z, y, x, but the array names them x, y, z"):
+        open_slices(path)
+
+
+def test_more_axes_than_an_array_has_are_not_cut_off(tmp_path) -> None:
+    path = ome_zarr(GREY, [CHANNEL, *space("x", "y", "z")])(tmp_path)
+    with pytest.raises(InputError, match=r"has 3 axes \(12 x 16 x 20\), but names 4 \(channel, x, y, z\)"):
+        open_slices(path)
 
 
 @pytest.mark.parametrize("kind", TWO)
@@ -183,10 +252,13 @@ def test_a_single_slice_is_a_volume_of_one(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("label", [MASK, MASK[None], np.stack([~MASK, MASK])])
-def test_what_is_said_of_the_axes_of_an_image_counts_for_its_labels_where_it_fits(tmp_path, label: np.ndarray) -> None:
+@pytest.mark.parametrize("axes", ["CZYX", "czyx"])
+def test_what_is_said_of_the_axes_of_an_image_counts_for_its_labels_where_it_fits(
+    tmp_path, label: np.ndarray, axes: str
+) -> None:
     np.save(tmp_path / "k.npy", BOTH)
     np.save(tmp_path / "k_labels.npy", label)
-    (tmp_path / "dataset.toml").write_text("[volumes.k]\naxes = 'CZYX'\nchannel = 1\n")
+    (tmp_path / "dataset.toml").write_text(f"[volumes.k]\naxes = '{axes}'\nchannel = 1\n")
     (source,) = scan(tmp_path)
     assert source.label is not None
     for stack, expected in ((source.image, OTHER), (source.label, MASK)):

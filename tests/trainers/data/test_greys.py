@@ -1,5 +1,6 @@
 """What values mean: types at the door, inverted and packed TIFFs, values that do not fit into 16 bits."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -176,6 +177,10 @@ def test_packed_values_are_read(tmp_path, bits: int, shift: int) -> None:
         assert np.array_equal(read(0, 6), values)
 
 
+FEW_LEVELS = (
+    r"k\.npy: 96 % of its voxels, without those of the most frequent value, would have \d+ of 65,536 grey levels, "
+    "and 32 are needed"
+)
 HOT = {
     "one hot voxel": (1e6, np.float32),
     "no data": (-3.4028235e38, np.float32),
@@ -220,10 +225,56 @@ def test_infinite_values_are_at_their_ends(tmp_path) -> None:
 def test_a_scan_of_which_hardly_a_grey_value_is_left_is_refused(tmp_path) -> None:
     voxels = RNG.normal(0, 1, GREY.shape).astype(np.float32)
     voxels.ravel()[::70] = 1e5  # too many to be set aside, too few to be the contrast
-    with pytest.raises(
-        InputError, match=r"k\.npy: 96 % of its voxels would have \d+ of 65,536 grey levels, and 32 are needed"
-    ):
+    with pytest.raises(InputError, match=FEW_LEVELS):
         prepared(tmp_path, voxels)
+
+
+# Beside values from 0 to 1: constants, and how many levels they leave to these, which are all that there are if few.
+NO_DATA = {
+    "-1e4": ([-1e4], 65_535 / 1e4),
+    "-1000": ([-1000.0], 65_535 / 1e3),
+    "-1e38": ([-1e38], 0),
+    "two": ([-1e4, 1e4], 65_535 / 2e4),
+    "0": ([0.0], 65_535),
+    "nan": ([np.nan], 65_535),
+}
+
+
+@pytest.mark.parametrize("case", NO_DATA)
+def test_what_a_scan_is_padded_with_counts_as_no_grey_levels(tmp_path, case: str) -> None:
+    constants, left = NO_DATA[case]
+    voxels = RNG.uniform(0, 1, (8, 40, 40)).astype(np.float32)
+    for number, constant in enumerate(constants):
+        voxels[:, 8 * number : 8 * number + 12] = constant  # 28 %
+    if left < 32:
+        with pytest.raises(InputError, match=FEW_LEVELS) as raised:
+            prepared(tmp_path, voxels)
+        # Both ends of the values are levels, and so is one of the constants.
+        assert int(re.findall(r"would have (\d+) of", str(raised.value))[0]) <= left + 3
+    else:
+        image, _ = prepared(tmp_path, voxels)
+        assert 60 <= len(np.unique(image)) <= left + 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_a_scan_of_few_grey_values_keeps_them(tmp_path, dtype: type) -> None:
+    voxels = RNG.integers(0, 4, GREY.shape).astype(dtype)
+    image, _ = prepared(tmp_path, voxels)
+    assert np.array_equal(image, voxels.astype(int) * 21_845)  # 65535 / 3
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_values_beyond_single_precision_are_spread_alike(tmp_path, sign: int) -> None:
+    voxels = sign * 1e39 * (1 + GREY / 65_535)
+    image, _ = prepared(tmp_path, voxels)
+    span = int(GREY.max()) - int(GREY.min())
+    expected = (GREY - int(GREY.min())) / span if sign == 1 else (int(GREY.max()) - GREY.astype(int)) / span
+    assert np.abs(image - expected * 65_535).max() <= 0.5
+
+
+def test_values_too_far_apart_to_be_spread_are_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"k\.npy: values from -1\.\d+e\+308 to 1\.\d+e\+308 are too far apart"):
+        prepared(tmp_path, RNG.uniform(-1, 1, GREY.shape) * 1.7e308)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint32, np.int64])

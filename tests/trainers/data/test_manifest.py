@@ -59,6 +59,12 @@ def test_what_lies_inside_another_volume_is_of_the_same_kidney() -> None:
         ("[volumes.a]\nvoxel_spacing_um = '50'", r"must be 0\.01 to 100,000 micrometres, one number or three"),
         ("[volumes.a]\nvoxel_spacing_um = inf", r"must be 0\.01 to 100,000 micrometres, one number or three"),
         ("[volumes.a]\nannotated = 65", r"volumes\.a\.annotated = 65"),
+        (
+            "[volumes.a]\naxes = 'ZYW'",
+            r"volumes\.a\.axes names every axis of a file by a letter, out of Z \(z\), Y \(y\)",
+        ),
+        ("[volumes.a]\naxes = ''", r"volumes\.a\.axes names every axis of a file by a letter"),
+        ("[volumes.a]\naxes = ['z', 'y', 'x']", r"volumes\.a\.axes names every axis of a file by a letter"),
         ("[volumes.a", "not valid TOML"),
         ("[volumes.'../a']\nkidney = 'x'", "cannot be the name of a volume"),
     ],

@@ -14,6 +14,7 @@ from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
 from trainers.data.naming import is_stack
 from trainers.data.readers import open_slices
+from trainers.data.slices import Slices
 from trainers.data.sources import scan, scan_one
 from trainers.report import Report
 
@@ -173,6 +174,43 @@ def test_labels_inside_an_ome_zarr_store_are_found(tmp_path) -> None:
     assert source.label is not None
     with source.label.reading() as read:
         assert np.array_equal(read(0, 4), 1 - MASK)
+
+
+def labels_in(image: Path, **masks: np.ndarray) -> None:
+    zarr.open_group(str(image / "labels"), mode="w", zarr_format=2).attrs["labels"] = list(masks)
+    for name, mask in masks.items():
+        ome(image / "labels" / name, mask)
+
+
+def test_labels_inside_the_images_of_a_bioformats2raw_store_are_found(tmp_path) -> None:
+    root = zarr.open_group(str(tmp_path / "k.zarr"), mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    expected = {0: MASK, 1: 1 - MASK}
+    for number, mask in expected.items():
+        ome(tmp_path / "k.zarr" / str(number), GREY + number)
+        labels_in(tmp_path / "k.zarr" / str(number), vessels=mask)
+        if number == 0:
+            (source,) = scan(tmp_path)
+            assert voxels_of(source.label).tolist() == MASK.tolist()
+    with pytest.raises(InputError, match="a volume has one position: say position = 0"):
+        scan(tmp_path)
+    for number, mask in expected.items():
+        for said in ("", "labels = 'vessels'"):
+            (tmp_path / "dataset.toml").write_text(f"[volumes.k]\nposition = {number}\n{said}\n")
+            for source in (*scan(tmp_path), scan_one(tmp_path / "k.zarr")):
+                assert voxels_of(source.image).tolist() == (GREY + number).tolist()
+                assert voxels_of(source.label).tolist() == mask.tolist()
+    labels_in(tmp_path / "k.zarr" / "1", vessels=MASK, organ=MASK)
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nposition = 1\n")
+    volumes, notes = found_in(tmp_path)
+    assert volumes["k"][1] == "none"
+    assert notes == ["k.zarr: holds several labels, of which `labels` in dataset.toml can name one: organ, vessels"]
+
+
+def voxels_of(stack: Slices | None) -> np.ndarray:
+    assert stack is not None
+    with stack.reading() as read:
+        return read(0, stack.shape[0]).copy()
 
 
 def test_the_only_image_of_a_bioformats2raw_store_is_read(tmp_path) -> None:

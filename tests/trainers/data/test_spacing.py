@@ -241,6 +241,62 @@ def test_a_slice_of_two_channels_states_no_distance_of_slices(tmp_path) -> None:
     assert stack.notes == ("no distance of slices is stated; taken as the edge of a pixel, 5 µm",)
 
 
+def test_edges_belong_to_the_axes_that_dataset_toml_names(tmp_path) -> None:
+    path = ome_zarr(tmp_path, [5, 3, 2], *["micrometer"] * 3)
+    assert open_slices(path, Pick(names=("x", "y", "z"))).spacing_um == (2, 3, 5)
+
+
+def coordinate_systems(folder: Path, kind: str) -> Path:
+    """An image of OME-Zarr 0.6, stored in (x, y, z): its level leads to one of two systems, and on to the other."""
+    group = zarr.open_group(str(folder / "k.zarr"), mode="w", zarr_format=3)
+    group.create_array("0", shape=GREY.T.shape, dtype=GREY.dtype)[:] = GREY.T
+    steps: list[dict[str, object]] = [
+        {"type": "scale", "scale": [0.002, 0.003, 0.005]},
+        {"type": "translation", "translation": [1, 2, 3]},
+    ]
+    place = {"input": {"path": "0"}, "output": {"name": "scanner"}}
+    other = {"type": "scale", "scale": [9, 9, 9], "input": {"name": "scanner"}, "output": {"name": "body"}}
+    systems = {
+        "body": [{"name": name, "type": "space", "unit": "meter"} for name in "zyx"],
+        "scanner": [{"name": name, "type": "space", "unit": "millimeter"} for name in "xyz"],
+    }
+    step = {"scale": steps[0], "sequence": {"type": "sequence", "transformations": steps}, "identity": {"type": kind}}
+    group.attrs["ome"] = {
+        "version": "0.6",
+        "multiscales": [
+            {
+                "coordinateSystems": [{"name": name, "axes": axes} for name, axes in systems.items()],
+                "datasets": [{"path": "0", "coordinateTransformations": [{**step[kind], **place}]}],
+                "coordinateTransformations": [other],
+            }
+        ],
+    }
+    return folder / "k.zarr"
+
+
+PLACES = {
+    "scale": ((5, 3, 2), (0, 0, 0)),
+    "sequence": ((5, 3, 2), (3_000, 2_000, 1_000)),
+    "identity": (None, None),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_coordinate_system_of_its_level_says_how_an_image_lies(tmp_path, kind: str) -> None:
+    stack = open_slices(coordinate_systems(tmp_path, kind))
+    with stack.reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+    spacing, origin = PLACES[kind]
+    assert stack.spacing_um == (spacing and pytest.approx(spacing))
+    assert stack.geometry.origin_um == (origin and pytest.approx(origin))
+
+
+def test_a_scale_for_other_axes_is_no_spacing(tmp_path) -> None:
+    stack = open_slices(ome_zarr(tmp_path, [1, 5, 3, 2], *["micrometer"] * 3))
+    assert stack.spacing_um is None
+    assert stack.notes == ("its scale has 4 numbers for 3 axes, so the voxel spacing is not known",)
+
+
 def test_what_was_assumed_is_said(tmp_path) -> None:
     assert open_slices(nifti(tmp_path, 0.05, None)).notes == ("the unit of its voxel size is not stated, taken as mm",)
     assert "furlong" in open_slices(imagej(tmp_path, "furlong", 5.0, 2.0, 3.0)).notes[0]
@@ -251,6 +307,7 @@ def raw_nifti(folder: Path, edge: float, code: int = 1) -> Path:
     """A header as nibabel does not write it: the edge along x, in pixdim and in an affine that counts if code is 1."""
     nifti(folder, 1.0, "micron")
     header = nibabel.load(folder / "k.nii").header
+    header["vox_offset"] = 352
     header["pixdim"][1], header["srow_x"][0], header["qform_code"], header["sform_code"] = edge, edge, 0, code
     (folder / "k.nii").write_bytes(header.binaryblock + bytes(4) + GREY.tobytes())
     return folder / "k.nii"
@@ -271,6 +328,45 @@ def test_a_spacing_that_no_scan_has_is_refused_before_anything_else(tmp_path, ki
     path = ABSURD[kind][0](tmp_path, edge)
     with pytest.raises(InputError, match=r"states voxels of .* µm; those of a scan have 0\.01 to 100,000 µm"):
         scan_one(path)
+
+
+@pytest.mark.parametrize(("kind", "edge"), [(kind, edge) for kind, (_, edges) in ABSURD.items() for edge in edges])
+def test_dataset_toml_repairs_a_spacing_that_no_scan_has(tmp_path, kind: str, edge: float) -> None:
+    """Of an image, and of labels beside another one."""
+    for name, place in (("k", tmp_path / "image"), ("k_labels", tmp_path / "label")):
+        place.mkdir()
+        made = ABSURD[kind][0](place, edge)
+        if made == place:
+            (place / name).mkdir()
+            for slice_file in sorted(place.glob("*.tif")):
+                slice_file.rename(place / name / slice_file.name)
+        else:
+            made.rename(place / made.name.replace("k", name, 1))
+        np.save(place / ("k_labels.npy" if name == "k" else "k.npy"), GREY)
+        if name == "k_labels":
+            with pytest.raises(InputError, match=r"k_labels.*: states voxels of .* µm; those of a scan have 0\.01"):
+                scan(place)
+        (place / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = [5.0, 3.0, 2.0]\n")
+        (source,) = scan(place)
+        assert source.spacing_um == source.geometry.spacing_um == (5.0, 3.0, 2.0)
+        assert source.geometry.origin_um is None or np.isfinite(source.geometry.origin_um).all()
+
+
+@pytest.mark.parametrize("edge", [0.0, np.inf, np.nan])
+def test_a_spacing_that_no_scan_has_decides_on_no_place(tmp_path, edge: float) -> None:
+    """A scale of 0 of an image that is moved: how many voxels apart two such images lie has no answer."""
+    for name in ("k", "k_labels"):
+        path = ome_zarr(tmp_path, [edge] * 3, *["micrometer"] * 3, outer=[edge] * 3)
+        group = zarr.open_group(str(path), mode="a", zarr_format=2)
+        (scales,) = group.attrs["multiscales"]
+        scales["datasets"][0]["coordinateTransformations"].append({"type": "translation", "translation": [1, 2, 3]})
+        group.attrs["multiscales"] = [scales]
+        path.rename(tmp_path / f"{name}.ome.zarr")
+    for opened in (lambda: scan(tmp_path), lambda: score_masks(*sorted(tmp_path.iterdir()), None, 0.0)):
+        with pytest.raises(InputError, match=r"k\w*\.ome\.zarr: states voxels of (0|inf|nan) "):
+            opened()
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 50.0\n")
+    assert scan(tmp_path)[0].geometry.origin_um is None
 
 
 def test_data_check_names_the_file(tmp_path) -> None:

@@ -10,7 +10,7 @@ from trainers.data.units import micrometres
         ("µm", 1.0), ("μm", 1.0), ("\\u00B5m", 1.0), ("\\u00b5m", 1.0), ("UM", 1.0),
         ("millimeter", 1e3), ("millimetres", 1e3), ("mm", 1e3), ("centimeter", 1e4), ("cm", 1e4), ("meter", 1e6),
         ("m", 1e6), ("nanometer", 1e-3), ("nm", 1e-3), ("picometer", 1e-6), ("angstrom", 1e-4), ("Å", 1e-4),
-        ("inch", 25_400.0), ("in", 25_400.0), ("Mm", 1e12),
+        ("inch", 25_400.0), ("inches", 25_400.0), ("in", 25_400.0), ("Mm", 1e12),
     ],
 )  # fmt: skip
 def test_a_unit_is_known_by_its_names_and_its_symbol(unit: str, expected: float) -> None:

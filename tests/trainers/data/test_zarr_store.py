@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pickle
 import zlib
 from pathlib import Path
@@ -112,6 +113,53 @@ def test_a_level_that_lies_outside_of_its_store_is_refused(tmp_path, inside: str
         open_slices(tmp_path / "k.zarr")
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["0.0.0", ".zattrs", "c/0"])
+def test_a_pipe_in_a_store_is_not_waited_for(tmp_path, name: str) -> None:
+    path = store_2(tmp_path / "k.zarr")
+    (path / name).unlink(missing_ok=True)
+    (path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(path / name)
+    with pytest.raises(InputError, match=rf"k\.zarr/{name}: is neither a file nor a folder"):
+        open_slices(path)
+
+
+@pytest.mark.parametrize("where", ["../outside", "/dev/zero", "gone", "."])
+def test_a_chunk_that_is_a_link_out_of_its_store_is_refused(tmp_path, where: str) -> None:
+    (tmp_path / "outside").write_bytes(GREY.tobytes())
+    path = store_2(tmp_path / "k.zarr")
+    (path / "0.0.0").unlink()
+    (path / "0.0.0").symlink_to(where)
+    with pytest.raises(InputError, match=r"k\.zarr/0\.0\.0: (a link that leads out|is neither a file nor a folder)"):
+        open_slices(path)
+
+
+def test_a_store_that_is_a_link_and_chunks_that_are_links_inside_of_it_are_read(tmp_path) -> None:
+    path = store_2(tmp_path / "elsewhere.zarr")
+    (path / ".git").mkdir()
+    (path / "0.0.0").rename(path / ".git" / "chunk")
+    (path / "0.0.0").symlink_to(".git/chunk")
+    (tmp_path / "k.zarr").symlink_to(path)
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_only_volume_of_a_group_is_read(tmp_path, version: int) -> None:
+    """As xarray writes one: an array, and the places of its voxels along each axis."""
+    group = zarr.open_group(str(tmp_path / "k.zarr"), mode="w", zarr_format=version)
+    for name, edge in zip("zyx", GREY.shape, strict=True):
+        group.create_array(name, shape=(edge,), dtype="f8")[:] = np.arange(edge)
+    group.create_array("density", shape=GREY.shape, dtype="u2")[:] = GREY
+    with open_slices(tmp_path / "k.zarr").reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+    group.create_array("mask", shape=GREY.shape, dtype="u1")
+    with pytest.raises(
+        InputError, match=r"k\.zarr: a Zarr group of 2 arrays without OME metadata; move the one to read"
+    ):
+        open_slices(tmp_path / "k.zarr")
+
+
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "blosc"])
 def test_the_codecs_of_version_2_are_read(tmp_path, codec: str) -> None:
     array = zarr.create_array(
@@ -132,6 +180,20 @@ def test_the_codecs_of_version_3_are_read(tmp_path, codec: object, shards: tuple
     )[:] = voxels  # fmt: skip
     with open_slices(tmp_path / "k.zarr").reading() as read:
         assert np.array_equal(read(0, 4), voxels)
+
+
+@pytest.mark.parametrize("how", [{"zarr_format": 2}, {"zarr_format": 3}, {"shards": (4, 8, 8)}])
+def test_chunks_that_are_not_stored_are_said(tmp_path, how: dict) -> None:
+    """As in a store that was copied in part: of 2 x 4 x 4 chunks, or 2 x 2 x 2 shards, those of the first slices."""
+    array = zarr.create_array(
+        str(tmp_path / "k.zarr"), shape=(8, 13, 16), chunks=(4, 4, 4), dtype="u2", fill_value=7, **how
+    )
+    array[:4] = 1
+    missing, count = (4, 8) if "shards" in how else (16, 32)
+    (note,) = open_slices(tmp_path / "k.zarr").notes
+    assert note == f"{missing} of its {count} chunks are not stored, read as 7"
+    array[:] = 1
+    assert open_slices(tmp_path / "k.zarr").notes == ()
 
 
 @pytest.mark.slow
