@@ -5,6 +5,7 @@ from pathlib import Path
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry, Spacing, checked
 from trainers.data.masks import inside, open_mask
+from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
 from trainers.data.volume import CUBE
 from trainers.metrics.slabs import cut_whole
@@ -18,18 +19,18 @@ def score_masks(
 ) -> dict[str, float]:
     """Every metric between two masks on disk; surface dice at the given tolerance.
 
-    spacing: one number or three, in place of what the files state. Raises InputError for masks that do not lie on the
-    same voxels, and for a tolerance where no spacing is known.
+    spacing: one number or three, in place of what dataset.toml and the files state. Raises InputError for masks that do
+    not lie on the same voxels, and for a tolerance where no spacing is known.
     """
-    given = None if spacing is None else _spacing(spacing)
+    stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
     moving, still = open_mask(predicted), open_mask(target)
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
-    moving, turned = brought_onto(still, moving)
-    if turned:
-        report.note(turned)
-    spacing_um = given or _stated(target, still.geometry) or _stated(predicted, moving.geometry)
+    moving, notes = brought_onto(still, moving, stated)
+    for note in notes:
+        report.note(note)
+    spacing_um = stated or _stated(target, still.geometry) or _stated(predicted, moving.geometry)
     if spacing_um is None and tolerance_um > 0:
         raise InputError(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "

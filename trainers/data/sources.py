@@ -132,10 +132,9 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_slices(image, label)
-            stated = image.spacing_um or facts.spacing_um
-            label, turned = brought_onto(replace(image, geometry=replace(image.geometry, spacing_um=stated)), label)
-            if turned:
-                report.note(f"{self.name}: {turned}")
+            label, notes = brought_onto(image, label, facts.spacing_um)
+            for note in notes:
+                report.note(f"{self.name}: {note}")
         if facts.soft and place is None:
             raise InputError(
                 f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
@@ -165,6 +164,17 @@ def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     return _place_of(path.absolute()).open(report)
+
+
+def stated_spacing(path: Path) -> Spacing | None:
+    """What dataset.toml, or the competition, states of the volume to which images or labels at a path belong, if so."""
+    path = path.absolute()
+    beside, inside = (labelled(path) or stem_of(path), path.parent), (path.parent.name, path.parent.parent)
+    for name, home in (beside, inside):
+        facts = facts_of(name, read_manifest(manifest_home(home)))
+        if facts.spacing_um is not None:
+            return facts.spacing_um
+    return None
 
 
 def find(root: Path, report: Report = SILENT) -> list[Place]:
