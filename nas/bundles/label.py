@@ -27,7 +27,7 @@ from trainers.data.geometry import Geometry
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
-from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, suffix_of
+from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, is_named, suffix_of
 from trainers.data.open_volumes import open_piece
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
@@ -122,7 +122,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
 def _check_set_name(name: str) -> str:
     """The name of a new label set; InputError if its folder would be taken for something else."""
     check_name(name, "--out")
-    if name in (*IMAGE_NAMES, *LABEL_NAMES) or name.startswith(".") or suffix_of(Path(name)):
+    if is_named(Path(name), (*IMAGE_NAMES, *LABEL_NAMES)) or name.startswith(".") or suffix_of(Path(name)):
         raise InputError(f"--out {name!r} cannot name a new label set: it stands for something else; use labels_pseudo")
     return name
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry
 from trainers.data.greys import to_mask
-from trainers.data.naming import LABEL_NAMES, find_one, suffix_of
+from trainers.data.naming import find_labels, suffix_of
 from trainers.data.readers import open_slices
 from trainers.data.rle import EMPTY, read_rles, rle_slices
 from trainers.data.slices import Slices
@@ -113,7 +113,7 @@ def _slices_of(stack: Slices) -> Iterator[NDArray[np.bool_]]:
 
 def _stack_in(path: Path) -> Path:
     if path.is_dir() and not is_zarr(path):
-        return find_one(path, LABEL_NAMES) or path
+        return find_labels(path) or path
     return path
 
 

@@ -7,10 +7,10 @@
     ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; an OME-Zarr store's own
     NAME.EXT, NAME/NNNN.tif                                  one volume
 
-EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be called
-label, seg, segmentation, mask or masks instead of labels, after _, - or a dot. Without train/ and test/, a volume is
-for training if and only if it has labels. A volume's own folder may contain several label sets, of which dataset.toml
-names one by `labels`. naming.py decides what a name means.
+EXT is tif, tiff, btf (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be
+called label, seg, segmentation, mask or masks instead of labels, after _, -, a dot or a space where it lies beside its
+images. Without train/ and test/, a volume is for training if and only if it has labels. A volume's own folder may
+contain several label sets, of which dataset.toml names one by `labels`. naming.py decides what a name means.
 """
 
 from collections.abc import Iterator
@@ -29,6 +29,7 @@ from trainers.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     check_name,
+    composed,
     facts_of,
     manifest_home,
     read_manifest,
@@ -37,13 +38,18 @@ from trainers.data.naming import (
     IMAGE_NAMES,
     LABEL_NAMES,
     entries,
+    find_labels,
     find_one,
+    is_named,
     is_readable,
     is_stack,
     labelled,
     not_read,
+    slices_among_others,
     stem_of,
     suffix_of,
+    the_only,
+    why_no_volume,
 )
 from trainers.data.readers import open_slices
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
@@ -163,7 +169,7 @@ def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
     """The single volume at a path: a volume's folder, a folder of slices, a file or a store."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    return _place_of(path.absolute()).open(report)
+    return _place_of(path.absolute(), report).open(report)
 
 
 def stated_spacing(path: Path) -> Spacing | None:
@@ -184,7 +190,7 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     root = root.absolute()
     parts = _parts(root)
     if not parts:
-        return [_place_of(root)]
+        return [_place_of(root, report)]
     home = manifest_home(root)
     manifest = read_manifest(home)
     places: dict[str, Place] = {}
@@ -216,17 +222,18 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
 
 def find_set(name: str, image: Path, label: Path | None, label_set: str) -> Path:
     """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
-    inside = {one.name: one for one in label_images(image)} if is_zarr(image) else {}
+    label_set = composed(label_set)
+    inside = {composed(one.name): one for one in label_images(image)} if is_zarr(image) else {}
     if label_set in inside:
         return inside[label_set]
     home = (label or image).parent
-    if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
+    if not is_named(label or image, (*IMAGE_NAMES, *LABEL_NAMES)):
         raise InputError(
             f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
             f"move it to {name}/images{suffix_of(image)}"
         )
-    stacks = {stem_of(path): path for path in sorted(home.iterdir()) if suffix_of(path) or path.is_dir()}
-    there = {stem: path for stem, path in stacks.items() if stem not in IMAGE_NAMES and not stem.startswith(".")}
+    stacks = [path for path in entries(home) if suffix_of(path) or path.is_dir()]
+    there = {stem_of(path): path for path in stacks if not is_named(path, IMAGE_NAMES)}
     if label_set not in there:
         listed = ", ".join(there) or "none"
         raise InputError(
@@ -252,22 +259,29 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
+    slices = slices_among_others(folder)
+    for group in slices:
+        report.note(
+            f"left out: {group[0].name} to {group[-1].name} look like slices, and other TIFF files lie beside them; "
+            "give the slices of a volume a folder of their own"
+        )
     for path in found:
+        if any(path in group for group in slices):
+            continue
         if is_readable(path):
             if (of := labelled(path)) is None:
                 yield stem_of(path), path, _labels_of(path, report)
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
-            image, label = find_one(path, IMAGE_NAMES), find_one(path, LABEL_NAMES)
+            image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
             beside = _labels_of(path)
             if label and beside:
                 report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
                 yield path.name, image, label or beside
             else:
-                why = not_read(entries(path)) or "it contains no images"
-                report.note(f"{path.name}: left out, {why}")
+                report.note(f"{path.name}: left out, {why_no_volume(path)}")
     if why := not_read(found):
         report.note(f"left out: {why}")
 
@@ -278,21 +292,17 @@ def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
     inner = [] if beside or not is_zarr(path) else label_images(path)
-    if len(inner) > 1:
-        listed = ", ".join(one.name for one in inner)
-        report.note(f"{path.name}: holds several labels, of which `labels` in {MANIFEST_NAME} can name one: {listed}")
-        return None
-    return next(iter((*beside, *inner)), None)
+    return next(iter(beside), None) or the_only(inner, path.name, report)
 
 
-def _place_of(path: Path) -> Place:
+def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
-    if path.is_file() or is_zarr(path) or (is_stack(path) and stem_of(path) not in IMAGE_NAMES):
-        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path)
+    if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
+        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path, report)
     else:
-        home = path.parent if stem_of(path) in IMAGE_NAMES else path
+        home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
-        image, label = find_one(home, IMAGE_NAMES) or path, find_one(home, LABEL_NAMES)
+        image, label = find_one(home, IMAGE_NAMES) or path, find_labels(home, report)
         home = home.parent
     manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None

@@ -1,5 +1,6 @@
 """One rule decides for every command what a file or a folder is."""
 
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import zarr
 
 from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
+from trainers.data.masks import read_mask
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan, scan_one
 from trainers.report import Report
@@ -70,6 +72,7 @@ LABELS: dict[str, Callable[[Path], None]] = {
     "k_segmentation.nii": as_nifti,
     "k.mask.npy": as_npy,
     "k_Masks.npy": as_npy,
+    "k labels.npy": as_npy,
     "k_labels.ome.tif": lambda path: tifffile.imwrite(path, MASK, ome=True, metadata={"axes": "ZYX"}),
     "k_labels.zarr": lambda path: zarr.save_array(str(path), MASK),
     "k_labels": lambda path: slices(path, MASK),
@@ -177,3 +180,174 @@ def test_a_name_is_the_same_however_its_letters_are_composed(tmp_path) -> None:
     for written in (composed, apart):
         train, _ = choose(sources, DataConfig(hold_out="other", train=(written,)))
         assert [source.name for source in train] == [composed]
+
+
+def test_labels_are_paired_however_the_letters_of_both_names_are_composed(tmp_path) -> None:
+    composed, apart = (unicodedata.normalize(form, "nière_ü") for form in ("NFC", "NFD"))
+    np.save(tmp_path / f"{composed}.npy", GREY)
+    as_npy(tmp_path / f"{apart}_labels.npy")
+    assert found_in(tmp_path) == ({composed: ((4, 9, 13), "files")}, [])
+    assert scan_one(tmp_path / f"{composed}.npy").labels == "files"
+    inside = tmp_path / "more" / "k"
+    slices(inside / "images")
+    slices(inside / apart, MASK)
+    (tmp_path / "more" / "dataset.toml").write_text(f"[volumes.k]\nlabels = '{composed}'\n", "utf-8")
+    assert found_in(tmp_path / "more")[0] == {"k": ((4, 9, 13), "files")}
+
+
+@pytest.mark.parametrize("ending", [".TIF", ".Tiff", ".btf", ".tf8", ".TF2"])
+def test_every_ending_of_tiff_is_read_in_any_case(tmp_path, ending: str) -> None:
+    tifffile.imwrite(tmp_path / f"k{ending}", GREY, bigtiff=True, photometric="minisblack", metadata=None)
+    tifffile.imwrite(tmp_path / f"k_Labels{ending}", MASK, bigtiff=True, photometric="minisblack", metadata=None)
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
+
+
+@pytest.mark.parametrize("name", ["labels", "Label", "masks", "Mask", "seg", "SEGMENTATION"])
+def test_labels_in_a_folder_of_a_volume_may_be_one_file_of_any_such_name(tmp_path, name: str) -> None:
+    (tmp_path / "k").mkdir()
+    np.save(tmp_path / "k" / "Images.npy", GREY)
+    as_npy(tmp_path / "k" / f"{name}.npy")
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
+    assert np.array_equal(read_mask(tmp_path / "k"), MASK)
+
+
+def test_labels_go_before_masks_and_of_several_masks_dataset_toml_names_one(tmp_path) -> None:
+    slices(tmp_path / "k" / "images")
+    slices(tmp_path / "k" / "seg", MASK)
+    as_npy(tmp_path / "k" / "mask.npy")
+    volumes, notes = found_in(tmp_path)
+    assert volumes == {"k": ((4, 9, 13), "none")}
+    assert notes == ["k: holds several labels, of which `labels` in dataset.toml can name one: mask, seg"]
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "seg"\n')
+    (source,) = scan(tmp_path)
+    assert source.label is not None and source.label.path.name == "seg"
+    (tmp_path / "dataset.toml").unlink()
+    slices(tmp_path / "k" / "labels", 1 - MASK)
+    (source,) = scan(tmp_path)
+    assert source.label is not None and source.label.path.name == "labels"
+
+
+@pytest.mark.parametrize("inside", ["images", "labels"])
+def test_slices_of_two_names_are_no_volume(tmp_path, inside: str) -> None:
+    slices(tmp_path / "k" / "images", prefix="left_")
+    slices(tmp_path / "k" / "labels", MASK, prefix="left_")
+    tifffile.imwrite(tmp_path / "k" / inside / "overview_0004.tif", GREY[0], metadata=None)
+    with pytest.raises(InputError, match=rf"{inside}/overview_0004\.tif is named unlike left_0000\.tif"):
+        scan(tmp_path)
+
+
+def test_slices_beside_other_pictures_are_left_out_and_said(tmp_path) -> None:
+    """Rather than read as one volume, or as a volume each."""
+    np.save(tmp_path / "k.npy", GREY)
+    for place in (tmp_path, tmp_path / "folder"):
+        slices(place, prefix="left_")
+        slices(place, prefix="right_")
+    volumes, notes = found_in(tmp_path)
+    assert set(volumes) == {"k"}
+    told = "look like slices, and other TIFF files lie beside them; give the slices of a volume a folder of their own"
+    assert notes == [
+        f"left out: left_0000.tif to left_0003.tif {told}",
+        f"left out: right_0000.tif to right_0003.tif {told}",
+        "folder: left out, right_0000.tif is named unlike the slices left_0000.tif to left_0003.tif beside it",
+    ]
+
+
+UNREAD = [
+    "k.img", "k.hdr", "k.zarr.zip", "k.am", "k.mhd", "k.raw", "k.nrrd", "k.h5", "k.vol", "k.DCM", "k.czi", "k.jp2",
+    "k.lsm", "k.mrc",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_scan_in_another_format_is_left_out_for_that_reason(tmp_path, name: str) -> None:
+    slices(tmp_path / "a" / "images")
+    (tmp_path / "k").mkdir()
+    for folder in (tmp_path, tmp_path / "k"):
+        (folder / name).write_bytes(b"")
+    unread = f"{name}: not in a supported format (TIFF, Zarr, .npy, NIfTI)"
+    assert sorted(found_in(tmp_path)[1]) == sorted([f"k: left out, {unread}", f"left out: {unread}"])
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a scan with a name of its own": (
+        lambda k: (np.save(k / "scan.npy", GREY), as_npy(k / "scan_seg.npy")),
+        "k: left out, it holds scan.npy, scan_seg.npy, and nothing that is called images: rename it, or name this "
+        "folder as the data",
+    ),
+    "slices in a folder of another name": (
+        lambda k: slices(k / "raw"),
+        "k: left out, it holds raw, and nothing that is called images: rename it, or name this folder as the data",
+    ),
+    "nothing but folders": (lambda k: (k / "empty").mkdir(), "k: left out, it contains no images"),
+    "what systems leave": (
+        lambda k: [(k / name).write_bytes(b"") for name in ("Thumbs.db", ".DS_Store", "._0000.tif", "desktop.ini")],
+        "k: left out, it contains no images",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_folder_without_images_is_left_out_for_what_it_holds(tmp_path, layout: str) -> None:
+    slices(tmp_path / "a" / "images")
+    (tmp_path / "k").mkdir()
+    make, says = LAYOUTS[layout]
+    make(tmp_path / "k")
+    assert found_in(tmp_path) == ({"a": ((4, 9, 13), "none")}, [says])
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pictures in place of slices": (
+        lambda k: (k / "0000.png").write_bytes(b""),
+        r"labels: no TIFF slices in it; .* it holds 0000\.png: not in a supported format",
+    ),
+    "one file in place of slices": (lambda k: as_npy(k / "scan.npy"), r"labels: no TIFF slices in it; .* scan\.npy"),
+    "one more slice": (
+        lambda k: slices(k, np.concatenate([MASK, MASK[:1]])),
+        r"labels/0004\.tif: label slice without image",
+    ),
+    "a pipe among the slices": (
+        lambda k: (slices(k, MASK), os.mkfifo(k / "0004.tif")),
+        r"labels/0004\.tif: is no file, or a link to one that is gone",
+    ),
+    "a link to a slice that is gone": (
+        lambda k: (slices(k, MASK), (k / "0004.tif").symlink_to(k / "gone.tif")),
+        r"labels/0004\.tif: is no file, or a link to one that is gone",
+    ),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_folder_of_labels_that_is_no_stack_is_refused_for_what_it_holds(tmp_path, case: str) -> None:
+    slices(tmp_path / "k" / "images")
+    (tmp_path / "k" / "labels").mkdir()
+    make, says = REFUSED[case]
+    make(tmp_path / "k" / "labels")
+    with pytest.raises(InputError, match=says):
+        scan(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["k_labels.tif", "k_labels.npy", "k_labels.nii.gz"])
+def test_a_pipe_is_no_file(tmp_path, name: str) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"k_labels\..*: is neither a file nor a folder"):
+        scan(tmp_path)
+    with pytest.raises(InputError, match=r"k_labels\..*: is neither a file nor a folder"):
+        read_mask(tmp_path / name)
+
+
+def test_a_folder_that_is_only_named_like_a_zarr_store_is_named(tmp_path) -> None:
+    (tmp_path / "k.zarr").mkdir()
+    with pytest.raises(InputError, match=r"k\.zarr: no Zarr store: none of zarr\.json, \.zarray and \.zgroup is in it"):
+        scan(tmp_path)
+
+
+def test_what_systems_leave_beside_slices_is_no_slice(tmp_path) -> None:
+    for folder, voxels in (("images", GREY), ("labels", MASK)):
+        slices(tmp_path / "k" / folder, voxels, "slice_")
+        for name in ("._slice_0001.tif", ".DS_Store", "Thumbs.db", "slice_0000.tif:Zone.Identifier"):
+            (tmp_path / "k" / folder / name).write_bytes(b"\0")
+        (tmp_path / "k" / folder / "empty").mkdir()
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
