@@ -1,10 +1,14 @@
 """Two masks on disk, compared."""
 
+import math
 from pathlib import Path
+
+import psutil
 
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry, Spacing, checked
 from trainers.data.masks import inside, open_mask
+from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
 from trainers.data.volume import CUBE
@@ -16,11 +20,11 @@ from trainers.report import SILENT, Report
 
 def score_masks(
     predicted: Path, target: Path, spacing: str | None, tolerance_um: float, report: Report = SILENT
-) -> dict[str, float]:
-    """Every metric between two masks on disk; surface dice at the given tolerance.
+) -> dict[str, float | Spacing | None]:
+    """Every metric between two masks on disk; surface dice at the given tolerance. And that tolerance and the spacing.
 
     spacing: one number or three, in place of what dataset.toml and the files state. Raises InputError for masks that do
-    not lie on the same voxels, and for a tolerance where no spacing is known.
+    not lie on the same voxels or do not fit into memory, and for a tolerance where no spacing is known.
     """
     stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
     moving, still = open_mask(predicted), open_mask(target)
@@ -36,11 +40,22 @@ def score_masks(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "
             "--spacing-um"
         )
+    _check_room(still)
     first, second = inside(moving), inside(still)
     cut = cut_whole(first, second, spacing_um or CUBE)
     values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
     within = surface_dice(first, second, spacing_um or CUBE, tolerance_um)
-    return {**values, "surface_dice": within, "tolerance_um": tolerance_um}
+    return {**values, "surface_dice": within, "tolerance_um": tolerance_um, "spacing_um": spacing_um}
+
+
+def _check_room(stack: Slices) -> None:
+    """Refuse what a header claims before memory is taken for it: both masks have a byte for each voxel."""
+    needed, free = 2 * math.prod(stack.shape), psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{stack.path}: two masks of {' x '.join(map(str, stack.shape))} voxels take {needed / 2**30:,.0f} GiB of "
+            f"memory, and {free / 2**30:,.0f} GiB are free; compare crops of them"
+        )
 
 
 def _spacing(given: str) -> Spacing:
