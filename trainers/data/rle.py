@@ -51,7 +51,8 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
     Raises InputError, naming `where`, for text that is not pairs of numbers or for runs outside the slice.
     """
     if not re.fullmatch(r"[\d\s]*", rle, re.ASCII):
-        wrong = next(word for word in rle.split() if not re.fullmatch(r"\d+", word, re.ASCII))
+        words = re.split(r"\s+", rle, flags=re.ASCII)
+        wrong = next(word for word in words if not re.fullmatch(r"\d*", word, re.ASCII))
         raise InputError(f"{where}: {wrong[:20]!r} in a run-length code is not a number")
     if max(map(len, rle.split()), default=0) > 18:
         raise InputError(f"{where}: a number in the run-length code is beyond any slice")
