@@ -1,6 +1,5 @@
 """The run folder: the only file that knows the names inside it."""
 
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from results.links import refuse_links
 from search_spaces.errors import InputError
+from trainers.atomic import write_atomically
 
 RUNS = Path("results") / "runs"
 _LATEST = "latest"
@@ -314,9 +314,7 @@ def create(path: Path) -> RunFolder:
 def remember(folder: RunFolder) -> None:
     """Make a run below results/runs the latest: the one that commands mean if none is named."""
     if folder.path.resolve().parent == RUNS.resolve():
-        aside = RUNS / f".{_LATEST}.{os.getpid()}"
-        aside.write_text(folder.path.name + "\n", encoding="utf-8")
-        aside.replace(RUNS / _LATEST)
+        write_atomically(RUNS / _LATEST, folder.path.name + "\n")
 
 
 def find(path: Path | None, guarded: str | None = None) -> RunFolder:

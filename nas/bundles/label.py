@@ -6,8 +6,6 @@ voxels stay vessel.
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from results.bundles.architecture import Provenance
 from results.bundles.bundle import WEIGHTS, Bundle
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import whole_folder, write_atomically
 from trainers.data.geometry import Geometry
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
@@ -169,16 +167,10 @@ def soft_slices(levels: NDArray[np.uint8], volume: Volume, level: int) -> Iterat
 
 def write_label_set(folder: Path, slices: Iterable[NDArray[np.uint8]], geometry: Geometry, source: LabelSource) -> None:
     """Write (H, W) slices on the grid of the image, and SOURCE.json; the folder appears when it is complete."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+    with whole_folder(folder) as part:
         for number, one in zip(geometry.numbers, slices, strict=True):
             tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
         write_atomically(part / SOURCE_NAME, source.model_dump_json(indent=2) + "\n")
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _vessel(volume: Volume, z: int) -> NDArray[np.bool_]:

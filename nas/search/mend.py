@@ -4,7 +4,6 @@ Only the holder of the run folder's lock may call this, so that everything half-
 gone.
 """
 
-import os
 import re
 import shutil
 import time
@@ -15,7 +14,8 @@ from pydantic_core import from_json
 
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
-from trainers.checkpoint import damaged_checkpoints, sync_folder
+from trainers.atomic import sync_folder, whole_file
+from trainers.checkpoint import damaged_checkpoints
 
 _LINE_START = b'{"op_code":'  # of every line that Optuna writes
 # Our temporary names beside the trials, where users may keep files too.
@@ -66,12 +66,8 @@ def _journal(journal: Path) -> list[str]:
             return []
         with journal.with_name(f"{journal.name}.torn").open("ab") as kept:
             kept.writelines(torn)
-        aside = journal.with_name(f".{journal.name}.{os.getpid()}")
-        with aside.open("wb") as file:
+        with whole_file(journal) as file:
             file.writelines(whole)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(journal)
     finally:
         lock.release()
     count = sum(map(len, torn))
