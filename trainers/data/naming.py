@@ -29,6 +29,10 @@ OTHER_SUFFIXES = (
 # Of what lies in a volume's own folder, in any case. Of labels the first two come before all others.
 IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label", "segmentation", "seg", "masks", "mask")
 _LABELS_OF = re.compile(r"(.+)[ _.-](labels?|seg|segmentation|masks?)", re.IGNORECASE)
+_OWN_NAMES = "call a volume NAME/images.tif, or NAME.tif with NAME_labels.tif beside it"
+_LIKE_LABELS = re.compile(
+    r"(.*[ _.-])?(labels?|seg|segmentations?|masks?|gt|ground ?truth|annotations?)([ _.-].*)?", re.IGNORECASE
+)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -52,6 +56,11 @@ def labelled(path: Path) -> str | None:
     """The volume whose labels a path is named to hold: `k` for `k_labels.tif`, `k-seg.nii.gz` and `k_mask/`."""
     found = _LABELS_OF.fullmatch(stem_of(path))
     return None if found is None else found[1]
+
+
+def sounds_like_labels(path: Path) -> bool:
+    """Whether a name has a word for labels at a place where it does not say whose they are."""
+    return labelled(path) is None and _LIKE_LABELS.fullmatch(stem_of(path)) is not None
 
 
 def is_readable(path: Path) -> bool:
@@ -92,7 +101,11 @@ def check_slices(folder: Path) -> None:
     if not groups:
         inside = entries(folder)
         instead = f"; it holds {not_read(inside) or _shown(inside)}" if inside else ""
+        if len(inside) == 1 and suffix_of(inside[0]):
+            instead += f": move it to {stem_of(folder)}{suffix_of(inside[0])}"
         raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on{instead}")
+    if None in groups and not _has_one_page(groups[None][0]):
+        raise InputError(f"{folder}: holds {_shown(groups[None])} of many pages, and slices have one; {_OWN_NAMES}")
     if len(groups) > 1 and None not in groups:  # opening it names a file without a number
         odd, *_, usual = sorted(groups.values(), key=len)
         raise InputError(
@@ -129,11 +142,23 @@ def why_no_volume(folder: Path) -> str:
     if slices := next(iter(slices_among_others(folder)), None):
         other = next(file for group in _by_name(folder).values() for file in group if file not in slices)
         return f"{other.name} is named unlike the slices {slices[0].name} to {slices[-1].name} beside it"
-    if scans := [path for path in inside if is_readable(path)]:
+    if scans := [path for path in inside if is_readable(path) or _has_images(path)]:
         return (
             f"it holds {_shown(scans)}, and nothing that is called images: rename it, or name this folder as the data"
         )
-    return not_read([folder, *inside]) or "it contains no images"
+    unknown = "none of its files is in a supported format" if any(path.is_file() for path in inside) else ""
+    return not_read([folder, *inside]) or unknown or "it contains no images"
+
+
+def holds_scans(path: Path) -> bool:
+    """Whether a scan is at a path, or in it, or in one of its folders."""
+    if is_readable(path) or _has_images(path):
+        return True
+    return path.is_dir() and any(is_readable(one) or _has_images(one) for one in entries(path))
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(is_named(path, IMAGE_NAMES) for path in entries(folder))
 
 
 def not_read(names: Sequence[Path]) -> str:

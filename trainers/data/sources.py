@@ -4,7 +4,7 @@
     ROOT/test/NAME/images/NNNN.tif                           source of labels where labels/ is missing
     ROOT/NAME/images/NNNN.tif           labels/NNNN.tif      the same without train/
     ROOT/NAME/images.EXT                labels.EXT           one file or store each; image.EXT and label.EXT do as well
-    ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; an OME-Zarr store's own
+    ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; or labels in it
     NAME.EXT, NAME/NNNN.tif                                  one volume
 
 EXT is tif, tiff, btf (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be
@@ -40,12 +40,14 @@ from trainers.data.naming import (
     entries,
     find_labels,
     find_one,
+    holds_scans,
     is_named,
     is_readable,
     is_stack,
     labelled,
     not_read,
     slices_among_others,
+    sounds_like_labels,
     stem_of,
     suffix_of,
     the_only,
@@ -167,7 +169,7 @@ def scan(root: Path, report: Report = SILENT) -> list[VolumeSource]:
 
 def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
     """The single volume at a path: a volume's folder, a folder of slices, a file or a store."""
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: there is no such file or folder")
     return _place_of(path.absolute(), report).open(report)
 
@@ -185,7 +187,7 @@ def stated_spacing(path: Path) -> Spacing | None:
 
 def find(root: Path, report: Report = SILENT) -> list[Place]:
     """The locations of the volumes in a folder, by name; volumes left out are reported."""
-    if not root.exists():
+    if not (root.is_file() or root.is_dir()):
         raise InputError(f"{root}: there is no such file or folder")
     root = root.absolute()
     parts = _parts(root)
@@ -195,6 +197,10 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
     manifest = read_manifest(home)
     places: dict[str, Place] = {}
     labels_only: dict[str, Path] = {}
+    if parts[0][0] != root:
+        for other in entries(root):
+            if other.name not in ("train", "test") and holds_scans(other):
+                report.note(f"{other.name}: left out, where there is train/ or test/ nothing else is looked at")
     for folder, split in parts:
         for name, image, label in _volumes_in(folder, report):
             name = check_name(name, str(folder))
@@ -270,29 +276,38 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             continue
         if is_readable(path):
             if (of := labelled(path)) is None:
+                if sounds_like_labels(path):
+                    report.note(f"{path.name}: read as a scan; labels of a scan NAME are called NAME_labels")
                 yield stem_of(path), path, _labels_of(path, report)
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
             image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
-            beside = _labels_of(path)
+            beside = _labels_beside(path)
             if label and beside:
                 report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
                 yield path.name, image, label or beside
             else:
                 report.note(f"{path.name}: left out, {why_no_volume(path)}")
+        elif path.is_symlink() and not path.exists():
+            report.note(f"{path.name}: left out, it is a link to something that is gone")
     if why := not_read(found):
         report.note(f"left out: {why}")
 
 
-def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
-    """The labels of a file, a store or a stack: beside it, or inside an OME-Zarr store."""
+def _labels_beside(path: Path) -> Path | None:
     beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
-    inner = [] if beside or not is_zarr(path) else label_images(path)
-    return next(iter(beside), None) or the_only(inner, path.name, report)
+    return next(iter(beside), None)
+
+
+def _labels_of(path: Path, report: Report) -> Path | None:
+    """The labels of a file, a store or a stack: beside it, or inside."""
+    if is_zarr(path):
+        return _labels_beside(path) or the_only(label_images(path), path.name, report)
+    return _labels_beside(path) or (find_labels(path, report) if path.is_dir() else None)
 
 
 def _place_of(path: Path, report: Report) -> Place:

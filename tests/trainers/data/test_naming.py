@@ -1,6 +1,5 @@
 """One rule decides for every command what a file or a folder is."""
 
-import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -10,29 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from scans import GREY, MASK, as_npy, found_in, slices
 
 from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
 from trainers.data.masks import read_mask
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan, scan_one
-from trainers.report import Report
-
-GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
-MASK = (np.random.default_rng(1).random(GREY.shape) < 0.2).astype(np.uint8)
-
-
-def slices(folder: Path, voxels: np.ndarray = GREY, prefix: str = "") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for z, one in enumerate(voxels):
-        tifffile.imwrite(folder / f"{prefix}{z:04d}.tif", one, metadata=None)
-
-
-def found_in(root: Path) -> tuple[dict[str, tuple[tuple[int, int, int], str]], list[str]]:
-    """Shape and source of labels of each volume, and the notes, but those about spacing."""
-    notes: list[str] = []
-    volumes = {source.name: (source.shape, source.labels) for source in scan(root, Report(notes.append))}
-    return volumes, [note for note in notes if "spacing" not in note]
 
 
 @pytest.mark.parametrize("prefix", ["", "slice_", "kidney.", "scan 7 z"])
@@ -55,10 +38,6 @@ def test_a_single_file_with_a_name_is_a_volume_and_one_that_is_a_number_is_a_sli
     assert found_in(tmp_path / "one")[0] == {"kidney_1": ((1, 9, 13), "none")}
     slices(tmp_path / "other", GREY[:1])
     assert found_in(tmp_path / "other")[0] == {"other": ((1, 9, 13), "none")}
-
-
-def as_npy(path: Path) -> None:
-    np.save(path, MASK)
 
 
 def as_nifti(path: Path) -> None:
@@ -250,104 +229,3 @@ def test_slices_beside_other_pictures_are_left_out_and_said(tmp_path) -> None:
         f"left out: right_0000.tif to right_0003.tif {told}",
         "folder: left out, right_0000.tif is named unlike the slices left_0000.tif to left_0003.tif beside it",
     ]
-
-
-UNREAD = [
-    "k.img", "k.hdr", "k.zarr.zip", "k.am", "k.mhd", "k.raw", "k.nrrd", "k.h5", "k.vol", "k.DCM", "k.czi", "k.jp2",
-    "k.lsm", "k.mrc",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNREAD)
-def test_a_scan_in_another_format_is_left_out_for_that_reason(tmp_path, name: str) -> None:
-    slices(tmp_path / "a" / "images")
-    (tmp_path / "k").mkdir()
-    for folder in (tmp_path, tmp_path / "k"):
-        (folder / name).write_bytes(b"")
-    unread = f"{name}: not in a supported format (TIFF, Zarr, .npy, NIfTI)"
-    assert sorted(found_in(tmp_path)[1]) == sorted([f"k: left out, {unread}", f"left out: {unread}"])
-
-
-LAYOUTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a scan with a name of its own": (
-        lambda k: (np.save(k / "scan.npy", GREY), as_npy(k / "scan_seg.npy")),
-        "k: left out, it holds scan.npy, scan_seg.npy, and nothing that is called images: rename it, or name this "
-        "folder as the data",
-    ),
-    "slices in a folder of another name": (
-        lambda k: slices(k / "raw"),
-        "k: left out, it holds raw, and nothing that is called images: rename it, or name this folder as the data",
-    ),
-    "nothing but folders": (lambda k: (k / "empty").mkdir(), "k: left out, it contains no images"),
-    "what systems leave": (
-        lambda k: [(k / name).write_bytes(b"") for name in ("Thumbs.db", ".DS_Store", "._0000.tif", "desktop.ini")],
-        "k: left out, it contains no images",
-    ),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_folder_without_images_is_left_out_for_what_it_holds(tmp_path, layout: str) -> None:
-    slices(tmp_path / "a" / "images")
-    (tmp_path / "k").mkdir()
-    make, says = LAYOUTS[layout]
-    make(tmp_path / "k")
-    assert found_in(tmp_path) == ({"a": ((4, 9, 13), "none")}, [says])
-
-
-REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pictures in place of slices": (
-        lambda k: (k / "0000.png").write_bytes(b""),
-        r"labels: no TIFF slices in it; .* it holds 0000\.png: not in a supported format",
-    ),
-    "one file in place of slices": (lambda k: as_npy(k / "scan.npy"), r"labels: no TIFF slices in it; .* scan\.npy"),
-    "one more slice": (
-        lambda k: slices(k, np.concatenate([MASK, MASK[:1]])),
-        r"labels/0004\.tif: label slice without image",
-    ),
-    "a pipe among the slices": (
-        lambda k: (slices(k, MASK), os.mkfifo(k / "0004.tif")),
-        r"labels/0004\.tif: is no file, or a link to one that is gone",
-    ),
-    "a link to a slice that is gone": (
-        lambda k: (slices(k, MASK), (k / "0004.tif").symlink_to(k / "gone.tif")),
-        r"labels/0004\.tif: is no file, or a link to one that is gone",
-    ),
-}
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_folder_of_labels_that_is_no_stack_is_refused_for_what_it_holds(tmp_path, case: str) -> None:
-    slices(tmp_path / "k" / "images")
-    (tmp_path / "k" / "labels").mkdir()
-    make, says = REFUSED[case]
-    make(tmp_path / "k" / "labels")
-    with pytest.raises(InputError, match=says):
-        scan(tmp_path)
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", ["k_labels.tif", "k_labels.npy", "k_labels.nii.gz"])
-def test_a_pipe_is_no_file(tmp_path, name: str) -> None:
-    np.save(tmp_path / "k.npy", GREY)
-    os.mkfifo(tmp_path / name)
-    with pytest.raises(InputError, match=r"k_labels\..*: is neither a file nor a folder"):
-        scan(tmp_path)
-    with pytest.raises(InputError, match=r"k_labels\..*: is neither a file nor a folder"):
-        read_mask(tmp_path / name)
-
-
-def test_a_folder_that_is_only_named_like_a_zarr_store_is_named(tmp_path) -> None:
-    (tmp_path / "k.zarr").mkdir()
-    with pytest.raises(InputError, match=r"k\.zarr: no Zarr store: none of zarr\.json, \.zarray and \.zgroup is in it"):
-        scan(tmp_path)
-
-
-def test_what_systems_leave_beside_slices_is_no_slice(tmp_path) -> None:
-    for folder, voxels in (("images", GREY), ("labels", MASK)):
-        slices(tmp_path / "k" / folder, voxels, "slice_")
-        for name in ("._slice_0001.tif", ".DS_Store", "Thumbs.db", "slice_0000.tif:Zone.Identifier"):
-            (tmp_path / "k" / folder / name).write_bytes(b"\0")
-        (tmp_path / "k" / folder / "empty").mkdir()
-    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
