@@ -7,7 +7,7 @@ import psutil
 
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry, Spacing, checked
-from trainers.data.masks import inside, open_mask
+from trainers.data.masks import inside, is_table, open_mask
 from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
@@ -27,7 +27,7 @@ def score_masks(
     not lie on the same voxels or do not fit into memory, and for a tolerance where no spacing is known.
     """
     stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
-    moving, still = open_mask(predicted), open_mask(target)
+    moving, still = _opened(predicted, target)
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
@@ -46,6 +46,15 @@ def score_masks(
     values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
     within = surface_dice(first, second, spacing_um or CUBE, tolerance_um)
     return {**values, "surface_dice": within, "tolerance_um": tolerance_um, "spacing_um": spacing_um}
+
+
+def _opened(predicted: Path, target: Path) -> tuple[Slices, Slices]:
+    """Both masks; run lengths, which may not state their shape, have that of the other mask."""
+    if is_table(target) and not is_table(predicted):
+        moving = open_mask(predicted)
+        return moving, open_mask(target, shape=moving.shape)
+    still = open_mask(target)
+    return open_mask(predicted, shape=still.shape if is_table(predicted) else None), still
 
 
 def _check_room(stack: Slices) -> None:

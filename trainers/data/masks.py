@@ -54,13 +54,18 @@ def check_mask_path(path: Path) -> str:
     return suffix
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path is named like a table of run lengths."""
+    return path.suffix.lower() == ".csv"
+
+
 def open_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> Slices:
     """A mask from any source: the output of `write_mask`, a volume's folder, or run lengths.
 
     A volume's folder gives its labels. For a CSV file with several volumes, `volume` names one; without the columns
     height and width, `shape` is needed.
     """
-    stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
+    stack = _open_rles(path, volume, shape) if is_table(path) else open_slices(_stack_in(path))
     if shape is not None and stack.shape != shape:
         raise InputError(f"{path}: the mask has shape {stack.shape}, not {shape}")
     return stack
@@ -119,7 +124,9 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: there is no such file")
     volumes = read_rles(path)
     if volume is None and len(volumes) != 1:
-        raise InputError(f"{path}: holds {len(volumes)} volumes; name one of them: {', '.join(sorted(volumes))}")
+        raise InputError(
+            f"{path}: holds {len(volumes)} volumes; keep the rows of one of them: {', '.join(sorted(volumes))}"
+        )
     name = volume or next(iter(volumes))
     if name not in volumes:
         raise InputError(f"{path}: no rows for {name!r}; it holds {', '.join(sorted(volumes))}")
@@ -130,7 +137,7 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: no row for slice {missing:04d}; a slice without vessels has the code '{EMPTY}'")
     row = rows[first]
     if shape is None and (row.height is None or row.width is None):
-        raise InputError(f"{path}: has no columns height and width, so the shape of {name} must be given")
+        raise InputError(f"{path}: the shape of {name} is not known; add the columns height and width")
     height, width = shape[1:] if shape is not None else (row.height or 0, row.width or 0)
     numbers = tuple(range(first, last + 1))
     return rle_slices(path, rows, numbers, (len(numbers), height, width))

@@ -287,6 +287,8 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             if label and beside:
                 report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
+                if why := not_read(entries(path)):
+                    report.note(f"{path.name}: left out: {why}")
                 yield path.name, image, label or beside
             else:
                 report.note(f"{path.name}: left out, {why_no_volume(path)}")

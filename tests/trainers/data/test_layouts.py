@@ -29,6 +29,13 @@ def test_a_scan_in_another_format_is_left_out_for_that_reason(tmp_path, name: st
     assert sorted(found_in(tmp_path)[1]) == sorted([f"k: left out, {unread}", f"left out: {unread}"])
 
 
+def test_labels_in_another_format_beside_images_are_left_out_for_that_reason(tmp_path) -> None:
+    slices(tmp_path / "k" / "images")
+    (tmp_path / "k" / "labels.nrrd").write_bytes(b"")
+    told = "k: left out: labels.nrrd: not in a supported format (TIFF, Zarr, .npy, NIfTI)"
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "none")}, [told])
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a scan with a name of its own": (
         lambda k: (np.save(k / "scan.npy", GREY), as_npy(k / "scan_seg.npy")),
