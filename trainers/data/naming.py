@@ -140,7 +140,7 @@ def why_no_volume(folder: Path) -> str:
     """Why a folder without images/ and labels/ is no volume, in words."""
     inside = entries(folder)
     if slices := next(iter(slices_among_others(folder)), None):
-        other = next(file for group in _by_name(folder).values() for file in group if file not in slices)
+        other = next(files[0] for files in _by_name(folder).values() if files != slices)
         return f"{other.name} is named unlike the slices {slices[0].name} to {slices[-1].name} beside it"
     if scans := [path for path in inside if is_readable(path) or _has_images(path)]:
         return (

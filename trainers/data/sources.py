@@ -271,9 +271,7 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             f"left out: {group[0].name} to {group[-1].name} look like slices, and other TIFF files lie beside them; "
             "give the slices of a volume a folder of their own"
         )
-    for path in found:
-        if any(path in group for group in slices):
-            continue
+    for path in sorted(set(found) - {file for group in slices for file in group}):
         if is_readable(path):
             if (of := labelled(path)) is None:
                 if sounds_like_labels(path):
