@@ -95,7 +95,7 @@ def _whole(path: Path) -> bool:
     try:
         json.loads((path / STATE).read_text(encoding="utf-8"))
         load_file(path / TENSORS)
-    except (FileNotFoundError, ValueError, RecursionError, SafetensorError):
+    except (FileNotFoundError, ValueError, SafetensorError):
         return False
     return True
 
@@ -104,7 +104,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         return load_file(path / TENSORS), state
-    except (OSError, ValueError, RecursionError, SafetensorError):
+    except (OSError, ValueError, SafetensorError):
         return None
 
 

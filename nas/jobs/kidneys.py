@@ -1,12 +1,12 @@
 """From the configuration to the kidneys of a search: found or made, converted, split, and checked for leaks."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from nas.config.search_config import SearchConfig
 from results.run_folder import RunFolder
@@ -21,13 +21,6 @@ from trainers.data.prepare import default_cache
 from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
-
-
-class _Identity(BaseModel, frozen=True, extra="forbid"):
-    """What a run remembers of its data: fingerprints by side of the split and name; and the version that began it."""
-
-    data: dict[str, dict[str, str]]
-    version: str
 
 
 def open_fold(config: SearchConfig, folder: RunFolder, report: Report = SILENT, hold_out: str | None = None) -> Fold:
@@ -90,7 +83,7 @@ def check_same_data(folder: RunFolder, folds: Sequence[Fold]) -> None:
         now |= _sides(fold, ranks=False)
     _compare(folder, now)
     if not folder.identity.is_file():
-        write_atomically(folder.identity, _Identity(data=now, version=program_version()).model_dump_json(indent=2))
+        write_atomically(folder.identity, json.dumps({"data": now, "version": program_version()}, indent=2))
 
 
 def check_fold(folder: RunFolder, fold: Fold, ranks: bool) -> None:
@@ -108,8 +101,8 @@ def _compare(folder: RunFolder, now: dict[str, dict[str, str]]) -> None:
     if not folder.identity.is_file():
         return
     try:
-        before = _Identity.model_validate_json(folder.identity.read_bytes()).data
-    except ValidationError as error:
+        before = json.loads(folder.identity.read_text(encoding="utf-8"))["data"]
+    except (ValueError, KeyError, TypeError) as error:
         what = f"{folder.identity} is damaged; without it the data are taken to be those that the run began with"
         raise InputError(what) from error
     for side, volumes in now.items():

@@ -11,7 +11,6 @@ from nas.config.search_config import SearchConfig
 from nas.jobs.kidneys import check_fold, check_same_data, data_root, fingerprint, open_fold, open_folds
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
-from trainers.data.folds import Fold
 from trainers.data.phantom import PhantomConfig, write_phantoms
 from trainers.report import Report
 
@@ -232,12 +231,3 @@ def test_labels_that_change_are_told_whoever_opens_them(folder: RunFolder, scans
         tifffile.imwrite(file, np.roll(tifffile.imread(file), 3, axis=1))
     with pytest.raises(InputError, match="holds a search on other data: held-out volume phantom_3 has changed"):
         check_fold(folder, open_fold(config, folder), ranks=True)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[" * 10_000, "[]", '{"data": []}', '{"data": {"train": 3}, "version": "0"}', "\xff"]
-)
-def test_damaged_fingerprints_are_named(folder: RunFolder, text: str) -> None:
-    folder.identity.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"identity\.json is damaged; without it"):
-        check_fold(folder, Fold((), ()), ranks=True)

@@ -122,7 +122,7 @@ def _by_name(folder: Path) -> dict[str | None, list[Path]]:
     groups: dict[str | None, list[Path]] = {}
     for file in entries(folder):
         if file.suffix.lower() in TIFF_SUFFIXES:
-            number = _NUMBERED.fullmatch(composed(file.stem))
+            number = _NUMBERED.fullmatch(stem_of(file))
             groups.setdefault(None if number is None else number[1], []).append(file)
     return groups
 
