@@ -174,7 +174,7 @@ def _shown(paths: Sequence[Path]) -> str:
 
 def find_one(folder: Path, names: Sequence[str]) -> Path | None:
     """The file, store or folder of one of these names inside a folder, or None; raises InputError if there are two."""
-    found = [path for path in entries(folder) if is_named(path, names) and (suffix_of(path) or path.is_dir())]
+    found = _all_named(folder, names)
     if len(found) > 1:
         raise InputError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one of them")
     return found[0] if found else None
@@ -182,10 +182,14 @@ def find_one(folder: Path, names: Sequence[str]) -> Path | None:
 
 def find_labels(folder: Path, report: Report = SILENT) -> Path | None:
     """The labels inside a volume's own folder, or None; InputError if there are both `labels` and `label`."""
-    others = [
-        path for path in entries(folder) if is_named(path, LABEL_NAMES[2:]) and (suffix_of(path) or path.is_dir())
-    ]
-    return find_one(folder, LABEL_NAMES[:2]) or the_only(others, folder.name, report)
+    of_first_names = find_one(folder, LABEL_NAMES[:2])
+    return of_first_names or the_only(_all_named(folder, LABEL_NAMES[2:]), folder.name, report)
+
+
+def _all_named(folder: Path, names: Sequence[str]) -> list[Path]:
+    """A link to something that is gone counts: opening it then says so."""
+    named = [path for path in entries(folder) if is_named(path, names)]
+    return [path for path in named if suffix_of(path) or path.is_dir() or path.is_symlink()]
 
 
 def the_only(labels: Sequence[Path], name: str, report: Report) -> Path | None:

@@ -172,3 +172,11 @@ def test_a_pipe_holds_no_volumes(tmp_path) -> None:
     for find in (scan, scan_one):
         with pytest.raises(InputError, match="pipe: there is no such file or folder"):
             find(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "mask"])
+def test_a_link_in_a_volume_that_leads_nowhere_is_named(tmp_path, name: str) -> None:
+    slices(tmp_path / "k" / "images" if name != "images" else tmp_path / "k" / "labels")
+    (tmp_path / "k" / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match=rf"k/{name}: there is no such file or folder"):
+        scan(tmp_path)
