@@ -50,11 +50,11 @@ def score_masks(
 
 def _opened(predicted: Path, target: Path) -> tuple[Slices, Slices]:
     """Both masks; run lengths, which may not state their shape, have that of the other mask."""
-    if is_table(target) and not is_table(predicted):
-        moving = open_mask(predicted)
-        return moving, open_mask(target, shape=moving.shape)
-    still = open_mask(target)
-    return open_mask(predicted, shape=still.shape if is_table(predicted) else None), still
+    if is_table(predicted) and not is_table(target):
+        still = open_mask(target)
+        return open_mask(predicted, shape=still.shape), still
+    moving = open_mask(predicted)
+    return moving, open_mask(target, shape=moving.shape if is_table(target) else None)
 
 
 def _check_room(stack: Slices) -> None:
