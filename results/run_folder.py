@@ -7,6 +7,7 @@ from pathlib import Path
 
 from results.links import refuse_links
 from search_spaces.errors import InputError
+from trainers.atomic import write_atomically
 
 RUNS = Path("results") / "runs"
 _LATEST = "latest"
@@ -314,8 +315,6 @@ def create(path: Path) -> RunFolder:
 def remember(folder: RunFolder) -> None:
     """Make a run below results/runs the latest: the one that commands mean if none is named."""
     if folder.path.resolve().parent == RUNS.resolve():
-        from trainers.checkpoint import write_atomically  # with torch, which only a search needs
-
         write_atomically(RUNS / _LATEST, folder.path.name + "\n")
 
 

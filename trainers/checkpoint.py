@@ -20,33 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trainers.atomic import aside, sync_folder, write_atomically
+
 KEPT = 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename inside it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the text of a file atomically: readers see the old text or the new one, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    with aside.open("x", encoding="utf-8") as file:  # never through a link that somebody else put there
-        file.write(text)
-    _sync_file(aside)
-    aside.replace(path)
-    sync_folder(path.parent)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -54,36 +31,37 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
     The umask decides who may read the file, as with all others; safetensors alone would keep it to its owner.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    with aside.open("xb") as file:
+    part = aside(path)
+    part.unlink(missing_ok=True)
+    with part.open("xb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     try:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
-        aside.chmod(mode)
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
+        part.chmod(mode)
     except SafetensorError as error:  # raised for a full disk, among others
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    _sync_file(aside)
-    aside.replace(path)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
     """Write the checkpoint of one step below `folder` and remove all but the newest two."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
-    aside = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    save_tensors(tensors, aside / TENSORS)
-    write_atomically(aside / STATE, json.dumps({"step": step, **state}))
-    sync_folder(aside)
+    part = aside(final)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    save_tensors(tensors, part / TENSORS)
+    write_atomically(part / STATE, json.dumps({"step": step, **state}))
+    sync_folder(part)
     if final.exists():
         shutil.rmtree(final)
-    aside.rename(final)
+    part.rename(final)
     sync_folder(folder)
     for old in _newest_first(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

@@ -6,8 +6,6 @@ voxels stay vessel.
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,12 +20,12 @@ from results.bundles.architecture import Provenance
 from results.bundles.bundle import WEIGHTS, Bundle
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import whole_folder, write_atomically
 from trainers.data.geometry import Geometry
 from trainers.data.manifest import MANIFEST_NAME, check_name, facts_of, manifest_home
 from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
-from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, suffix_of
+from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, is_named, suffix_of
 from trainers.data.open_volumes import open_piece
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
@@ -122,7 +120,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
 def _check_set_name(name: str) -> str:
     """The name of a new label set; InputError if its folder would be taken for something else."""
     check_name(name, "--out")
-    if name in (*IMAGE_NAMES, *LABEL_NAMES) or name.startswith(".") or suffix_of(Path(name)):
+    if is_named(Path(name), (*IMAGE_NAMES, *LABEL_NAMES)) or name.startswith(".") or suffix_of(Path(name)):
         raise InputError(f"--out {name!r} cannot name a new label set: it stands for something else; use labels_pseudo")
     return name
 
@@ -169,16 +167,10 @@ def soft_slices(levels: NDArray[np.uint8], volume: Volume, level: int) -> Iterat
 
 def write_label_set(folder: Path, slices: Iterable[NDArray[np.uint8]], geometry: Geometry, source: LabelSource) -> None:
     """Write (H, W) slices on the grid of the image, and SOURCE.json; the folder appears when it is complete."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+    with whole_folder(folder) as part:
         for number, one in zip(geometry.numbers, slices, strict=True):
             tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
         write_atomically(part / SOURCE_NAME, source.model_dump_json(indent=2) + "\n")
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _vessel(volume: Volume, z: int) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from nas.bundles.predictor import Predictor, known_threshold, open_predictor, split_paths, threshold_level
 from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.open_volumes import open_volumes
 from trainers.data.prepare import default_cache

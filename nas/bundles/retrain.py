@@ -31,7 +31,8 @@ from results.record import Job, Outcome, Record, read_job
 from results.run_folder import RunFolder, TrialFolder, read_seconds
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import newest_step, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import newest_step
 from trainers.data.batches import loader_died
 from trainers.data.folds import Fold
 from trainers.inference.reader import InferenceConfig

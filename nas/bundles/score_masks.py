@@ -1,12 +1,15 @@
 """Two masks on disk, compared."""
 
-from dataclasses import replace
+import math
 from pathlib import Path
 
+import psutil
+
 from search_spaces.errors import InputError
-from trainers.data.geometry import Spacing, believed, checked
-from trainers.data.masks import inside, open_mask
+from trainers.data.geometry import Spacing, checked
+from trainers.data.masks import inside, is_table, open_mask
 from trainers.data.slices import Slices
+from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
 from trainers.data.volume import CUBE
 from trainers.metrics.slabs import cut_whole
@@ -17,31 +20,51 @@ from trainers.report import SILENT, Report
 
 def score_masks(
     predicted: Path, target: Path, spacing: str | None, tolerance_um: float, report: Report = SILENT
-) -> dict[str, float]:
-    """Every metric between two masks on disk; surface dice at the given tolerance.
+) -> dict[str, float | Spacing | None]:
+    """Every metric between two masks on disk; surface dice at the given tolerance. And that tolerance and the spacing.
 
-    spacing: one number or three, in place of what the files state. Raises InputError for masks that do not lie on the
-    same voxels, and for a tolerance where no spacing is known.
+    spacing: one number or three, in place of what dataset.toml and the files state. Raises InputError for masks that do
+    not lie on the same voxels or do not fit into memory, and for a tolerance where no spacing is known.
     """
-    given = None if spacing is None else _spacing(spacing)
-    moving, still = _opened(predicted, given), _opened(target, given)
+    stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
+    moving, still = (stack.believed(stated) for stack in _opened(predicted, target))
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
-    moving, turned = brought_onto(still, moving)
-    if turned:
-        report.note(turned)
-    spacing_um = given or still.spacing_um or moving.spacing_um
+    moving, notes = brought_onto(still, moving, stated)
+    for note in notes:
+        report.note(note)
+    spacing_um = stated or still.spacing_um or moving.spacing_um
     if spacing_um is None and tolerance_um > 0:
         raise InputError(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "
             "--spacing-um"
         )
+    _check_room(still)
     first, second = inside(moving), inside(still)
     cut = cut_whole(first, second, spacing_um or CUBE)
     values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
     within = surface_dice(first, second, spacing_um or CUBE, tolerance_um)
-    return {**values, "surface_dice": within, "tolerance_um": tolerance_um}
+    return {**values, "surface_dice": within, "tolerance_um": tolerance_um, "spacing_um": spacing_um}
+
+
+def _opened(predicted: Path, target: Path) -> tuple[Slices, Slices]:
+    """Both masks; run lengths, which may not state their shape, have that of the other mask."""
+    if is_table(predicted) and not is_table(target):
+        still = open_mask(target)
+        return open_mask(predicted, shape=still.shape), still
+    moving = open_mask(predicted)
+    return moving, open_mask(target, shape=moving.shape if is_table(target) else None)
+
+
+def _check_room(stack: Slices) -> None:
+    """Refuse what a header claims before memory is taken for it: both masks have a byte for each voxel."""
+    needed, free = 2 * math.prod(stack.shape), psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{stack.path}: two masks of {' x '.join(map(str, stack.shape))} voxels take {needed / 2**30:,.0f} GiB of "
+            f"memory, and {free / 2**30:,.0f} GiB are free; compare crops of them"
+        )
 
 
 def _spacing(given: str) -> Spacing:
@@ -52,8 +75,3 @@ def _spacing(given: str) -> Spacing:
         raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {given!r}") from None
     checked((z, y, x), f"--spacing-um {given}")
     return z, y, x
-
-
-def _opened(path: Path, given: Spacing | None) -> Slices:
-    stack = open_mask(path)
-    return replace(stack, geometry=believed(stack.geometry, given, str(path)))

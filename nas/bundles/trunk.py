@@ -1,12 +1,12 @@
 """Trunk: where a trial stood before its last cool-down, for a full training to go on from."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from results.record import Job, Record
 from results.run_folder import RunFolder, TrialFolder
+from trainers.atomic import aside
 from trainers.checkpoint import newest_step
 from trainers.schedule import SCHEDULES, branch_begins
 
@@ -46,7 +46,7 @@ def continue_from(trunk: Trunk, work: TrialFolder) -> None:
     """Let the training in `work` begin where the trunk ends, unless it has begun already."""
     if work.checkpoints.is_dir():
         return
-    aside = work.path / f".{work.checkpoints.name}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(trunk.path, aside)
-    aside.rename(work.checkpoints)
+    part = aside(work.checkpoints)
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(trunk.path, part)
+    part.rename(work.checkpoints)

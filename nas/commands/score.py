@@ -22,10 +22,13 @@ def score(
     """Compare two masks in every metric."""
     from nas.bundles.score_masks import score_masks
     from nas.commands.progress import reporting
+    from trainers.data.geometry import spacing_text
 
     with reporting(make_console(as_json)) as report:
         values = score_masks(predicted, target, spacing_um, tolerance_um, report)
     if as_json:
         print(json.dumps(values))
     else:
-        print("\n".join(f"{name.replace('_', ' ')}: {value:.6f}" for name, value in values.items()))
+        for name, value in values.items():
+            shown = f"{value:.6f}" if isinstance(value, float) else spacing_text(value) if value else "not stated"
+            print(f"{name.replace('_', ' ')}: {shown}")

@@ -16,9 +16,9 @@ from search_spaces.cells.cell_candidate import CellCandidate
 from search_spaces.cells.genotype import Genotype
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES
+from trainers.atomic import write_atomically
 from trainers.cell_search.config import CellSearchConfig
 from trainers.cell_search.run import CellFindings, CellPlan, CellTalk, costs_name, run_cells
-from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.data.prepare import default_cache
 from trainers.fit import make_accelerator

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from results.run_folder import read_seconds
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 
 
 class Clock:

@@ -13,7 +13,7 @@ from nas.config.search_config import SearchConfig
 from results.run_folder import RunFolder
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.data.folds import Fold, choose, kidneys_in_turn, with_held_out
 from trainers.data.leaks import guard
 from trainers.data.open_volumes import open_volumes

@@ -17,9 +17,9 @@ from nas.jobs.trial import Talk, make_fit
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, TrialFolder
 from search_spaces.errors import InputError
+from trainers.atomic import write_atomically
 from trainers.cell_search.price import seconds_to_search
 from trainers.cell_search.run import CellPlan
-from trainers.checkpoint import write_atomically
 from trainers.data.folds import Fold
 from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import make_reader

@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field, NonNegativeFloat
 from nas.config.search_config import SearchConfig
 from results.record import Job
 from results.run_folder import CellsFolder, RunFolder, TrialFolder
+from trainers.atomic import write_atomically
 from trainers.cell_search.run import CellPlan, genotype_names
-from trainers.checkpoint import write_atomically
 
 
 class TrialTask(BaseModel, frozen=True, extra="forbid"):

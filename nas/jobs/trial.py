@@ -22,7 +22,8 @@ from results.record import Job, Outcome
 from results.run_folder import TrialFolder
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
-from trainers.checkpoint import save_tensors, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import save_tensors
 from trainers.data.folds import Fold
 from trainers.data.patches import PatchSampler
 from trainers.estimate import check_memory

@@ -34,7 +34,7 @@ from results.record import Outcome, Record
 from results.run_folder import CellsFolder, RunFolder, TrialFolder
 from results.version import program_version
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 
 
 @dataclass

@@ -14,7 +14,8 @@ from pydantic_core import from_json
 
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
-from trainers.checkpoint import damaged_checkpoints, sync_folder, write_atomically
+from trainers.atomic import sync_folder, whole_file
+from trainers.checkpoint import damaged_checkpoints
 
 _LINE_START = b'{"op_code":'  # of every line that Optuna writes
 # Our temporary names beside the trials, where users may keep files too.
@@ -65,7 +66,8 @@ def _journal(journal: Path) -> list[str]:
             return []
         with journal.with_name(f"{journal.name}.torn").open("ab") as kept:
             kept.writelines(torn)
-        write_atomically(journal, b"".join(whole).decode())
+        with whole_file(journal) as file:
+            file.writelines(whole)
     finally:
         lock.release()
     count = sum(map(len, torn))

@@ -29,8 +29,8 @@ from nas.study.promotion import Paused
 from results.record import Job
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from trainers.atomic import write_atomically
 from trainers.cell_search.run import CellPlan
-from trainers.checkpoint import write_atomically
 
 _MARGIN = 2  # trainings, by which it begins earlier
 _LONGER = 1.05  # how much longer than planned a training may take on a machine that others use, too

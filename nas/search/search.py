@@ -25,7 +25,7 @@ from nas.workers.signals import stop_on_signal
 from results.leaderboard.leaderboard import Leaderboard
 from results.run_folder import RunFolder, remember
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.report import Report
 
 

@@ -16,7 +16,7 @@ from search_spaces.families import FAMILIES
 from search_spaces.field import read_value
 from search_spaces.network import check_buildable
 from search_spaces.space import Combination, combinations, options
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.fit import FitConfig
 from trainers.report import SILENT, Report
 

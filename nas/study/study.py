@@ -45,8 +45,8 @@ from nas.study.suggest import (
 from results.record import Job, Record, describe
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
+from trainers.atomic import write_atomically
 from trainers.cell_search.run import CellPlan, genotype_names
-from trainers.checkpoint import write_atomically
 from trainers.metrics.table import title_of
 from trainers.schedule import SCHEDULES
 

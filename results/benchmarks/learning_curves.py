@@ -46,7 +46,7 @@ from nas.study.suggest import suggest
 from results.pictures.curve import append_line, read_lines
 from search_spaces.cells.cell_space import decisions, genotype_of, random_choice
 from search_spaces.network import build_network
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.data.patches import PatchSampler
 from trainers.data.volume import Volume, middle_part
 from trainers.fit import Fit, make_accelerator

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, Bundle, read_bundle, read_description
 from results.bundles.reading import KeptReading
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 
 ENSEMBLE = "ensemble.json"
 

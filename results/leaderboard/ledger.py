@@ -9,7 +9,7 @@ from results.leaderboard.leaderboard import Leaderboard
 from results.leaderboard.ranking import rank
 from results.record import Record, read_record
 from results.run_folder import RunFolder
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 from trainers.metrics.score import ScoreConfig
 
 

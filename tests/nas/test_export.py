@@ -12,7 +12,8 @@ from results.record import Job, Outcome, Record, read_record
 from results.run_folder import RunFolder, create
 from search_spaces.families.unet import UnetCandidate
 from search_spaces.network import build_network
-from trainers.checkpoint import save_tensors, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import save_tensors
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig

@@ -21,7 +21,7 @@ from results.leaderboard.ledger import Ledger
 from results.record import Job, Outcome, Record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
-from trainers.checkpoint import write_atomically
+from trainers.atomic import write_atomically
 
 FIXED = [
     {"name": name, "default": name == "usual", "candidate": {"encoder": "tu-resnet10t", "slices_in": 3}, "fit": {}}

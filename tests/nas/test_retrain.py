@@ -19,7 +19,8 @@ from results.bundles.bundle import read_bundle
 from results.record import Outcome, Record
 from results.run_folder import RunFolder, create
 from search_spaces.errors import InputError
-from trainers.checkpoint import save_checkpoint, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import save_checkpoint
 from trainers.data.folds import Fold
 from trainers.report import Report
 

@@ -15,7 +15,8 @@ from results.pictures.curve import read_lines
 from results.record import Job, Outcome
 from results.run_folder import TrialFolder
 from search_spaces.families.unet import UnetCandidate
-from trainers.checkpoint import newest_step, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import newest_step
 from trainers.data.folds import Fold
 from trainers.fit import FitConfig
 from trainers.inference.reader import InferenceConfig

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors, write_atomically
+from trainers.atomic import write_atomically
+from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

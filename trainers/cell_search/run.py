@@ -30,6 +30,7 @@ from search_spaces.errors import InputError
 from search_spaces.families.cells import check_boxes
 from search_spaces.network import build_supernet
 from search_spaces.published.encoder_candidate import EncoderCandidate
+from trainers.atomic import write_atomically
 from trainers.cell_search.alphas import Alphas
 from trainers.cell_search.bilevel import bilevel_split
 from trainers.cell_search.config import CellSearchConfig
@@ -37,7 +38,6 @@ from trainers.cell_search.costs import CostTable, MeasuredCosts, measure
 from trainers.cell_search.decode import likeliest, perturbation, random_of_cost, sample
 from trainers.cell_search.expected_cost import EncoderCost, ExpectedCost, Stopped
 from trainers.cell_search.search import CellSearch, Sides, Stream
-from trainers.checkpoint import write_atomically
 from trainers.data.augment import Augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError
+from trainers.atomic import whole_file, write_atomically
 from trainers.cores import available_cores
 from trainers.data.greys import (
     Scaling,
@@ -96,9 +97,8 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
         if recording is not None:
             recording.result()
         _record(folder, progress.model_copy(update={"slices": depth}), files)
-    with (folder / VESSELS).open("wb") as file:
+    with whole_file(folder / VESSELS) as file:
         np.save(file, running.vessel_voxels(), allow_pickle=False)
-        _sync(file)
     statistics = running.statistics(source.label is not None, notes)
     levels = levels_between(running.histogram, LOW_PERCENTILE, HIGH_PERCENTILE)
     if scaled and levels < FEWEST_LEVELS and _has_more_values(source, int(np.count_nonzero(running.histogram))):
@@ -107,7 +107,7 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
             f"frequent value, would have {levels} of 65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what "
             "lies far from all other values, or write it as uint16"
         )
-    _write_text(folder / STATISTICS, statistics.model_dump_json(indent=1))
+    write_atomically(folder / STATISTICS, statistics.model_dump_json(indent=1))
     (folder / _PROGRESS).unlink()
 
 
@@ -300,17 +300,4 @@ def _write(file: FileIO, data: memoryview | bytes, offset: int) -> None:
 def _record(folder: Path, progress: Progress, files: list[FileIO]) -> None:
     for file in files:
         os.fdatasync(file.fileno())
-    _write_text(folder / _PROGRESS, progress.model_dump_json())
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.new")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        _sync(file)
-    part.replace(path)
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    write_atomically(folder / _PROGRESS, progress.model_dump_json())

@@ -7,6 +7,7 @@ not state is not compared.
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ Vector = tuple[float, float, float]
 # From finer than any X-ray microscope resolves to longer than a hand: no scan of an organ has other voxels.
 SMALLEST_UM, LARGEST_UM = 0.01, 100_000.0
 SPACING_TOLERANCE = 0.01  # relative: headers round, and 50 for 50.16 is the same scan
-DIRECTION_TOLERANCE = 1e-3  # of a direction's cosines
+DIRECTION_TOLERANCE = 1e-3  # of a direction's cosines, at which two axes are the same one
 ORIGIN_TOLERANCE = 0.1  # voxels
+CORNER_TOLERANCE = 0.5  # voxels: beyond it, a voxel at the far end of a turned stack is another one
 _AXES = ("z", "y", "x")
+# Directions of files that count in (x, y, z) or in (z, y, x) and say nothing about how they lie.
+_PLAIN = (((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Geometry:
     def counted(shape: tuple[int, int, int], spacing_um: Spacing | None = None) -> "Geometry":
         """The geometry of a stack of which at most the spacing is known; its slices are counted from 0."""
         return Geometry(shape, tuple(range(shape[0])), spacing_um=spacing_um)
+
+    @property
+    def says_how_it_lies(self) -> bool:
+        """Whether its file states another orientation or place than that of an array of which nothing is known."""
+        return any(self.origin_um or ()) or self.directions not in (None, *_PLAIN)
 
     def turned(self, turn: "Turn") -> "Geometry":
         """The geometry of the stack after a turn."""
@@ -102,10 +111,11 @@ class Turn:
         return ", ".join(said)
 
 
-def bring_together(still: Geometry, moving: Geometry) -> Turn:
+def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None = None) -> Turn:
     """How the second stack must be turned so that its voxels lie on those of the first.
 
-    Raises ValueError, saying how the two differ, if no turn does that.
+    spacing_um: what a person states of both, which wins over what their files say. Raises ValueError, saying how the
+    two differ, if no turn does that.
     """
     turn = _turn(still, moving)
     moved = moving.turned(turn)
@@ -113,19 +123,15 @@ def bring_together(still: Geometry, moving: Geometry) -> Turn:
         raise ValueError(f"it has slices {_range(moved.numbers)} and the other {_range(still.numbers)}")
     if still.shape != moved.shape:
         raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
-    if still.spacing_um is not None and moved.spacing_um is not None:
-        for own, other in zip(moved.spacing_um, still.spacing_um, strict=True):
-            # Written so that NaN, which compares with nothing, is refused.
-            if not abs(own - other) <= SPACING_TOLERANCE * max(abs(own), abs(other)):
-                raise ValueError(
-                    f"its voxels are {spacing_text(moved.spacing_um)} µm and those of the other "
-                    f"{spacing_text(still.spacing_um)} µm"
-                )
-    if still.world == moved.world and still.origin_um is not None and moved.origin_um is not None:
-        apart = math.dist(still.origin_um, moved.origin_um)
-        edge = min(still.spacing_um or (1.0,))
-        if not apart <= ORIGIN_TOLERANCE * edge:
-            raise ValueError(f"its first voxel lies {apart / edge:.1f} voxels away from that of the other")
+    alike = same_spacing(moved.spacing_um, still.spacing_um)
+    if not alike and spacing_um is None:
+        raise ValueError(
+            f"its voxels are {spacing_text(moved.spacing_um or ())} µm and those of the other "
+            f"{spacing_text(still.spacing_um or ())} µm (voxel_spacing_um in dataset.toml, or --spacing-um, would win "
+            "over both)"
+        )
+    if alike:  # otherwise the files do not measure places alike
+        _check_place(still, moved)
     return turn
 
 
@@ -134,6 +140,37 @@ def same_spacing(one: Spacing | None, other: Spacing | None) -> bool:
     if one is None or other is None:
         return True
     return all(math.isclose(a, b, rel_tol=SPACING_TOLERANCE) for a, b in zip(one, other, strict=True))
+
+
+def _check_place(still: Geometry, moved: Geometry) -> None:
+    """Raise ValueError if the first voxels, or any corners, of two stacks of one shape lie apart."""
+    edges = np.array(still.spacing_um or moved.spacing_um or (1.0, 1.0, 1.0))
+    if still.world != moved.world or not (np.isfinite(edges).all() and edges.min() > 0):
+        return
+    first = np.zeros(3)
+    if still.origin_um is not None and moved.origin_um is not None:
+        away = math.dist(still.origin_um, moved.origin_um) / edges.min()
+        if not away <= ORIGIN_TOLERANCE:
+            raise ValueError(f"its first voxel lies {away:.1f} voxels away from that of the other")
+        first = np.subtract(moved.origin_um, still.origin_um) / edges.min()
+    if still.directions is None or moved.directions is None:
+        return
+    reach = (np.array(still.shape) - 1) * edges / edges.min()
+    ends = np.subtract(moved.directions, still.directions) * reach[:, None]  # how far the end of each axis is off
+    corners = [first + np.array(corner) @ ends for corner in product((0, 1), repeat=3)]
+    apart = max(float(np.linalg.norm(corner)) for corner in corners)
+    if not apart <= CORNER_TOLERANCE:
+        raise ValueError(
+            f"its axes are turned by {_degrees(still, moved):.2g} degrees, so that its farthest corner lies "
+            f"{apart:.1f} voxels away from that of the other"
+        )
+
+
+def _degrees(still: Geometry, moved: Geometry) -> float:
+    """The largest angle between axes that belong together."""
+    assert still.directions is not None and moved.directions is not None
+    chords = np.linalg.norm(np.subtract(still.directions, moved.directions), axis=1)
+    return math.degrees(2 * math.asin(min(1.0, float(chords.max()) / 2)))
 
 
 def _turn(still: Geometry, moving: Geometry) -> Turn:

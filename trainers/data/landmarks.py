@@ -4,7 +4,6 @@ A landmark differs more from its surroundings than all voxels around it. What it
 same in a mirror, after turns by right angles, and after linear changes of grey, also inverted ones.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.errors import InputError
+from trainers.atomic import whole_file
 from trainers.compiled import compiled
 from trainers.cores import available_cores
+from trainers.data.slices import decoding
 from trainers.data.volume import Volume
 
 RADIUS = 3  # voxels around a landmark that must differ less
@@ -59,16 +61,13 @@ def landmarks_of(volume: Volume) -> Landmarks:
     """The landmarks of a volume, found once and kept beside its converted voxels."""
     place = _place(volume)
     if place is not None and place.is_file():
-        with suppress(OSError, ValueError, KeyError), np.load(place, allow_pickle=False) as kept:
+        damaged = suppress(InputError)  # they are found again
+        with damaged, decoding(place, "landmarks"), place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return Landmarks(kept["places"].astype(np.int64), kept["looks"])
     found = landmarks(volume.image)
     if place is not None:
-        part = place.with_name(f".{place.name}.{os.getpid()}.npz")
-        with suppress(OSError):  # a full disk or a cache that others own: they are found again next time
-            np.savez(part, places=found.places.astype(np.int32), looks=found.looks)
-            part.replace(place)
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        with suppress(OSError), whole_file(place) as new:  # a full disk, or a cache that others own
+            np.savez(new, places=found.places.astype(np.int32), looks=found.looks)
     return found
 
 

@@ -16,6 +16,7 @@ from trainers.data.axes import LETTERS, Pick
 from trainers.data.geometry import LARGEST_UM, SMALLEST_UM, Spacing
 
 MANIFEST_NAME = "dataset.toml"
+LONGEST_NAME = 200  # bytes of the 255 that file systems allow: names in the cache and of temporary files are longer
 _SPACING_KEY = "voxel_spacing_um"
 _Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]
 
@@ -98,6 +99,11 @@ def check_name(name: str, where: str) -> str:
     """
     if not name.strip() or name in {".", ".."} or re.search(r"[/\\\x00-\x1f]|^[A-Za-z]:", name):
         raise InputError(f"{where}: {name!r} cannot be the name of a volume; use one folder name without slashes")
+    if len(composed(name).encode(errors="replace")) > LONGEST_NAME:
+        raise InputError(
+            f"{where}: {printable(name[:40])}... cannot be the name of a volume; {LONGEST_NAME} bytes is the most, so "
+            "that files can be named after it"
+        )
     if not name.isprintable():
         raise InputError(f"{where}: {printable(name)!r} cannot be the name of a volume; it is no readable text (UTF-8)")
     return composed(name)

@@ -1,11 +1,9 @@
 """Writes and reads masks: a folder of TIFF slices, one TIFF, Zarr or .npy, chosen by the suffix of the path."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -13,9 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.atomic import whole_file, whole_folder
 from trainers.data.geometry import Geometry
 from trainers.data.greys import to_mask
-from trainers.data.naming import LABEL_NAMES, find_one, suffix_of
+from trainers.data.naming import find_labels, suffix_of
 from trainers.data.readers import open_slices
 from trainers.data.rle import EMPTY, read_rles, rle_slices
 from trainers.data.slices import Slices
@@ -36,19 +35,13 @@ def write_mask(path: Path, slices: Mask | Iterable[Mask], geometry: Geometry) ->
     an array. What is known of its place is stored with it, except in .npy. The mask appears under its name only once
     it is complete. Raises InputError if the path already exists, for other suffixes, and for no slices or unequal ones.
     """
-    suffix = check_mask_path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write = _WRITERS[check_mask_path(path)]
     try:
-        _remove(part)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[suffix](part, _equal_slices(path, slices), geometry)
-        if path.is_dir():
-            path.rmdir()
-        return part.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, _equal_slices(path, slices), geometry)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        _remove(part)
+    return path
 
 
 def check_mask_path(path: Path) -> str:
@@ -61,13 +54,18 @@ def check_mask_path(path: Path) -> str:
     return suffix
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path is named like a table of run lengths."""
+    return path.suffix.lower() == ".csv"
+
+
 def open_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> Slices:
     """A mask from any source: the output of `write_mask`, a volume's folder, or run lengths.
 
     A volume's folder gives its labels. For a CSV file with several volumes, `volume` names one; without the columns
     height and width, `shape` is needed.
     """
-    stack = _open_rles(path, volume, shape) if path.suffix.lower() == ".csv" else open_slices(_stack_in(path))
+    stack = _open_rles(path, volume, shape) if is_table(path) else open_slices(_stack_in(path))
     if shape is not None and stack.shape != shape:
         raise InputError(f"{path}: the mask has shape {stack.shape}, not {shape}")
     return stack
@@ -113,7 +111,7 @@ def _slices_of(stack: Slices) -> Iterator[NDArray[np.bool_]]:
 
 def _stack_in(path: Path) -> Path:
     if path.is_dir() and not is_zarr(path):
-        return find_one(path, LABEL_NAMES) or path
+        return find_labels(path) or path
     return path
 
 
@@ -126,7 +124,9 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: there is no such file")
     volumes = read_rles(path)
     if volume is None and len(volumes) != 1:
-        raise InputError(f"{path}: holds {len(volumes)} volumes; name one of them: {', '.join(sorted(volumes))}")
+        raise InputError(
+            f"{path}: holds {len(volumes)} volumes; keep the rows of one of them: {', '.join(sorted(volumes))}"
+        )
     name = volume or next(iter(volumes))
     if name not in volumes:
         raise InputError(f"{path}: no rows for {name!r}; it holds {', '.join(sorted(volumes))}")
@@ -137,7 +137,7 @@ def _open_rles(path: Path, volume: str | None, shape: tuple[int, int, int] | Non
         raise InputError(f"{path}: no row for slice {missing:04d}; a slice without vessels has the code '{EMPTY}'")
     row = rows[first]
     if shape is None and (row.height is None or row.width is None):
-        raise InputError(f"{path}: has no columns height and width, so the shape of {name} must be given")
+        raise InputError(f"{path}: the shape of {name} is not known; add the columns height and width")
     height, width = shape[1:] if shape is not None else (row.height or 0, row.width or 0)
     numbers = tuple(range(first, last + 1))
     return rle_slices(path, rows, numbers, (len(numbers), height, width))
@@ -159,20 +159,28 @@ def tiff_tags(geometry: Geometry) -> dict[str, Any]:
     return {"compression": "deflate", "photometric": "minisblack", "metadata": None, **tags_for(geometry)}
 
 
-def _write_folder(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
-    part.mkdir()
-    for number, one in enumerate(slices, start=geometry.numbers[0]):
-        tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
+def _write_folder(path: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
+    with whole_folder(path) as folder:
+        for number, one in enumerate(slices, start=geometry.numbers[0]):
+            tifffile.imwrite(folder / f"{number:04d}.tif", one, **tiff_tags(geometry))
 
 
-def _write_pages(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
-    with tifffile.TiffWriter(part, bigtiff=True) as writer:
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    with whole_file(path) as file:
+        yield file
+        if path.is_dir():  # an empty one
+            path.rmdir()
+
+
+def _write_pages(path: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
+    with _new_file(path) as file, tifffile.TiffWriter(file, bigtiff=True) as writer:
         for one in slices:
             writer.write(one, **tiff_tags(geometry))
 
 
-def _write_npy(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
-    with part.open("wb") as file:
+def _write_npy(path: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
+    with _new_file(path) as file:
         depth, shape = 0, (0, 0)
         for one in slices:
             if not depth:
@@ -188,21 +196,22 @@ def _npy_header(file: Any, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _write_zarr(part: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
-    group = zarr.open_group(part, mode="w", zarr_format=3)
-    array: Any = None
-    waiting: list[NDArray[np.uint8]] = []
-    for one in slices:
-        if array is None:
-            chunks = (_ZARR_CHUNK[0], min(_ZARR_CHUNK[1], one.shape[0]), min(_ZARR_CHUNK[2], one.shape[1]))
-            array = group.create_array("0", shape=(0, *one.shape), chunks=chunks, dtype="uint8")
-        waiting.append(one)
-        if len(waiting) == _ZARR_CHUNK[0]:
+def _write_zarr(path: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geometry) -> None:
+    with whole_folder(path) as folder:
+        group = zarr.open_group(folder, mode="w", zarr_format=3)
+        array: Any = None
+        waiting: list[NDArray[np.uint8]] = []
+        for one in slices:
+            if array is None:
+                chunks = (_ZARR_CHUNK[0], min(_ZARR_CHUNK[1], one.shape[0]), min(_ZARR_CHUNK[2], one.shape[1]))
+                array = group.create_array("0", shape=(0, *one.shape), chunks=chunks, dtype="uint8")
+            waiting.append(one)
+            if len(waiting) == _ZARR_CHUNK[0]:
+                array.append(np.stack(waiting))
+                waiting = []
+        if waiting:
             array.append(np.stack(waiting))
-            waiting = []
-    if waiting:
-        array.append(np.stack(waiting))
-    group.attrs["ome"] = ome_attributes(geometry)
+        group.attrs["ome"] = ome_attributes(geometry)
 
 
 _WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Geometry], None]] = {
@@ -212,11 +221,3 @@ _WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Geometry], None
     ".ome.zarr": _write_zarr,
     ".npy": _write_npy,
 }
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        with suppress(NotADirectoryError):  # a path below a file does not exist either
-            path.unlink(missing_ok=True)

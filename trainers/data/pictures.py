@@ -10,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from trainers.atomic import whole_file
 from trainers.data.soft_labels import is_vessel
 from trainers.data.volume import Volume
 
@@ -44,7 +45,8 @@ def draw_volume(volume: Volume, path: Path) -> Path:
         fontsize=11,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
     return path
 
 

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from search_spaces.errors import InputError
+from trainers.atomic import sync_folder
 from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, convert, needed_bytes
 from trainers.data.sources import VolumeSource
 from trainers.data.statistics import VolumeStatistics
@@ -58,7 +59,7 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
                 _check_room(source, cache, part)
                 convert(source, part, report)
                 part.replace(folder)
-                _sync_folder(cache)
+                sync_folder(cache)
                 volume = _open(source, folder)
     except OSError as error:
         raise _explain(source, cache, part, error) from error
@@ -150,11 +151,3 @@ def _explain(source: VolumeSource, cache: Path, part: Path, error: OSError) -> E
         where = error.filename or cache
         return InputError(f"{where}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to another folder")
     return error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

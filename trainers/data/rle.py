@@ -1,10 +1,10 @@
 """Run-length encoded masks in the competition's format: row-major, counted from 1, `1 0` for an empty slice."""
 
+import codecs
 import csv
-import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainers.atomic import whole_file
 from trainers.data.geometry import Geometry
 from trainers.data.manifest import check_name
 from trainers.data.slices import ReadBlock, Slices
@@ -51,7 +52,8 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
     Raises InputError, naming `where`, for text that is not pairs of numbers or for runs outside the slice.
     """
     if not re.fullmatch(r"[\d\s]*", rle, re.ASCII):
-        wrong = next(word for word in rle.split() if not re.fullmatch(r"\d+", word, re.ASCII))
+        words = re.split(r"\s+", rle, flags=re.ASCII)
+        wrong = next(word for word in words if not re.fullmatch(r"\d*", word, re.ASCII))
         raise InputError(f"{where}: {wrong[:20]!r} in a run-length code is not a number")
     if max(map(len, rle.split()), default=0) > 18:
         raise InputError(f"{where}: a number in the run-length code is beyond any slice")
@@ -105,19 +107,15 @@ def write_submission(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
 
     Raises InputError if it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            writer = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
             writer.writerow(("id", "rle"))
             writer.writerows(rows)
-        return part.replace(path)
     except OSError as error:  # from this file, or from the source of the rows
         raise InputError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(NotADirectoryError):  # in case it could not be written in the first place
-            part.unlink(missing_ok=True)
+    return path
 
 
 @dataclass(frozen=True)

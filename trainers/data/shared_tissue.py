@@ -105,7 +105,7 @@ def _detail(image: NDArray[Any], places: Ints) -> NDArray[np.float64]:
     z, y, x = places.T
     greys = np.stack([np.asarray(image[z + dz, y + dy, x + dx]) for dz, dy, dx in steps])
     flat = greys[0, (greys == greys[0]).all(axis=0)]
-    detail = greys[0].astype(np.float64) - greys[1:].mean(axis=0, dtype=np.float64)
+    detail: NDArray[np.float64] = greys[0].astype(np.float64) - greys[1:].mean(axis=0, dtype=np.float64)
     if flat.size:
         values, counts = np.unique(flat, return_counts=True)
         detail[(greys == values[counts.argmax()]).any(axis=0)] = np.nan

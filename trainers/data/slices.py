@@ -3,15 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Geometry, Spacing
+from trainers.data.geometry import Geometry, Spacing, believed
 from trainers.data.memory_bound import memory_bound
 
 ReadBlock = Callable[[int, int], NDArray[Any]]
@@ -92,6 +92,13 @@ class Slices(ABC):
     def spacing_um(self) -> Spacing | None:
         """As stated in the file itself, or None."""
         return self.geometry.spacing_um
+
+    def believed(self, stated: Spacing | None) -> Self:
+        """The stack with what its file says of spacing and place, as far as that can be: see `geometry.believed`.
+
+        stated: the spacing by a person, None if nobody states one; then InputError for what no scan can have.
+        """
+        return replace(self, geometry=believed(self.geometry, stated, str(self.path)))
 
     @contextmanager
     def reading(self) -> Iterator[ReadBlock]:

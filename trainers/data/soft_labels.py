@@ -56,10 +56,10 @@ def read_source(labels: Path) -> SoftLabels:
     """The facts beside the labels at a path, a folder or a file. Raises InputError for a broken SOURCE.json."""
     place = labels / SOURCE_NAME if labels.is_dir() else labels.with_name(f"{labels.name}.{SOURCE_NAME}")
     name = labels.name if labels.is_dir() else labels.name.partition(".")[0]
+    if not place.is_file():
+        return SoftLabels(name, place, None)
     try:
         return SoftLabels(name, place, LabelSource.model_validate_json(place.read_bytes()))
-    except FileNotFoundError:
-        return SoftLabels(name, place, None)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

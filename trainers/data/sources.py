@@ -4,13 +4,13 @@
     ROOT/test/NAME/images/NNNN.tif                           source of labels where labels/ is missing
     ROOT/NAME/images/NNNN.tif           labels/NNNN.tif      the same without train/
     ROOT/NAME/images.EXT                labels.EXT           one file or store each; image.EXT and label.EXT do as well
-    ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; an OME-Zarr store's own
+    ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; or labels in it
     NAME.EXT, NAME/NNNN.tif                                  one volume
 
-EXT is tif, tiff (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be called
-label, seg, segmentation, mask or masks instead of labels, after _, - or a dot. Without train/ and test/, a volume is
-for training if and only if it has labels. A volume's own folder may contain several label sets, of which dataset.toml
-names one by `labels`. naming.py decides what a name means.
+EXT is tif, tiff, btf (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one, and be
+called label, seg, segmentation, mask or masks instead of labels, after _, -, a dot or a space where it lies beside its
+images. Without train/ and test/, a volume is for training if and only if it has labels. A volume's own folder may
+contain several label sets, of which dataset.toml names one by `labels`. naming.py decides what a name means.
 """
 
 from collections.abc import Iterator
@@ -23,12 +23,13 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from trainers.data.cache_key import cache_key
-from trainers.data.geometry import Geometry, Spacing, believed
+from trainers.data.geometry import Geometry, Spacing
 from trainers.data.manifest import (
     IMAGES_OF,
     MANIFEST_NAME,
     Manifest,
     check_name,
+    composed,
     facts_of,
     manifest_home,
     read_manifest,
@@ -37,13 +38,20 @@ from trainers.data.naming import (
     IMAGE_NAMES,
     LABEL_NAMES,
     entries,
+    find_labels,
     find_one,
+    holds_scans,
+    is_named,
     is_readable,
     is_stack,
     labelled,
     not_read,
+    slices_among_others,
+    sounds_like_labels,
     stem_of,
     suffix_of,
+    the_only,
+    why_no_volume,
 )
 from trainers.data.readers import open_slices
 from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
@@ -122,17 +130,15 @@ class Place:
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
-        image = _believed(open_slices(self.image, facts.pick), facts.spacing_um)
+        image = open_slices(self.image, facts.pick).believed(facts.spacing_um)
         place = self.label
         if facts.labels is not None:
             place = find_set(self.name, self.image, self.label, facts.labels, facts.position)
         elif place is None and facts.position is not None:
             place = _labels_inside(self.image, report, facts.position)
-        label = open_slices(place, replace(facts.pick, where_it_fits=True)) if place else None
-        label = None if label is None else _believed(label, facts.spacing_um)
-        if facts.spacing_um is not None:
-            image = image.without_spacings() if isinstance(image, TiffFolder) else image
-            label = label.without_spacings() if isinstance(label, TiffFolder) else label
+        label = None
+        if place is not None:
+            label = open_slices(place, replace(facts.pick, where_it_fits=True)).believed(facts.spacing_um)
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
@@ -140,10 +146,9 @@ class Place:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is not None:
             _check_slices(image, label)
-            stated = image.spacing_um or facts.spacing_um
-            label, turned = brought_onto(replace(image, geometry=replace(image.geometry, spacing_um=stated)), label)
-            if turned:
-                report.note(f"{self.name}: {turned}")
+            label, notes = brought_onto(image, label, facts.spacing_um)
+            for note in notes:
+                report.note(f"{self.name}: {note}")
         if facts.soft and place is None:
             raise InputError(
                 f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
@@ -170,23 +175,38 @@ def scan(root: Path, report: Report = SILENT) -> list[VolumeSource]:
 
 def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
     """The single volume at a path: a volume's folder, a folder of slices, a file or a store."""
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: there is no such file or folder")
-    return _place_of(path.absolute()).open(report)
+    return _place_of(path.absolute(), report).open(report)
+
+
+def stated_spacing(path: Path) -> Spacing | None:
+    """What dataset.toml, or the competition, states of the volume to which images or labels at a path belong, if so."""
+    path = path.absolute()
+    beside, inside = (labelled(path) or stem_of(path), path.parent), (path.parent.name, path.parent.parent)
+    for name, home in (beside, inside):
+        facts = facts_of(name, read_manifest(manifest_home(home)))
+        if facts.spacing_um is not None:
+            return facts.spacing_um
+    return None
 
 
 def find(root: Path, report: Report = SILENT) -> list[Place]:
     """The locations of the volumes in a folder, by name; volumes left out are reported."""
-    if not root.exists():
+    if not (root.is_file() or root.is_dir()):
         raise InputError(f"{root}: there is no such file or folder")
     root = root.absolute()
     parts = _parts(root)
     if not parts:
-        return [_place_of(root)]
+        return [_place_of(root, report)]
     home = manifest_home(root)
     manifest = read_manifest(home)
     places: dict[str, Place] = {}
     labels_only: dict[str, Path] = {}
+    if parts[0][0] != root:
+        for other in entries(root):
+            if other.name not in ("train", "test") and holds_scans(other):
+                report.note(f"{other.name}: left out, where there is train/ or test/ nothing else is looked at")
     for folder, split in parts:
         for name, image, label in _volumes_in(folder, report):
             name = check_name(name, str(folder))
@@ -214,17 +234,18 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
 
 def find_set(name: str, image: Path, label: Path | None, label_set: str, position: int | None = None) -> Path:
     """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
-    inside = {one.name: one for one in label_images(image, position)} if is_zarr(image) else {}
+    label_set = composed(label_set)
+    inside = {composed(one.name): one for one in label_images(image, position)} if is_zarr(image) else {}
     if label_set in inside:
         return inside[label_set]
     home = (label or image).parent
-    if stem_of(label or image) not in (*IMAGE_NAMES, *LABEL_NAMES):
+    if not is_named(label or image, (*IMAGE_NAMES, *LABEL_NAMES)):
         raise InputError(
             f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
             f"move it to {name}/images{suffix_of(image)}"
         )
-    stacks = {stem_of(path): path for path in sorted(home.iterdir()) if suffix_of(path) or path.is_dir()}
-    there = {stem: path for stem, path in stacks.items() if stem not in IMAGE_NAMES and not stem.startswith(".")}
+    stacks = [path for path in entries(home) if suffix_of(path) or path.is_dir()]
+    there = {stem_of(path): path for path in stacks if not is_named(path, IMAGE_NAMES)}
     if label_set not in there:
         listed = ", ".join(there) or "none"
         raise InputError(
@@ -250,51 +271,63 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
-    for path in found:
+    slices = slices_among_others(folder)
+    for group in slices:
+        report.note(
+            f"left out: {group[0].name} to {group[-1].name} look like slices, and other TIFF files lie beside them; "
+            "give the slices of a volume a folder of their own"
+        )
+    for path in sorted(set(found) - {file for group in slices for file in group}):
         if is_readable(path):
             if (of := labelled(path)) is None:
+                if sounds_like_labels(path):
+                    report.note(f"{path.name}: read as a scan; labels of a scan NAME are called NAME_labels")
                 yield stem_of(path), path, _labels_of(path, report)
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
-            image, label = find_one(path, IMAGE_NAMES), find_one(path, LABEL_NAMES)
-            beside = _labels_of(path)
+            image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
+            beside = _labels_beside(path)
             if label and beside:
                 report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
+                if why := not_read(entries(path)):
+                    report.note(f"{path.name}: left out: {why}")
                 yield path.name, image, label or beside
             else:
-                why = not_read(entries(path)) or "it contains no images"
-                report.note(f"{path.name}: left out, {why}")
+                report.note(f"{path.name}: left out, {why_no_volume(path)}")
+        elif path.is_symlink() and not path.exists():
+            report.note(f"{path.name}: left out, it is a link to something that is gone")
     if why := not_read(found):
         report.note(f"left out: {why}")
 
 
-def _labels_of(path: Path, report: Report = SILENT) -> Path | None:
-    """The labels of a file, a store or a stack: beside it, or inside an OME-Zarr store."""
+def _labels_beside(path: Path) -> Path | None:
     beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
-    return beside[0] if beside else _labels_inside(path, report)
+    return beside[0] if beside else None
 
 
 def _labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:
     """The labels inside an OME-Zarr store, of the image at that position if it has several images."""
-    inner = label_images(path, position) if is_zarr(path) else []
-    if len(inner) > 1:
-        listed = ", ".join(one.name for one in inner)
-        report.note(f"{path.name}: holds several labels, of which `labels` in {MANIFEST_NAME} can name one: {listed}")
-    return inner[0] if len(inner) == 1 else None
+    return the_only(label_images(path, position), path.name, report) if is_zarr(path) else None
 
 
-def _place_of(path: Path) -> Place:
+def _labels_of(path: Path, report: Report) -> Path | None:
+    """The labels of a file, a store or a stack: beside it, or inside."""
+    inside = find_labels(path, report) if path.is_dir() and not is_zarr(path) else None
+    return _labels_beside(path) or inside or _labels_inside(path, report)
+
+
+def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
-    if path.is_file() or is_zarr(path) or (is_stack(path) and stem_of(path) not in IMAGE_NAMES):
-        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path)
+    if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
+        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path, report)
     else:
-        home = path.parent if stem_of(path) in IMAGE_NAMES else path
+        home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
-        image, label = find_one(home, IMAGE_NAMES) or path, find_one(home, LABEL_NAMES)
+        image, label = find_one(home, IMAGE_NAMES) or path, find_labels(home, report)
         home = home.parent
     manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
@@ -341,10 +374,6 @@ def _listed(places: dict[str, Place], manifest: Manifest | None, root: Path, rep
     for name in sorted(set(manifest.volumes) - set(places)):
         report.note(f"{name}: {MANIFEST_NAME} lists it, but it is not in {root}")
     return {name: place for name, place in places.items() if name in manifest.volumes}
-
-
-def _believed(stack: Slices, stated: Spacing | None) -> Slices:
-    return replace(stack, geometry=believed(stack.geometry, stated, str(stack.path)))
 
 
 def _check_slices(image: Slices, label: Slices) -> None:

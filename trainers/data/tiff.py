@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
-from trainers.data.geometry import spacing_text
+from trainers.data.geometry import Spacing, spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_images import UNNAMED_LETTERS, Image, images_of, planes_in_one_page
 from trainers.data.tiff_ome import pixels_of
@@ -97,9 +97,9 @@ class TiffFolder(Slices):
         """The file of the slice."""
         return str(self.files[z])
 
-    def without_spacings(self) -> "TiffFolder":
-        """The stack for a person who states its spacing: that of its slices may then differ."""
-        return replace(self, spacing_counts=False)
+    def believed(self, stated: Spacing | None) -> "TiffFolder":
+        """As of any stack; where a person states the spacing, that of the slices may differ."""
+        return replace(super().believed(stated), spacing_counts=stated is None)
 
     def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
         """The stack with only these slices; raises InputError if one is missing."""

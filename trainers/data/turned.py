@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Turn, bring_together
+from trainers.data.geometry import Spacing, Turn, bring_together, same_spacing, spacing_text
 from trainers.data.greys import one_channel
 from trainers.data.slices import ReadBlock, Slices
 
@@ -59,17 +59,38 @@ class Turned(Slices):
         return one_channel(block, lambda z: self.stack.slice_name(start + z))
 
 
-def brought_onto(still: Slices, stack: Slices) -> tuple[Slices, str]:
-    """The second stack so that its voxels lie on those of the first, and what was turned, empty if nothing was.
+def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None) -> tuple[Slices, tuple[str, ...]]:
+    """The second stack so that its voxels lie on those of the first, and notes: what was turned, or not compared.
 
-    Raises InputError if no swap or reversal of axes brings the two together.
+    spacing_um: what a person states of both, which wins over their files. Raises InputError if no swap or reversal of
+    axes brings the two together.
     """
     try:
-        turn = bring_together(still.geometry, stack.geometry)
+        turn = bring_together(still.geometry, stack.geometry, spacing_um)
     except ValueError as error:
         raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
+    notes = _not_compared(still, stack)
+    if not same_spacing(stack.geometry.turned(turn).spacing_um, spacing_um):
+        stated = spacing_text(stack.spacing_um or ())
+        notes += (f"{stack.path.name} states voxels of {stated} µm, taken as {spacing_text(spacing_um or ())} µm",)
     if not turn:
-        return stack, ""
+        return stack, notes
     geometry = stack.geometry.turned(turn)
     turned = Turned(stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, stack=stack, turn=turn)
-    return turned, f"{stack.path.name} is turned onto {still.path.name}: {turn}"
+    return turned, (*notes, f"{stack.path.name} is turned onto {still.path.name}: {turn}")
+
+
+def _not_compared(still: Slices, stack: Slices) -> tuple[str, ...]:
+    """Said where one of two says how it lies, and nothing can be done with it."""
+    if still.geometry.world == stack.geometry.world:
+        return ()
+    saying = [one.path.name for one in (stack, still) if one.geometry.says_how_it_lies]
+    silent = [one.path.name for one in (stack, still) if not one.geometry.says_how_it_lies]
+    match saying:
+        case []:
+            return ()
+        case [only]:
+            said = f"{only} says how it lies, and {silent[0]} does not"
+        case _:
+            said = f"{saying[0]} and {saying[1]} say how they lie in terms that cannot be compared"
+    return (f"{said}: both are taken as they are stored",)

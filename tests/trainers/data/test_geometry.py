@@ -1,6 +1,7 @@
 """Where voxels lie: stated by every format, compared where two stacks meet, kept by what is written."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -14,11 +15,12 @@ from PIL import Image, ImageOps
 from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
 from trainers.data.axes import Pick
-from trainers.data.geometry import Geometry
+from trainers.data.geometry import Geometry, Turn, bring_together
 from trainers.data.masks import read_mask, write_mask
 from trainers.data.readers import open_slices
-from trainers.data.sources import scan, scan_one
+from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.data.turned import brought_onto
+from trainers.metrics.surface_dice import surface_dice
 from trainers.report import Report
 
 GREY = np.random.default_rng(0).integers(0, 60_000, (6, 9, 13)).astype(np.uint16)
@@ -114,6 +116,34 @@ def test_what_rounding_changes_is_the_same_place(tmp_path, affine: np.ndarray) -
     nifti(tmp_path / "k_labels.nii.gz", MASK, affine)
     (source,) = scan(tmp_path)
     assert np.array_equal(voxels_of(source.label), MASK)
+
+
+LONG = Geometry((3000, 2000, 1000), tuple(range(3000)), False, (50.0, 50.0, 50.0), "NIfTI")
+
+
+def lying(degrees: float, precision: type = np.float64) -> Geometry:
+    """LONG, turned about x by 30 degrees and some more, as an affine of that precision says it."""
+    angle = np.radians(30 + degrees)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    directions = np.array([(0, -sine, cosine), (0, cosine, sine), (1, 0, 0)])
+    columns = (directions * 0.05).astype(precision).astype(float)
+    edges = 1000 * np.linalg.norm(columns, axis=1)
+    z, y, x = (tuple(column) for column in columns * 1000 / edges[:, None])
+    return replace(LONG, spacing_um=tuple(edges), directions=(z, y, x), origin_um=(7e3, -11e3, 3e3))
+
+
+def test_labels_turned_by_a_little_are_refused_where_their_farthest_corner_is_another_voxel() -> None:
+    """The farthest corner of 3000 x 2000 voxels lies 3604 voxels from the first: 0.5 of one are 0.00795 degrees."""
+    assert bring_together(lying(0), lying(0.0079)) == Turn()
+    with pytest.raises(ValueError, match=r"turned by 0\.0081 degrees, so that its farthest corner lies 0\.5 voxels"):
+        bring_together(lying(0), lying(0.0081))
+    with pytest.raises(ValueError, match=r"turned by 2\.4 degrees, so that its farthest corner lies 151\.0 voxels"):
+        bring_together(lying(0), lying(2.4))
+
+
+def test_an_affine_in_single_precision_says_the_same_place() -> None:
+    assert bring_together(lying(0), lying(0, np.float32)) == Turn()
+    assert bring_together(lying(0, np.float32), lying(0)) == Turn()
 
 
 def test_an_oblique_scan_and_its_labels_lie_together(tmp_path) -> None:
@@ -288,7 +318,7 @@ def test_a_mask_of_a_turned_scan_lies_on_it(tmp_path, name: str, value: int) -> 
     scanned = open_slices(tmp_path)
     written = open_slices(write_mask(tmp_path / "out" / name, MASK, scanned.geometry))
     stack, turned = brought_onto(scanned, written)
-    assert turned == ""
+    assert turned == ()
     assert np.array_equal(read_mask(tmp_path / "out" / name), MASK)
     assert stack.geometry.directions == scanned.geometry.directions
 
@@ -300,18 +330,71 @@ def test_a_mask_of_an_ome_zarr_scan_lies_on_it(tmp_path) -> None:
     assert written.spacing_um == pytest.approx(scanned.spacing_um)
 
 
-@pytest.mark.parametrize(("said", "fits"), [(500.0, False), (50.0, True)])
-def test_labels_are_compared_with_the_spacing_that_dataset_toml_states_for_their_image(
-    tmp_path, said: float, fits: bool
-) -> None:
+def noted(root: Path) -> tuple[VolumeSource, list[str]]:
+    notes: list[str] = []
+    (source,) = scan(root, Report(notes.append))
+    return source, notes
+
+
+@pytest.mark.parametrize(("said", "told"), [(500.0, True), (50.0, False), (50.16, False)])
+def test_the_spacing_in_dataset_toml_wins_over_that_of_labels_and_it_is_said(tmp_path, said: float, told: bool) -> None:
     np.save(tmp_path / "k.npy", GREY)
     write_mask(tmp_path / "k_labels.tif", MASK, Geometry.counted(MASK.shape, (50.0, 50.0, 50.0)))
     (tmp_path / "dataset.toml").write_text(f"[volumes.k]\nvoxel_spacing_um = {said}\n")
-    if fits:
-        assert scan(tmp_path)[0].spacing_um == (50.0, 50.0, 50.0)
-    else:
-        with pytest.raises(InputError, match=r"its voxels are 50 µm and those of the other 500 µm"):
-            scan(tmp_path)
+    source, notes = noted(tmp_path)
+    assert source.spacing_um == (said, said, said)
+    assert notes == ([f"k: k_labels.tif states voxels of 50 µm, taken as {said:g} µm"] if told else [])
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan, 0.0, 25.4])
+@pytest.mark.parametrize("whose", ["k.zarr", "k_labels.zarr"])
+def test_dataset_toml_repairs_a_spacing_that_makes_no_sense(tmp_path, whose: str, wrong: float) -> None:
+    for name, voxels in (("k.zarr", GREY), ("k_labels.zarr", MASK)):
+        ome_zarr(tmp_path / name, voxels, [wrong if name == whose else 0.05] * 3, [0.0, 0.0, 0.0])
+    with pytest.raises(InputError, match=r"voxel_spacing_um in dataset\.toml"):
+        scan(tmp_path)
+    with pytest.raises(InputError, match=r"k\.zarr.* µm.*dataset\.toml"):
+        score_masks(tmp_path / "k_labels.zarr", tmp_path / "k.zarr", None, 0.0)
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 50.0\n")
+    assert scan(tmp_path)[0].spacing_um == (50.0, 50.0, 50.0)
+
+
+def test_a_score_uses_the_spacing_that_is_given_or_that_dataset_toml_states_of_either_mask(tmp_path) -> None:
+    shifted = np.roll(MASK, 1, axis=2)
+    predicted = write_mask(tmp_path / "out.tif", shifted, Geometry.counted(MASK.shape, (50.0, 50.0, 50.0)))
+    write_mask(tmp_path / "data" / "k" / "labels", MASK, Geometry.counted(MASK.shape, (10.0, 10.0, 10.0)))
+    write_mask(tmp_path / "data" / "l_seg.tif", MASK, Geometry.counted(MASK.shape, (10.0, 10.0, 10.0)))
+    targets = [tmp_path / "data" / name for name in ("k", "k/labels", "l_seg.tif")]
+    for target in targets:
+        with pytest.raises(InputError, match="its voxels are 50 µm and those of the other 10 µm"):
+            score_masks(predicted, target, None, 50.0)
+        given = score_masks(predicted, target, "50", 50.0)["surface_dice"]
+        assert given == surface_dice(shifted, MASK, (50.0, 50.0, 50.0), 50.0)
+    (tmp_path / "data" / "dataset.toml").write_text(
+        "[volumes.k]\nvoxel_spacing_um = 30.0\n[volumes.l]\nvoxel_spacing_um = 30.0\n"
+    )
+    for target in targets:
+        by_manifest = score_masks(predicted, target, None, 50.0)["surface_dice"]
+        assert by_manifest == surface_dice(shifted, MASK, (30.0, 30.0, 30.0), 50.0) != given
+
+
+def test_what_only_one_of_two_files_says_about_its_place_is_said_to_be_left_aside(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    nifti(tmp_path / "k_labels.nii.gz", MASK, codes="LPS")
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = [50, 30, 20]\n")
+    expected = "k_labels.nii.gz says how it lies, and k.npy does not: both are taken as they are stored"
+    assert noted(tmp_path)[1] == [f"k: {expected}"]
+    notes: list[str] = []
+    mask = write_mask(tmp_path / "m.tif", MASK, Geometry.counted(MASK.shape))
+    score_masks(tmp_path / "k_labels.nii.gz", mask, None, 0.0, Report(notes.append))
+    assert notes == ["k_labels.nii.gz says how it lies, and m.tif does not: both are taken as they are stored"]
+    mask.unlink()
+    (tmp_path / "k.npy").unlink()
+    ome_zarr(tmp_path / "k.zarr", GREY, [0.05, 0.03, 0.02], [1.0, 2.0, 3.0])
+    assert noted(tmp_path)[1] == [
+        "k: k_labels.nii.gz and k.zarr say how they lie in terms that cannot be compared: both are taken as they are "
+        "stored"
+    ]
 
 
 def test_dataset_toml_may_correct_what_both_files_state(tmp_path) -> None:

@@ -140,8 +140,11 @@ def test_landmarks_are_found_once_for_a_converted_volume(tmp_path) -> None:
     again = landmarks_of(volume)
     assert kept.stat().st_mtime_ns == time
     assert np.array_equal(first.places, again.places) and np.array_equal(first.looks, again.looks)
-    kept.write_bytes(b"damaged")
-    assert np.array_equal(landmarks_of(volume).places, first.places)
+    whole = kept.read_bytes()
+    for damaged in (b"", b"damaged", whole[:100], whole[:-30], whole[:200] + bytes(100) + whole[300:]):
+        kept.write_bytes(damaged)
+        assert np.array_equal(landmarks_of(volume).places, first.places)
+        assert len(kept.read_bytes()) == len(whole)
 
 
 def test_different_kidneys_do_not_leak():

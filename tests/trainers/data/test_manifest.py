@@ -1,7 +1,10 @@
 import pytest
+from stacks import a_volume, write_slices
 
 from search_spaces.errors import InputError
 from trainers.data.manifest import COMPETITION, INSIDE, check_name, facts_of, read_manifest
+from trainers.data.prepare import prepare
+from trainers.data.sources import scan
 
 
 def manifest_of(tmp_path, text: str):
@@ -80,3 +83,13 @@ def test_what_is_wrong_in_a_manifest_is_named_in_one_line(tmp_path, text: str, s
 def test_a_name_cannot_leave_its_folder(name: str) -> None:
     with pytest.raises(InputError):
         check_name(name, "ids")
+
+
+def test_a_name_leaves_room_for_what_files_are_named_after_it(tmp_path) -> None:
+    """A file system allows 255 bytes; a converted volume adds 22 of its own to the name."""
+    for letter, most in (("a", 200), ("\N{GREEK SMALL LETTER ALPHA}", 100)):
+        assert check_name(letter * most, "ids") == letter * most
+        with pytest.raises(InputError, match="cannot be the name of a volume; 200 bytes is the most"):
+            check_name(letter * (most + 1), "ids")
+    write_slices(tmp_path / ("a" * 200) / "images", a_volume()[0])
+    prepare(scan(tmp_path)[0], tmp_path / "cache")

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from stacks import write_kaggle
 
+from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry
 from trainers.data.masks import read_mask, write_mask
@@ -114,12 +115,16 @@ def test_run_lengths_are_read_where_their_shape_is_known(tmp_path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("id,rle\n" + "".join(f"kidney_5_{7 + z:04d},{encode(one)}\n" for z, one in enumerate(mask)))
     assert np.array_equal(read_mask(path, shape=mask.shape), mask)
-    with pytest.raises(InputError, match="the shape of kidney_5 must be given"):
+    with pytest.raises(InputError, match="the shape of kidney_5 is not known; add the columns height and width"):
         read_mask(path)
+    place = Geometry.counted(mask.shape)
+    stack = write_mask(tmp_path / "m.tif", mask, place)
+    for masks in ((path, stack), (stack, path)):
+        assert score_masks(*masks, None, 0.0)["surface_dice"] == 1.0
     with pytest.raises(InputError, match=r"the mask has shape \(40, 9, 13\), not \(41, 9, 13\)"):
         read_mask(path, shape=(41, 9, 13))
     path.write_text(path.read_text() + "kidney_6_0000,1 0\n")
-    with pytest.raises(InputError, match="holds 2 volumes; name one of them: kidney_5, kidney_6"):
+    with pytest.raises(InputError, match="holds 2 volumes; keep the rows of one of them: kidney_5, kidney_6"):
         read_mask(path, shape=mask.shape)
     assert np.array_equal(read_mask(path, "kidney_5", mask.shape), mask)
     path.write_text("id,rle,height,width\nkidney_6_0000,2 3,4,5\n")

@@ -9,30 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from scans import GREY, MASK, as_npy, found_in, slices
 
 from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
+from trainers.data.masks import read_mask
 from trainers.data.naming import is_stack
 from trainers.data.readers import open_slices
 from trainers.data.slices import Slices
 from trainers.data.sources import scan, scan_one
-from trainers.report import Report
-
-GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
-MASK = (np.random.default_rng(1).random(GREY.shape) < 0.2).astype(np.uint8)
-
-
-def slices(folder: Path, voxels: np.ndarray = GREY, prefix: str = "") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for z, one in enumerate(voxels):
-        tifffile.imwrite(folder / f"{prefix}{z:04d}.tif", one, metadata=None)
-
-
-def found_in(root: Path) -> tuple[dict[str, tuple[tuple[int, int, int], str]], list[str]]:
-    """Shape and source of labels of each volume, and the notes, but those about spacing."""
-    notes: list[str] = []
-    volumes = {source.name: (source.shape, source.labels) for source in scan(root, Report(notes.append))}
-    return volumes, [note for note in notes if "spacing" not in note]
 
 
 @pytest.mark.parametrize("prefix", ["", "slice_", "kidney.", "scan 7 z"])
@@ -89,10 +74,6 @@ def test_a_single_file_with_a_name_is_a_volume_and_one_that_is_a_number_is_a_sli
     assert found_in(tmp_path / "other")[0] == {"other": ((1, 9, 13), "none")}
 
 
-def as_npy(path: Path) -> None:
-    np.save(path, MASK)
-
-
 def as_nifti(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(MASK.transpose(2, 1, 0), np.eye(4)), path)
 
@@ -104,6 +85,7 @@ LABELS: dict[str, Callable[[Path], None]] = {
     "k_segmentation.nii": as_nifti,
     "k.mask.npy": as_npy,
     "k_Masks.npy": as_npy,
+    "k labels.npy": as_npy,
     "k_labels.ome.tif": lambda path: tifffile.imwrite(path, MASK, ome=True, metadata={"axes": "ZYX"}),
     "k_labels.zarr": lambda path: zarr.save_array(str(path), MASK),
     "k_labels": lambda path: slices(path, MASK),
@@ -248,3 +230,73 @@ def test_a_name_is_the_same_however_its_letters_are_composed(tmp_path) -> None:
     for written in (composed, apart):
         train, _ = choose(sources, DataConfig(hold_out="other", train=(written,)))
         assert [source.name for source in train] == [composed]
+
+
+def test_labels_are_paired_however_the_letters_of_both_names_are_composed(tmp_path) -> None:
+    composed, apart = (unicodedata.normalize(form, "nière_ü") for form in ("NFC", "NFD"))
+    np.save(tmp_path / f"{composed}.npy", GREY)
+    as_npy(tmp_path / f"{apart}_labels.npy")
+    assert found_in(tmp_path) == ({composed: ((4, 9, 13), "files")}, [])
+    assert scan_one(tmp_path / f"{composed}.npy").labels == "files"
+    inside = tmp_path / "more" / "k"
+    slices(inside / "images")
+    slices(inside / apart, MASK)
+    (tmp_path / "more" / "dataset.toml").write_text(f"[volumes.k]\nlabels = '{composed}'\n", "utf-8")
+    assert found_in(tmp_path / "more")[0] == {"k": ((4, 9, 13), "files")}
+
+
+@pytest.mark.parametrize("ending", [".TIF", ".Tiff", ".btf", ".tf8", ".TF2"])
+def test_every_ending_of_tiff_is_read_in_any_case(tmp_path, ending: str) -> None:
+    tifffile.imwrite(tmp_path / f"k{ending}", GREY, bigtiff=True, photometric="minisblack", metadata=None)
+    tifffile.imwrite(tmp_path / f"k_Labels{ending}", MASK, bigtiff=True, photometric="minisblack", metadata=None)
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
+
+
+@pytest.mark.parametrize("name", ["labels", "Label", "masks", "Mask", "seg", "SEGMENTATION"])
+def test_labels_in_a_folder_of_a_volume_may_be_one_file_of_any_such_name(tmp_path, name: str) -> None:
+    (tmp_path / "k").mkdir()
+    np.save(tmp_path / "k" / "Images.npy", GREY)
+    as_npy(tmp_path / "k" / f"{name}.npy")
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
+    assert np.array_equal(read_mask(tmp_path / "k"), MASK)
+
+
+def test_labels_go_before_masks_and_of_several_masks_dataset_toml_names_one(tmp_path) -> None:
+    slices(tmp_path / "k" / "images")
+    slices(tmp_path / "k" / "seg", MASK)
+    as_npy(tmp_path / "k" / "mask.npy")
+    volumes, notes = found_in(tmp_path)
+    assert volumes == {"k": ((4, 9, 13), "none")}
+    assert notes == ["k: holds several labels, of which `labels` in dataset.toml can name one: mask, seg"]
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "seg"\n')
+    (source,) = scan(tmp_path)
+    assert source.label is not None and source.label.path.name == "seg"
+    (tmp_path / "dataset.toml").unlink()
+    slices(tmp_path / "k" / "labels", 1 - MASK)
+    (source,) = scan(tmp_path)
+    assert source.label is not None and source.label.path.name == "labels"
+
+
+@pytest.mark.parametrize("inside", ["images", "labels"])
+def test_slices_of_two_names_are_no_volume(tmp_path, inside: str) -> None:
+    slices(tmp_path / "k" / "images", prefix="left_")
+    slices(tmp_path / "k" / "labels", MASK, prefix="left_")
+    tifffile.imwrite(tmp_path / "k" / inside / "overview_0004.tif", GREY[0], metadata=None)
+    with pytest.raises(InputError, match=rf"{inside}/overview_0004\.tif is named unlike left_0000\.tif"):
+        scan(tmp_path)
+
+
+def test_slices_beside_other_pictures_are_left_out_and_said(tmp_path) -> None:
+    """Rather than read as one volume, or as a volume each."""
+    np.save(tmp_path / "k.npy", GREY)
+    for place in (tmp_path, tmp_path / "folder"):
+        slices(place, prefix="left_")
+        slices(place, prefix="right_")
+    volumes, notes = found_in(tmp_path)
+    assert set(volumes) == {"k"}
+    told = "look like slices, and other TIFF files lie beside them; give the slices of a volume a folder of their own"
+    assert notes == [
+        f"left out: left_0000.tif to left_0003.tif {told}",
+        f"left out: right_0000.tif to right_0003.tif {told}",
+        "folder: left out, right_0000.tif is named unlike the slices left_0000.tif to left_0003.tif beside it",
+    ]

@@ -261,7 +261,7 @@ def test_a_disk_that_fills_up_half_way_is_named_and_left_clean(tmp_path, cache) 
     source = one_source(tmp_path, a_volume()[0])
     part = cache / f"{source.key}.part"
     part.mkdir(parents=True)
-    (part / "vessels.npy").symlink_to("/dev/full")
+    (part / "image.npy").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"cache: no room to convert a: .* GB more are needed"):
         prepare(source, cache)
     assert not part.exists()

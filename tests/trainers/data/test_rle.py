@@ -49,6 +49,14 @@ def test_overlapping_runs_mark_their_union(runs: list[tuple[int, int]]) -> None:
         ("0 2", "the run 0 2"),
         ("19 3", "the run 19 3"),
         ("1 99999999999999999999", "beyond any slice"),
+        ("+3 2", r"'\+3'"),
+        ("1_0 2", "'1_0'"),
+        ("1e1 2", "'1e1'"),
+        ("3,2", "'3,2'"),
+        ("\N{ARABIC-INDIC DIGIT THREE} 2", "'\N{ARABIC-INDIC DIGIT THREE}'"),
+        ("1 2 3\N{NO-BREAK SPACE}4", r"'3\\xa04'"),
+        ("1 2\N{EM SPACE}3 4", r"'2\\u20033'"),
+        ("1 2\x1c3 4", r"'2\\x1c3'"),
     ],
 )
 def test_a_broken_code_is_named(rle: str, says: str) -> None:

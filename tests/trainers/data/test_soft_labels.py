@@ -1,5 +1,6 @@
 """Label sets: several beside the images, soft ones with levels, and which kidneys their maker has seen."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from trainers.data.leaks import guard, leaks
 from trainers.data.patches import PatchSampler
 from trainers.data.prepare import prepare, statistics_of
 from trainers.data.resample import resample_volume
-from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak
+from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak, read_source
 from trainers.data.sources import VolumeSource, scan, scan_one
 from trainers.metrics.cross_fit import score
 from trainers.metrics.score import ScoreConfig
@@ -286,3 +287,9 @@ def test_the_guard_knows_a_held_out_volume_by_its_voxels_whatever_it_is_called()
 
 def test_hard_labels_have_no_maker() -> None:
     assert origin_leak("a", None, "kidney_1", {}) is None
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_says_nothing_about_soft_labels(tmp_path) -> None:
+    os.mkfifo(tmp_path / "SOURCE.json")
+    assert read_source(tmp_path).source is None

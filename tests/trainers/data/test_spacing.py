@@ -1,5 +1,6 @@
 """Voxel spacings: by every name that formats have for them, unknown where they are not stated, refused where absurd."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from command_line import nas
 
 from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
@@ -434,3 +436,28 @@ def test_a_spacing_that_makes_no_sense_is_refused(tmp_path, given: str) -> None:
     path = write_mask(tmp_path / "m.tif", MASK, Geometry.counted(MASK.shape))
     with pytest.raises(InputError, match="--spacing-um"):
         score_masks(path, path, given, 0.0)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["m.zarr", "m.csv"])
+def test_masks_that_memory_cannot_hold_are_refused_before_it_is_taken(tmp_path, name: str) -> None:
+    if name == "m.csv":
+        rows = "".join(f"m_{z:04d},1 0,32768,32768\n" for z in range(3000))
+        (tmp_path / name).write_text(f"id,rle,height,width\n{rows}")
+        says = "3000 x 32768 x 32768 voxels take 6,000 GiB of memory"
+    else:
+        zarr.create_array(str(tmp_path / name), shape=(30_000,) * 3, chunks=(64, 64, 64), dtype="uint8")
+        says = "30000 x 30000 x 30000 voxels take 50,291 GiB of memory"
+    with pytest.raises(InputError, match=says):
+        score_masks(tmp_path / name, tmp_path / name, None, 0.0)
+
+
+def test_a_score_says_with_which_spacing_it_was_made(tmp_path) -> None:
+    place = Geometry.counted(MASK.shape, (50.0, 40.0, 30.0))
+    stated, unknown = write_mask(tmp_path / "p.tif", MASK, place), tmp_path / "p.npy"
+    np.save(unknown, MASK)
+    used = [(stated, unknown), (unknown, unknown), (unknown, unknown, "--spacing-um", "7")]
+    said = [json.loads(nas("score", *arguments, "--json").stdout)["spacing_um"] for arguments in used]
+    assert said == [[50.0, 40.0, 30.0], None, [7.0, 7.0, 7.0]]
+    assert "spacing um: 50 x 40 x 30\n" in nas("score", stated, unknown).stdout
+    assert "spacing um: not stated\n" in nas("score", unknown, unknown).stdout
