@@ -127,12 +127,14 @@ def _series(path: Path, tif: Any) -> Sequence[Any]:
 
 
 def _plain(path: Path, tif: Any) -> Image:
-    """All pages, without a name for the axis along which they lie."""
+    """All pages, without a name for the axis along which they lie; each is read by its own header."""
+    tif.pages.cache = tif.pages.useframes = False  # forgets what was read by the header of another
+    tif.pages.cache = True
     kinds = [int(page.subfiletype) & _REDUCED_OR_MASK for page in tif.pages]
     pages = tuple(number for number, kind in enumerate(kinds) if not kind) or tuple(range(len(kinds)))
     left_out = len(kinds) - len(pages)
     notes = (f"{left_out} of its pages are thumbnails or masks by their tags, and are not read",) if left_out else ()
-    letters, lengths = _of_page(path, tif.pages[pages[0]].aspage())
+    letters, lengths = _of_page(path, tif.pages[pages[0]])
     return Image(_UNNAMED + letters, (len(pages), *lengths), pages, notes=notes)
 
 

@@ -209,8 +209,8 @@ def pixels(file: str, edge: float, planes: int = 6, count: str = "1") -> str:
     )
 
 
-def ome(path: Path, *images: str, uuid: str = "", voxels: np.ndarray = GREY) -> Path:
-    said = f' UUID="urn:uuid:{uuid or path.name}"'
+def ome(path: Path, *images: str, uuid: str | None = "", voxels: np.ndarray = GREY) -> Path:
+    said = "" if uuid is None else f' UUID="urn:uuid:{uuid or path.name}"'
     schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
     return paged(path, f'<?xml version="1.0"?><OME xmlns="{schema}"{said}>{"".join(images)}</OME>', voxels)
 
@@ -257,8 +257,9 @@ def test_of_an_ome_dataset_of_several_files_each_is_read_as_its_own_image(tmp_pa
         assert open_slices(path).spacing_um == (edge,) * 3
 
 
-def test_an_ome_file_that_was_renamed_is_read(tmp_path) -> None:
-    path = ome(tmp_path / "k.tif", pixels("before.tif", 5.0), uuid="before.tif")
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_ome_file_that_was_renamed_is_read(tmp_path, kept: bool) -> None:
+    path = ome(tmp_path / "k.tif", pixels("before.tif", 5.0), uuid="before.tif" if kept else None)
     assert np.array_equal(read(path), GREY)
 
 
@@ -271,6 +272,10 @@ ELSEWHERE = {
     "metadata": (
         '<BinaryOnly MetadataFile="all.ome.xml" UUID="urn:uuid:all"/>',
         r"its axes are described in another file \(all\.ome\.xml\)",
+    ),
+    "another image": (
+        pixels("k.tif", 5.0) + pixels("k.tif", 5.0).replace('SizeX="20"', 'SizeX="10"'),
+        "describes other images than its pages hold",
     ),
     "other pages": (pixels("k.tif", 5.0).replace('SizeX="20"', 'SizeX="10"'), "describes other pages than there are"),
 }
@@ -326,3 +331,12 @@ def test_a_mask_that_is_shown_by_an_inverting_table_is_refused_as_a_scan_is(tmp_
     for reader in (open_slices, read_mask):
         with pytest.raises(InputError, match=says):
             reader(tmp_path / "m.tif")
+
+
+def test_described_pages_that_are_cut_in_different_ways_are_slices_only_if_a_person_says_so(tmp_path) -> None:
+    with tifffile.TiffWriter(tmp_path / "k.tif") as file:
+        for z, one in enumerate(GREY):
+            file.write(one, metadata=None, description=None if z else stated(6), rowsperstrip=4 if z == 3 else 16)
+    with pytest.raises(InputError, match=r'cut into strips or tiles in different ways, or say axes = "ZYX"'):
+        open_slices(tmp_path / "k.tif")
+    assert np.array_equal(read(tmp_path / "k.tif", **SLICES), GREY)
