@@ -117,11 +117,17 @@ def _which_affine(header: Any) -> tuple[str, ...]:
     """What is to be said where a header has two affines that differ: nibabel takes the sform, as others do."""
     if not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
         return ()
-    sform, qform = header.get_sform(), header.get_qform()
+    sform = header.get_sform()
+    try:
+        qform = header.get_qform()
+    except ValueError:  # its quaternion is no rotation
+        qform = np.full((4, 4), np.nan)
     edges = np.linalg.norm(sform[:3, :3], axis=0)
-    turned = np.abs(sform - qform)[:3, :3] > DIRECTION_TOLERANCE * edges
-    moved = math.dist(sform[:3, 3], qform[:3, 3]) > ORIGIN_TOLERANCE * edges.min()
-    return ("its sform and its qform differ: it lies as the sform says",) if turned.any() or moved else ()
+    # Written so that NaN, which compares with nothing, differs.
+    same = (np.abs(sform - qform)[:3, :3] <= DIRECTION_TOLERANCE * edges).all()
+    if same and math.dist(sform[:3, 3], qform[:3, 3]) <= ORIGIN_TOLERANCE * edges.min():
+        return ()
+    return ("its sform and its qform differ: it lies as the sform says",)
 
 
 def _pixdim(path: Path, header_type: Any) -> NDArray[np.float64]:

@@ -221,6 +221,13 @@ def test_of_two_affines_that_differ_the_sform_counts_and_that_is_said(tmp_path, 
     assert np.allclose(stack.geometry.directions, ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
 
 
+@pytest.mark.parametrize("quaternion", [5.0, np.nan])
+def test_a_qform_that_is_no_rotation_differs_from_the_sform(tmp_path, quaternion: float) -> None:
+    stack = open_slices(changed_header(tmp_path / "k.nii", qform_code=1, sform_code=1, quatern_b=quaternion))
+    assert stack.notes == ("its sform and its qform differ: it lies as the sform says",)
+    assert stack.spacing_um == pytest.approx((50, 30, 20))
+
+
 @pytest.mark.parametrize(("slant", "sheared"), [(0.005, False), (0.1, True)])
 def test_an_affine_that_is_sheared_is_refused(tmp_path, slant: float, sheared: bool) -> None:
     affine = AFFINE.copy()
