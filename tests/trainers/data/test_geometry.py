@@ -316,4 +316,8 @@ def test_dataset_toml_may_correct_what_both_files_state(tmp_path) -> None:
     nifti(tmp_path / "k.nii.gz", GREY)
     nifti(tmp_path / "k_labels.nii.gz", MASK)
     (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 63.0\n")
-    assert scan(tmp_path)[0].spacing_um == (63.0, 63.0, 63.0)
+    source, notes = noted(tmp_path)
+    assert source.spacing_um == (63.0, 63.0, 63.0)
+    assert notes == [
+        f"k: {name} states voxels of 50 x 30 x 20 µm, taken as 63 µm" for name in ("k.nii.gz", "k_labels.nii.gz")
+    ]
