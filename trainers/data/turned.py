@@ -70,9 +70,10 @@ def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None
     except ValueError as error:
         raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
     notes = _not_compared(still, stack)
-    if not same_spacing(stack.geometry.turned(turn).spacing_um, spacing_um):
-        stated = spacing_text(stack.spacing_um or ())
-        notes += (f"{stack.path.name} states voxels of {stated} µm, taken as {spacing_text(spacing_um or ())} µm",)
+    for path, own in ((still.path, still.spacing_um), (stack.path, stack.geometry.turned(turn).spacing_um)):
+        if own is not None and spacing_um is not None and not same_spacing(own, spacing_um):
+            said = f"{path.name} states voxels of {spacing_text(own)} µm, taken as {spacing_text(spacing_um)} µm"
+            notes += (said,)
     if not turn:
         return stack, notes
     geometry = stack.geometry.turned(turn)
