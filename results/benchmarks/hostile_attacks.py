@@ -61,9 +61,11 @@ def attacks() -> Iterator[Attack]:
         ("data.cache", "MINE"), ("data.cache", "../mine"), ("data.root", "MINE"), ("data.root", "/dev"),
         ("data.root", "/proc/self"), ("study.storage", "postgresql://u:pw@{}:{}/d".format(*STRANGER)),
         ("study.storage", "postgresql://u@/d?hostaddr={}&port={}".format(*STRANGER)),
-        ("study.storage", "sqlite:////MINE/thesis.txt"),
+        ("study.storage", "sqlite:////MINE/thesis.txt"), ("study.rungs", 10**9), ("study.seeds", 10**9),
+        ("study.leaders", 10**9), ("score.resamples", 10**9), ("score.slabs", 10**9), ("score.rung_axes", [0] * 10**6),
     ):  # fmt: skip
-        yield Attack(f"config.toml: {key} = {value!r}", "run folder", CONFIG_COMMANDS, _set_in_toml(key, value))
+        said = f"config.toml: {key} = {value!r}"[:80]
+        yield Attack(said, "run folder", CONFIG_COMMANDS, _set_in_toml(key, value))
     texts = [b"\xff\xfe", b"[" * 10_000, b"[]", b"9" * 5_000]
     for place in (*places, "costs.json", "trials/0000/seconds", "trials/0000/scores.jsonl", "trials/0000/last_step"):
         if "." in place[1:] or place.rpartition("/")[2] in ("seconds", "last_step"):
