@@ -71,6 +71,13 @@ def attacks() -> Iterator[Attack]:
         if "." in place[1:] or place.rpartition("/")[2] in ("seconds", "last_step"):
             for text in texts:
                 yield Attack(f"{place}: {text[:20]!r}", "run folder", RUN_COMMANDS[:4], _text(place, text))
+    for text in (
+        b"{}",
+        b"[]",
+        b'{"step": 1}',
+        b'{"step": 1, "groups": 7, "schedule": {"last_epoch": "x"}, "scaler": 0}',
+    ):
+        yield Attack(f"a trunk whose state is {text!r}", "run folder", RUN_COMMANDS[-1:], _trunk_state(text))
     yield Attack("folders in each other", "run folder", RUN_COMMANDS[:4], _nested)
     yield Attack(
         "config.toml: tables in each other", "run folder", CONFIG_COMMANDS, _text("config.toml", b"a." * 9_999)
@@ -141,6 +148,14 @@ def _text(place: str, text: bytes) -> Callable[[Path, Path], None]:
     def make(folder: Path, mine: Path) -> None:
         _gone(folder / place)
         (folder / place).write_bytes(text)
+
+    return make
+
+
+def _trunk_state(text: bytes) -> Callable[[Path, Path], None]:
+    def make(folder: Path, mine: Path) -> None:
+        for file in folder.glob("trials/*/trunk/*/state.json"):
+            file.write_bytes(text)
 
     return make
 
