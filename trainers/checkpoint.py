@@ -94,7 +94,7 @@ def damaged_checkpoints(folder: Path) -> list[Path]:
 
 def _whole(path: Path) -> bool:
     try:
-        from_json((path / STATE).read_bytes())
+        _state(path)
         load_file(path / TENSORS)
     except (FileNotFoundError, ValueError, SafetensorError):
         return False
@@ -103,14 +103,23 @@ def _whole(path: Path) -> bool:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
-        state = from_json((path / STATE).read_bytes())
+        state = _state(path)
         return load_file(path / TENSORS), state
     except (OSError, ValueError, SafetensorError):
         return None
 
 
+def _state(path: Path) -> dict[str, Any]:
+    """What is kept besides tensors. Raises ValueError if it is no such state."""
+    state = from_json((path / STATE).read_bytes())
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise ValueError(f"{path / STATE} names no step")
+    return state
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+    return sorted(found, reverse=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
@@ -160,7 +169,8 @@ def restore_surroundings(
     state: Mapping[str, Any],
 ) -> None:
     """The reverse of `surroundings`."""
-    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    place = {key: int(value) for key, value in state["schedule"].items()}
+    schedule.load_state_dict({**schedule.state_dict(), **place})
     torch.set_rng_state(tensors["random.cpu"])
     if accelerator.device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])

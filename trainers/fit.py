@@ -253,17 +253,24 @@ class Fit:
     def resume(self, folder: Path) -> bool:
         """Continue from the newest checkpoint below `folder`; False if there is none.
 
-        Raises InputError if several processes do not see the same one.
+        Raises InputError if several processes do not see the same one, and for one of another training.
         """
         loaded = load_checkpoint(folder)
         self._check_together(-1 if loaded is None else int(loaded[1]["step"]), folder)
         if loaded is None:
             return False
         tensors, state = loaded
-        load_weights(self._accelerator.unwrap_model(self.network), tensors, "network.")
-        load_weights(self._average, tensors, "average.")
-        restore_optimiser(self._optimiser, tensors, state["groups"])
-        restore_surroundings(self._schedule.torch, self._accelerator, tensors, state)
+        try:
+            load_weights(self._accelerator.unwrap_model(self.network), tensors, "network.")
+            load_weights(self._average, tensors, "average.")
+            restore_optimiser(self._optimiser, tensors, state["groups"])
+            restore_surroundings(self._schedule.torch, self._accelerator, tensors, state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if "allocate" in str(error):  # no fault of the checkpoint's
+                raise
+            raise InputError(
+                f"{folder} holds no checkpoint of this training ({type(error).__name__}); delete it to begin anew"
+            ) from error
         self._schedule.stay()
         self.step = int(state["step"])
         if self._accelerator.process_index:  # the restored random state is that of the first process

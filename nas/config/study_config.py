@@ -40,7 +40,7 @@ class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     trial_sampler: str = "tpe"  # how candidates are proposed: a name in SAMPLERS
     random_trials: NonNegativeInt = 10  # candidates drawn at random before the sampler learns from results
     promotion: str = "halving"  # which trials go on after a rung: a name in PROMOTIONS
-    rungs: NonNegativeInt = 2  # scores before the last step, at each of which a trial pauses
+    rungs: int = Field(default=2, ge=0, le=20)  # scores before the last step, at each of which a trial pauses
     reduction: Annotated[int, Field(ge=2)] = 3  # from rung to rung, steps grow and trials shrink by this factor
     leaders: NonNegativeInt = 3  # number of top rows that are trained with fresh seeds, besides the default
     seeds: PositiveInt = 3  # trainings of each of them at most, including the first

@@ -61,14 +61,23 @@ def attacks() -> Iterator[Attack]:
         ("data.cache", "MINE"), ("data.cache", "../mine"), ("data.root", "MINE"), ("data.root", "/dev"),
         ("data.root", "/proc/self"), ("study.storage", "postgresql://u:pw@{}:{}/d".format(*STRANGER)),
         ("study.storage", "postgresql://u@/d?hostaddr={}&port={}".format(*STRANGER)),
-        ("study.storage", "sqlite:////MINE/thesis.txt"),
+        ("study.storage", "sqlite:////MINE/thesis.txt"), ("study.rungs", 10**9), ("study.seeds", 10**9),
+        ("study.leaders", 10**9), ("score.resamples", 10**9), ("score.slabs", 10**9), ("score.rung_axes", [0] * 10**6),
     ):  # fmt: skip
-        yield Attack(f"config.toml: {key} = {value!r}", "run folder", CONFIG_COMMANDS, _set_in_toml(key, value))
+        said = f"config.toml: {key} = {value!r}"[:80]
+        yield Attack(said, "run folder", CONFIG_COMMANDS, _set_in_toml(key, value))
     texts = [b"\xff\xfe", b"[" * 10_000, b"[]", b"9" * 5_000]
     for place in (*places, "costs.json", "trials/0000/seconds", "trials/0000/scores.jsonl", "trials/0000/last_step"):
         if "." in place[1:] or place.rpartition("/")[2] in ("seconds", "last_step"):
             for text in texts:
                 yield Attack(f"{place}: {text[:20]!r}", "run folder", RUN_COMMANDS[:4], _text(place, text))
+    for text in (
+        b"{}",
+        b"[]",
+        b'{"step": 1}',
+        b'{"step": 1, "groups": 7, "schedule": {"last_epoch": "x"}, "scaler": 0}',
+    ):
+        yield Attack(f"a trunk whose state is {text!r}", "run folder", RUN_COMMANDS[-1:], _trunk_state(text))
     yield Attack("folders in each other", "run folder", RUN_COMMANDS[:4], _nested)
     yield Attack(
         "config.toml: tables in each other", "run folder", CONFIG_COMMANDS, _text("config.toml", b"a." * 9_999)
@@ -139,6 +148,14 @@ def _text(place: str, text: bytes) -> Callable[[Path, Path], None]:
     def make(folder: Path, mine: Path) -> None:
         _gone(folder / place)
         (folder / place).write_bytes(text)
+
+    return make
+
+
+def _trunk_state(text: bytes) -> Callable[[Path, Path], None]:
+    def make(folder: Path, mine: Path) -> None:
+        for file in folder.glob("trials/*/trunk/*/state.json"):
+            file.write_bytes(text)
 
     return make
 

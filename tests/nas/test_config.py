@@ -161,3 +161,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_defaults_are_a_configuration() -> None:
     assert parse_config({}, "empty") == SearchConfig()
+
+
+@pytest.mark.parametrize(("section", "key", "value"), [("study", "rungs", 10**9), ("score", "rung_axes", [0] * 1_000)])
+def test_what_would_take_memory_by_its_mere_number_is_refused(section: str, key: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"{section}\.{key}"):
+        parse_config({section: {key: value}}, "test")

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from trainers.atomic import write_atomically
-from trainers.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from trainers.checkpoint import (
+    damaged_checkpoints,
+    load_checkpoint,
+    newest_step,
+    save_checkpoint,
+    save_tensors,
+)
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
@@ -37,6 +43,20 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, dama
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded[1]["step"] == 1
+
+
+@pytest.mark.parametrize("state", ["[" * 5_000, "[]", "{}", '{"step": "2"}'])
+def test_a_state_that_names_no_step_is_damaged(tmp_path: Path, state: str) -> None:
+    newest = save_checkpoint(tmp_path, 2, {"a": torch.zeros(1)}, {})
+    (newest / "state.json").write_text(state)
+    assert load_checkpoint(tmp_path) is None
+    assert damaged_checkpoints(tmp_path) == [newest]
+
+
+def test_what_is_not_called_by_its_step_is_no_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
+    (tmp_path / "step-x").mkdir()
+    assert newest_step(tmp_path) == 1
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
+import json
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from trainings import CONFIG, go_on, small_fit, small_network
 
+from search_spaces.errors import InputError
 from trainers.average import weight_average
 from trainers.cores import available_cores
 from trainers.step import NonFiniteLoss
@@ -29,6 +32,28 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
         assert torch.equal(value, second.averaged.state_dict()[name]), name
     for name, value in unbroken.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("missing", ["groups", "schedule", "scaler"])
+def test_a_checkpoint_of_another_training_is_one_line(tmp_path: Path, missing: str) -> None:
+    training = small_fit()
+    training.run(2, go_on)
+    training.save(tmp_path)
+    (state,) = tmp_path.glob("*/state.json")
+    kept = {key: value for key, value in json.loads(state.read_text()).items() if key != missing}
+    state.write_text(json.dumps(kept))
+    with pytest.raises(InputError, match=r"holds no checkpoint of this training .*; delete it to begin anew"):
+        small_fit().resume(tmp_path)
+
+
+def test_weights_of_another_network_are_one_line(tmp_path: Path) -> None:
+    training = small_fit()
+    training.run(2, go_on)
+    training.save(tmp_path)
+    (file,) = tmp_path.glob("*/tensors.safetensors")
+    save_file({f"other.{name}": tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(InputError, match="holds no checkpoint of this training"):
+        small_fit().resume(tmp_path)
 
 
 def test_the_same_seed_trains_the_same_weights() -> None:

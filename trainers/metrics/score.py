@@ -30,7 +30,7 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     # Slices of each volume that are scored before the end of a trial; None: all.
     rung_slices: int | None = Field(default=None, ge=4)
     # Axes along which slices are read before the end of a trial.
-    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0,), min_length=1)
+    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0,), min_length=1, max_length=3)
     # Voxel edge in micrometres of a second score, on the same kidney resampled; None: no second score.
     second_um: PositiveFloat | None = None
     margin: NonNegativeFloat = 0.005  # designs whose scores differ by no more than this are equally good
