@@ -1,6 +1,5 @@
 """Voxel spacings: by every name that formats have for them, unknown where they are not stated, refused where absurd."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from command_line import nas
 
 from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
@@ -20,7 +18,6 @@ from trainers.data.geometry import Geometry
 from trainers.data.masks import write_mask
 from trainers.data.readers import open_slices
 from trainers.data.sources import scan, scan_one
-from trainers.metrics.surface_dice import surface_dice
 from trainers.report import Report
 
 GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
@@ -248,51 +245,6 @@ def test_edges_belong_to_the_axes_that_dataset_toml_names(tmp_path) -> None:
     assert open_slices(path, Pick(names=("x", "y", "z"))).spacing_um == (2, 3, 5)
 
 
-def coordinate_systems(folder: Path, kind: str) -> Path:
-    """An image of OME-Zarr 0.6, stored in (x, y, z): its level leads to one of two systems, and on to the other."""
-    group = zarr.open_group(str(folder / "k.zarr"), mode="w", zarr_format=3)
-    group.create_array("0", shape=GREY.T.shape, dtype=GREY.dtype)[:] = GREY.T
-    steps: list[dict[str, object]] = [
-        {"type": "scale", "scale": [0.002, 0.003, 0.005]},
-        {"type": "translation", "translation": [1, 2, 3]},
-    ]
-    place = {"input": {"path": "0"}, "output": {"name": "scanner"}}
-    other = {"type": "scale", "scale": [9, 9, 9], "input": {"name": "scanner"}, "output": {"name": "body"}}
-    systems = {
-        "body": [{"name": name, "type": "space", "unit": "meter"} for name in "zyx"],
-        "scanner": [{"name": name, "type": "space", "unit": "millimeter"} for name in "xyz"],
-    }
-    step = {"scale": steps[0], "sequence": {"type": "sequence", "transformations": steps}, "identity": {"type": kind}}
-    group.attrs["ome"] = {
-        "version": "0.6",
-        "multiscales": [
-            {
-                "coordinateSystems": [{"name": name, "axes": axes} for name, axes in systems.items()],
-                "datasets": [{"path": "0", "coordinateTransformations": [{**step[kind], **place}]}],
-                "coordinateTransformations": [other],
-            }
-        ],
-    }
-    return folder / "k.zarr"
-
-
-PLACES = {
-    "scale": ((5, 3, 2), (0, 0, 0)),
-    "sequence": ((5, 3, 2), (3_000, 2_000, 1_000)),
-    "identity": (None, None),
-}
-
-
-@pytest.mark.parametrize("kind", PLACES)
-def test_the_coordinate_system_of_its_level_says_how_an_image_lies(tmp_path, kind: str) -> None:
-    stack = open_slices(coordinate_systems(tmp_path, kind))
-    with stack.reading() as read:
-        assert np.array_equal(read(0, 4), GREY)
-    spacing, origin = PLACES[kind]
-    assert stack.spacing_um == (spacing and pytest.approx(spacing))
-    assert stack.geometry.origin_um == (origin and pytest.approx(origin))
-
-
 def test_a_scale_for_other_axes_is_no_spacing(tmp_path) -> None:
     stack = open_slices(ome_zarr(tmp_path, [1, 5, 3, 2], *["micrometer"] * 3))
     assert stack.spacing_um is None
@@ -413,51 +365,3 @@ def test_a_mask_of_unknown_spacing_states_none(tmp_path) -> None:
     described = zarr.open_group(str(tmp_path / "m.zarr"), mode="r").attrs["ome"]["multiscales"][0]
     assert all("unit" not in axis for axis in described["axes"])
     assert all(open_slices(tmp_path / name).spacing_um is None for name in ("m", "m.tif", "m.zarr"))
-
-
-def test_the_tolerance_of_a_score_is_measured_with_the_spacing_of_the_files(tmp_path) -> None:
-    shifted = np.roll(MASK, 1, axis=2)
-    place = Geometry.counted(MASK.shape, (50.0, 40.0, 30.0))
-    one, other = write_mask(tmp_path / "p.tif", shifted, place), write_mask(tmp_path / "t.tif", MASK, place)
-    np.save(tmp_path / "t.npy", MASK)
-    np.save(tmp_path / "p.npy", shifted)
-    for tolerance in (0.0, 29.0, 31.0):
-        expected = surface_dice(shifted, MASK, (50.0, 40.0, 30.0), tolerance)
-        assert score_masks(one, other, None, tolerance)["surface_dice"] == expected
-        assert score_masks(one, tmp_path / "t.npy", None, tolerance)["surface_dice"] == expected
-        assert score_masks(tmp_path / "p.npy", tmp_path / "t.npy", "50,40,30", tolerance)["surface_dice"] == expected
-    with pytest.raises(InputError, match=r"neither .*p\.npy nor .*t\.npy states a voxel spacing, so 31 µm"):
-        score_masks(tmp_path / "p.npy", tmp_path / "t.npy", None, 31.0)
-    assert score_masks(tmp_path / "p.npy", tmp_path / "t.npy", None, 0.0)["surface_dice"] > 0
-
-
-@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "1,2", "fifty", "", "1e9"])
-def test_a_spacing_that_makes_no_sense_is_refused(tmp_path, given: str) -> None:
-    path = write_mask(tmp_path / "m.tif", MASK, Geometry.counted(MASK.shape))
-    with pytest.raises(InputError, match="--spacing-um"):
-        score_masks(path, path, given, 0.0)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", ["m.zarr", "m.csv"])
-def test_masks_that_memory_cannot_hold_are_refused_before_it_is_taken(tmp_path, name: str) -> None:
-    if name == "m.csv":
-        rows = "".join(f"m_{z:04d},1 0,32768,32768\n" for z in range(3000))
-        (tmp_path / name).write_text(f"id,rle,height,width\n{rows}")
-        says = "3000 x 32768 x 32768 voxels take 6,000 GiB of memory"
-    else:
-        zarr.create_array(str(tmp_path / name), shape=(30_000,) * 3, chunks=(64, 64, 64), dtype="uint8")
-        says = "30000 x 30000 x 30000 voxels take 50,291 GiB of memory"
-    with pytest.raises(InputError, match=says):
-        score_masks(tmp_path / name, tmp_path / name, None, 0.0)
-
-
-def test_a_score_says_with_which_spacing_it_was_made(tmp_path) -> None:
-    place = Geometry.counted(MASK.shape, (50.0, 40.0, 30.0))
-    stated, unknown = write_mask(tmp_path / "p.tif", MASK, place), tmp_path / "p.npy"
-    np.save(unknown, MASK)
-    used = [(stated, unknown), (unknown, unknown), (unknown, unknown, "--spacing-um", "7")]
-    said = [json.loads(nas("score", *arguments, "--json").stdout)["spacing_um"] for arguments in used]
-    assert said == [[50.0, 40.0, 30.0], None, [7.0, 7.0, 7.0]]
-    assert "spacing um: 50 x 40 x 30\n" in nas("score", stated, unknown).stdout
-    assert "spacing um: not stated\n" in nas("score", unknown, unknown).stdout

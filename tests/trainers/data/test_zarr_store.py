@@ -209,3 +209,48 @@ def test_chunks_that_do_not_fit_into_memory_are_refused(tmp_path) -> None:
     path = store_2(tmp_path / "k.zarr", shape=[2**20, 2**20, 2**20], chunks=[2**20, 2**20, 2**20])
     with pytest.raises(InputError, match=r"k\.zarr: its chunks of \d+ GiB do not fit into memory"):
         open_slices(path)
+
+
+def coordinate_systems(folder: Path, kind: str) -> Path:
+    """An image of OME-Zarr 0.6, stored in (x, y, z): its level leads to one of two systems, and on to the other."""
+    group = zarr.open_group(str(folder / "k.zarr"), mode="w", zarr_format=3)
+    group.create_array("0", shape=GREY.T.shape, dtype=GREY.dtype)[:] = GREY.T
+    steps: list[dict[str, object]] = [
+        {"type": "scale", "scale": [0.002, 0.003, 0.005]},
+        {"type": "translation", "translation": [1, 2, 3]},
+    ]
+    place = {"input": {"path": "0"}, "output": {"name": "scanner"}}
+    other = {"type": "scale", "scale": [9, 9, 9], "input": {"name": "scanner"}, "output": {"name": "body"}}
+    systems = {
+        "body": [{"name": name, "type": "space", "unit": "meter"} for name in "zyx"],
+        "scanner": [{"name": name, "type": "space", "unit": "millimeter"} for name in "xyz"],
+    }
+    step = {"scale": steps[0], "sequence": {"type": "sequence", "transformations": steps}, "identity": {"type": kind}}
+    group.attrs["ome"] = {
+        "version": "0.6",
+        "multiscales": [
+            {
+                "coordinateSystems": [{"name": name, "axes": axes} for name, axes in systems.items()],
+                "datasets": [{"path": "0", "coordinateTransformations": [{**step[kind], **place}]}],
+                "coordinateTransformations": [other],
+            }
+        ],
+    }
+    return folder / "k.zarr"
+
+
+PLACES = {
+    "scale": ((5, 3, 2), (0, 0, 0)),
+    "sequence": ((5, 3, 2), (3_000, 2_000, 1_000)),
+    "identity": (None, None),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_coordinate_system_of_its_level_says_how_an_image_lies(tmp_path, kind: str) -> None:
+    stack = open_slices(coordinate_systems(tmp_path, kind))
+    with stack.reading() as read:
+        assert np.array_equal(read(0, 4), GREY)
+    spacing, origin = PLACES[kind]
+    assert stack.spacing_um == (spacing and pytest.approx(spacing))
+    assert stack.geometry.origin_um == (origin and pytest.approx(origin))
