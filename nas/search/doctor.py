@@ -54,13 +54,17 @@ def _device() -> Finding:
 
 
 def _disks() -> list[Finding]:
-    found = []
-    for name, place in (("runs", RUNS), ("converted volumes", default_cache())):
-        there = next(p for p in (place, *place.absolute().parents) if p.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        level: Level = "fine" if free > LOW_DISK_GIB else "notice"
-        found.append(Finding(level=level, what=f"{free:.0f} GiB free for {name} ({place})"))
-    return found
+    try:
+        cache = _free("converted volumes", default_cache())
+    except InputError as error:
+        cache = Finding(level="problem", what=str(error))
+    return [_free("runs", RUNS), cache]
+
+
+def _free(name: str, place: Path) -> Finding:
+    there = next(p for p in (place, *place.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    return Finding(level="fine" if free > LOW_DISK_GIB else "notice", what=f"{free:.0f} GiB free for {name} ({place})")
 
 
 def _run(run: Path | None) -> list[Finding]:

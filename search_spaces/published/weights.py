@@ -84,7 +84,10 @@ def find_weights(encoder: str, name: str) -> Path | None:
     if name == "none":
         return None
     if is_file_name(name):
-        return _weights_file(Path(name).expanduser())
+        try:
+            return _weights_file(Path(name).expanduser())
+        except RuntimeError:
+            raise InputError(f"{name}: there is no such home; give the whole path of the file") from None
     offered = offered_weights(encoder)
     if name not in offered:
         raise unknown_name(f"encoder_weights of {encoder}", name, ["none", *offered, "FILE.safetensors"])

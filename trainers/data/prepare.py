@@ -26,11 +26,18 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def default_cache() -> Path:
-    """The folder for converted volumes: $NAS_CACHE, or else vessel-nas in the user's cache folder."""
+    """The folder for converted volumes: $NAS_CACHE, or else vessel-nas in the user's cache folder.
+
+    Raises InputError for a user without a home, as in some containers, and for one who is not known here (~NAME).
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vessel-nas"
+    place = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vessel-nas"
+    try:
+        return place.expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{place}: there is no such home; set {CACHE_VARIABLE} to a folder for converted volumes"
+        ) from None
 
 
 def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volume:

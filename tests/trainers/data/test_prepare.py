@@ -1,3 +1,4 @@
+import os
 import shutil
 import time
 from pathlib import Path
@@ -304,6 +305,20 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("NAS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "vessel-nas"
+
+
+@pytest.mark.parametrize(("chosen", "named"), [(None, r"~/\.cache/vessel-nas"), ("~nobody-here/x", "~nobody-here/x")])
+def test_a_user_without_a_home_is_asked_for_a_cache(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, named: str
+) -> None:
+    """As in a container that runs as any user."""
+    for variable in ("HOME", "XDG_CACHE_HOME", "NAS_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("NAS_CACHE", chosen)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    with pytest.raises(InputError, match=rf"^{named}: there is no such home; set NAS_CACHE to a folder"):
+        default_cache()
 
 
 @pytest.mark.data
