@@ -17,7 +17,7 @@ from trainers.atomic import write_atomically
 from trainers.data.folds import Fold, choose, kidneys_in_turn, with_held_out
 from trainers.data.leaks import guard
 from trainers.data.open_volumes import open_volumes
-from trainers.data.phantom import write_phantoms
+from trainers.data.phantom import are_phantoms, write_phantoms
 from trainers.data.prepare import default_cache
 from trainers.data.sources import VolumeSource, scan
 from trainers.data.volume import Volume
@@ -78,6 +78,10 @@ def data_root(config: SearchConfig, folder: RunFolder, report: Report = SILENT) 
             )
         return config.data.root
     if folder.phantoms.is_dir() and not folder.config.is_file():
+        if not are_phantoms(folder.phantoms):
+            raise InputError(
+                f"{folder.phantoms}: is there already, and phantoms would be made there; choose another --run"
+            )
         shutil.rmtree(folder.phantoms)  # of a search that never began, perhaps with other settings
     if not folder.phantoms.is_dir():
         write_phantoms(folder.phantoms, config.phantom, config.study.seed, report)

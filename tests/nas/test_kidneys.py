@@ -55,6 +55,20 @@ def test_phantoms_are_made_once(folder: RunFolder, tmp_path: Path) -> None:
     assert all(v.shape == (16, 32, 32) for v in (*first.train, *first.held_out))
 
 
+def test_a_folder_that_only_has_the_name_of_phantoms_is_not_replaced(folder: RunFolder, tmp_path: Path) -> None:
+    """A run folder may be any folder, as long as no search has begun in it."""
+    folder.phantoms.mkdir()
+    (folder.phantoms / "thesis.txt").write_text("years")
+    with pytest.raises(InputError, match=r"phantoms: is there already, .*; choose another --run"):
+        data_root(_config(tmp_path / "cache"), folder)
+    assert (folder.phantoms / "thesis.txt").read_text() == "years"
+    (folder.phantoms / "thesis.txt").unlink()
+    write_phantoms(folder.phantoms, PHANTOM, seed=9)  # as by a search that never began
+    before = (folder.phantoms / "dataset.toml").read_text()
+    data_root(_config(tmp_path / "cache"), folder)
+    assert (folder.phantoms / "dataset.toml").read_text() != before
+
+
 def test_another_seed_makes_other_phantoms(tmp_path: Path) -> None:
     prints = []
     for seed in (0, 1):

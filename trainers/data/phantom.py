@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, Positive
 
 from search_spaces.errors import InputError
 from trainers.data import phantom_tree as tree
+from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.phantom_decoys import Decoy
 from trainers.data.phantom_organ import Organ, Rings, SmoothNoise
 from trainers.data.rle import encode
@@ -28,6 +29,8 @@ Floats = NDArray[np.float32]
 # surroundings and tissue, the wall above all tissue, and cortex and medulla differ slightly.
 AIR, SINUS, CORTEX, MEDULLA, CAPSULE = 0.0, 0.55, 1.0, 0.88, 1.45
 LUMEN, WALL = 0.25, 1.4
+
+_MADE = "# Phantom kidneys, made with seed"  # how the dataset.toml of phantoms begins
 
 
 class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
@@ -92,10 +95,18 @@ def write_phantoms(root: Path, config: PhantomConfig, seed: int, report: Report 
             rows.append(f"{name}_{z:04d},{encode(phantom.label[z])}")
             report.progress("making phantom kidneys", number * config.shape[0] + z + 1, total)
     (part / "train_rles.csv").write_text("\n".join(rows) + "\n")
-    (part / "dataset.toml").write_text(_manifest(names, config, seed))
+    (part / MANIFEST_NAME).write_text(_manifest(names, config, seed))
     if root.exists():
         root.rmdir()
     part.replace(root)
+
+
+def are_phantoms(root: Path) -> bool:
+    """Whether a folder was written by `write_phantoms`."""
+    try:
+        return (root / MANIFEST_NAME).read_text(encoding="utf-8").startswith(_MADE)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def phantom_seed(seed: int, number: int) -> int:
@@ -104,7 +115,7 @@ def phantom_seed(seed: int, number: int) -> int:
 
 
 def _manifest(names: list[str], config: PhantomConfig, seed: int) -> str:
-    lines = [f"# Phantom kidneys, made with seed {seed} from {config.model_dump_json()}"]
+    lines = [f"{_MADE} {seed} from {config.model_dump_json()}"]
     for name in names:
         lines += ["", f"[volumes.{name}]", f'kidney = "{name}"', f"voxel_spacing_um = {config.spacing_um}"]
         lines += ["annotated = 1.0"]
