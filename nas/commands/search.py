@@ -89,10 +89,6 @@ def search(
 
         require_onnx()
     settings, folder = open_run(config, preset, run, overrides, has_data=data is not None)
-    if settings.study.storage is not None and any(one.startswith("study.storage=") for one in overrides):
-        from nas.study.own_storages import remember
-
-        remember(settings.study.storage)
     console = make_console(as_json)
     if dry_run:
         from nas.search.dry_run import dry_run as describe

@@ -8,7 +8,7 @@ from typing import Any
 from nas.config import named
 from nas.config.read import read_config
 from nas.config.search_config import SearchConfig
-from nas.config.storage_url import shown
+from nas.config.storage_url import read_url, shown
 from results.run_folder import RUNS, RunFolder, create, find, refuse_outward
 from search_spaces.errors import InputError, printable
 
@@ -39,12 +39,15 @@ def open_run(
     Without a file or a preset, the run folder's own configuration is used; if it has none, the preset demo, or if data
     is given, sennet on a GPU and cpu without one. Raises InputError if the folder holds a search with other settings.
     """
+    own = source is not None and not _is_in_run(source, run)
     if run is not None:
         refuse_outward(run)  # before anything in it is read
         if source is None and preset is None and RunFolder(run).config.is_file():
             source = RunFolder(run).config
     config = _from_anywhere(read_source(source, preset, overrides, has_data))
-    config = _with_own_cache(config, (source is not None and not _is_in_run(source)) or _says_cache(overrides))
+    config = _with_own_cache(config, own or _says(overrides, "data.cache"))
+    if config.study.storage is not None and (own or _says(overrides, "study.storage")):
+        named.remember(read_url(config.study.storage).mark)
     if any(override.startswith("space.families=") for override in overrides):
         config = _without_other_families(config)
     folder = RunFolder(run or RUNS / config.study.name)
@@ -95,15 +98,16 @@ def _with_own_cache(config: SearchConfig, said: bool) -> SearchConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
 
 
-def _says_cache(overrides: Sequence[str]) -> bool:
-    return any(override.startswith("data.cache=") for override in overrides)
+def _says(overrides: Sequence[str], key: str) -> bool:
+    return any(override.startswith(f"{key}=") for override in overrides)
 
 
-def _is_in_run(source: Path) -> bool:
-    """Whether a file lies in a run folder, which may be a stranger's."""
-    return any(
-        RunFolder(parent).config.is_file() and RunFolder(parent).trials.is_dir() for parent in source.resolve().parents
-    )
+def _is_in_run(source: Path, run: Path | None) -> bool:
+    """Whether a file is the configuration of a run, or lies in a run folder: either may be a stranger's."""
+    source = source.resolve()
+    if run is not None and source == RunFolder(run).config.resolve():
+        return True
+    return any(RunFolder(parent).config.is_file() and RunFolder(parent).trials.is_dir() for parent in source.parents)
 
 
 def read_run(run: Path | None) -> tuple[SearchConfig, RunFolder]:
@@ -118,7 +122,7 @@ def read_run_to_train(run: Path | None, overrides: Sequence[str]) -> tuple[Searc
     config = _from_anywhere(read_config(folder.config, overrides))
     if overrides:
         _refuse_other_search(folder, config)
-    return _with_own_cache(config, _says_cache(overrides)), folder
+    return _with_own_cache(config, _says(overrides, "data.cache")), folder
 
 
 def default_preset(has_data: bool) -> str:

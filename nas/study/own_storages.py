@@ -1,6 +1,6 @@
-"""Which storages are this user's own: those that the command line has named once.
+"""Which storages are this user's own: those that the command line has named once, or a file of the user's own.
 
-A storage that only a configuration names is not connected to: libpq would send the password of the environment there.
+A storage that only a run folder names is not connected to: libpq would send the password of the environment there.
 """
 
 from nas.config import named
@@ -10,10 +10,10 @@ from search_spaces.errors import InputError
 
 
 def check_own(url: str | None) -> None:
-    """Raise InputError for a storage that a configuration names, and no command of this user ever did."""
+    """Raise InputError for a storage that a run folder names, and no command of this user ever did."""
     if url is not None and not named.is_named(read_url(url).mark):
         raise InputError(
-            f"the configuration names the storage {shown(url)}, which none of your commands has named: if it is yours, "
+            f"the run folder names the storage {shown(url)}, which none of your commands has named: if it is yours, "
             "repeat it with --storage"
         )
 

@@ -53,19 +53,24 @@ def test_a_command_is_a_function_too(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"{_Request(Path('a'), [])} True\n"
 
 
-@pytest.mark.parametrize("by", ["file", "--storage", "--set"])
+@pytest.mark.parametrize("by", ["file", "run", "bare", "--storage", "--set"])
 def test_a_storage_is_its_user_s_own_once_the_command_line_names_it(
     by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"postgresql://me@db.{by.strip('-')}/d"
     monkeypatch.setattr("nas.workers.process.warm_up", lambda: None)
     monkeypatch.setattr("nas.search.dry_run.dry_run", lambda *_: None)
-    file = tmp_path / "theirs.toml"
-    file.write_text(f'[study]\nstorage = "{url}"\n' if by == "file" else "")
-    said = {"file": [], "--storage": ["--storage", url], "--set": ["--set", f"study.storage={url}"]}[by]
-    done = CliRunner().invoke(make_app(), ["search", str(file), "--dry-run", "--run", str(tmp_path / "run"), *said])
+    theirs = by in ("run", "bare")
+    file = tmp_path / "folder" / "config.toml"
+    file.parent.mkdir()
+    if by == "run":
+        (tmp_path / "folder" / "trials").mkdir()
+    file.write_text("" if by.startswith("--") else f'[study]\nstorage = "{url}"\n')
+    said = {"--storage": ["--storage", url], "--set": ["--set", f"study.storage={url}"]}.get(by, [])
+    run = file.parent if by == "bare" else tmp_path / "run"
+    done = CliRunner().invoke(make_app(), ["search", str(file), "--dry-run", "--run", str(run), *said])
     assert done.exit_code == 0, done.output
-    if by == "file":
+    if theirs:
         with pytest.raises(InputError, match="repeat it with --storage"):
             check_own(url)
     else:

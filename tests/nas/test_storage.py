@@ -218,7 +218,7 @@ def test_a_storage_that_only_a_run_folder_names_is_not_connected_to(tmp_path: Pa
         stranger.settimeout(0.2)
         url = f"postgresql://u:secret@127.0.0.1:{stranger.getsockname()[1]}/d"
         with pytest.raises(
-            InputError, match=r"configuration names the storage .*, which none of your commands has named"
+            InputError, match=r"run folder names the storage .*, which none of your commands has named"
         ) as caught:
             open_storage(create(tmp_path), url)
         assert "secret" not in str(caught.value)
