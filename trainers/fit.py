@@ -1,6 +1,7 @@
 """Trainer 1: the weights of a decided network."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -266,8 +267,8 @@ class Fit:
             restore_optimiser(self._optimiser, tensors, state["groups"])
             restore_surroundings(self._schedule.torch, self._accelerator, tensors, state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if "allocate" in str(error):  # no fault of the checkpoint's
-                raise
+            if isinstance(error, RuntimeError) and re.search("allocate|CUDA|cuDNN|NCCL", str(error)):
+                raise  # no fault of the checkpoint's
             raise InputError(
                 f"{folder} holds no checkpoint of this training ({type(error).__name__}); delete it to begin anew"
             ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Spacing, checked
+from trainers.data.geometry import Spacing, check_possible
 from trainers.data.masks import inside, is_table, open_mask
 from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
@@ -27,7 +27,7 @@ def score_masks(
     not lie on the same voxels or do not fit into memory, and for a tolerance where no spacing is known.
     """
     stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
-    moving, still = (stack.believed(stated) for stack in _opened(predicted, target))
+    moving, still = (stack.believed(stated) for stack in _opened(predicted, target, stated))
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
@@ -48,13 +48,13 @@ def score_masks(
     return {**values, "surface_dice": within, "tolerance_um": tolerance_um, "spacing_um": spacing_um}
 
 
-def _opened(predicted: Path, target: Path) -> tuple[Slices, Slices]:
+def _opened(predicted: Path, target: Path, stated: Spacing | None) -> tuple[Slices, Slices]:
     """Both masks; run lengths, which may not state their shape, have that of the other mask."""
     if is_table(predicted) and not is_table(target):
-        still = open_mask(target)
+        still = open_mask(target, spacing_um=stated)
         return open_mask(predicted, shape=still.shape), still
-    moving = open_mask(predicted)
-    return moving, open_mask(target, shape=moving.shape if is_table(target) else None)
+    moving = open_mask(predicted, spacing_um=stated)
+    return moving, open_mask(target, shape=moving.shape if is_table(target) else None, spacing_um=stated)
 
 
 def _check_room(stack: Slices) -> None:
@@ -73,5 +73,5 @@ def _spacing(given: str) -> Spacing:
         z, y, x = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
         raise InputError(f"--spacing-um takes one positive number or three as in 50,50,50; got {given!r}") from None
-    checked((z, y, x), f"--spacing-um {given}")
+    check_possible((z, y, x), f"--spacing-um {given}")
     return z, y, x

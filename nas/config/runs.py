@@ -98,6 +98,14 @@ def _with_own_cache(config: SearchConfig, said: bool) -> SearchConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
 
 
+def with_kept_cache(config: SearchConfig, folder: RunFolder) -> SearchConfig:
+    """The configuration to be written: a cache that is not used here stays named in the run folder."""
+    if config.data.cache is not None or not folder.config.is_file():
+        return config
+    kept = read_config(folder.config).data.cache
+    return config.model_copy(update={"data": config.data.model_copy(update={"cache": kept})})
+
+
 def _says(overrides: Sequence[str], key: str) -> bool:
     return any(override.startswith(f"{key}=") for override in overrides)
 

@@ -6,6 +6,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 
 from nas.bundles.export import export_best
+from nas.config.runs import with_kept_cache
 from nas.config.search_config import SearchConfig
 from nas.config.write import write_config
 from nas.jobs.failures import FULL
@@ -95,7 +96,7 @@ def _search(
             folder.journal.unlink(missing_ok=True)  # of a search that never began, perhaps with other settings
         study = open_study(folder, config)
         # Written only now: a mistake in the settings must not bind the folder to them, nor hide the run before it.
-        write_atomically(folder.config, write_config(config))
+        write_atomically(folder.config, write_config(with_kept_cache(config, folder)))
         remember(folder)
         driver = Driver(study, config, folder, tuple(each.kidney for each in folds), view, possible)
         if driver.has_work():

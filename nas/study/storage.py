@@ -22,7 +22,9 @@ PATIENCE = 300.0  # seconds that a server may be away, as in a restart
 OPENING = 30.0  # seconds that it may be away when a command begins, in which its address may also be wrong
 _DRIVER = "postgresql+psycopg"
 # Of errors that patience does not mend: the server is there, and says no.
-_FINAL = re.compile(r"authentication|no password supplied|pg_hba|does not exist|does not support SSL|certificate")
+_FINAL = re.compile(
+    r"authentication failed|no password supplied|pg_hba|does not exist|does not support SSL|certificate"
+)
 
 
 def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:

@@ -148,16 +148,15 @@ def _until(executor: Executor, kind: type[Event]) -> Event:
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_open_its_run_names_its_log_and_does_not_hang(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_open_its_run_says_why_and_does_not_hang(tmp_path: Path) -> None:
     folder = create(tmp_path / "run")
     folder.config.write_text("[study]\ntrails = 3\n")
     with (
         Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor,
-        pytest.raises(InputError, match=r"no worker can be started on cpu .*code 1.*did you mean 'study.trials'.*see"),
+        pytest.raises(InputError, match=r"config\.toml: unknown key 'study\.trails'; did you mean 'study\.trials'"),
     ):
         executor.open()
         _until(executor, Ready)
-    assert "config.toml: unknown key 'study.trails'" in folder.worker_log(0).read_text()
 
 
 @pytest.mark.slow

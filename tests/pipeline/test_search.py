@@ -23,7 +23,9 @@ def test_a_search_ranks_its_candidates_and_repeats_the_leader(run: Path) -> None
     assert board["held_out"] == "phantom_3"
     complete = [row for row in board["rows"] if row["state"] == "complete"]
     assert len(complete) == 3
-    assert [row["surface_dice"] for row in complete] == sorted((r["surface_dice"] for r in complete), reverse=True)
+    # What was confirmed comes first, even if another seed has shown that its first score was luck.
+    reached = [(row["seeds"] > 1, row["surface_dice"]) for row in complete]
+    assert reached == sorted(reached, reverse=True)
     assert complete[0]["seeds"] == 2
     assert sum(row["baseline"] for row in complete) == 1
     assert (run / "best" / "weights.safetensors").is_file()

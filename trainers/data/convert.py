@@ -22,7 +22,9 @@ from trainers.cores import available_cores
 from trainers.data.greys import (
     Scaling,
     ValueRange,
+    meaning,
     needs_scaling,
+    one_channel,
     range_of,
     to_grey,
     to_levels,
@@ -99,13 +101,13 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
         _record(folder, progress.model_copy(update={"slices": depth}), files)
     with whole_file(folder / VESSELS) as file:
         np.save(file, running.vessel_voxels(), allow_pickle=False)
-    statistics = running.statistics(source.label is not None, notes)
-    levels = levels_between(running.histogram, LOW_PERCENTILE, HIGH_PERCENTILE)
+    statistics = running.statistics(source.label is not None, notes, meaning(source.dtype, progress.scaling))
+    levels = _levels(source, progress.scaling, running.histogram)
     if scaled and levels < FEWEST_LEVELS and _has_more_values(source, int(np.count_nonzero(running.histogram))):
         raise InputError(
-            f"{source.image.path}: {HIGH_PERCENTILE - LOW_PERCENTILE:g} % of its voxels, without those of the most "
-            f"frequent value, would have {levels} of 65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what "
-            "lies far from all other values, or write it as uint16"
+            f"{source.image.path}: {HIGH_PERCENTILE - LOW_PERCENTILE:g} % of its voxels, without what it is padded "
+            f"with, would have {levels} of 65,536 grey levels, and {FEWEST_LEVELS} are needed; remove what lies far "
+            "from all other values, or write it as uint16"
         )
     write_atomically(folder / STATISTICS, statistics.model_dump_json(indent=1))
     (folder / _PROGRESS).unlink()
@@ -224,6 +226,32 @@ def _scan_range(source: VolumeSource, on_done: Callable[[int], None]) -> Scaling
             "16 bits; write it as uint16"
         )
     return scaling
+
+
+def _levels(source: VolumeSource, scaling: Scaling | None, histogram: NDArray[np.int64]) -> int:
+    """How many grey levels the contrast of a volume has, without the most frequent one if it is padded with that."""
+    most = int(histogram.argmax())
+    others = histogram.copy()
+    others[most] = 0
+    whole, rest = (levels_between(counts, LOW_PERCENTILE, HIGH_PERCENTILE) for counts in (histogram, others))
+    # Read again only where it matters: the most frequent level may also be all of the tissue.
+    if rest < FEWEST_LEVELS or whole >= FEWEST_LEVELS or _is_one_value(source, scaling, most):
+        return rest
+    return whole
+
+
+def _is_one_value(source: VolumeSource, scaling: Scaling | None, level: int) -> bool:
+    """Whether the finite voxels that have a grey level had one value, as those have that a scan is padded with."""
+    image = source.image
+    found: set[float] = set()
+    with image.reading() as read:
+        for start, stop in _ranges(source, 0):
+            block = one_channel(_read(read, image, start, stop), image.slice_name)  # which was done before
+            grey = to_grey(block, scaling, image.slice_name)
+            found.update(np.unique(block[(grey == level) & np.isfinite(block)])[:2].tolist())
+            if len(found) > 1:
+                return False
+    return True
 
 
 def _has_more_values(source: VolumeSource, count: int) -> bool:

@@ -187,14 +187,13 @@ def _turn(still: Geometry, moving: Geometry) -> Turn:
     return Turn(order, (z, y, x))
 
 
-def checked(spacing_um: Spacing | None, where: str) -> Spacing | None:
-    """The spacing itself; InputError, naming where it is stated, if no scan can have such voxels."""
-    if spacing_um is not None and not _is_possible(spacing_um):
+def check_possible(spacing_um: Spacing, where: str, instead: str = "") -> None:
+    """Raise InputError, naming where a spacing is stated and what to do instead, if no scan can have such voxels."""
+    if not _is_possible(spacing_um):
         raise InputError(
             f"{where}: states voxels of {spacing_text(spacing_um)} µm; those of a scan have {SMALLEST_UM:g} to "
-            f"{LARGEST_UM:,.0f} µm: state voxel_spacing_um in dataset.toml, or --spacing-um of nas score"
+            f"{LARGEST_UM:,.0f} µm{instead}"
         )
-    return spacing_um
 
 
 def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry:
@@ -202,8 +201,11 @@ def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry
 
     Raises InputError if nobody did.
     """
-    if geometry.spacing_um is None or stated is None:
-        checked(geometry.spacing_um, where)
+    if geometry.spacing_um is None:
+        return geometry
+    if stated is None:
+        instead = ": state voxel_spacing_um in dataset.toml, or --spacing-um of nas score"
+        check_possible(geometry.spacing_um, where, instead)
     elif not _is_possible(geometry.spacing_um):
         return replace(geometry, spacing_um=None, origin_um=None)
     return geometry

@@ -145,6 +145,13 @@ def to_grey(block: NDArray[Any], scaling: Scaling | None, name_of: SliceName) ->
     return np.ascontiguousarray(grey, np.uint16)
 
 
+def meaning(dtype: np.dtype[Any], scaling: Scaling | None) -> tuple[float, float]:
+    """The value in the source of grey level 0, and how far apart two levels are there."""
+    if scaling is not None:
+        return scaling.low, max(scaling.high - scaling.low, np.finfo(np.float64).tiny) / _HIGHEST
+    return (-float(_shift(dtype)) if dtype.kind == "i" else 0.0), 1.0
+
+
 def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
     """Labels as uint8 of 0 and 1. A slice may contain 0 and 1, or 0 and 255; anything else raises InputError.
 

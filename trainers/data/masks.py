@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.atomic import whole_file, whole_folder
-from trainers.data.geometry import Geometry
+from trainers.data.axes import Pick
+from trainers.data.geometry import Geometry, Spacing
 from trainers.data.greys import to_mask
 from trainers.data.naming import find_labels, suffix_of
 from trainers.data.readers import open_slices
 from trainers.data.rle import EMPTY, read_rles, rle_slices
 from trainers.data.slices import Slices
-from trainers.data.tiff import TIFF_SUFFIXES
 from trainers.data.tiff_place import tags_for
 from trainers.data.zarr_store import is_zarr, ome_attributes
 
@@ -59,13 +59,21 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def open_mask(path: Path, volume: str | None = None, shape: tuple[int, int, int] | None = None) -> Slices:
+def open_mask(
+    path: Path,
+    volume: str | None = None,
+    shape: tuple[int, int, int] | None = None,
+    spacing_um: Spacing | None = None,
+) -> Slices:
     """A mask from any source: the output of `write_mask`, a volume's folder, or run lengths.
 
     A volume's folder gives its labels. For a CSV file with several volumes, `volume` names one; without the columns
-    height and width, `shape` is needed.
+    height and width, `shape` is needed. spacing_um: by a person, who may know better than a header.
     """
-    stack = _open_rles(path, volume, shape) if is_table(path) else open_slices(_stack_in(path))
+    if is_table(path):
+        stack = _open_rles(path, volume, shape)
+    else:
+        stack = open_slices(_stack_in(path), Pick(spacing_um=spacing_um))
     if shape is not None and stack.shape != shape:
         raise InputError(f"{path}: the mask has shape {stack.shape}, not {shape}")
     return stack
@@ -216,7 +224,7 @@ def _write_zarr(path: Path, slices: Iterator[NDArray[np.uint8]], geometry: Geome
 
 _WRITERS: dict[str, Callable[[Path, Iterator[NDArray[np.uint8]], Geometry], None]] = {
     "": _write_folder,
-    **dict.fromkeys((*TIFF_SUFFIXES, ".ome.tif", ".ome.tiff"), _write_pages),
+    **dict.fromkeys((".tif", ".tiff", ".ome.tif", ".ome.tiff"), _write_pages),
     ".zarr": _write_zarr,
     ".ome.zarr": _write_zarr,
     ".npy": _write_npy,

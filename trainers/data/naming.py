@@ -14,7 +14,7 @@ from trainers.report import SILENT, Report
 
 # What every ending says about a file. Folders of TIFF slices have none.
 FORMATS: dict[str, str] = {
-    **dict.fromkeys((*TIFF_SUFFIXES, ".ome.tif", ".ome.tiff", ".btf", ".ome.btf", ".tf8", ".tf2"), "TIFF"),
+    **dict.fromkeys((*TIFF_SUFFIXES, *(f".ome{ending}" for ending in TIFF_SUFFIXES)), "TIFF"),
     **dict.fromkeys((".zarr", ".ome.zarr"), "Zarr"),
     ".npy": ".npy",
     **dict.fromkeys(NIFTI_SUFFIXES, "NIfTI"),
@@ -38,8 +38,12 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 def suffix_of(path: Path) -> str:
     """The ending in FORMATS that a name has, in lower case, or an empty string."""
-    matching = [suffix for suffix in FORMATS if path.name.lower().endswith(suffix)]
-    return max(matching, key=len, default="")
+    parts = path.name.lower().split(".")
+    for count in (2, 1):
+        ending = "".join(f".{part}" for part in parts[1:][-count:])
+        if ending in FORMATS:
+            return ending
+    return ""
 
 
 def stem_of(path: Path) -> str:
@@ -129,11 +133,11 @@ def _by_name(folder: Path) -> dict[str | None, list[Path]]:
 
 def _are_slices(files: Sequence[Path]) -> bool:
     """Whether files are slices, by the first that can be judged."""
-    whole = [file for file in files if file.is_file()]
-    for file in whole:
+    for file in files:
         with suppress(InputError):
-            return is_slice(file)
-    return bool(whole)  # opening them as a stack then names what is wrong
+            if file.is_file():
+                return is_slice(file)
+    return False
 
 
 def why_no_volume(folder: Path) -> str:

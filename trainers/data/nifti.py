@@ -108,9 +108,17 @@ def _grid(path: Path, image: Any, axes: Axes, stated: Spacing | None) -> tuple[G
                 f"{path}: its affine is sheared, its axes meet at {math.degrees(math.acos(min(1.0, slant))):.1f} "
                 "degrees; resample it onto right angles, or state voxel_spacing_um in dataset.toml"
             )
-        return Geometry.counted(axes.shape), notes
+        z, y, x = _at_right_angles(np.array((z, y, x)))
+        notes = (*notes, "its affine is sheared: it lies as the nearest axes at right angles say")
     geometry = Geometry(axes.shape, tuple(range(axes.shape[0])), False, edges, _WORLD, (z, y, x), origin)
     return geometry, (*notes, *_which_affine(header))
+
+
+def _at_right_angles(directions: NDArray[np.float64]) -> tuple[Vector, Vector, Vector]:
+    """The nearest three directions at right angles: the orthogonal factor of the polar decomposition."""
+    left, _, right = np.linalg.svd(directions)
+    z, y, x = (_three(direction) for direction in left @ right)
+    return z, y, x
 
 
 def _which_affine(header: Any) -> tuple[str, ...]:

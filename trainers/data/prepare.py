@@ -117,6 +117,7 @@ def _open(source: VolumeSource, folder: Path) -> Volume | None:
         grey_high=statistics.percentiles[HIGH_PERCENTILE],
         content_hash=statistics.content_hash,
         soft=source.soft and source.soft.hashed(statistics.levels_hash),
+        grey_meaning=statistics.meaning,
     )
 
 

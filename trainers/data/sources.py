@@ -58,7 +58,7 @@ from trainers.data.rle import RleRow, RleSlices, read_rles, rle_slices
 from trainers.data.slices import Slices
 from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
 from trainers.data.tiff import TiffFolder
-from trainers.data.turned import brought_onto
+from trainers.data.turned import brought_onto, overruled
 from trainers.data.zarr_store import is_zarr, label_images
 from trainers.report import SILENT, Report
 
@@ -144,7 +144,10 @@ class Place:
             image = image.select(numbers)
         if label is None and self.rles:
             label = rle_slices(*self.rles, image.numbers, image.shape)
-        if label is not None:
+        if label is None:
+            for note in overruled(image.path, image.spacing_um, facts.spacing_um):
+                report.note(f"{self.name}: {note}")
+        else:
             _check_slices(image, label)
             label, notes = brought_onto(image, label, facts.spacing_um)
             for note in notes:
@@ -181,12 +184,13 @@ def scan_one(path: Path, report: Report = SILENT) -> VolumeSource:
 
 
 def stated_spacing(path: Path) -> Spacing | None:
-    """What dataset.toml, or the competition, states of the volume to which images or labels at a path belong, if so."""
+    """What dataset.toml states of the volume to which images or labels at a path belong, if so."""
     path = path.absolute()
     beside, inside = (labelled(path) or stem_of(path), path.parent), (path.parent.name, path.parent.parent)
     for name, home in (beside, inside):
-        facts = facts_of(name, read_manifest(manifest_home(home)))
-        if facts.spacing_um is not None:
+        manifest = read_manifest(manifest_home(home))
+        facts = manifest.volumes.get(name) if manifest else None
+        if facts is not None and facts.spacing_um is not None:
             return facts.spacing_um
     return None
 
@@ -271,6 +275,7 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
+    named = _named_labels(folder)
     slices = slices_among_others(folder)
     for group in slices:
         report.note(
@@ -282,18 +287,15 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             if (of := labelled(path)) is None:
                 if sounds_like_labels(path):
                     report.note(f"{path.name}: read as a scan; labels of a scan NAME are called NAME_labels")
-                yield stem_of(path), path, _labels_of(path, report)
+                yield stem_of(path), path, _labels_of(path, named, report)
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
             image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
-            beside = _labels_beside(path)
-            if label and beside:
-                report.note(f"{beside.name}: left out, {path.name} has labels of its own")
             if image or label:
                 if why := not_read(entries(path)):
                     report.note(f"{path.name}: left out: {why}")
-                yield path.name, image, label or beside
+                yield path.name, image, _own_or_beside(path, label, named, report)
             else:
                 report.note(f"{path.name}: left out, {why_no_volume(path)}")
         elif path.is_symlink() and not path.exists():
@@ -302,11 +304,28 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
         report.note(f"left out: {why}")
 
 
-def _labels_beside(path: Path) -> Path | None:
-    beside = [other for other in entries(path.parent) if labelled(other) == stem_of(path) and is_readable(other)]
+def _named_labels(folder: Path) -> dict[str, list[Path]]:
+    """What lies in a folder and is named to be labels, by the volume whose labels it is."""
+    found: dict[str, list[Path]] = {}
+    for path in entries(folder):
+        if (of := labelled(path)) is not None and is_readable(path):
+            found.setdefault(of, []).append(path)
+    return found
+
+
+def _labels_beside(path: Path, named: dict[str, list[Path]]) -> Path | None:
+    beside = named.get(stem_of(path), [])
     if len(beside) > 1:
         raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
     return beside[0] if beside else None
+
+
+def _own_or_beside(folder: Path, own: Path | None, named: dict[str, list[Path]], report: Report) -> Path | None:
+    """The labels in a volume's folder, or else those beside it."""
+    beside = _labels_beside(folder, named)
+    if own and beside:
+        report.note(f"{beside.name}: left out, {folder.name} has labels of its own")
+    return own or beside
 
 
 def _labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:
@@ -314,20 +333,23 @@ def _labels_inside(path: Path, report: Report, position: int | None = None) -> P
     return the_only(label_images(path, position), path.name, report) if is_zarr(path) else None
 
 
-def _labels_of(path: Path, report: Report) -> Path | None:
+def _labels_of(path: Path, named: dict[str, list[Path]], report: Report) -> Path | None:
     """The labels of a file, a store or a stack: beside it, or inside."""
-    inside = find_labels(path, report) if path.is_dir() and not is_zarr(path) else None
-    return _labels_beside(path) or inside or _labels_inside(path, report)
+    if path.is_dir() and not is_zarr(path):
+        return _own_or_beside(path, find_labels(path, report), named, report)
+    return _labels_beside(path, named) or _labels_inside(path, report)
 
 
 def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
     if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
-        name, home, image, label = stem_of(path), path.parent, path, _labels_of(path, report)
+        name, home, image = stem_of(path), path.parent, path
+        label = _labels_of(path, _named_labels(home), report)
     else:
         home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
-        image, label = find_one(home, IMAGE_NAMES) or path, find_labels(home, report)
+        image = find_one(home, IMAGE_NAMES) or path
+        label = _own_or_beside(home, find_labels(home, report), _named_labels(home.parent), report)
         home = home.parent
     manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None

@@ -31,6 +31,7 @@ class VolumeStatistics(BaseModel, frozen=True, extra="forbid"):
     labelled_share: float | None  # share of slices with a labelled voxel
     notes: tuple[str, ...]  # what the conversion changed
     levels_hash: str | None = None  # hash of soft labels
+    meaning: tuple[float, float] = (0.0, 1.0)  # the source's value of grey level 0, and of a step
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class RunningMeasures:
         """Flat indices of labelled voxels in rising order: all of them, or a million drawn at random."""
         return np.sort(draw_million(np.concatenate([np.zeros(0, np.int64), *self._vessels])))
 
-    def statistics(self, has_label: bool, notes: list[str]) -> VolumeStatistics:
-        """The statistics to be kept."""
+    def statistics(self, has_label: bool, notes: list[str], meaning: tuple[float, float]) -> VolumeStatistics:
+        """The statistics to be kept; meaning: of grey levels, see VolumeStatistics."""
         present = np.flatnonzero(self.histogram)
         voxels = int(self.histogram.sum())
         return VolumeStatistics(
@@ -110,6 +111,7 @@ class RunningMeasures:
             labelled_share=self.labelled_slices / self.shape[0] if has_label else None,
             notes=tuple(notes),
             levels_hash=self._levels.hexdigest() if self._soft else None,
+            meaning=meaning,
         )
 
 
@@ -122,13 +124,11 @@ def percentile(histogram: NDArray[np.int64], q: float) -> float:
 
 
 def levels_between(histogram: NDArray[np.int64], low: float, high: float) -> int:
-    """How many grey levels occur between two percentiles of all voxels but those of the most frequent level."""
-    others = histogram.copy()
-    others[histogram.argmax()] = 0  # what a scan is padded with says nothing about the rest
-    if not others.any():
+    """How many grey levels occur between two percentiles; none where there are no voxels."""
+    if not histogram.any():
         return 0
-    first, last = int(percentile(others, low)), int(np.ceil(percentile(others, high)))
-    return int(np.count_nonzero(others[first : last + 1]))
+    first, last = int(percentile(histogram, low)), int(np.ceil(percentile(histogram, high)))
+    return int(np.count_nonzero(histogram[first : last + 1]))
 
 
 def draw_million(voxels: NDArray[np.int64]) -> NDArray[np.int64]:

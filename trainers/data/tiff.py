@@ -33,7 +33,7 @@ from trainers.data.tiff_page import (
 )
 from trainers.data.tiff_place import differ, geometry_of, orientation, spacing_of
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")  # the last three of BigTIFF
 
 
 @dataclass(frozen=True)

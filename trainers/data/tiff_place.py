@@ -44,9 +44,10 @@ def geometry_of(
     pixels: what OME-XML says of it. numbers: those in the names of slices.
     """
     spacing, notes = spacing_of(tif, page, pixels)
-    rows, columns = ORIENTATIONS[orientation(page)]
     counted = numbers or tuple(range(shape[0]))
-    return Geometry(shape, counted, numbers is not None, spacing, _WORLD, (_DEEP, rows, columns)), notes
+    # The specification takes a page without the tag for one with 1, but most programs neither read nor write it.
+    directions = (_DEEP, *ORIENTATIONS[orientation(page)]) if "Orientation" in page.tags else None
+    return Geometry(shape, counted, numbers is not None, spacing, _WORLD, directions), notes
 
 
 def orientation(page: Any) -> int:
@@ -66,8 +67,7 @@ def tags_for(geometry: Geometry) -> dict[str, Any]:
         tags["resolutionunit"] = "CENTIMETER"
     if geometry.world == _WORLD and geometry.directions is not None:
         found = next(value for value, axes in ORIENTATIONS.items() if axes == geometry.directions[1:])
-        if found != 1:
-            tags["extratags"] = [(_ORIENTATION, "H", 1, found, True)]
+        tags["extratags"] = [(_ORIENTATION, "H", 1, found, True)]
     return tags
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,10 @@ def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None
     except ValueError as error:
         raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
     notes = _not_compared(still, stack)
-    for path, own in ((still.path, still.spacing_um), (stack.path, stack.geometry.turned(turn).spacing_um)):
-        if own is not None and spacing_um is not None and not same_spacing(own, spacing_um):
-            said = f"{path.name} states voxels of {spacing_text(own)} µm, taken as {spacing_text(spacing_um)} µm"
-            notes += (said,)
+    if not same_spacing(still.spacing_um, stack.geometry.turned(turn).spacing_um):
+        notes += (f"the places of {stack.path.name} and {still.path.name} are not compared: their voxels differ",)
+    notes += overruled(still.path, still.spacing_um, spacing_um)
+    notes += overruled(stack.path, stack.geometry.turned(turn).spacing_um, spacing_um)
     if not turn:
         return stack, notes
     geometry = stack.geometry.turned(turn)
@@ -81,9 +82,17 @@ def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None
     return turned, (*notes, f"{stack.path.name} is turned onto {still.path.name}: {turn}")
 
 
+def overruled(path: Path, own: Spacing | None, stated: Spacing | None) -> tuple[str, ...]:
+    """Said where a spacing is stated that is not that of the file."""
+    if own is None or stated is None or same_spacing(own, stated):
+        return ()
+    return (f"{path.name} states voxels of {spacing_text(own)} µm, taken as {spacing_text(stated)} µm",)
+
+
 def _not_compared(still: Slices, stack: Slices) -> tuple[str, ...]:
     """Said where one of two says how it lies, and nothing can be done with it."""
-    if still.geometry.world == stack.geometry.world:
+    both = (still.geometry, stack.geometry)
+    if still.geometry.world == stack.geometry.world and len({one.directions is None for one in both}) == 1:
         return ()
     saying = [one.path.name for one in (stack, still) if one.geometry.says_how_it_lies]
     silent = [one.path.name for one in (stack, still) if not one.geometry.says_how_it_lies]

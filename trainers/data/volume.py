@@ -48,6 +48,7 @@ class Volume:
     grey_high: float  # grey value at HIGH_PERCENTILE
     content_hash: str
     soft: SoftLabels | None = None  # set if the label holds levels made by a network
+    grey_meaning: tuple[float, float] = (0.0, 1.0)  # the source's value of grey level 0, and of a step
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -143,10 +143,11 @@ def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
     """What is to be said of chunks that are not there, which may be empty, or not yet copied."""
     edges = zip(array.shape, array.shards or array.chunks, strict=True)
     count = math.prod(-(-length // edge) for length, edge in edges)
-    missing = count - sum(not file.name.startswith((".z", "zarr.json")) for file in files)
-    return (
-        (f"{missing:,} of its {count:,} chunks are not stored, read as {array.fill_value or 0}",) if missing > 0 else ()
-    )
+    missing = count - sum(not file.name.startswith(".") and file.name != _NODE_3 for file in files)
+    if missing <= 0:
+        return ()
+    read_as = array.fill_value or 0
+    return (f"{missing:,} of its {count:,} chunks are not there, so empty or not copied: read as {read_as}",)
 
 
 def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:

@@ -1,9 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from kidneys import tube
 
 from trainers.data.contrast import share_contrast
+from trainers.data.open_volumes import open_volumes
+from trainers.data.sources import scan
 from trainers.data.volume import Volume
 
 
@@ -35,3 +39,18 @@ def test_a_kidney_of_one_volume_keeps_its_own_scale() -> None:
 def test_another_voxel_spacing_is_another_scan() -> None:
     coarse, fine = _flat("coarse", 100), replace(_flat("fine", 900), spacing_um=(5.2, 5.2, 5.2))
     assert [v.grey_low for v in share_contrast([coarse, fine])] == [100.0, 900.0]
+
+
+@pytest.mark.parametrize("other", ["float32", "int16", "uint16"])
+def test_pieces_of_different_types_look_alike(tmp_path: Path, other: str) -> None:
+    """A half that two pieces have in common, of which one is spread over 16 bits with its own brightest voxels."""
+    half = np.random.default_rng(0).integers(1_000, 3_000, (8, 20, 20))
+    bright = np.random.default_rng(1).integers(3_000, 9_000, (8, 20, 20))
+    np.save(tmp_path / "k_top.npy", half.astype(np.float32))
+    np.save(tmp_path / "k_bottom.npy", np.concatenate([half, bright]).astype(other))
+    (tmp_path / "dataset.toml").write_text(
+        "".join(f'[volumes.{name}]\nkidney = "k"\nvoxel_spacing_um = 50.0\n' for name in ("k_top", "k_bottom"))
+    )
+    bottom, top = open_volumes(scan(tmp_path), tmp_path / "cache")
+    assert (bottom.name, top.name) == ("k_bottom", "k_top")
+    assert np.allclose(top.normalise(top.image), bottom.normalise(bottom.image[:8]), atol=1e-3)

@@ -95,9 +95,31 @@ def test_an_affine_that_is_sheared_is_refused(tmp_path, slant: float, sheared: b
         with pytest.raises(InputError, match=r"its affine is sheared, its axes meet at 84\.3 degrees"):
             open_slices(tmp_path / "k.nii")
         (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 50.0\n")
-        assert scan_one(tmp_path / "k.nii").geometry.directions is None
+        directions = np.array(scan_one(tmp_path / "k.nii").geometry.directions)
+        assert np.allclose(directions @ directions.T, np.eye(3))
+        assert (np.diag(directions[:, ::-1]) > 0.998).all()  # each within half of the slant, 2.9 degrees
     else:
         assert open_slices(tmp_path / "k.nii").spacing_um == pytest.approx((50, 30, 20), rel=1e-4)
+
+
+def test_labels_that_run_the_other_way_are_turned_onto_a_sheared_scan_whose_spacing_is_stated(tmp_path) -> None:
+    affine = AFFINE.copy()
+    affine[0, 1] = 0.012 * 0.03  # 0.7 degrees, which moves no corner of this scan by half a voxel
+    mask = np.random.default_rng(1).random(GREY.shape) < 0.2
+    for name, voxels in (("k.nii", GREY), ("k_labels.nii", mask.astype(np.uint8)[:, :, ::-1])):
+        lies = (
+            affine
+            if name == "k.nii"
+            else AFFINE @ np.array([[-1, 0, 0, GREY.shape[2] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        )
+        image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), lies)
+        image.set_qform(None)
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, tmp_path / name)
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = [50.0, 30.0, 20.0]\n")
+    source = scan_one(tmp_path / "k.nii")
+    assert source.label is not None
+    assert np.array_equal(voxels_of(source.label), mask)
 
 
 def test_edges_and_directions_belong_to_the_axes_that_dataset_toml_names(tmp_path) -> None:

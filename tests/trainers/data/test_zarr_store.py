@@ -191,7 +191,7 @@ def test_chunks_that_are_not_stored_are_said(tmp_path, how: dict) -> None:
     array[:4] = 1
     missing, count = (4, 8) if "shards" in how else (16, 32)
     (note,) = open_slices(tmp_path / "k.zarr").notes
-    assert note == f"{missing} of its {count} chunks are not stored, read as 7"
+    assert note == f"{missing} of its {count} chunks are not there, so empty or not copied: read as 7"
     array[:] = 1
     assert open_slices(tmp_path / "k.zarr").notes == ()
 
