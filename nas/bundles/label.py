@@ -27,10 +27,11 @@ from trainers.data.manifest_edit import Value, table_text, with_facts
 from trainers.data.masks import tiff_tags
 from trainers.data.naming import IMAGE_NAMES, LABEL_NAMES, find_one, is_named, suffix_of
 from trainers.data.open_volumes import open_piece
+from trainers.data.place import VolumeSource
 from trainers.data.prepare import default_cache
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import HIGHEST, SOURCE_NAME, VESSEL_LEVEL, LabelSource, is_vessel
-from trainers.data.sources import VolumeSource, find, scan_one
+from trainers.data.sources import find, scan_one
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 

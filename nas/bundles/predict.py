@@ -17,11 +17,12 @@ from search_spaces.errors import InputError
 from trainers.atomic import write_atomically
 from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
 from trainers.data.open_volumes import open_volumes
+from trainers.data.place import VolumeSource
 from trainers.data.prepare import default_cache
 from trainers.data.rle import encode, write_submission
 from trainers.data.scratch import scratch_folder
 from trainers.data.soft_labels import refuse_as_target
-from trainers.data.sources import VolumeSource, scan, scan_one
+from trainers.data.sources import scan, scan_one
 from trainers.data.volume import Volume
 from trainers.inference.components import large_components
 from trainers.metrics.cross_fit import mask_values, score_slabs

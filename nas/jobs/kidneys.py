@@ -18,8 +18,9 @@ from trainers.data.folds import Fold, choose, kidneys_in_turn, with_held_out
 from trainers.data.leaks import guard
 from trainers.data.open_volumes import open_volumes
 from trainers.data.phantom import are_phantoms, write_phantoms
+from trainers.data.place import VolumeSource
 from trainers.data.prepare import default_cache
-from trainers.data.sources import VolumeSource, scan
+from trainers.data.sources import scan
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 

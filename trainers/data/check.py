@@ -8,9 +8,10 @@ import numpy as np
 from search_spaces.errors import InputError
 from trainers.data.geometry import Spacing
 from trainers.data.pictures import draw_volume
+from trainers.data.place import Place, VolumeSource
 from trainers.data.prepare import default_cache, doubts, prepare, statistics_of
 from trainers.data.soft_labels import SOURCE_NAME
-from trainers.data.sources import Place, VolumeSource, find
+from trainers.data.sources import find
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.report import SILENT, Report
 

@@ -31,9 +31,9 @@ from trainers.data.greys import (
     to_mask,
     what_is_changed,
 )
+from trainers.data.place import VolumeSource
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_within
 from trainers.data.soft_labels import is_vessel
-from trainers.data.sources import VolumeSource
 from trainers.data.statistics import BlockMeasures, RunningMeasures, levels_between, measure
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.report import SILENT, Report

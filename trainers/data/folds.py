@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel
 from search_spaces.errors import InputError, unknown_name
 from trainers.data.geometry import Spacing
 from trainers.data.manifest import composed
+from trainers.data.place import VolumeSource
 from trainers.data.soft_labels import origin_leak, refuse_as_target
-from trainers.data.sources import VolumeSource
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 

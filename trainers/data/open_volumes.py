@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trainers.data.contrast import share_contrast
+from trainers.data.place import VolumeSource
 from trainers.data.prepare import prepare
-from trainers.data.sources import VolumeSource, find
+from trainers.data.sources import find
 from trainers.data.volume import Volume
 from trainers.report import SILENT, Report
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from search_spaces.errors import InputError
 from trainers.atomic import sync_folder
 from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, convert, needed_bytes
-from trainers.data.sources import VolumeSource
+from trainers.data.place import VolumeSource
 from trainers.data.statistics import VolumeStatistics
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
 from trainers.report import SILENT, Report

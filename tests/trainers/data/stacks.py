@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from trainers.data.sources import VolumeSource, scan_one
+from trainers.data.place import VolumeSource
+from trainers.data.sources import scan_one
 
 
 def a_volume(seed: int = 0, shape: tuple[int, int, int] = (6, 20, 24)) -> tuple[np.ndarray, np.ndarray]:

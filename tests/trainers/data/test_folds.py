@@ -8,7 +8,8 @@ import tifffile
 
 from search_spaces.errors import InputError
 from trainers.data.folds import DataConfig, choose
-from trainers.data.sources import VolumeSource, scan
+from trainers.data.place import VolumeSource
+from trainers.data.sources import scan
 from trainers.report import Report
 
 

@@ -17,8 +17,9 @@ from nas.bundles.score_masks import score_masks
 from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry, Turn, bring_together
 from trainers.data.masks import read_mask, write_mask
+from trainers.data.place import VolumeSource
 from trainers.data.readers import open_slices
-from trainers.data.sources import VolumeSource, scan, scan_one
+from trainers.data.sources import scan, scan_one
 from trainers.data.turned import brought_onto
 from trainers.metrics.surface_dice import surface_dice
 from trainers.report import Report

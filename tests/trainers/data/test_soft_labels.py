@@ -17,10 +17,11 @@ from trainers.data.check import check
 from trainers.data.folds import DataConfig, Fold, choose
 from trainers.data.leaks import guard, leaks
 from trainers.data.patches import PatchSampler
+from trainers.data.place import VolumeSource
 from trainers.data.prepare import prepare, statistics_of
 from trainers.data.resample import resample_volume
 from trainers.data.soft_labels import LabelSource, SoftLabels, origin_leak, read_source
-from trainers.data.sources import VolumeSource, scan, scan_one
+from trainers.data.sources import scan, scan_one
 from trainers.metrics.cross_fit import score
 from trainers.metrics.score import ScoreConfig
 from trainers.report import Report

@@ -1,0 +1,179 @@
+"""One volume on disk: where its parts lie, and what their headers say together."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from search_spaces.errors import InputError
+from trainers.data.cache_key import cache_key
+from trainers.data.geometry import Geometry, Spacing
+from trainers.data.manifest import (
+    IMAGES_OF,
+    MANIFEST_NAME,
+    Manifest,
+    composed,
+    facts_of,
+)
+from trainers.data.naming import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    entries,
+    is_named,
+    stem_of,
+    suffix_of,
+    the_only,
+)
+from trainers.data.readers import open_slices
+from trainers.data.rle import RleRow, RleSlices, rle_slices
+from trainers.data.slices import Slices
+from trainers.data.soft_labels import DEFAULT_SET, SoftLabels, read_source
+from trainers.data.tiff import TiffFolder
+from trainers.data.turned import brought_onto, overruled
+from trainers.data.zarr_store import is_zarr, label_images
+from trainers.report import SILENT, Report
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """A volume on disk; label is None if there is none. `open_volumes` opens it as a Volume."""
+
+    name: str
+    kidney: str
+    split: Split
+    image: Slices
+    label: Slices | None
+    spacing_um: Spacing | None  # None: not stated anywhere
+    annotated: float  # share of the vessels that the labels contain; 0.0 if there are no labels
+    label_set: str = DEFAULT_SET  # name of the label set in use
+    soft: SoftLabels | None = None  # set if the labels hold levels made by a network
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W), from headers."""
+        return self.image.shape
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where its voxels lie, with the spacing that counts."""
+        return replace(self.image.geometry, spacing_um=self.spacing_um)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The type of the source's grey values."""
+        return self.image.dtype
+
+    @property
+    def labels(self) -> Literal["files", "rles", "none"]:
+        """Where the labels are read from."""
+        if self.label is None:
+            return "none"
+        return "rles" if isinstance(self.label, RleSlices) else "files"
+
+    @cached_property
+    def key(self) -> str:
+        """The name of this volume's folder in the cache, which changes whenever a source file changes."""
+        label_set = "" if self.label_set == DEFAULT_SET else f" {self.label_set!r}"
+        said = f"{self.labels}{label_set}{' soft' if self.soft else ''}"
+        return cache_key(self.name, said, self.image, self.label)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The location of a volume; opening it reads its headers."""
+
+    name: str
+    split: Split | None  # None: the layout does not say
+    image: Path
+    label: Path | None
+    rles: tuple[Path, dict[int, RleRow]] | None  # only if label is None
+    manifest: Manifest | None
+
+    @property
+    def kidney(self) -> str:
+        """The kidney that the volume shows."""
+        return facts_of(self.name, self.manifest).kidney or self.name
+
+    def open(self, report: Report = SILENT) -> VolumeSource:
+        """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
+        facts = facts_of(self.name, self.manifest)
+        image = open_slices(self.image, facts.pick).believed(facts.spacing_um)
+        place = self.label
+        if facts.labels is not None:
+            place = find_set(self.name, self.image, self.label, facts.labels, facts.position)
+        elif place is None and facts.position is not None:
+            place = labels_inside(self.image, report, facts.position)
+        label = None
+        if place is not None:
+            label = open_slices(place, replace(facts.pick, where_it_fits=True)).believed(facts.spacing_um)
+        if self.name in IMAGES_OF and isinstance(image, TiffFolder):
+            numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
+            image = image.select(numbers)
+        if label is None and self.rles:
+            label = rle_slices(*self.rles, image.numbers, image.shape)
+        if label is None:
+            for note in overruled(image.path, image.spacing_um, facts.spacing_um):
+                report.note(f"{self.name}: {note}")
+        else:
+            _check_slices(image, label)
+            label, notes = brought_onto(image, label, facts.spacing_um)
+            for note in notes:
+                report.note(f"{self.name}: {note}")
+        if facts.soft and place is None:
+            raise InputError(
+                f"{self.name}: {MANIFEST_NAME} says soft = true, but it has no label slices to hold levels"
+            )
+        for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
+            report.note(f"{self.name}: {note}")
+        spacing = facts.spacing_um or image.spacing_um
+        if spacing is None and label is not None:  # which lies on the same voxels
+            spacing = label.spacing_um
+        if spacing is None:
+            report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
+        annotated = 1.0 if facts.annotated is None else facts.annotated
+        return VolumeSource(
+            self.name, self.kidney, self.split or ("test" if label is None else "train"), image, label,
+            spacing, 0.0 if label is None else annotated,
+            facts.labels or DEFAULT_SET, read_source(place) if facts.soft and place else None,
+        )  # fmt: skip
+
+
+def find_set(name: str, image: Path, label: Path | None, label_set: str, position: int | None = None) -> Path:
+    """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
+    label_set = composed(label_set)
+    inside = {composed(one.name): one for one in label_images(image, position)} if is_zarr(image) else {}
+    if label_set in inside:
+        return inside[label_set]
+    home = (label or image).parent
+    if not is_named(label or image, (*IMAGE_NAMES, *LABEL_NAMES)):
+        raise InputError(
+            f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
+            f"move it to {name}/images{suffix_of(image)}"
+        )
+    stacks = [path for path in entries(home) if suffix_of(path) or path.is_dir()]
+    there = {stem_of(path): path for path in stacks if not is_named(path, IMAGE_NAMES)}
+    if label_set not in there:
+        listed = ", ".join(there) or "none"
+        raise InputError(
+            f"{home}: {name} has no label set {label_set!r} (in {MANIFEST_NAME}); the sets there: {listed}"
+        )
+    return there[label_set]
+
+
+def labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:
+    """The labels inside an OME-Zarr store, of the image at that position if it has several images."""
+    return the_only(label_images(path, position), path.name, report) if is_zarr(path) else None
+
+
+def _check_slices(image: Slices, label: Slices) -> None:
+    """Check that two folders have the same slices, naming the first file that has no partner."""
+    if isinstance(image, TiffFolder) and isinstance(label, TiffFolder):
+        for stack, others, one, other in ((label, image, "label", "image"), (image, label, "image", "label")):
+            single = sorted(set(stack.numbers) - set(others.numbers))
+            if single:
+                name = stack.slice_name(stack.numbers.index(single[0]))
+                raise InputError(f"{name}: {one} slice without {other}; {others.path} has no slice {single[0]:04d}")
