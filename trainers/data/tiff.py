@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.geometry import Spacing, spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
-from trainers.data.tiff_images import UNNAMED_LETTERS, Image, images_of, planes_in_one_page
+from trainers.data.tiff_images import UNNAMED_LETTERS, Image, are_slices_as_colours, images_of, planes_in_one_page
 from trainers.data.tiff_ome import pixels_of
 from trainers.data.tiff_page import (
     KIND,
@@ -212,7 +212,13 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
             if not image.pixels and len(set(geometry.spacing_um or ())) > 1:
                 geometry = replace(geometry, spacing_um=None)
                 notes = (*notes, "its spacing is that of pages of other axes than y and x, and not taken")
-        dtype, samples = native(page.dtype), int(page.samplesperpixel)
+        # Planes that follow each other are no colours.
+        dtype, samples = native(page.dtype), int(page.samplesperpixel) if image.start is None else 1
+        if samples > 1 and are_slices_as_colours(tif) and pick.entry("sample", samples) is None:
+            raise InputError(
+                f"{path}: its {samples} planes are colours by its tag, as tifffile writes for {samples} slices without "
+                'photometric="minisblack": say axes = "ZYX" in dataset.toml if they are slices, or else sample = 0'
+            )
         notes = (*notes, *unlike, *image.notes, *_notes(page))
     sample = _sample(path, samples, pick)
     return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, image=image, number=number)

@@ -44,6 +44,8 @@ def images_of(path: Path, tif: Any, told: bool) -> list[Image]:
     Raises InputError for a description that does not fit the pages, unless the axes are told.
     """
     pages = len(tif.pages)
+    if told and are_slices_as_colours(tif):
+        return [_of_planes(path, tif)]
     if not any(getattr(tif, f"is_{kind}") for kind in _DESCRIBED):
         if tif.pages.first.is_micromanager and pages > 1 and not told:
             raise InputError(
@@ -67,6 +69,13 @@ def images_of(path: Path, tif: Any, told: bool) -> list[Image]:
         note = f"its OME-XML describes {stated} of its {pages} pages; the others are not read"
         found = [replace(image, notes=(note,)) for image in found]
     return _joined(found, told)
+
+
+def are_slices_as_colours(tif: Any) -> bool:
+    """Whether the planes of the only page may be slices: tifffile by itself takes 3 or 4 of them for colours."""
+    page = tif.pages.first
+    separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+    return bool(len(tif.pages) == 1 and separate and page.is_shaped and "axes" not in page.shaped_description)
 
 
 def planes_in_one_page(tif: Any) -> int:
@@ -124,6 +133,15 @@ def _series(path: Path, tif: Any) -> Sequence[Any]:
     if tif.is_ome and any(one.kind != "ome" for one in series):
         raise InputError(f"{path}: its OME-XML describes other pages than there are")
     return series
+
+
+def _of_planes(path: Path, tif: Any) -> Image:
+    """The planes of colours in the only page, as slices."""
+    page = tif.pages.first
+    if not page.is_contiguous:
+        raise InputError(f'{path}: its slices are compressed as colours; write it again with photometric="minisblack"')
+    letters, lengths = _of_page(path, page)
+    return Image(_UNNAMED + letters, (page.samplesperpixel, *lengths), (0,), start=page.dataoffsets[0])
 
 
 def _plain(path: Path, tif: Any) -> Image:

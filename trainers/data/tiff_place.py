@@ -114,7 +114,8 @@ def _by_ome(pixels: Mapping[str, Any]) -> tuple[Spacing | None, tuple[str, ...]]
         factor = micrometres(unit)
         if size is not None and factor is None:
             return None, (f"the unit {unit!r} of its PhysicalSize{axis} is no known unit of length",)
-        edges.append(None if size is None or factor is None else float(size) * factor)
+        edge = _number(size)
+        edges.append(None if edge is None or factor is None else edge * factor)
     z, y, x = edges
     return (None, ()) if y is None or x is None else _with_depth(z, y, x)
 
@@ -137,11 +138,21 @@ def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> tuple[S
             return None, (f"its unit {unit!r} is no known unit of length",) if strange else ()
         factors.append(factor)
     along, across, deep = factors
+    if by_tag is not None and not page.is_imagej and by_tag != _MICROMETRES[_PER_INCH]:
+        along = across = by_tag  # tifffile writes the inch for who names none
     dots = (y * 25_400 / across, x * 25_400 / along)
     if {along, across} <= {_MICROMETRES[_PER_INCH], _MICROMETRES[_PER_CENTIMETRE]} and all(map(_means_nothing, dots)):
         return None, (f"it states {dots[1]:.4g} dots per inch, as programs do that know no spacing; not taken as one",)
-    between = said.get("spacing", apart)
-    return _with_depth(None if between is None else float(between) * deep, across / y, along / x)
+    between = _number(said.get("spacing", apart))
+    return _with_depth(None if between is None else between * deep, across / y, along / x)
+
+
+def _number(said: Any) -> float | None:
+    """What a description says, None if it is no number."""
+    try:
+        return float(said)
+    except (TypeError, ValueError):
+        return None
 
 
 def _means_nothing(dots: float) -> bool:

@@ -104,6 +104,12 @@ STATED: dict[str, tuple[Write, tuple[float, float, float]]] = {
     "imagej, slices that keep that of their stack": (
         lambda at: fiji(at, {"unit": "micron", "spacing": 7.0}, (0.2, 0.2)), (7, 5, 5),
     ),
+    "tifffile's own, pixels by the tag": (
+        lambda at: tiff(
+            at, resolution=(200, 200), resolutionunit="CENTIMETER", metadata={"spacing": 0.08, "unit": "mm"}
+        ),
+        (80, 50, 50),
+    ),
     "tifffile's own": (
         lambda at: tiff(at, resolution=(0.5, 0.25), metadata={"axes": "ZYX", "unit": "um", "spacing": 3.0}), (3, 4, 2),
     ),
@@ -151,6 +157,9 @@ UNKNOWN: dict[str, Write] = {
     "imagej, inches of a screen": lambda at: imagej(at, "inch", None, 1 / 72, 1 / 72),
     "imagej, centimetres of a printer": lambda at: imagej(at, "cm", None, 1 / 118.11, 1 / 118.11),
     "imagej, oblong pixels of slices": lambda at: fiji(at, {"unit": "micron"}, (0.2, 0.25)),
+    "tifffile's own, edges that are no numbers": lambda at: tiff(
+        at, metadata={"axes": "ZYX", "PhysicalSizeX": "0.5 um", "PhysicalSizeY": "0.5 um"}
+    ),
     "imagej, a depth in seconds": lambda at: imagej(at, "micron", 5.0, 2.0, 3.0, zunit="sec"),
     "tifffile's own without a resolution": lambda at: tiff(at, metadata={"unit": "um", "spacing": 3.0}),
     "tags of a screen": lambda at: slices(at, resolution=(72, 72), resolutionunit="INCH"),

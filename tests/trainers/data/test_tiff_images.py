@@ -1,5 +1,6 @@
 """Images of TIFF files: what names their axes and states their pages is believed, or said to be wrong."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -340,3 +341,16 @@ def test_described_pages_that_are_cut_in_different_ways_are_slices_only_if_a_per
     with pytest.raises(InputError, match=r'cut into strips or tiles in different ways, or say axes = "ZYX"'):
         open_slices(tmp_path / "k.tif")
     assert np.array_equal(read(tmp_path / "k.tif", **SLICES), GREY)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_slices_that_tifffile_took_for_colours_are_slices_once_a_person_says_so(tmp_path, count: int) -> None:
+    stack = GREY[:count].astype(np.uint8)
+    with warnings.catch_warnings(action="ignore"):  # tifffile knows that this is a mistake
+        tifffile.imwrite(tmp_path / "k.tif", stack)
+    with pytest.raises(InputError, match=rf'its {count} planes are colours by its tag, .*say axes = "ZYX"'):
+        open_slices(tmp_path / "k.tif")
+    with open_slices(tmp_path / "k.tif", Pick(names=("z", "y", "x"))).reading() as read:
+        assert np.array_equal(read(0, count), stack)
+    with open_slices(tmp_path / "k.tif", Pick({"sample": 1})).reading() as read:
+        assert np.array_equal(read(0, 1)[0], stack[1])
