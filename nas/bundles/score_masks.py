@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Spacing, check_possible
+from trainers.data.geometry import Spacing, best_known, check_possible
 from trainers.data.masks import inside, is_table, open_mask
 from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
@@ -34,7 +34,7 @@ def score_masks(
     moving, notes = brought_onto(still, moving, stated)
     for note in notes:
         report.note(note)
-    spacing_um = stated or still.spacing_um or moving.spacing_um
+    spacing_um = stated or best_known(still.geometry, moving.geometry)
     if spacing_um is None and tolerance_um > 0:
         raise InputError(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "

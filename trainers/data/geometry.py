@@ -36,7 +36,7 @@ class Geometry:
     numbers: one per slice, as in ids and file names; numbered: whether the files say so, or they are only counted.
     spacing_um: edges of a voxel along (D, H, W). directions: for each of these axes the unit vector along which it runs
     in a world named by `world`, and origin_um the place of the first voxel there; places in different worlds are not
-    compared. None: not stated.
+    compared. None: not stated. depth_is_assumed: the edge along D is not, and taken to be that along W.
     """
 
     shape: tuple[int, int, int]
@@ -46,6 +46,7 @@ class Geometry:
     world: str = ""
     directions: tuple[Vector, Vector, Vector] | None = None
     origin_um: Vector | None = None
+    depth_is_assumed: bool = False
 
     @staticmethod
     def counted(shape: tuple[int, int, int], spacing_um: Spacing | None = None) -> "Geometry":
@@ -123,7 +124,7 @@ def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None
         raise ValueError(f"it has slices {_range(moved.numbers)} and the other {_range(still.numbers)}")
     if still.shape != moved.shape:
         raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
-    alike = same_spacing(moved.spacing_um, still.spacing_um)
+    alike = _same_edges(still, moved)
     if not alike and spacing_um is None:
         raise ValueError(
             f"its voxels are {spacing_text(moved.spacing_um or ())} µm and those of the other "
@@ -133,6 +134,20 @@ def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None
     if alike:  # otherwise the files do not measure places alike
         _check_place(still, moved)
     return turn
+
+
+def best_known(*stacks: Geometry) -> Spacing | None:
+    """The spacing of stacks on the same voxels: of the first that states all edges, or else of the first."""
+    stated = sorted((one for one in stacks if one.spacing_um is not None), key=lambda one: one.depth_is_assumed)
+    return stated[0].spacing_um if stated else None
+
+
+def _same_edges(one: Geometry, other: Geometry) -> bool:
+    """Whether two stacks have the same spacing, as far as both state it."""
+    if one.spacing_um is None or other.spacing_um is None or not (one.depth_is_assumed or other.depth_is_assumed):
+        return same_spacing(one.spacing_um, other.spacing_um)
+    depth = one.spacing_um[0]
+    return same_spacing(one.spacing_um, (depth, *other.spacing_um[1:]))
 
 
 def same_spacing(one: Spacing | None, other: Spacing | None) -> bool:

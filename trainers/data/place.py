@@ -9,7 +9,7 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from trainers.data.cache_key import cache_key
-from trainers.data.geometry import Geometry, Spacing
+from trainers.data.geometry import Geometry, Spacing, best_known
 from trainers.data.manifest import (
     IMAGES_OF,
     MANIFEST_NAME,
@@ -129,9 +129,7 @@ class Place:
             )
         for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
             report.note(f"{self.name}: {note}")
-        spacing = facts.spacing_um or image.spacing_um
-        if spacing is None and label is not None:  # which lies on the same voxels
-            spacing = label.spacing_um
+        spacing = facts.spacing_um or best_known(image.geometry, *(() if label is None else (label.geometry,)))
         if spacing is None:
             report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated

@@ -84,7 +84,7 @@ class TiffFolder(Slices):
                     f"{path}: its orientation tag is {turned}, but that of {first} is {self.orientation}; all slices "
                     "of a volume must lie alike"
                 )
-            spacing, _ = spacing_of(tif, page, _pixels(tif)) if self.spacing_counts else (None, ())
+            spacing = spacing_of(tif, page, _pixels(tif)).spacing_um if self.spacing_counts else None
             if spacing and self.spacing_um and differ(spacing, self.spacing_um):
                 raise InputError(
                     f"{path}: its voxels are {spacing_text(spacing)} µm, but those of {first} "

@@ -4,7 +4,8 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from trainers.data.geometry import SPACING_TOLERANCE, Geometry, Spacing, Vector
 from trainers.data.units import micrometres
@@ -43,11 +44,20 @@ def geometry_of(
 
     pixels: what OME-XML says of it. numbers: those in the names of slices.
     """
-    spacing, notes = spacing_of(tif, page, pixels)
+    stated = spacing_of(tif, page, pixels)
     counted = numbers or tuple(range(shape[0]))
     # The specification takes a page without the tag for one with 1, but most programs neither read nor write it.
     directions = (_DEEP, *ORIENTATIONS[orientation(page)]) if "Orientation" in page.tags else None
-    return Geometry(shape, counted, numbers is not None, spacing, _WORLD, directions), notes
+    geometry = Geometry(shape, counted, numbers is not None, stated.spacing_um, _WORLD, directions)
+    return replace(geometry, depth_is_assumed=stated.depth_is_assumed), stated.notes
+
+
+class StatedSpacing(NamedTuple):
+    """What a file says of the edges of a voxel; depth_is_assumed: it does not say how far apart slices are."""
+
+    spacing_um: Spacing | None = None
+    notes: tuple[str, ...] = ()
+    depth_is_assumed: bool = False
 
 
 def orientation(page: Any) -> int:
@@ -71,14 +81,14 @@ def tags_for(geometry: Geometry) -> dict[str, Any]:
     return tags
 
 
-def spacing_of(tif: Any, page: Any, pixels: Mapping[str, Any]) -> tuple[Spacing | None, tuple[str, ...]]:
+def spacing_of(tif: Any, page: Any, pixels: Mapping[str, Any]) -> StatedSpacing:
     """The spacing that a file states for a stack that begins with this page, and what was assumed.
 
     The first that says something counts: our masks, OME-XML, ImageJ's or tifffile's description, the resolution tags.
     """
     own = _PLACE.fullmatch((page.description or "").strip())
     if own:
-        return (float(own[1]), float(own[2]), float(own[3])), ()
+        return StatedSpacing((float(own[1]), float(own[2]), float(own[3])))
     said = described(page)
     if "PhysicalSizeX" in pixels or "PhysicalSizeX" in said:
         return _by_ome(pixels if "PhysicalSizeX" in pixels else said)
@@ -88,7 +98,7 @@ def spacing_of(tif: Any, page: Any, pixels: Mapping[str, Any]) -> tuple[Spacing 
         several = named[0] > 1 or (max(named) == 1 and (len(tif.pages) > 1 or said.get("images", 1) != 1))
         return _by_unit(said, page, 1.0 if several else None)
     if "unit" in said and resolution_of(page) == (1.0, 1.0):
-        return None, ()  # as tifffile writes where no resolution is given
+        return StatedSpacing()  # as tifffile writes where no resolution is given
     return _by_unit(said, page, None)
 
 
@@ -106,28 +116,28 @@ def described(page: Any) -> Mapping[str, Any]:
     return said
 
 
-def _by_ome(pixels: Mapping[str, Any]) -> tuple[Spacing | None, tuple[str, ...]]:
+def _by_ome(pixels: Mapping[str, Any]) -> StatedSpacing:
     """https://www.openmicroscopy.org/Schemas/OME/2016-06: the unit is µm where it is not stated."""
     edges: list[float | None] = []
     for axis in "ZYX":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         factor = micrometres(unit)
         if size is not None and factor is None:
-            return None, (f"the unit {unit!r} of its PhysicalSize{axis} is no known unit of length",)
+            return StatedSpacing(notes=(f"the unit {unit!r} of its PhysicalSize{axis} is no known unit of length",))
         edge = _number(size)
         edges.append(None if edge is None or factor is None else edge * factor)
     z, y, x = edges
-    return (None, ()) if y is None or x is None else _with_depth(z, y, x)
+    return StatedSpacing() if y is None or x is None else _with_depth(z, y, x)
 
 
-def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> tuple[Spacing | None, tuple[str, ...]]:
+def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> StatedSpacing:
     """By ImageJ's units of the axes, or by the tag; apart: units between slices where `spacing` does not say so.
 
     ImageJ writes no `spacing` where the slices of a stack lie one unit apart; a single slice has no distance.
     """
     y, x = resolution_of(page)
     if y is None or x is None:
-        return None, ()
+        return StatedSpacing()
     # The default of the specification is the inch, but a file that leaves the unit out hardly knows its resolution.
     by_tag = _MICROMETRES.get(int(page.tags.valueof("ResolutionUnit", 1)))
     factors: list[float] = []
@@ -135,14 +145,15 @@ def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> tuple[S
         factor = (factors[0] if factors else by_tag) if unit is None else micrometres(unit)
         if factor is None:
             strange = unit is not None and str(unit).lower() not in ("", "pixel", "pixels")
-            return None, (f"its unit {unit!r} is no known unit of length",) if strange else ()
+            return StatedSpacing(notes=(f"its unit {unit!r} is no known unit of length",) if strange else ())
         factors.append(factor)
     along, across, deep = factors
     if by_tag is not None and not page.is_imagej and by_tag != _MICROMETRES[_PER_INCH]:
         along = across = by_tag  # tifffile writes the inch for who names none
     dots = (y * 25_400 / across, x * 25_400 / along)
     if {along, across} <= {_MICROMETRES[_PER_INCH], _MICROMETRES[_PER_CENTIMETRE]} and all(map(_means_nothing, dots)):
-        return None, (f"it states {dots[1]:.4g} dots per inch, as programs do that know no spacing; not taken as one",)
+        said_so = f"it states {dots[1]:.4g} dots per inch, as programs do that know no spacing; not taken as one"
+        return StatedSpacing(notes=(said_so,))
     between = _number(said.get("spacing", apart))
     return _with_depth(None if between is None else between * deep, across / y, along / x)
 
@@ -160,13 +171,13 @@ def _means_nothing(dots: float) -> bool:
     return any(math.isclose(dots, usual, rel_tol=_ROUNDED) for usual in (*_SCREENS_AND_PRINTERS, 1.0, 2.54))
 
 
-def _with_depth(z: float | None, y: float, x: float) -> tuple[Spacing | None, tuple[str, ...]]:
+def _with_depth(z: float | None, y: float, x: float) -> StatedSpacing:
     """The spacing of slices with such pixels, which lie as far apart as these are wide if nothing else is stated."""
     if z is not None:
-        return (z, y, x), ()
+        return StatedSpacing((z, y, x))
     if not math.isclose(y, x, rel_tol=_ROUNDED):
-        return None, (f"{_NOT_STATED}, and its pixels are not square; its spacing is not known",)
-    return (x, y, x), (f"{_NOT_STATED}; taken as the edge of a pixel, {x:g} µm",)
+        return StatedSpacing(notes=(f"{_NOT_STATED}, and its pixels are not square; its spacing is not known",))
+    return StatedSpacing((x, y, x), (f"{_NOT_STATED}; taken as the edge of a pixel, {x:g} µm",), True)
 
 
 def resolution_of(page: Any) -> tuple[float | None, float | None]:

@@ -292,3 +292,15 @@ def test_dataset_toml_may_correct_what_both_files_state(tmp_path) -> None:
     assert notes == [
         f"k: {name} states voxels of 50 x 30 x 20 µm, taken as 63 µm" for name in ("k.nii.gz", "k_labels.nii.gz")
     ]
+
+
+@pytest.mark.parametrize("whose", ["image", "labels"])
+def test_a_distance_of_slices_that_is_only_assumed_is_not_compared(tmp_path, whose: str) -> None:
+    """OME-XML of one states three edges, that of the other only two."""
+    for name, voxels in (("k.ome.tif", GREY), ("k_labels.ome.tif", MASK.astype(np.uint8))):
+        sizes = {"PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+        if (name == "k.ome.tif") == (whose == "image"):
+            sizes["PhysicalSizeZ"] = 3.0
+        tifffile.imwrite(tmp_path / name, voxels, ome=True, metadata={"axes": "ZYX", **sizes})
+    (source,) = scan(tmp_path)
+    assert source.spacing_um == (3.0, 0.5, 0.5)
