@@ -18,7 +18,7 @@ from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.geometry import Spacing, spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_images import UNNAMED_LETTERS, Image, are_slices_as_colours, images_of, planes_in_one_page
-from trainers.data.tiff_ome import pixels_of
+from trainers.data.tiff_ome import check_order, pixels_of
 from trainers.data.tiff_page import (
     KIND,
     check_alike,
@@ -177,6 +177,8 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
     files = tuple(found[number] for number in numbers)
     with opened(files[0]) as tif, decoding(files[0], KIND):
         page = single_page(tif, files[0])
+        if tif.is_ome:
+            check_order(tif.ome_metadata, files)
         geometry, notes = geometry_of(tif, page, (len(files), *_height_width(page)), _pixels(tif), numbers)
         dtype, samples = native(page.dtype), int(page.samplesperpixel)
         notes += _notes(page)

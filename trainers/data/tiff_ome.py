@@ -3,7 +3,8 @@
 https://www.openmicroscopy.org/Schemas/OME/2016-06
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,6 +54,20 @@ def of_this_file(path: Path, text: str, pages: int) -> tuple[str, int]:
     if not total:
         raise InputError(f"{path}: its OME-XML describes no image in this file; {_ELSEWHERE}")
     return ElementTree.tostring(root, encoding="unicode"), total
+
+
+def check_order(text: str, files: Sequence[Path]) -> None:
+    """Raise InputError if OME-XML says that files are not the slices of one volume in the order of their names."""
+    places = {}
+    for data in ElementTree.fromstring(text).iter():
+        for uuid in _named(data, "UUID") if _name(data) == "TiffData" else ():
+            places[uuid.get("FileName", "").lower()] = [int(data.get(f"First{axis}", 0)) for axis in "TCZ"]
+    found = [(file, places[file.name.lower()]) for file in files if file.name.lower() in places]
+    for (_, (*before, above)), (file, (*after, below)) in pairwise(found):
+        if before != after or above >= below:
+            raise InputError(
+                f"{file}: by its OME-XML, the files beside it are not slices in the order of their names; {_ELSEWHERE}"
+            )
 
 
 def _is_here(root: ElementTree.Element, uuids: set[str | None], data: ElementTree.Element, path: Path) -> bool:

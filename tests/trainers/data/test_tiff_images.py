@@ -354,3 +354,31 @@ def test_slices_that_tifffile_took_for_colours_are_slices_once_a_person_says_so(
         assert np.array_equal(read(0, count), stack)
     with open_slices(tmp_path / "k.tif", Pick({"sample": 1})).reading() as read:
         assert np.array_equal(read(0, 1)[0], stack[1])
+
+
+def ome_slices(folder: Path, places: list[tuple[int, int]]) -> Path:
+    """A file for each (channel, z) of an OME dataset, all of which carry its OME-XML."""
+    folder.mkdir()
+    planes = "".join(
+        f'<TiffData FirstC="{channel}" FirstZ="{z}" FirstT="0" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="s_{number:04d}.ome.tif">urn:uuid:{number}</UUID></TiffData>'
+        for number, (channel, z) in enumerate(places)
+    )
+    channels, depth = (max(place[axis] for place in places) + 1 for axis in (0, 1))
+    for number in range(len(places)):
+        xml = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{number}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+            f'SizeX="20" SizeY="16" SizeZ="{depth}" SizeC="{channels}" SizeT="1">{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(folder / f"s_{number:04d}.ome.tif", GREY[number], description=xml, metadata=None)
+    return folder
+
+
+def test_slices_of_an_ome_dataset_lie_as_its_description_says(tmp_path) -> None:
+    path = ome_slices(tmp_path / "rising", [(0, z) for z in range(5)])
+    with open_slices(path).reading() as read:
+        assert np.array_equal(read(0, 5), GREY[:5])
+    for name, places in (("falling", [(0, 4 - z) for z in range(5)]), ("channels", [(c, 0) for c in range(5)])):
+        with pytest.raises(InputError, match=r"s_0001\.ome\.tif: by its OME-XML, .* not slices in the order of their"):
+            open_slices(ome_slices(tmp_path / name, places))
