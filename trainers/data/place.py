@@ -22,6 +22,7 @@ from trainers.data.naming import (
     LABEL_NAMES,
     entries,
     is_named,
+    labelled,
     stem_of,
     suffix_of,
     the_only,
@@ -89,8 +90,8 @@ class Place:
     name: str
     split: Split | None  # None: the layout does not say
     image: Path
-    label: Path | None
-    rles: tuple[Path, dict[int, RleRow]] | None  # only if label is None
+    labels: tuple[Path, ...]  # of several, dataset.toml must name one
+    rles: tuple[Path, dict[int, RleRow]] | None  # only if there are no labels
     manifest: Manifest | None
 
     @property
@@ -102,9 +103,15 @@ class Place:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
         image = open_slices(self.image, facts.pick).believed(facts.spacing_um)
-        place = self.label
+        place = next(iter(self.labels), None)
         if facts.labels is not None:
-            place = find_set(self.name, self.image, self.label, facts.labels, facts.position)
+            place = find_set(self.name, self.image, place, facts.labels, facts.position)
+        elif len(self.labels) > 1:
+            one, other, *_ = self.labels
+            raise InputError(
+                f"{one.parent}: both {one.name} and {other.name} exist; keep one of them, or name one in "
+                f"{MANIFEST_NAME}, as in labels = {stem_of(one)!r}"
+            )
         elif place is None and facts.position is not None:
             place = labels_inside(self.image, report, facts.position)
         label = None
@@ -141,25 +148,25 @@ class Place:
 
 
 def find_set(name: str, image: Path, label: Path | None, label_set: str, position: int | None = None) -> Path:
-    """The label set of that name in the volume's folder; InputError if there is none, or no folder to hold one."""
-    label_set = composed(label_set)
-    inside = {composed(one.name): one for one in label_images(image, position)} if is_zarr(image) else {}
-    if label_set in inside:
-        return inside[label_set]
-    home = (label or image).parent
-    if not is_named(label or image, (*IMAGE_NAMES, *LABEL_NAMES)):
+    """The label set of that name, inside the images, beside them, or in their folder; InputError if there is none.
+
+    label: any labels of the volume; where others lent it the images, its sets lie beside these.
+    """
+    found = label_images(image, position) if is_zarr(image) else []
+    near = label if label is not None and is_named(label, LABEL_NAMES) else image
+    if image.is_dir() and not is_zarr(image):
+        found += [path for path in entries(image) if path.is_dir()]
+    if is_named(near, (*IMAGE_NAMES, *LABEL_NAMES)):
+        found += [path for path in entries(near.parent) if path != image and (suffix_of(path) or path.is_dir())]
+    else:
+        found += [path for path in entries(near.parent) if labelled(path) == stem_of(near)]
+    there = {stem_of(path): path for path in found}
+    if composed(label_set) not in there:
+        listed = ", ".join(there) or f"none; they are called {name}_labels or the like, or lie beside images/"
         raise InputError(
-            f"{MANIFEST_NAME}: labels = {label_set!r} of {name} names a folder beside images/, and {image} is none; "
-            f"move it to {name}/images{suffix_of(image)}"
+            f"{near.parent}: {name} has no label set {label_set!r} (in {MANIFEST_NAME}); the sets there: {listed}"
         )
-    stacks = [path for path in entries(home) if suffix_of(path) or path.is_dir()]
-    there = {stem_of(path): path for path in stacks if not is_named(path, IMAGE_NAMES)}
-    if label_set not in there:
-        listed = ", ".join(there) or "none"
-        raise InputError(
-            f"{home}: {name} has no label set {label_set!r} (in {MANIFEST_NAME}); the sets there: {listed}"
-        )
-    return there[label_set]
+    return there[composed(label_set)]
 
 
 def labels_inside(path: Path, report: Report, position: int | None = None) -> Path | None:

@@ -92,14 +92,14 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
             if other.name not in ("train", "test") and holds_scans(other):
                 report.note(f"{other.name}: left out, where there is train/ or test/ nothing else is looked at")
     for folder, split in parts:
-        for name, image, label in _volumes_in(folder, report):
+        for name, image, labels in _volumes_in(folder, report):
             name = check_name(name, str(folder))
             if name in places or name in labels_only:
                 raise InputError(f"{folder}: two volumes are named {name!r}; give one of them another name")
             if image is None:
-                labels_only[name] = label or folder
+                labels_only[name] = labels[0] if labels else folder
             else:
-                places[name] = Place(name, split, image, label, None, manifest)
+                places[name] = Place(name, split, image, labels, None, manifest)
     _lend_images(places, labels_only, report)
     # Volumes for prediction need not be listed: the dataset.toml beside test/ may describe only some of them.
     listing = None if root.name == "test" and home != root else manifest
@@ -129,7 +129,7 @@ def _parts(root: Path) -> list[tuple[Path, Split | None]]:
     return [(root, "train" if root.name == "train" else "test" if root.name == "test" else None)]
 
 
-def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, Path | None]]:
+def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, tuple[Path, ...]]]:
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
@@ -162,51 +162,49 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
         report.note(f"left out: {why}")
 
 
-def _named_labels(folder: Path) -> dict[str, list[Path]]:
+def _named_labels(folder: Path) -> dict[str, tuple[Path, ...]]:
     """What lies in a folder and is named to be labels, by the volume whose labels it is."""
-    found: dict[str, list[Path]] = {}
+    found: dict[str, tuple[Path, ...]] = {}
     for path in entries(folder):
         if (of := labelled(path)) is not None and is_readable(path):
-            found.setdefault(of, []).append(path)
+            found[of] = (*found.get(of, ()), path)
     return found
 
 
-def _labels_beside(path: Path, named: dict[str, list[Path]]) -> Path | None:
-    beside = named.get(stem_of(path), [])
-    if len(beside) > 1:
-        raise InputError(f"{path.parent}: both {beside[0].name} and {beside[1].name} exist; keep one of them")
-    return beside[0] if beside else None
-
-
-def _own_or_beside(folder: Path, own: Path | None, named: dict[str, list[Path]], report: Report) -> Path | None:
+def _own_or_beside(
+    folder: Path, own: Path | None, named: dict[str, tuple[Path, ...]], report: Report
+) -> tuple[Path, ...]:
     """The labels in a volume's folder, or else those beside it."""
-    beside = _labels_beside(folder, named)
-    if own and beside:
-        report.note(f"{beside.name}: left out, {folder.name} has labels of its own")
-    return own or beside
+    beside = named.get(stem_of(folder), ())
+    if own is None:
+        return beside
+    for other in beside:
+        report.note(f"{other.name}: left out, {folder.name} has labels of its own")
+    return (own,)
 
 
-def _labels_of(path: Path, named: dict[str, list[Path]], report: Report) -> Path | None:
+def _labels_of(path: Path, named: dict[str, tuple[Path, ...]], report: Report) -> tuple[Path, ...]:
     """The labels of a file, a store or a stack: beside it, or inside."""
     if path.is_dir() and not is_zarr(path):
         return _own_or_beside(path, find_labels(path, report), named, report)
-    return _labels_beside(path, named) or labels_inside(path, report)
+    inside = labels_inside(path, report)
+    return named.get(stem_of(path)) or (() if inside is None else (inside,))
 
 
 def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
     if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
         name, home, image = stem_of(path), path.parent, path
-        label = _labels_of(path, _named_labels(home), report)
+        labels = _labels_of(path, _named_labels(home), report)
     else:
         home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
         image = find_one(home, IMAGE_NAMES) or path
-        label = _own_or_beside(home, find_labels(home, report), _named_labels(home.parent), report)
+        labels = _own_or_beside(home, find_labels(home, report), _named_labels(home.parent), report)
         home = home.parent
     manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
-    return Place(check_name(name, str(path)), split, image, label, None, manifest)
+    return Place(check_name(name, str(path)), split, image, labels, None, manifest)
 
 
 def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], report: Report) -> None:
@@ -217,12 +215,12 @@ def _lend_images(places: dict[str, Place], labels_only: dict[str, Path], report:
             wanted = f"; its images are slices of {IMAGES_OF[name]}, which is not here" if name in IMAGES_OF else ""
             report.note(f"{name}: left out, it has labels but no images{wanted}")
         else:
-            places[name] = replace(lender, name=name, label=label)
+            places[name] = replace(lender, name=name, labels=(label,))
 
 
 def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, report: Report) -> dict[str, Place]:
     """The places, with labels from train_rles.csv for volumes without label files."""
-    bare = [name for name, place in places.items() if place.label is None and place.split != "test"]
+    bare = [name for name, place in places.items() if not place.labels and place.split != "test"]
     lent = [name for name, lender in IMAGES_OF.items() if name not in places and lender in places]
     lent = [name for name in lent if manifest is None or name in manifest.volumes]
     csv = next((path for path in (root / RLES_NAME, root / "train" / RLES_NAME) if path.is_file()), None)
@@ -237,7 +235,7 @@ def _with_rles(places: dict[str, Place], manifest: Manifest | None, root: Path, 
             report.note(f"{name}: no labels, neither a folder nor rows in {csv.name}")
     for name in lent:
         if name in rles:
-            filled[name] = replace(places[IMAGES_OF[name]], name=name, label=None, rles=(csv, rles[name]))
+            filled[name] = replace(places[IMAGES_OF[name]], name=name, labels=(), rles=(csv, rles[name]))
     return filled
 
 

@@ -12,6 +12,7 @@ import zarr
 from scans import GREY, MASK, as_npy, found_in, slices
 
 from search_spaces.errors import InputError
+from trainers.data.check import check
 from trainers.data.folds import DataConfig, choose
 from trainers.data.masks import read_mask
 from trainers.data.naming import is_stack
@@ -112,7 +113,33 @@ def test_two_labels_beside_one_scan_are_refused(tmp_path) -> None:
     np.save(tmp_path / "k.npy", GREY)
     as_npy(tmp_path / "k_labels.npy")
     as_npy(tmp_path / "k-seg.npy")
-    with pytest.raises(InputError, match=r"both k-seg\.npy and k_labels\.npy exist; keep one of them"):
+    with pytest.raises(InputError, match=r"both k-seg\.npy and k_labels\.npy exist; keep one of them, or name one"):
+        scan(tmp_path)
+
+
+def test_of_two_labels_beside_one_scan_dataset_toml_names_one(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    np.save(tmp_path / "m.npy", GREY)
+    as_npy(tmp_path / "k_labels.npy")
+    np.save(tmp_path / "k_mask.npy", 1 - MASK)
+    rows = {row.name: row for row in check(tmp_path, None, tmp_path / "cache")}
+    assert "both k_labels.npy and k_mask.npy" in str(rows["k"])
+    assert rows["m"].error is None  # one volume does not stop the others
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "k_mask"\n')
+    (source,) = scan(tmp_path)
+    with source.label.reading() as read:
+        assert np.array_equal(read(0, 4), 1 - MASK)
+
+
+def test_of_two_masks_in_a_folder_of_slices_dataset_toml_names_one(tmp_path) -> None:
+    slices(tmp_path / "k")
+    slices(tmp_path / "k" / "mask", MASK * 255)
+    slices(tmp_path / "k" / "seg", (1 - MASK) * 255)
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "seg"\n')
+    (source,) = scan(tmp_path)
+    assert source.label.path == tmp_path / "k" / "seg"
+    (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "other"\n')
+    with pytest.raises(InputError, match=r"k has no label set 'other' \(in dataset.toml\); the sets there: mask, seg$"):
         scan(tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_soft_labels_of_a_volume_without_labels_are_refused(tmp_path: Path) -> N
 def test_a_label_set_needs_a_folder_to_lie_in(tmp_path: Path) -> None:
     np.save(tmp_path / "scan.npy", a_volume()[0])
     say(tmp_path, scan=USES_SOFT)
-    with pytest.raises(InputError, match=r"names a folder beside images/.*move it to scan/images.npy"):
+    with pytest.raises(InputError, match=r"the sets there: none; they are called scan_labels or the like"):
         scan(tmp_path)
 
 
