@@ -7,10 +7,10 @@
     ROOT/NAME.EXT, ROOT/NAME/NNNN.tif   NAME_labels.EXT      or NAME_labels/NNNN.tif, beside it; or labels in it
     NAME.EXT, NAME/NNNN.tif                                  one volume
 
-EXT is tif, tiff, btf, tf2 or tf8 (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another one,
-and be called label, seg, segmentation, mask or masks instead of labels, after _, -, a dot or a space where it lies beside its
-images. Without train/ and test/, a volume is for training if and only if it has labels. A volume's own folder may
-contain several label sets, of which dataset.toml names one by `labels`. naming.py decides what a name means.
+EXT is tif, tiff, btf, tf2 or tf8 (many pages), npy, zarr, ome.zarr (level 0), nii or nii.gz; labels may use another
+one, and be called label, seg, segmentation, mask or masks instead of labels, after _, -, a dot or a space where they
+lie beside images. Without train/ and test/, a volume is for training if and only if it has labels. A volume may have
+several label sets, of which dataset.toml names one by `labels`. naming.py decides what a name means.
 """
 
 from collections.abc import Iterator
