@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from nas.config.write import write_config
 from nas.jobs.kidneys import check_same_data, open_fold
 from nas.jobs.task import Task, TrialTask
 from nas.search.driver import Driver
+from nas.search.plan_rows import PlanRow
 from nas.study.buildable import find_buildable
 from nas.study.study import open_study
 from nas.workers.executor import Executor
@@ -154,6 +156,7 @@ class Clock:
     def note(self, text: str) -> None: ...
     def working(self, what: str, done: int, total: int) -> None: ...
     def plan(self, candidates: int, finished: int, minutes_left: float | None) -> None: ...
+    def planned(self, rows: Sequence[PlanRow]) -> None: ...
     def started(self, task: Task, description: str, resumed: bool) -> None: ...
     def progress(self, event: Progress) -> None: ...
     def scored(self, task: Task, event: Scored) -> None: ...
