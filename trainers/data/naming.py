@@ -28,11 +28,11 @@ OTHER_SUFFIXES = (
 )  # fmt: skip
 # Of what lies in a volume's own folder, in any case. Of labels the first two come before all others.
 IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label", "segmentation", "seg", "masks", "mask")
-_LABELS_OF = re.compile(r"(.+)[ _.-](labels?|seg|segmentation|masks?)", re.IGNORECASE)
+# Names that sound like labels, too, and are not read as such.
+_OTHER_LABEL_NAMES = ("segmentations", "gt", "ground truth", "groundtruth", "annotations", "annotation")
+_LABELS_OF = re.compile(rf"(.+)[ _.-]({'|'.join(LABEL_NAMES)})", re.IGNORECASE)
 _OWN_NAMES = "call a volume NAME/images.tif, or NAME.tif with NAME_labels.tif beside it"
-_LIKE_LABELS = re.compile(
-    r"(.*[ _.-])?(labels?|seg|segmentations?|masks?|gt|ground ?truth|annotations?)([ _.-].*)?", re.IGNORECASE
-)
+_LIKE_LABELS = re.compile(rf"(.*[ _.-])?({'|'.join((*LABEL_NAMES, *_OTHER_LABEL_NAMES))})([ _.-].*)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
