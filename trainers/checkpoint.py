@@ -104,7 +104,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """What is kept besides tensors. Raises ValueError if it is no such state."""
+    """What is kept besides tensors. Raises ValueError if it is something else."""
     state = from_json((path / STATE).read_bytes())
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise ValueError(f"{path / STATE} names no step")

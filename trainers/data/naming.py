@@ -118,7 +118,7 @@ def check_slices(folder: Path) -> None:
         )
     for file in next(iter(groups.values())):
         if not file.is_file():
-            raise InputError(f"{file}: is no file, or a link to one that is gone")
+            raise InputError(f"{file}: is not a file, or is a link to one that is gone")
 
 
 def _by_name(folder: Path) -> dict[str | None, list[Path]]:
@@ -141,7 +141,7 @@ def _are_slices(files: Sequence[Path]) -> bool:
 
 
 def why_no_volume(folder: Path) -> str:
-    """Why a folder without images/ and labels/ is no volume, in words."""
+    """Why a folder without images/ and labels/ is not a volume, in words."""
     inside = entries(folder)
     if slices := next(iter(slices_among_others(folder)), None):
         other = next(files[0] for files in _by_name(folder).values() if files != slices)

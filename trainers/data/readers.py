@@ -35,7 +35,7 @@ def _opened(path: Path, pick: Pick) -> Slices:
         if is_zarr(path):
             return open_zarr(path, pick)
         if kind == "Zarr":
-            raise InputError(f"{path}: no Zarr store: none of zarr.json, .zarray and .zgroup is in it")
+            raise InputError(f"{path}: not a Zarr store: none of zarr.json, .zarray and .zgroup is in it")
         check_slices(path)
         return tiff.open_folder(path, pick)
     if not path.is_file():

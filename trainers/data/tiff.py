@@ -209,7 +209,7 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
             if not image.pixels and len(set(geometry.spacing_um or ())) > 1:
                 geometry = replace(geometry, spacing_um=None)
                 notes = (*notes, "its spacing is that of pages of other axes than y and x, and not taken")
-        # Planes that follow each other are no colours.
+        # Planes that follow each other are not colours.
         dtype, samples = native(page.dtype), int(page.samplesperpixel) if image.start is None else 1
         if samples > 1 and are_slices_as_colours(tif) and pick.entry("sample", samples) is None:
             raise InputError(

@@ -88,7 +88,7 @@ def overruled(path: Path, geometry: Geometry) -> tuple[str, ...]:
 
 
 def _not_compared(still: Slices, stack: Slices) -> tuple[str, ...]:
-    """Said where one of two says how it lies, and nothing can be done with it."""
+    """A note where one of two says how it lies, and nothing can be done with it."""
     both = (still.geometry, stack.geometry)
     if still.geometry.world == stack.geometry.world and len({one.directions is None for one in both}) == 1:
         return ()
