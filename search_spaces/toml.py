@@ -10,7 +10,7 @@ DEEPEST = 32  # tables or lists in each other; a configuration has six
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The values in a file, with or without a byte order mark. Raises InputError for one that is no TOML, OSError."""
+    """The values in a file, with or without a byte order mark. Raises InputError for one that is not TOML, OSError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainers.atomic import aside, sync_folder, write_atomically
+from trainers.atomic import aside, whole_folder
 
 KEPT = 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -51,18 +51,12 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
     """Write the checkpoint of one step below `folder` and remove all but the newest two."""
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
-    part = aside(final)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    save_tensors(tensors, part / TENSORS)
-    write_atomically(part / STATE, json.dumps({"step": step, **state}))
-    sync_folder(part)
-    if final.exists():
-        shutil.rmtree(final)
-    part.rename(final)
-    sync_folder(folder)
+    with whole_folder(final) as part:
+        save_tensors(tensors, part / TENSORS)
+        (part / STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+        if final.exists():
+            shutil.rmtree(final)
     for old in _newest_first(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -110,7 +104,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """What is kept besides tensors. Raises ValueError if it is no such state."""
+    """What is kept besides tensors. Raises ValueError if it is something else."""
     state = from_json((path / STATE).read_bytes())
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise ValueError(f"{path / STATE} names no step")

@@ -171,7 +171,7 @@ def write_label_set(folder: Path, slices: Iterable[NDArray[np.uint8]], geometry:
     with whole_folder(folder) as part:
         for number, one in zip(geometry.numbers, slices, strict=True):
             tifffile.imwrite(part / f"{number:04d}.tif", one, **tiff_tags(geometry))
-        write_atomically(part / SOURCE_NAME, source.model_dump_json(indent=2) + "\n")
+        (part / SOURCE_NAME).write_text(source.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _vessel(volume: Volume, z: int) -> NDArray[np.bool_]:

@@ -27,14 +27,14 @@ def score_masks(
     not lie on the same voxels or do not fit into memory, and for a tolerance where no spacing is known.
     """
     stated = stated_spacing(target) or stated_spacing(predicted) if spacing is None else _spacing(spacing)
-    moving, still = (stack.believed(stated) for stack in _opened(predicted, target, stated))
+    moving, still = (stack.believed() for stack in _opened(predicted, target, stated))
     for stack in (still, moving):
         for note in stack.notes:
             report.note(f"{stack.path}: {note}")
-    moving, notes = brought_onto(still, moving, stated)
+    moving, notes = brought_onto(still, moving)
     for note in notes:
         report.note(note)
-    spacing_um = stated or best_known(still.geometry, moving.geometry)
+    spacing_um = best_known(still.geometry, moving.geometry)
     if spacing_um is None and tolerance_um > 0:
         raise InputError(
             f"neither {predicted} nor {target} states a voxel spacing, so {tolerance_um:g} µm have no meaning; give "
@@ -52,7 +52,7 @@ def _opened(predicted: Path, target: Path, stated: Spacing | None) -> tuple[Slic
     """Both masks; run lengths, which may not state their shape, have that of the other mask."""
     if is_table(predicted) and not is_table(target):
         still = open_mask(target, spacing_um=stated)
-        return open_mask(predicted, shape=still.shape), still
+        return open_mask(predicted, shape=still.shape, spacing_um=stated), still
     moving = open_mask(predicted, spacing_um=stated)
     return moving, open_mask(target, shape=moving.shape if is_table(target) else None, spacing_um=stated)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from results.record import Job, Record
 from results.run_folder import RunFolder, TrialFolder
-from trainers.atomic import aside
+from trainers.atomic import whole_folder
 from trainers.checkpoint import newest_step
 from trainers.schedule import SCHEDULES, branch_begins
 
@@ -46,7 +46,5 @@ def continue_from(trunk: Trunk, work: TrialFolder) -> None:
     """Let the training in `work` begin where the trunk ends, unless it has begun already."""
     if work.checkpoints.is_dir():
         return
-    part = aside(work.checkpoints)
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(trunk.path, part)
-    part.rename(work.checkpoints)
+    with whole_folder(work.checkpoints) as part:
+        shutil.copytree(trunk.path, part, dirs_exist_ok=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, NonNegativeFloat, PositiveFloat
 
 from nas.config.search_config import SearchConfig
 from nas.jobs.cell_search import search_settings
-from nas.jobs.part import seconds_to_score
+from nas.jobs.part import Part
 from nas.jobs.trial import Talk, make_fit
 from results.record import Job, Outcome
 from results.run_folder import RunFolder, TrialFolder
@@ -96,9 +96,8 @@ def measure_costs(
             continue
         if number == 0:
             reader = make_reader(training.averaged, one.candidate, one.fit)
-            scores = seconds_to_score(
-                reader, fold.held_out, one.inference, config.score, accelerator, scratch=place.scratch
-            )
+            part = Part(reader, fold.held_out, one.inference, config.score, accelerator, place.scratch)
+            scores = part.seconds_to_score()
             shutil.rmtree(place.scratch, ignore_errors=True)
     costs = Costs(
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU",

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from nas.config.search_config import SearchConfig
 from nas.jobs.clock import Clock, Timer
-from nas.jobs.part import score_part, seconds_to_score
+from nas.jobs.part import Part
 from results.leaderboard.leaderboard import State
 from results.pictures.curve import LossCurve, append_line, draw_curve, read_lines
 from results.pictures.overlay import draw_overlay
@@ -31,7 +31,7 @@ from trainers.fit import Fit, make_accelerator
 from trainers.inference.reader import Reader, make_reader
 from trainers.metrics.evaluate import evaluate
 from trainers.metrics.score import Score, said
-from trainers.report import Report
+from trainers.report import SILENT, Report
 from trainers.step import NonFiniteLoss
 
 Answer = Literal["go", "leave"]
@@ -217,11 +217,8 @@ def _last_step_in_time(attempt: _Attempt) -> int:
             raise InputError(f"{folder.last_step} holds no step; delete it") from error
     left = (attempt.job.seconds or 0.0) - attempt.clock.seconds
     if attempt.seconds is not None:
-        began, place = time.monotonic(), folder.scratch
-        job, held_out, score = attempt.job, attempt.fold.held_out, attempt.config.score
-        _, scoring = seconds_to_score(
-            _reader(attempt), held_out, job.inference, score, attempt.accelerator, scratch=place
-        )
+        began = time.monotonic()
+        _, scoring = _part(attempt).seconds_to_score()
         left = attempt.seconds - scoring - (time.monotonic() - began)
     timer = Timer(left, training.branches_at)
     _advance(attempt, training.run, _FOREVER, saving=True, timer=timer)
@@ -283,15 +280,7 @@ def _value_at(attempt: _Attempt, rung: int) -> float:
     if rung not in known:
         _advance(attempt, attempt.training.cool_down, rung, saving=False)
         with attempt.scoring():
-            known[rung] = score_part(
-                _reader(attempt),
-                attempt.fold.held_out,
-                attempt.job.inference,
-                config,
-                attempt.accelerator,
-                scratch=attempt.folder.scratch,
-                report=_report(attempt),
-            )
+            known[rung] = _part(attempt, _report(attempt)).score()
         append_line(attempt.folder.scores, {"step": rung, config.rank_by: known[rung]})
     attempt.talk.scored(rung, known[rung])
     return known[rung]
@@ -323,6 +312,11 @@ def _finish(attempt: _Attempt) -> Score | None:
 
 def _reader(attempt: _Attempt) -> Reader:
     return make_reader(attempt.training.averaged, attempt.job.candidate, attempt.job.fit)
+
+
+def _part(attempt: _Attempt, report: Report = SILENT) -> Part:
+    job, held_out, score = attempt.job, attempt.fold.held_out, attempt.config.score
+    return Part(_reader(attempt), held_out, job.inference, score, attempt.accelerator, attempt.folder.scratch, report)
 
 
 def _report(attempt: _Attempt) -> Report:

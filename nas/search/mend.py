@@ -19,7 +19,7 @@ from trainers.checkpoint import damaged_checkpoints
 
 _LINE_START = b'{"op_code":'  # of every line that Optuna writes
 # Our temporary names beside the trials, where users may keep files too.
-_OURS = re.compile(r"\.(best|.+\.(json|toml|md|mark|journal))\.\d+")
+_OURS = re.compile(r"\.(best|phantoms|.+\.(json|toml|md|mark|journal))\.\d+")
 _RETRAIN_SECONDS = 3600.0  # much longer than it takes to write a bundle
 _LOCK_SECONDS = 2.0  # a living dashboard holds the journal's lock for milliseconds
 

@@ -1,7 +1,6 @@
 """Bundle: a trained network as a folder of data, which loads without running code from a file."""
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,7 @@ from results.links import refuse_links
 from search_spaces.errors import InputError
 from search_spaces.network import build_network
 from search_spaces.published.weights import check_numbers
-from trainers.atomic import aside, sync_folder, write_atomically
+from trainers.atomic import whole_folder, write_atomically
 from trainers.checkpoint import save_tensors
 from trainers.inference.reader import Reader, make_reader
 
@@ -42,20 +41,11 @@ class Bundle:
 
 def write_bundle(path: Path, architecture: Architecture, weights: dict[str, Tensor]) -> Path:
     """Write a bundle atomically: the folder appears complete, replacing an earlier one."""
-    part = aside(path)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_tensors(weights, part / WEIGHTS)
-    architecture = architecture.model_copy(update={"weights_hash": _hash((part / WEIGHTS).read_bytes())})
-    write_atomically(part / ARCHITECTURE, architecture.model_dump_json(indent=2) + "\n")
-    write_atomically(part / CARD, model_card(architecture))
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    part.rename(path)
-    sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(path, replacing=True) as part:
+        save_tensors(weights, part / WEIGHTS)
+        architecture = architecture.model_copy(update={"weights_hash": _hash((part / WEIGHTS).read_bytes())})
+        (part / ARCHITECTURE).write_text(architecture.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (part / CARD).write_text(model_card(architecture), encoding="utf-8")
     return path
 
 

@@ -300,11 +300,11 @@ def test_too_few_kidneys_for_both_sides_of_a_cell_search_are_named() -> None:
         ),
         (
             {"cell_search": {"supernets": {"hybrid": {"crops": [64], "candidate": {"family": "cells"}}}}},
-            "cell_search.supernets: hybrid.candidate names a family, which is no choice here",
+            "cell_search.supernets: hybrid.candidate names a family, which is not a choice here",
         ),
         (
             {"cell_search": {"supernets": {"cells": {"crops": [16], "candidate": {"genotype": "plain"}}}}},
-            "cell_search.supernets: cells.candidate names a genotype, which is no choice here",
+            "cell_search.supernets: cells.candidate names a genotype, which is not a choice here",
         ),
     ],
 )

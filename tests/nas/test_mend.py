@@ -81,7 +81,11 @@ def test_a_line_that_was_added_after_a_torn_one_is_kept(folder: RunFolder) -> No
 
 
 def test_half_written_files_are_removed_wherever_they_are(folder: RunFolder) -> None:
-    asides = [folder.path / ".leaderboard.json.77", folder.cells("c").path / "genotypes" / ".a.json.78"]
+    asides = [
+        folder.path / ".leaderboard.json.77",
+        folder.path / ".phantoms.77" / "dataset.toml",
+        folder.cells("c").path / "genotypes" / ".a.json.78",
+    ]
     old, new = folder.retrained / ".best.79" / "weights", folder.retrained / ".best.80" / "weights"
     for path in (*asides, old, new):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from bundles import bundle
 
+from nas.bundles.trunk import Trunk, continue_from
 from results.pictures.figure import new_figure, save_figure
+from results.run_folder import TrialFolder
 from trainers.atomic import aside, whole_file, whole_folder, write_atomically
+from trainers.checkpoint import save_checkpoint
 from trainers.data.geometry import Geometry
 from trainers.data.masks import write_mask
+from trainers.data.phantom import PhantomConfig, write_phantoms
+from trainers.data.prepare import prepare
 from trainers.data.rle import write_submission
+from trainers.data.sources import scan
 
 MASK = np.ones((2, 3, 4), bool)
 PLACE = Geometry.counted(MASK.shape)
@@ -31,6 +39,67 @@ def test_a_folder_that_is_not_finished_is_gone(tmp_path: Path) -> None:
         (folder / "half").write_text("")
         raise KeyError("a reason")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_the_place_of_another_only_where_that_is_meant(tmp_path: Path) -> None:
+    for text in ("before", "after"):
+        with whole_folder(tmp_path / "deep" / "a", replacing=True) as folder:
+            (folder / text).write_text(text)
+    with pytest.raises(OSError, match="not empty"), whole_folder(tmp_path / "deep" / "a") as folder:
+        (folder / "later").write_text("later")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "deep" / "a").iterdir()] == ["after"]
+
+
+def checkpoint(place: Path) -> Path:
+    return save_checkpoint(place, 3, {"w": torch.ones(2)}, {})
+
+
+def continued(place: Path) -> Path:
+    work = TrialFolder(place / "work")
+    continue_from(Trunk(checkpoint(place / "trunk").parent, 3), work)
+    return work.checkpoints
+
+
+def phantoms(place: Path) -> Path:
+    write_phantoms(place / "set", PhantomConfig(kidneys=1, shape=(16, 16, 16)), 0)
+    return place / "set"
+
+
+def converted(place: Path) -> Path:
+    (source,) = scan(phantoms(place))
+    prepare(source, place / "cache")
+    return place / "cache" / source.key
+
+
+FOLDERS: dict[str, Callable[[Path], Path]] = {
+    "bundle": lambda place: bundle(place / "a"),
+    "checkpoint": checkpoint,
+    "checkpoints to go on from": continued,
+    "converted scan": converted,
+    "mask of slices": lambda place: write_mask(place / "a", MASK, PLACE),
+    "mask as Zarr": lambda place: write_mask(place / "a.zarr", MASK, PLACE),
+    "phantoms": phantoms,
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_is_flushed_to_disk_before_it_gets_its_name(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[int] = set()
+
+    def fsync(handle: int, really: Callable[[int], None] = os.fsync) -> None:
+        really(handle)
+        parts = Path(f"/proc/self/fd/{handle}").readlink().parts
+        if any(part.endswith((f".{os.getpid()}", ".part")) for part in parts):
+            flushed.add(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = FOLDERS[kind](tmp_path)
+    found = [folder, *folder.rglob("*")]
+    assert len(found) > 1
+    assert [path.name for path in found if path.stat().st_ino not in flushed] == []
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -149,7 +149,7 @@ def _supernet_candidate(family: str, supernet: Supernets) -> CellCandidate:
         raise unknown_name("family with cells", family, FRAMES)
     for key in ("family", "genotype"):
         if key in supernet.candidate:
-            raise ValueError(f"{family}.candidate names a {key}, which is no choice here: take it out")
+            raise ValueError(f"{family}.candidate names a {key}, which is not a choice here: take it out")
     candidate = read_candidate({"family": family, "genotype": "plain", **supernet.candidate})
     assert isinstance(candidate, CellCandidate)
     return candidate

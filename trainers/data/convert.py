@@ -59,8 +59,8 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
 def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None:
     """Write image.npy, label.npy, vessels.npy and statistics.json of a volume into a folder, all synced to disk.
 
-    The folder may contain the partial results of a killed conversion of the same source. Raises InputError for voxels
-    that cannot be read or used, OSError for a folder that cannot be written.
+    The folder then holds nothing else. Before, it may contain the partial results of a killed conversion of the same
+    source. Raises InputError for voxels that cannot be read or used, OSError for a folder that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     depth = source.shape[0]
@@ -110,7 +110,9 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
             "from all other values, or write it as uint16"
         )
     write_atomically(folder / STATISTICS, statistics.model_dump_json(indent=1))
-    (folder / _PROGRESS).unlink()
+    for other in folder.iterdir():  # the progress, and what killed conversions were writing under temporary names
+        if other.name not in (IMAGE, LABEL, VESSELS, STATISTICS):
+            other.unlink()
 
 
 def needed_bytes(source: VolumeSource) -> int:

@@ -3,10 +3,14 @@
 It travels with the voxels from every reader. Where two stacks meet (an image and its labels, two masks), theirs are
 compared: axes that only swap or run the other way are brought together, and anything else is refused. What a file does
 not state is not compared.
+
+A spacing that a person states (in dataset.toml, or with --spacing-um) comes in with `Pick`, is put beside that of the
+file when a stack is opened, and wins over it here: in `believed`, `bring_together` and `best_known`. Two readers ask
+whether there is one: of a NIfTI header that contradicts itself, and of TIFF slices that differ.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -36,7 +40,8 @@ class Geometry:
     numbers: one per slice, as in ids and file names; numbered: whether the files say so, or they are only counted.
     spacing_um: edges of a voxel along (D, H, W). directions: for each of these axes the unit vector along which it runs
     in a world named by `world`, and origin_um the place of the first voxel there; places in different worlds are not
-    compared. None: not stated. depth_is_assumed: the edge along D is not, and taken to be that along W.
+    compared. None: not stated. depth_is_assumed: the edge along D is not, and taken to be that along W. stated_um: the
+    edges that a person states, along the axes of the images and so of labels once they are turned onto them.
     """
 
     shape: tuple[int, int, int]
@@ -47,6 +52,8 @@ class Geometry:
     directions: tuple[Vector, Vector, Vector] | None = None
     origin_um: Vector | None = None
     depth_is_assumed: bool = False
+    # Not in the text from which the cache makes its keys: converted voxels are the same whatever their spacing is.
+    stated_um: Spacing | None = field(default=None, repr=False)
 
     @staticmethod
     def counted(shape: tuple[int, int, int], spacing_um: Spacing | None = None) -> "Geometry":
@@ -112,11 +119,11 @@ class Turn:
         return ", ".join(said)
 
 
-def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None = None) -> Turn:
+def bring_together(still: Geometry, moving: Geometry) -> Turn:
     """How the second stack must be turned so that its voxels lie on those of the first.
 
-    spacing_um: what a person states of both, which wins over what their files say. Raises ValueError, saying how the
-    two differ, if no turn does that.
+    Their files may state different spacings if a person states one of both. Raises ValueError, saying how the two
+    differ, if no turn does that.
     """
     turn = _turn(still, moving)
     moved = moving.turned(turn)
@@ -125,7 +132,7 @@ def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None
     if still.shape != moved.shape:
         raise ValueError(f"it has {_shape(moved.shape)} voxels and the other {_shape(still.shape)}")
     alike = _same_edges(still, moved)
-    if not alike and spacing_um is None:
+    if not alike and still.stated_um is None:
         raise ValueError(
             f"its voxels are {spacing_text(moved.spacing_um or ())} µm and those of the other "
             f"{spacing_text(still.spacing_um or ())} µm (voxel_spacing_um in dataset.toml, or --spacing-um, would win "
@@ -137,9 +144,12 @@ def bring_together(still: Geometry, moving: Geometry, spacing_um: Spacing | None
 
 
 def best_known(*stacks: Geometry) -> Spacing | None:
-    """The spacing of stacks on the same voxels: of the first that states all edges, or else of the first."""
-    stated = sorted((one for one in stacks if one.spacing_um is not None), key=lambda one: one.depth_is_assumed)
-    return stated[0].spacing_um if stated else None
+    """The spacing of stacks on the same voxels: a person's, or that of the first that states all edges, or any."""
+    for one in stacks:
+        if one.stated_um is not None:
+            return one.stated_um
+    known = sorted((one for one in stacks if one.spacing_um is not None), key=lambda one: one.depth_is_assumed)
+    return known[0].spacing_um if known else None
 
 
 def _same_edges(one: Geometry, other: Geometry) -> bool:
@@ -211,19 +221,17 @@ def check_possible(spacing_um: Spacing, where: str, instead: str = "") -> None:
         )
 
 
-def believed(geometry: Geometry, stated: Spacing | None, where: str) -> Geometry:
-    """What a file says, without the spacing and the place if no scan can have such voxels and a person `stated` others.
+def believed(geometry: Geometry, where: str) -> Geometry:
+    """What a file says, without the spacing and the place if no scan can have such voxels and a person states others.
 
-    Raises InputError if nobody did.
+    Raises InputError if nobody does.
     """
-    if geometry.spacing_um is None:
+    if geometry.spacing_um is None or _is_possible(geometry.spacing_um):
         return geometry
-    if stated is None:
+    if geometry.stated_um is None:
         instead = ": state voxel_spacing_um in dataset.toml, or --spacing-um of nas score"
         check_possible(geometry.spacing_um, where, instead)
-    elif not _is_possible(geometry.spacing_um):
-        return replace(geometry, spacing_um=None, origin_um=None)
-    return geometry
+    return replace(geometry, spacing_um=None, origin_um=None)
 
 
 def _is_possible(spacing_um: Spacing) -> bool:

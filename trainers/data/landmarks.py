@@ -72,7 +72,7 @@ def landmarks_of(volume: Volume) -> Landmarks:
 
 
 def _place(volume: Volume) -> Path | None:
-    """Where the landmarks of a volume are kept; None for one that is no whole file."""
+    """Where the landmarks of a volume are kept; None for one that is not a whole file."""
     image = volume.image
     if not isinstance(image, np.memmap) or image.filename is None:
         return None

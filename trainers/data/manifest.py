@@ -105,7 +105,9 @@ def check_name(name: str, where: str) -> str:
             "that files can be named after it"
         )
     if not name.isprintable():
-        raise InputError(f"{where}: {printable(name)!r} cannot be the name of a volume; it is no readable text (UTF-8)")
+        raise InputError(
+            f"{where}: {printable(name)!r} cannot be the name of a volume; it is not readable text (UTF-8)"
+        )
     return composed(name)
 
 

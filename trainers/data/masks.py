@@ -71,7 +71,7 @@ def open_mask(
     height and width, `shape` is needed. spacing_um: by a person, who may know better than a header.
     """
     if is_table(path):
-        stack = _open_rles(path, volume, shape)
+        stack = _open_rles(path, volume, shape).stated(spacing_um)
     else:
         stack = open_slices(_stack_in(path), Pick(spacing_um=spacing_um))
     if shape is not None and stack.shape != shape:

@@ -28,11 +28,11 @@ OTHER_SUFFIXES = (
 )  # fmt: skip
 # Of what lies in a volume's own folder, in any case. Of labels the first two come before all others.
 IMAGE_NAMES, LABEL_NAMES = ("images", "image"), ("labels", "label", "segmentation", "seg", "masks", "mask")
-_LABELS_OF = re.compile(r"(.+)[ _.-](labels?|seg|segmentation|masks?)", re.IGNORECASE)
+# Names that sound like labels, too, and are not read as such.
+_OTHER_LABEL_NAMES = ("segmentations", "gt", "ground truth", "groundtruth", "annotations", "annotation")
+_LABELS_OF = re.compile(rf"(.+)[ _.-]({'|'.join(LABEL_NAMES)})", re.IGNORECASE)
 _OWN_NAMES = "call a volume NAME/images.tif, or NAME.tif with NAME_labels.tif beside it"
-_LIKE_LABELS = re.compile(
-    r"(.*[ _.-])?(labels?|seg|segmentations?|masks?|gt|ground ?truth|annotations?)([ _.-].*)?", re.IGNORECASE
-)
+_LIKE_LABELS = re.compile(rf"(.*[ _.-])?({'|'.join((*LABEL_NAMES, *_OTHER_LABEL_NAMES))})([ _.-].*)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -118,7 +118,7 @@ def check_slices(folder: Path) -> None:
         )
     for file in next(iter(groups.values())):
         if not file.is_file():
-            raise InputError(f"{file}: is no file, or a link to one that is gone")
+            raise InputError(f"{file}: is not a file, or is a link to one that is gone")
 
 
 def _by_name(folder: Path) -> dict[str | None, list[Path]]:
@@ -141,7 +141,7 @@ def _are_slices(files: Sequence[Path]) -> bool:
 
 
 def why_no_volume(folder: Path) -> str:
-    """Why a folder without images/ and labels/ is no volume, in words."""
+    """Why a folder without images/ and labels/ is not a volume, in words."""
     inside = entries(folder)
     if slices := next(iter(slices_among_others(folder)), None):
         other = next(files[0] for files in _by_name(folder).values() if files != slices)

@@ -62,7 +62,7 @@ class NiftiFile(Slices):
 
 
 def open_nifti(path: Path, pick: Pick) -> NiftiFile:
-    """The image in a file. Raises InputError for one that is no volume, or whose header contradicts itself."""
+    """The image in a file. Raises InputError for one that is not a volume, or whose header contradicts itself."""
     image = _loaded(path)
     with decoding(path, "NIfTI"):
         first, earliest = image.dataobj.offset, image.header.single_vox_offset
@@ -122,13 +122,13 @@ def _at_right_angles(directions: NDArray[np.float64]) -> tuple[Vector, Vector, V
 
 
 def _which_affine(header: Any) -> tuple[str, ...]:
-    """What is to be said where a header has two affines that differ: nibabel takes the sform, as others do."""
+    """A note where a header has two affines that differ: nibabel takes the sform, as others do."""
     if not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
         return ()
     sform = header.get_sform()
     try:
         qform = header.get_qform()
-    except ValueError:  # its quaternion is no rotation
+    except ValueError:  # its quaternion is not a rotation
         qform = np.full((4, 4), np.nan)
     edges = np.linalg.norm(sform[:3, :3], axis=0)
     # Written so that NaN, which compares with nothing, differs.

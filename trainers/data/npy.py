@@ -41,7 +41,7 @@ class NpyFile(Slices):
 
 
 def open_npy(path: Path, pick: Pick) -> NpyFile:
-    """The array in a file. Raises InputError for one that is no volume of numbers."""
+    """The array in a file. Raises InputError for one that is not a volume of numbers."""
     mapped = _mapped(path)
     names = (UNNAMED,) * (mapped.ndim - len(UNSTATED)) + UNSTATED
     axes = find_axes(path, names, mapped.shape, pick, stated=False)

@@ -6,7 +6,6 @@ without a wall that are not arteries (tubules, cysts, cracks), bright spots, noi
 rotation axis. Each kidney has its own grey scale, as real ones do.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from search_spaces.errors import InputError
+from trainers.atomic import whole_folder
 from trainers.data import phantom_tree as tree
 from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.phantom_decoys import Decoy
@@ -78,27 +78,21 @@ def write_phantoms(root: Path, config: PhantomConfig, seed: int, report: Report 
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} is not empty; name a new folder for the phantoms, or remove it first")
-    part = root.with_name(f"{root.name}.part")
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
     names = [f"phantom_{number}" for number in range(1, config.kidneys + 1)]
     total = config.kidneys * config.shape[0]
     rows = ["id,rle"]
-    for number, name in enumerate(names):
-        phantom = make_phantom(config, phantom_seed(seed, number))
-        (part / "train" / name / "images").mkdir(parents=True)
-        (part / "train" / name / "labels").mkdir()
-        for z in range(config.shape[0]):
-            tifffile.imwrite(part / "train" / name / "images" / f"{z:04d}.tif", phantom.image[z])
-            tifffile.imwrite(part / "train" / name / "labels" / f"{z:04d}.tif", phantom.label[z] * np.uint8(255))
-            rows.append(f"{name}_{z:04d},{encode(phantom.label[z])}")
-            report.progress("making phantom kidneys", number * config.shape[0] + z + 1, total)
-    (part / "train_rles.csv").write_text("\n".join(rows) + "\n")
-    (part / MANIFEST_NAME).write_text(_manifest(names, config, seed))
-    if root.exists():
-        root.rmdir()
-    part.replace(root)
+    with whole_folder(root) as part:
+        for number, name in enumerate(names):
+            phantom = make_phantom(config, phantom_seed(seed, number))
+            (part / "train" / name / "images").mkdir(parents=True)
+            (part / "train" / name / "labels").mkdir()
+            for z in range(config.shape[0]):
+                tifffile.imwrite(part / "train" / name / "images" / f"{z:04d}.tif", phantom.image[z])
+                tifffile.imwrite(part / "train" / name / "labels" / f"{z:04d}.tif", phantom.label[z] * np.uint8(255))
+                rows.append(f"{name}_{z:04d},{encode(phantom.label[z])}")
+                report.progress("making phantom kidneys", number * config.shape[0] + z + 1, total)
+        (part / "train_rles.csv").write_text("\n".join(rows) + "\n")
+        (part / MANIFEST_NAME).write_text(_manifest(names, config, seed))
 
 
 def are_phantoms(root: Path) -> bool:

@@ -102,7 +102,7 @@ class Place:
     def open(self, report: Report = SILENT) -> VolumeSource:
         """The volume, described from its headers. Raises InputError for anything that cannot be a volume."""
         facts = facts_of(self.name, self.manifest)
-        image = open_slices(self.image, facts.pick).believed(facts.spacing_um)
+        image = open_slices(self.image, facts.pick).believed()
         place = next(iter(self.labels), None)
         if facts.labels is not None:
             place = find_set(self.name, self.image, place, facts.labels, facts.position)
@@ -116,18 +116,18 @@ class Place:
             place = labels_inside(self.image, report, facts.position)
         label = None
         if place is not None:
-            label = open_slices(place, replace(facts.pick, where_it_fits=True)).believed(facts.spacing_um)
+            label = open_slices(place, replace(facts.pick, where_it_fits=True)).believed()
         if self.name in IMAGES_OF and isinstance(image, TiffFolder):
             numbers = label.numbers if label else tuple(sorted(self.rles[1])) if self.rles else image.numbers
             image = image.select(numbers)
         if label is None and self.rles:
             label = rle_slices(*self.rles, image.numbers, image.shape)
         if label is None:
-            for note in overruled(image.path, image.spacing_um, facts.spacing_um):
+            for note in overruled(image.path, image.geometry):
                 report.note(f"{self.name}: {note}")
         else:
             _check_slices(image, label)
-            label, notes = brought_onto(image, label, facts.spacing_um)
+            label, notes = brought_onto(image, label)
             for note in notes:
                 report.note(f"{self.name}: {note}")
         if facts.soft and place is None:
@@ -136,7 +136,7 @@ class Place:
             )
         for note in dict.fromkeys((*image.notes, *(label.notes if label is not None else ()))):
             report.note(f"{self.name}: {note}")
-        spacing = facts.spacing_um or best_known(image.geometry, *(() if label is None else (label.geometry,)))
+        spacing = best_known(image.geometry, *(() if label is None else (label.geometry,)))
         if spacing is None:
             report.note(f"{self.name}: its voxel spacing is not stated; state it in {MANIFEST_NAME}")
         annotated = 1.0 if facts.annotated is None else facts.annotated

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from search_spaces.errors import InputError
-from trainers.atomic import sync_folder
+from trainers.atomic import put_in_place
 from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, convert, needed_bytes
 from trainers.data.place import VolumeSource
 from trainers.data.statistics import VolumeStatistics
@@ -65,8 +65,7 @@ def prepare(source: VolumeSource, cache: Path, report: Report = SILENT) -> Volum
                     shutil.rmtree(folder)
                 _check_room(source, cache, part)
                 convert(source, part, report)
-                part.replace(folder)
-                sync_folder(cache)
+                put_in_place(part, folder)
                 volume = _open(source, folder)
     except OSError as error:
         raise _explain(source, cache, part, error) from error

@@ -20,10 +20,14 @@ _READERS: dict[str | None, Callable[[Path, Pick], Slices]] = {
 
 
 def open_slices(path: Path, pick: Pick = AS_STORED) -> Slices:
-    """The stack at a path, in any supported format; pick: what a person says about its axes.
+    """The stack at a path, in any supported format; pick: what a person says about its axes and spacing.
 
     Raises InputError if there is none.
     """
+    return _opened(path, pick).stated(pick.spacing_um)
+
+
+def _opened(path: Path, pick: Pick) -> Slices:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     kind = FORMATS.get(suffix_of(path))
@@ -31,7 +35,7 @@ def open_slices(path: Path, pick: Pick = AS_STORED) -> Slices:
         if is_zarr(path):
             return open_zarr(path, pick)
         if kind == "Zarr":
-            raise InputError(f"{path}: no Zarr store: none of zarr.json, .zarray and .zgroup is in it")
+            raise InputError(f"{path}: not a Zarr store: none of zarr.json, .zarray and .zgroup is in it")
         check_slices(path)
         return tiff.open_folder(path, pick)
     if not path.is_file():

@@ -93,12 +93,13 @@ class Slices(ABC):
         """As stated in the file itself, or None."""
         return self.geometry.spacing_um
 
-    def believed(self, stated: Spacing | None) -> Self:
-        """The stack with what its file says of spacing and place, as far as that can be: see `geometry.believed`.
+    def stated(self, spacing_um: Spacing | None) -> Self:
+        """The stack with the spacing that a person states of it, None for none, beside its own."""
+        return replace(self, geometry=replace(self.geometry, stated_um=spacing_um))
 
-        stated: the spacing by a person, None if nobody states one; then InputError for what no scan can have.
-        """
-        return replace(self, geometry=believed(self.geometry, stated, str(self.path)))
+    def believed(self) -> Self:
+        """The stack with what its file says of spacing and place, as far as that can be: see `geometry.believed`."""
+        return replace(self, geometry=believed(self.geometry, str(self.path)))
 
     @contextmanager
     def reading(self) -> Iterator[ReadBlock]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
-from trainers.data.geometry import Spacing, spacing_text
+from trainers.data.geometry import spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_images import UNNAMED_LETTERS, Image, are_slices_as_colours, images_of, planes_in_one_page
 from trainers.data.tiff_ome import check_order, pixels_of
@@ -41,7 +41,6 @@ class TiffFolder(Slices):
     """A folder of files NNNN.tif, one per slice, without gaps in the numbers."""
 
     orientation: int = 1  # the tag of that name, which all slices must have
-    spacing_counts: bool = True  # whether all slices must have the spacing of the first
 
     parallel = True
 
@@ -84,7 +83,7 @@ class TiffFolder(Slices):
                     f"{path}: its orientation tag is {turned}, but that of {first} is {self.orientation}; all slices "
                     "of a volume must lie alike"
                 )
-            spacing = spacing_of(tif, page, _pixels(tif)).spacing_um if self.spacing_counts else None
+            spacing = None if self.geometry.stated_um else spacing_of(tif, page, _pixels(tif)).spacing_um
             if spacing and self.spacing_um and differ(spacing, self.spacing_um):
                 raise InputError(
                     f"{path}: its voxels are {spacing_text(spacing)} µm, but those of {first} "
@@ -96,10 +95,6 @@ class TiffFolder(Slices):
     def slice_name(self, z: int) -> str:
         """The file of the slice."""
         return str(self.files[z])
-
-    def believed(self, stated: Spacing | None) -> "TiffFolder":
-        """As of any stack; where a person states the spacing, that of the slices may differ."""
-        return replace(super().believed(stated), spacing_counts=stated is None)
 
     def select(self, numbers: tuple[int, ...]) -> "TiffFolder":
         """The stack with only these slices; raises InputError if one is missing."""
@@ -214,7 +209,7 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
             if not image.pixels and len(set(geometry.spacing_um or ())) > 1:
                 geometry = replace(geometry, spacing_um=None)
                 notes = (*notes, "its spacing is that of pages of other axes than y and x, and not taken")
-        # Planes that follow each other are no colours.
+        # Planes that follow each other are not colours.
         dtype, samples = native(page.dtype), int(page.samplesperpixel) if image.start is None else 1
         if samples > 1 and are_slices_as_colours(tif) and pick.entry("sample", samples) is None:
             raise InputError(

@@ -123,7 +123,7 @@ def _by_ome(pixels: Mapping[str, Any]) -> StatedSpacing:
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         factor = micrometres(unit)
         if size is not None and factor is None:
-            return StatedSpacing(notes=(f"the unit {unit!r} of its PhysicalSize{axis} is no known unit of length",))
+            return StatedSpacing(notes=(f"the unit {unit!r} of its PhysicalSize{axis} is not a known unit of length",))
         edge = _number(size)
         edges.append(None if edge is None or factor is None else edge * factor)
     z, y, x = edges
@@ -145,7 +145,7 @@ def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> StatedS
         factor = (factors[0] if factors else by_tag) if unit is None else micrometres(unit)
         if factor is None:
             strange = unit is not None and str(unit).lower() not in ("", "pixel", "pixels")
-            return StatedSpacing(notes=(f"its unit {unit!r} is no known unit of length",) if strange else ())
+            return StatedSpacing(notes=(f"its unit {unit!r} is not a known unit of length",) if strange else ())
         factors.append(factor)
     along, across, deep = factors
     if by_tag is not None and not page.is_imagej and by_tag != _MICROMETRES[_PER_INCH]:
@@ -159,7 +159,7 @@ def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> StatedS
 
 
 def _number(said: Any) -> float | None:
-    """What a description says, None if it is no number."""
+    """What a description says, None if it is not a number."""
     try:
         return float(said)
     except (TypeError, ValueError):

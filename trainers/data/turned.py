@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.data.geometry import Spacing, Turn, bring_together, same_spacing, spacing_text
+from trainers.data.geometry import Geometry, Turn, bring_together, same_spacing, spacing_text
 from trainers.data.greys import one_channel
 from trainers.data.slices import ReadBlock, Slices
 
@@ -60,37 +60,35 @@ class Turned(Slices):
         return one_channel(block, lambda z: self.stack.slice_name(start + z))
 
 
-def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None) -> tuple[Slices, tuple[str, ...]]:
+def brought_onto(still: Slices, stack: Slices) -> tuple[Slices, tuple[str, ...]]:
     """The second stack so that its voxels lie on those of the first, and notes: what was turned, or not compared.
 
-    spacing_um: what a person states of both, which wins over their files. Raises InputError if no swap or reversal of
-    axes brings the two together.
+    Raises InputError if no swap or reversal of axes brings the two together.
     """
     try:
-        turn = bring_together(still.geometry, stack.geometry, spacing_um)
+        turn = bring_together(still.geometry, stack.geometry)
     except ValueError as error:
         raise InputError(f"{stack.path} does not lie on {still.path}: {error}; write both on the same voxels") from None
-    notes = _not_compared(still, stack)
-    if not same_spacing(still.spacing_um, stack.geometry.turned(turn).spacing_um):
+    notes, geometry = _not_compared(still, stack), stack.geometry.turned(turn)
+    if not same_spacing(still.spacing_um, geometry.spacing_um):
         notes += (f"the places of {stack.path.name} and {still.path.name} are not compared: their voxels differ",)
-    notes += overruled(still.path, still.spacing_um, spacing_um)
-    notes += overruled(stack.path, stack.geometry.turned(turn).spacing_um, spacing_um)
+    notes += overruled(still.path, still.geometry) + overruled(stack.path, geometry)
     if not turn:
         return stack, notes
-    geometry = stack.geometry.turned(turn)
     turned = Turned(stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, stack=stack, turn=turn)
     return turned, (*notes, f"{stack.path.name} is turned onto {still.path.name}: {turn}")
 
 
-def overruled(path: Path, own: Spacing | None, stated: Spacing | None) -> tuple[str, ...]:
-    """Said where a spacing is stated that is not that of the file."""
+def overruled(path: Path, geometry: Geometry) -> tuple[str, ...]:
+    """A note where a person states a spacing that is not that of the file."""
+    own, stated = geometry.spacing_um, geometry.stated_um
     if own is None or stated is None or same_spacing(own, stated):
         return ()
     return (f"{path.name} states voxels of {spacing_text(own)} µm, taken as {spacing_text(stated)} µm",)
 
 
 def _not_compared(still: Slices, stack: Slices) -> tuple[str, ...]:
-    """Said where one of two says how it lies, and nothing can be done with it."""
+    """A note where one of two says how it lies, and nothing can be done with it."""
     both = (still.geometry, stack.geometry)
     if still.geometry.world == stack.geometry.world and len({one.directions is None for one in both}) == 1:
         return ()

@@ -22,7 +22,7 @@ _SYMBOLS = {
 def micrometres(unit: object) -> float | None:
     """How many micrometres a unit is, by its name (`millimeter`, `microns`, any case) or symbol (`mm`, `µm`).
 
-    None for what is no unit of length, as `pixel`, and for what is not known here.
+    None for what is not a unit of length, as `pixel`, and for what is not known here.
     """
     if not isinstance(unit, str):
         return None

@@ -95,7 +95,7 @@ def label_images(path: Path, position: int | None = None) -> list[Path]:
 def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     """The array in a store, or the first level of its OME-Zarr image.
 
-    Raises InputError for one that is no volume of numbers, and for codecs that are not known to only unpack numbers.
+    Raises InputError for one that is not a volume of numbers, and for codecs that are not known to only unpack numbers.
     """
     with decoding(path, _KIND):
         image = _image(path, pick)
@@ -140,7 +140,7 @@ def _files(path: Path, inside: str) -> tuple[Path, ...]:
 
 
 def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
-    """What is to be said of chunks that are not there, which may be empty, or not yet copied."""
+    """A note about chunks that are not there, which may be empty, or not yet copied."""
     edges = zip(array.shape, array.shards or array.chunks, strict=True)
     count = math.prod(-(-length // edge) for length, edge in edges)
     missing = count - sum(not file.name.startswith(".") and file.name != _NODE_3 for file in files)
@@ -325,7 +325,7 @@ def _place(image: _Image, axes: Axes) -> tuple[Spacing | None, Vector | None, tu
     known = [micrometres(unit) for unit in units]
     if None in known:
         strange = next((unit for unit, um in zip(units, known, strict=True) if unit and um is None), None)
-        return None, None, (f"the unit {strange!r} of its axes is no known unit of length",) if strange else ()
+        return None, None, (f"the unit {strange!r} of its axes is not a known unit of length",) if strange else ()
     z, y, x = ((scale[place] * (um or 1), moved[place] * (um or 1)) for place, um in zip(places, known, strict=True))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1]), ()
 

@@ -93,7 +93,7 @@ class Score(BaseModel, frozen=True, extra="forbid"):
         if any(self.rank_by not in found for found in measured):
             raise ValueError(f"the ranking metric {self.rank_by!r} was not measured everywhere")
         if not all(math.isfinite(value) for value in (*self.values.values(), self.ci_low, self.ci_high)):
-            raise ValueError(f"a score is no number: {self.values}, interval {self.ci_low} to {self.ci_high}")
+            raise ValueError(f"a score is not a number: {self.values}, interval {self.ci_low} to {self.ci_high}")
         return self
 
     @property

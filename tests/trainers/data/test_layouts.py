@@ -84,11 +84,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a pipe among the slices": (
         lambda k: (slices(k, MASK), os.mkfifo(k / "0004.tif")),
-        r"labels/0004\.tif: is no file, or a link to one that is gone",
+        r"labels/0004\.tif: is not a file, or is a link to one that is gone",
     ),
     "a link to a slice that is gone": (
         lambda k: (slices(k, MASK), (k / "0004.tif").symlink_to(k / "gone.tif")),
-        r"labels/0004\.tif: is no file, or a link to one that is gone",
+        r"labels/0004\.tif: is not a file, or is a link to one that is gone",
     ),
 }
 
@@ -117,7 +117,9 @@ def test_a_pipe_is_no_file(tmp_path, name: str) -> None:
 
 def test_a_folder_that_is_only_named_like_a_zarr_store_is_named(tmp_path) -> None:
     (tmp_path / "k.zarr").mkdir()
-    with pytest.raises(InputError, match=r"k\.zarr: no Zarr store: none of zarr\.json, \.zarray and \.zgroup is in it"):
+    with pytest.raises(
+        InputError, match=r"k\.zarr: not a Zarr store: none of zarr\.json, \.zarray and \.zgroup is in it"
+    ):
         scan(tmp_path)
 
 

@@ -67,6 +67,15 @@ def test_the_second_time_nothing_is_read_again(tmp_path, cache) -> None:
     assert not second.image.flags.writeable
 
 
+def test_stating_a_spacing_converts_nothing_again(tmp_path) -> None:
+    write_kaggle(tmp_path, "k")
+    before = scan(tmp_path)[0]
+    (tmp_path / "dataset.toml").write_text("[volumes.k]\nvoxel_spacing_um = 20\n")
+    after = scan(tmp_path)[0]
+    assert (before.spacing_um, after.spacing_um) == (None, (20.0, 20.0, 20.0))
+    assert after.key == before.key
+
+
 def test_a_changed_source_is_converted_again(tmp_path, cache) -> None:
     image, _ = write_kaggle(tmp_path, "kidney_2")
     before = prepare(scan(tmp_path)[0], cache)

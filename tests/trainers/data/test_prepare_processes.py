@@ -78,6 +78,17 @@ def test_a_killed_conversion_goes_on_where_it_was(tmp_path, cache, monkeypatch, 
 
 
 @pytest.mark.slow
+def test_what_a_killed_conversion_was_writing_is_not_in_the_finished_one(tmp_path, cache) -> None:
+    source = one_source(tmp_path, *a_volume(shape=(40, 20, 24)))
+    kill_after(convert_slowly(tmp_path / "data" / "a", cache), done=25)
+    for name in ("progress.json", "vessels.npy", "statistics.json"):  # as a kill between two system calls leaves them
+        (cache / f"{source.key}.part" / f".{name}.1").write_bytes(b"half")
+    prepare(source, cache)
+    there = sorted(path.name for path in (cache / source.key).iterdir())
+    assert there == ["image.npy", "label.npy", "statistics.json", "vessels.npy"]
+
+
+@pytest.mark.slow
 def test_a_partial_file_shorter_than_recorded_is_not_trusted(tmp_path, cache) -> None:
     image, _ = a_volume(shape=(40, 20, 24))
     source = one_source(tmp_path, image)
