@@ -59,6 +59,10 @@ def _with_base(values: Values, name: str) -> Values:
 
 
 def _text(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, not a configuration file; `nas search` takes scans with --data and a run with --run"
+        )
     if not path.suffix and not path.is_file():
         raise unknown_name("preset", str(path), PRESETS)
     try:
