@@ -7,9 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 from pydantic import BaseModel, ValidationError
 from searches import phantom_run, trial_task
@@ -128,8 +126,8 @@ def test_the_cpu_is_one_worker() -> None:
 def test_a_hurried_cpu_has_about_as_many_workers_as_each_has_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, gibibytes: int, expected: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=gibibytes * 2**30))
+    monkeypatch.setattr("nas.workers.local.available_cores", lambda: cores)
+    monkeypatch.setattr("nas.workers.local.whole_memory", lambda: gibibytes * 2**30)
     assert workers_on_cpu() == expected
 
 
