@@ -160,10 +160,10 @@ def test_a_worker_that_cannot_open_its_run_says_why_and_does_not_hang(tmp_path: 
 @pytest.mark.slow
 def test_a_worker_touches_nothing_before_it_is_told_to_and_can_be_dismissed(tmp_path: Path) -> None:
     folder = create(tmp_path / "run")  # without a configuration, which the worker would miss
-    began = time.monotonic()
     with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:
         assert executor.next_event(timeout=1.0) is None
         (worker,) = executor._workers
+        began = time.monotonic()
     assert worker.process.returncode == -9
     assert time.monotonic() - began < 8.0  # not the time that a worker is given to finish what it does
     assert not folder.worker_log(0).exists()

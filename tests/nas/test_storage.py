@@ -355,10 +355,13 @@ def test_only_a_server_that_is_away_is_waited_for(
     url, tried = "postgresql://me@127.0.0.1:1/away", []
 
     def fail(url: str) -> None:
+        """Fail as said, and if asked once more, for good."""
         tried.append(url)
-        raise OperationalError("SELECT 'no pg_hba in what was asked'", None, ConnectionError(said))
+        why = "no password supplied" if len(tried) > 1 else said
+        raise OperationalError("SELECT 'no pg_hba in what was asked'", None, ConnectionError(why))
 
     remember(url)
+    monkeypatch.setattr("nas.study.storage.OPENING", 600.0)
     monkeypatch.setattr("nas.study.storage.PatientStorage", fail)
     with pytest.raises(InputError, match="cannot be opened"):
         open_storage(create(tmp_path), url)
