@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +11,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.network import build_network
 from trainers.fit import FitConfig, make_accelerator
 from trainers.losses.losses import build_loss
+from trainers.machine import whole_memory
 
 # For trained parameters: weights, gradient, two moments of AdamW and the weight average, float32 each.
 _COPIES = 5
@@ -62,7 +62,7 @@ def check_memory(candidate: Candidate, fit: FitConfig) -> None:
     Nothing is estimated where a batch is far too small for that.
     """
     batch = 4 * fit.batch_size * candidate.slices_in * fit.crop**2
-    whole = psutil.virtual_memory().total
+    whole = whole_memory()
     if batch * _MOST_KEPT > whole and (needed := estimate(candidate, fit).memory_bytes) > whole:
         raise MemoryError(f"can't allocate memory: you tried to allocate {needed} bytes")  # as torch says it
 

@@ -31,12 +31,12 @@ from trainers.checkpoint import (
     save_checkpoint,
     surroundings,
 )
-from trainers.cores import available_cores
 from trainers.data.augment import Augmentation, check_augmentation
 from trainers.data.batches import Batches
 from trainers.data.patches import PatchSampler
 from trainers.losses.losses import build_loss, check_loss
 from trainers.losses.sparse import SparseWeights
+from trainers.machine import available_cores
 from trainers.schedule import SCHEDULES, ScheduleConfig
 from trainers.step import optimiser_step, weight_groups
 

@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from nas.bundles.predictor import open_predictor, threshold_level
+from nas.bundles.predictor import open_predictor, refuse_bundles, threshold_level
 from nas.bundles.requests import LabelRequest
 from results.bundles.architecture import Provenance
 from results.bundles.bundle import WEIGHTS, Bundle
@@ -59,6 +59,7 @@ def label_path(request: LabelRequest, report: Report = SILENT) -> Labelled:
     threshold could match.
     """
     bundle_path, name, threshold = request.bundle, request.out, request.threshold
+    refuse_bundles([request.volume], "`nas label BUNDLE VOLUME`")
     source = scan_one(request.volume, report)
     home = _home(source)
     data_set = manifest_home(home.parent)

@@ -121,6 +121,13 @@ def is_bundle(path: Path) -> bool:
     return any((path / name).is_file() for name in (ARCHITECTURE, WEIGHTS, CARD, ENSEMBLE))
 
 
+def refuse_bundles(volumes: Sequence[Path], usage: str) -> None:
+    """Raise InputError for a bundle where a volume is asked for, as with swapped arguments. usage: of the command."""
+    for path in volumes:
+        if is_bundle(path):
+            raise InputError(f"{path} is a bundle, where a volume is expected: the bundle comes first, as in {usage}")
+
+
 def is_ensemble(path: Path) -> bool:
     """Whether a path is an ensemble's folder."""
     return (path / ENSEMBLE).is_file()

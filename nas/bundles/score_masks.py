@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import psutil
-
 from search_spaces.errors import InputError
 from trainers.data.geometry import Spacing, best_known, check_possible
 from trainers.data.masks import inside, is_table, open_mask
@@ -12,6 +10,7 @@ from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
 from trainers.data.volume import CUBE
+from trainers.machine import free_memory
 from trainers.metrics.slabs import cut_whole
 from trainers.metrics.surface_dice import surface_dice
 from trainers.metrics.table import METRICS
@@ -59,7 +58,7 @@ def _opened(predicted: Path, target: Path, stated: Spacing | None) -> tuple[Slic
 
 def _check_room(stack: Slices) -> None:
     """Refuse what a header claims before memory is taken for it: both masks have a byte for each voxel."""
-    needed, free = 2 * math.prod(stack.shape), psutil.virtual_memory().available
+    needed, free = 2 * math.prod(stack.shape), free_memory()
     if needed > free:
         raise InputError(
             f"{stack.path}: two masks of {' x '.join(map(str, stack.shape))} voxels take {needed / 2**30:,.0f} GiB of "

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from nas.bundles.predict import find_sources, held_out_sources
-from nas.bundles.predictor import is_ensemble, open_predictor, read_volume
+from nas.bundles.predictor import is_ensemble, open_predictor, read_volume, refuse_bundles
 from nas.bundles.requests import TuneRequest
 from results.bundles.bundle import Bundle, rewrite_description
 from results.bundles.reading import Reading
@@ -98,6 +98,7 @@ def tune(request: TuneRequest, report: Report = SILENT) -> Tuned:
     for an ensemble.
     """
     bundle = request.bundle
+    refuse_bundles(request.volumes, "`nas tune BUNDLE VOLUME...`")
     if is_ensemble(bundle):
         raise InputError(f"{bundle} is an ensemble: tune its members, delete it, and make it again")
     predictor = open_predictor([bundle])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.config.options import Run, Storage
+from nas.config.options import Run, RunPlace, Storage, one_run
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def dashboard(
+    place: RunPlace = None,
     run: Run = None,
     storage: Storage = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -24,7 +25,7 @@ def dashboard(
     """Open the Optuna dashboard on a run."""
     from results.run_folder import ARTIFACTS, find
 
-    _serve(find(run, guarded=ARTIFACTS), storage, host, port, write)
+    _serve(find(one_run(place, run), guarded=ARTIFACTS), storage, host, port, write)
 
 
 def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: bool) -> None:

@@ -3,14 +3,14 @@
 import json
 import sys
 
-from nas.config.options import AsJson, Run
+from nas.config.options import AsJson, Run, RunPlace, one_run
 
 
-def doctor(run: Run = None, as_json: AsJson = False) -> None:
+def doctor(place: RunPlace = None, run: Run = None, as_json: AsJson = False) -> None:
     """Check the machine, the data and the run folder; repair what can be repaired."""
     from nas.search.doctor import examine
 
-    findings = examine(run)
+    findings = examine(one_run(place, run))
     if as_json:
         print(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:

@@ -13,7 +13,7 @@ def leaderboard_table(board: Leaderboard, width: int, most: int | None = None, a
 
     most: how many rows; all_by: the command that shows the others, if there are any.
     """
-    table = Table(title=f"held out: {printable(board.held_out)}", title_justify="left", pad_edge=False)
+    table = Table(title=f"held out: {printable(board.scored_on)}", title_justify="left", pad_edge=False)
     shown = [column for column in columns(board) if column.narrowest <= width]
     for column in shown:
         free = column.heading in ("network", "notes")

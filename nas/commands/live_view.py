@@ -35,6 +35,7 @@ class _Running:
     total: int = 1
     loss: float | None = None
     last_score: float | None = None
+    trained: int = 0  # the furthest step, on the trunk or in a branch
 
 
 class PlainView:
@@ -133,6 +134,8 @@ class LiveView:
     def progress(self, event: protocol.Progress) -> None:
         if (run := self._running.get(event.task)) is not None:
             run.phase, run.done, run.total = event.phase, event.done, event.total
+            if run.phase == "train":  # after the branch of a rung the trunk goes on from an earlier step
+                run.done = run.trained = max(run.trained, event.done)
             run.loss = event.loss if event.loss is not None else run.loss
 
     def scored(self, task: Task, event: protocol.Scored) -> None:

@@ -2,9 +2,15 @@
 
 from typing import Any, get_args, get_origin
 
+from pydantic import BaseModel, ValidationError
+
 from nas.config.search_config import SearchConfig
 from search_spaces.cells.cell_space import CellSpace
+from search_spaces.families import FAMILIES
+from search_spaces.field import OFF, read_value
 from trainers.cell_search.config import ALGORITHMS
+from trainers.fit import FitConfig
+from trainers.inference.reader import InferenceConfig
 
 Values = dict[str, Any]  # as TOML has them
 Path = tuple[str, ...]  # the names that lead to a value
@@ -49,8 +55,23 @@ def _can_be_off(path: Path) -> bool:
     for part in path[:-1]:
         field = getattr(model, "model_fields", {}).get(part)
         model = field and field.annotation
-    if get_origin(model) is dict or path[0] == "space":  # its keys are optional
+    if path[0] == "space":  # its keys are optional, but a bare "none" may also be the one value to choose
+        return not _chooses_none(path)
+    if get_origin(model) is dict:
         return True
     field = getattr(model, "model_fields", {}).get(path[-1])
     # If the default is a number, removing the key would bring the number back, so "none" must stay.
     return field is not None and field.default is None and type(None) in get_args(field.annotation)
+
+
+def _chooses_none(path: Path) -> bool:
+    """Whether "none" is a value of the field that a choice of the space fills."""
+    owners: dict[str, type[BaseModel]] = {"fit": FitConfig, "inference": InferenceConfig, **FAMILIES}
+    owner = owners.get(path[-2])
+    if owner is None or path[-1] not in owner.model_fields:
+        return False
+    try:
+        read_value(owner, path[-1], OFF)
+    except ValidationError:
+        return False
+    return True

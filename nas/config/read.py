@@ -30,6 +30,16 @@ def read_config(source: str | Path, overrides: Iterable[str] = ()) -> SearchConf
     return parse_config(values, name)
 
 
+def written(source: str | Path, overrides: Iterable[str] = ()) -> Values:
+    """What a file says itself, without the preset that it starts from, with the overrides; of a preset, these alone."""
+    values: Values = {}
+    if str(source) not in PRESETS or Path(source).is_file():
+        values = {key: value for key, value in parse_toml(_text(Path(source)), str(source)).items() if key != BASE}
+    for override in overrides:
+        values = merge(values, _override(override))
+    return values
+
+
 def parse_config(values: Values, name: str) -> SearchConfig:
     """Validate nested values; every mistake becomes one line that starts with `name`."""
     try:
@@ -59,6 +69,10 @@ def _with_base(values: Values, name: str) -> Values:
 
 
 def _text(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, not a configuration file; `nas search` takes scans with --data and a run with --run"
+        )
     if not path.suffix and not path.is_file():
         raise unknown_name("preset", str(path), PRESETS)
     try:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import named
-from nas.config.read import read_config
+from nas.config.idle import idle_settings
+from nas.config.read import read_config, written
 from nas.config.search_config import SearchConfig
 from nas.config.storage_url import read_url, shown
 from results.run_folder import RUNS, RunFolder, create, find, refuse_outward
@@ -63,7 +64,16 @@ def read_source(
     """The configuration of a file or a preset. Raises InputError if both are named."""
     if source is not None and preset is not None:
         raise InputError(f"give a configuration file ({source}) or --preset {preset}, not both")
-    return read_config(source or preset or default_preset(has_data), overrides)
+    place = source or preset or default_preset(has_data)
+    config = read_config(place, overrides)
+    own = [] if source is not None and _is_run(source) else idle_settings(config, written(place, overrides))
+    for idle in own:  # the configuration of a run names every setting
+        print(f"nas: note: {printable(idle)}", file=sys.stderr)
+    return config
+
+
+def _is_run(source: Path) -> bool:
+    return source == RunFolder(source.parent).config and RunFolder(source.parent).trials.is_dir()
 
 
 def _without_other_families(config: SearchConfig) -> SearchConfig:

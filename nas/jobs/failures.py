@@ -1,7 +1,6 @@
 """What an exception in a worker says about its trial: infeasible, failed, or not its fault."""
 
 import errno
-import os
 import re
 import resource
 
@@ -9,6 +8,7 @@ import torch
 
 from results.record import Outcome
 from search_spaces.errors import InputError
+from trainers.machine import whole_memory
 from trainers.step import NonFiniteLoss
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the last: the limit of `ulimit -f`
@@ -67,5 +67,5 @@ def _used_gib(device: str) -> float:
 
 def _capacity_gib(device: str) -> float:
     if device == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        return whole_memory() / 2**30
     return torch.cuda.get_device_properties(device).total_memory / 2**30

@@ -47,6 +47,14 @@ def with_each_kidney(config: SearchConfig, kidneys: Sequence[str]) -> SearchConf
     return config.model_copy(update={"study": config.study.model_copy(update={"seeds": seeds})})
 
 
+def seeds_note(config: SearchConfig, kidneys: Sequence[str]) -> str | None:
+    """That there are more seeds than the settings say, and why; None if there are not."""
+    said, seeds = config.study.seeds, with_each_kidney(config, kidneys).study.seeds
+    if seeds == said:
+        return None
+    return f"study.seeds counts as {seeds} instead of {said}: a fresh seed for each of {len(kidneys)} kidneys held out"
+
+
 def finalists(board: Leaderboard, leaders: int, more: bool = True) -> list[Row]:
     """The designs to be judged: those that lead by the seed of the search, and the default; none for no leaders.
 

@@ -15,7 +15,7 @@ from nas.config.search_config import SearchConfig
 from nas.config.study_config import CONTINUES, GIVEN_UP
 from nas.jobs.cell_search import plans
 from nas.jobs.task import CellSearchTask, MeasureTask, Task, TrialTask
-from nas.search.confirmation import with_each_kidney
+from nas.search.confirmation import seeds_note, with_each_kidney
 from nas.search.dashboard_notes import show_in_dashboard, show_reading
 from nas.search.decisions import Decisions, GiveUp, Recorded, Step
 from nas.search.plan_rows import plan_rows
@@ -50,6 +50,7 @@ class Driver:
     stop: threading.Event = field(default_factory=threading.Event)  # set by Ctrl-C
 
     def __post_init__(self) -> None:
+        self._seeds_note = seeds_note(self.config, self.kidneys)
         self.config = with_each_kidney(self.config, self.kidneys)
         self._ledger = Ledger(self.folder, self.config.study.name, self.kidneys[0], self.config.score)
         self._budget = Budget(self.config.study, self.study)
@@ -192,7 +193,7 @@ class Driver:
         planner = self._planner
         self.view.plan(planner.trainings, self._decisions.finished(), self._budget.minutes_left())
         self.view.planned(plan_rows(planner.plan, self.study))
-        for note in planner.notes():
+        for note in (*([self._seeds_note] if self._seeds_note else []), *planner.notes()):
             self.view.note(note)
         for plan in plans(planner.config):  # `nas status` shows those that wait, too
             self.folder.cells(plan.id).path.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from nas.config.search_config import SearchConfig, design_of
 from nas.jobs.kidneys import open_folds
+from nas.search.confirmation import seeds_note
 from nas.search.preflight import preflight
 from nas.study.buildable import offered_fit
 from nas.study.promotion import rungs
@@ -33,6 +34,8 @@ def dry_run(config: SearchConfig, folder: RunFolder, console: Console) -> None:
     if others:
         kidneys = ", ".join(each.kidney for each in (fold, *others))
         console.print(Text(f"finalists are confirmed with each of these held out: {kidneys}"), soft_wrap=True)
+        if (seeds := seeds_note(config, [each.kidney for each in (fold, *others)])) is not None:
+            console.print(Text(seeds), soft_wrap=True)
     rows: list[tuple[str, Candidate, FitConfig]] = [
         (fixed.name, design.candidate, design.fit) for fixed in config.fixed for design in [design_of(config, fixed)]
     ]

@@ -9,9 +9,9 @@ import shutil
 import time
 from pathlib import Path
 
-from optuna.storages.journal import JournalFileSymlinkLock
 from pydantic_core import from_json
 
+from nas.study.journal_lock import JournalLock
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
 from trainers.atomic import sync_folder, whole_file
@@ -21,49 +21,29 @@ _LINE_START = b'{"op_code":'  # of every line that Optuna writes
 # Our temporary names beside the trials, where users may keep files too.
 _OURS = re.compile(r"\.(best|phantoms|.+\.(json|toml|md|mark|journal))\.\d+")
 _RETRAIN_SECONDS = 3600.0  # much longer than it takes to write a bundle
-_LOCK_SECONDS = 2.0  # a living dashboard holds the journal's lock for milliseconds
 
 
 def mend(folder: RunFolder) -> list[str]:
     """What was wrong and has been mended, one line each. Raises InputError for what cannot be mended."""
-    return [*_lock(folder.journal), *_journal(folder.journal), *_trials(folder), *_rest(folder)]
+    return [*_journal(folder), *_trials(folder), *_rest(folder)]
 
 
-def _lock(journal: Path) -> list[str]:
-    """Remove Optuna's own lock of the journal if a process that was killed while writing left it."""
-    lock = journal.with_name(journal.name + ".lock")
-    first = _changed(lock)
-    if first is None:
-        return []
-    time.sleep(_LOCK_SECONDS)
-    if _changed(lock) != first:
-        return []
-    lock.unlink(missing_ok=True)
-    return [f"{journal.name}: removed the lock of a process that is gone"]
-
-
-def _changed(lock: Path) -> int | None:
-    try:
-        return lock.lstat().st_mtime_ns  # it is a link: not the time of what it points to
-    except FileNotFoundError:
-        return None
-
-
-def _journal(journal: Path) -> list[str]:
-    """Take out lines that a kill or a full disk cut short, and keep them beside the journal.
+def _journal(folder: RunFolder) -> list[str]:
+    """Take out lines that a kill or a full disk cut short, and keep them beside the journal; free the journal's lock.
 
     The driver writes their content again. Lines are only ever appended, so only the end is torn, or what was the end
     before something else, such as a dashboard's note, was appended right after it. Any other damage has another cause,
     and taking such a line out would change the numbers of all later trials.
     """
+    journal, found = folder.journal, list[str]()
     if not journal.is_file():
-        return []
-    lock = JournalFileSymlinkLock(str(journal.absolute()))
+        return found
+    lock = JournalLock(folder, is_driver=True, say=found.append)
     lock.acquire()  # a dashboard may be writing
     try:
         whole, torn = _part(journal)
         if not torn:
-            return []
+            return found
         with journal.with_name(f"{journal.name}.torn").open("ab") as kept:
             kept.writelines(torn)
         with whole_file(journal) as file:
@@ -71,7 +51,7 @@ def _journal(journal: Path) -> list[str]:
     finally:
         lock.release()
     count = sum(map(len, torn))
-    return [f"{journal.name}: cut off {count} torn bytes ({journal.name}.torn keeps them)"]
+    return [*found, f"{journal.name}: cut off {count} torn bytes ({journal.name}.torn keeps them)"]
 
 
 def _part(journal: Path) -> tuple[list[bytes], list[bytes]]:

@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from nas.config.storage_url import read_url, shown
+from nas.study.journal_lock import JournalLock
 from nas.study.own_storages import check_own
 from results.run_folder import RunFolder
 from search_spaces.errors import InputError
@@ -27,13 +28,14 @@ _FINAL = re.compile(
 )
 
 
-def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
+def open_storage(folder: RunFolder, url: str | None, is_driver: bool = False) -> BaseStorage:
     """The storage that study and dashboard share; without a URL, the run folder's journal.
 
-    Raises InputError if a server cannot be reached or used, and for one that only a configuration names.
+    is_driver: whether this process holds the run folder's lock. Raises InputError if a server cannot be reached or
+    used, and for one that only a configuration names.
     """
     if url is None:
-        return _journal(folder)
+        return _journal(folder, is_driver)
     check_own(url)
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -47,10 +49,9 @@ def open_storage(folder: RunFolder, url: str | None) -> BaseStorage:
         raise InputError(f"the storage {shown(url)} cannot be opened: {first}") from error
 
 
-def _journal(folder: RunFolder) -> JournalStorage:
-    """The study in the run folder. The absolute path is what the link says that Optuna makes as its lock."""
+def _journal(folder: RunFolder, is_driver: bool) -> JournalStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(folder.journal.absolute())))
+        return JournalStorage(JournalFileBackend(str(folder.journal.absolute()), JournalLock(folder, is_driver)))
     except OSError:
         raise
     except Exception as error:  # Optuna reads its lines without looking

@@ -58,14 +58,14 @@ _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of
 
 
 def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
-    """The study of a run.
+    """The study of a run, for the holder of its folder's lock.
 
     Raises InputError if a database server has a study of this name that another run folder began.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=config.study.name,
-        storage=open_storage(folder, config.study.storage),
+        storage=open_storage(folder, config.study.storage, is_driver=True),
         direction="maximize",
         pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from pydantic import ValidationError
 
@@ -18,7 +17,7 @@ from nas.workers.launcher import Received
 from nas.workers.process import take
 from nas.workers.protocol import LOADER_DIED, Died, Open, Order, from_worker
 from results.run_folder import RunFolder
-from trainers.cores import available_cores
+from trainers.machine import available_cores, whole_memory
 
 GIB_EACH = 4  # of memory, for a worker on the CPU
 
@@ -37,7 +36,7 @@ def workers_on_cpu() -> int:
     programs run. docs/decisions/0015-several-workers-on-a-cpu.md has the figures.
     """
     cores = available_cores()
-    fitting = int(psutil.virtual_memory().total / 2**30 / GIB_EACH)
+    fitting = int(whole_memory() / 2**30 / GIB_EACH)
     return max(1, min(math.ceil(math.sqrt(cores)), fitting))
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from trainers.cores import available_cores
 from trainers.data.rle import decode, read_rles
+from trainers.machine import available_cores
 from trainers.metrics.surface_curve import surface_curve
 from trainers.metrics.surface_dice import surface_dice
 

@@ -52,7 +52,7 @@ def to_markdown(board: Leaderboard) -> str:
         [
             f"# {escape(board.study)}: leaderboard",
             "",
-            f"Held-out: **{escape(board.held_out)}**. Metric: {board.metric}.",
+            f"Held-out: **{escape(board.scored_on)}**. Metric: {board.metric}.",
             "",
             *(f"| {' | '.join(cells)} |" for cells in lines),
             "",

@@ -80,6 +80,11 @@ class Leaderboard(BaseModel, frozen=True, extra="forbid"):
         """Those that were held out in turn, in the order in which designs met them; empty for one kidney alone."""
         return list(dict.fromkeys(kidney for row in self.rows for kidney in row.kidneys))
 
+    @property
+    def scored_on(self) -> str:
+        """What stands above the scores: the kidney held out, or that they are means over several."""
+        return f"{', '.join(self.kidneys)} in turn (mean over kidneys)" if self.kidneys else self.held_out
+
     def value(self, row: Row) -> float | None:
         """What a row is ranked by."""
         return row.metrics.get(self.rank_by)

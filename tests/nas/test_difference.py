@@ -40,6 +40,14 @@ def test_none_takes_out_what_can_be_off_and_is_a_name_elsewhere() -> None:
     assert merge(base, difference) == {"study": {"promotion": "none"}, "fit": {}}
 
 
+def test_none_in_the_space_is_chosen_where_it_is_a_value_and_leaves_the_choice_out_elsewhere(mine: Path) -> None:
+    mine.write_text('preset = "cpu"\n[space.fit]\naugmentation = "none"\nloss = "none"\ngradient_clip = "none"\n')
+    fit = read_config(mine, ["space.inference.symmetries=none"]).space.fit
+    assert (fit["augmentation"], fit["gradient_clip"]) == (("none",), ("none",))
+    assert "loss" not in fit
+    assert read_config("cpu", ["space.inference.symmetries=none"]).space.inference == {"symmetries": ("none",)}
+
+
 def test_a_name_that_stands_for_numbers_wins_only_over_those_of_the_base() -> None:
     base = {"cell_search": {"steps": 5, "floor": 0.3, "learning_rate": 1.0}}
     difference = {"cell_search": {"algorithm": "darts", "learning_rate": 2.0}}

@@ -7,9 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 from pydantic import BaseModel, ValidationError
 from searches import phantom_run, trial_task
@@ -128,8 +126,8 @@ def test_the_cpu_is_one_worker() -> None:
 def test_a_hurried_cpu_has_about_as_many_workers_as_each_has_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, gibibytes: int, expected: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=gibibytes * 2**30))
+    monkeypatch.setattr("nas.workers.local.available_cores", lambda: cores)
+    monkeypatch.setattr("nas.workers.local.whole_memory", lambda: gibibytes * 2**30)
     assert workers_on_cpu() == expected
 
 
@@ -162,10 +160,10 @@ def test_a_worker_that_cannot_open_its_run_says_why_and_does_not_hang(tmp_path: 
 @pytest.mark.slow
 def test_a_worker_touches_nothing_before_it_is_told_to_and_can_be_dismissed(tmp_path: Path) -> None:
     folder = create(tmp_path / "run")  # without a configuration, which the worker would miss
-    began = time.monotonic()
     with Executor(LocalLauncher(folder, "cpu"), folder.worker_log, workers=1) as executor:
         assert executor.next_event(timeout=1.0) is None
         (worker,) = executor._workers
+        began = time.monotonic()
     assert worker.process.returncode == -9
     assert time.monotonic() - began < 8.0  # not the time that a worker is given to finish what it does
     assert not folder.worker_log(0).exists()

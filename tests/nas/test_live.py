@@ -43,6 +43,23 @@ def test_the_live_table_shows_trials_and_cell_searches_with_their_progress(view:
     assert "2 of 9 candidates (none ended yet)" in shown
 
 
+def test_the_progress_of_a_trial_goes_only_forward(view: LiveView) -> None:
+    task = trial_task(3)
+    view.started(task, "resnet10t", resumed=False)
+    # A branch from step 3 to 6 is scored, then the trunk goes on from step 3.
+    reports = [("train", 3, 10), ("train", 6, 10), ("score", 1, 4), ("train", 4, 10), ("train", 7, 10)]
+    for (phase, done, total), words in zip(
+        reports, ("train 3/10", "train 6/10", "score", "train 6/10", "train 7/10"), strict=True
+    ):
+        view.progress(Progress(task=task.id, phase=phase, done=done, total=total, loss=None))
+        shown = _shown(view)
+        assert words in shown[shown.rindex("running") :]
+    view.started(task, "resnet10t", resumed=True)  # by another worker, from the last checkpoint
+    view.progress(Progress(task=task.id, phase="train", done=2, total=10, loss=None))
+    shown = _shown(view)
+    assert "train 2/10" in shown[shown.rindex("running") :]
+
+
 def test_tasks_that_have_ended_leave_the_live_table_and_candidates_are_counted(view: LiveView) -> None:
     again = trial_task(2)
     again = again.model_copy(update={"job": again.job.model_copy(update={"repeats": 0})})

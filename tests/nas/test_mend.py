@@ -17,6 +17,11 @@ from search_spaces.errors import InputError
 from trainers.checkpoint import load_checkpoint, save_checkpoint
 
 
+@pytest.fixture(autouse=True)
+def _a_lock_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.study.journal_lock.GONE", 0.5)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """A run with a study of five trials."""
@@ -106,10 +111,10 @@ def test_damage_before_whole_lines_is_named_and_left_alone(folder: RunFolder) ->
     assert folder.journal.read_bytes() == before
 
 
-@pytest.mark.slow
-def test_the_lock_of_a_process_that_is_gone_is_removed(folder: RunFolder) -> None:
+@pytest.mark.parametrize("made_for", ["/gone/study.journal", "study.journal"])
+def test_the_lock_of_a_process_that_is_gone_is_removed(folder: RunFolder, made_for: str) -> None:
     lock = folder.journal.with_name("study.journal.lock")
-    lock.symlink_to(folder.journal)
+    lock.symlink_to(made_for)
     assert mend(folder) == ["study.journal: removed the lock of a process that is gone"]
     assert not lock.is_symlink()
 

@@ -74,6 +74,7 @@ def test_finalists_are_confirmed_with_each_kidney_held_out(tmp_path: Path, folde
     assert len(result.board.rows) == 3  # none is lost because the study lists it as failed
     assert all(row.kidneys.keys() == names and len(row.judged) == 3 for row in judged)
     assert "phantom_2 held out)" in printed
+    assert "study.seeds counts as 4 instead of 2: a fresh seed for each of 3 kidneys held out" in printed
     assert read_bundle(folder.best).architecture.provenance.held_out_volumes.keys() == {"phantom_1"}
     for number, place in folder.trial_folders():
         record = read_record(place.record)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 import pytest
@@ -174,6 +175,10 @@ def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
         ("postgresql://me:se/secret@host/db", "postgresql://..."),  # for some the host is host, for others me
         ("postgresql://me:se@secret@host/db", "postgresql://..."),
         ("postgresql://secret/x@host/db", "postgresql://..."),
+        ("postgresql://me:se@secret,b@host/db", "postgresql://..."),
+        ("postgresql://me:secret@a,b@c/db", "postgresql://..."),
+        ("postgresql://me:secret@h%2Cevil/d", "postgresql://h%2Cevil/d"),  # for libpq two hosts
+        ("postgresql://me:secret@%2Frun%00/d", "postgresql://%2Frun%00/d"),
         ("me:secret@host", "..."),
         ("host=h password=secret dbname=d", "..."),
         ("not a url", "..."),
@@ -191,6 +196,8 @@ def test_a_storage_that_is_none_is_one_line_without_what_may_be_a_password(url: 
     [
         ("postgresql://me:secret@db.lab:5433/d", "postgresql://db.lab:5433/d"),
         ("postgres://db.lab/d", "postgres://db.lab/d"),
+        ("postgresql://me:secret@db.lab:1,b.lab:2/d", "postgresql://db.lab:1,b.lab:2/d"),
+        ("postgresql://me:secret@%2Frun%2Fpostgresql:1/d", "postgresql://%2Frun%2Fpostgresql:1/d"),
         ("postgresql://me:s%40ecret@[::1]/d", "postgresql://[::1]/d"),
         ("postgresql:///d?host=/run/postgresql&password=secret", "postgresql:///d"),
         ("postgresql://host/db?user=a@b&passw%6Frd=secret&x=1", "postgresql://host/db"),
@@ -200,6 +207,32 @@ def test_a_storage_that_is_none_is_one_line_without_what_may_be_a_password(url: 
 )
 def test_only_scheme_host_port_and_database_are_shown(url: str, shows: str) -> None:
     assert shown(url) == shows
+
+
+@pytest.mark.parametrize("options", ["host=db.lab&host=localhost", "sslmode=disable&sslmode=require"])
+def test_an_option_that_is_given_twice_is_refused(options: str) -> None:
+    """For libpq the last one counts, and SQLAlchemy asks all: with TLS decided by one, the other would be asked."""
+    with pytest.raises(
+        InputError, match=r"storage postgresql:///d has an option twice; several hosts are \?host="
+    ) as no:
+        read_url(f"postgresql://u:secret@/d?{options}&password=secret")
+    assert "secret" not in str(no.value)
+
+
+@pytest.mark.slow
+def test_several_hosts_and_escaped_sockets_are_connected_to(server: Postgres, tmp_path: Path) -> None:
+    folder = quote(str(server.folder), safe="")
+    for place in (
+        f"127.0.0.1:1,127.0.0.1:{server.port}",
+        f"{folder}:{server.port}",
+        f"{folder}:1,[::1]:1,localhost:{server.port}",
+        f"/?host=/nowhere,{server.folder}&port={server.port}",
+        f"localhost:{server.port}/?host=127.0.0.2,127.0.0.1",
+    ):
+        host, _, options = place.partition("/?")
+        url = f"postgresql://nas:secret@{host}/postgres{'?' if options else ''}{options}"
+        remember(url)
+        assert open_storage(create(tmp_path), url).get_all_studies() is not None
 
 
 @pytest.mark.slow
@@ -265,6 +298,17 @@ def test_a_storage_on_the_command_line_must_be_that_of_the_run(tmp_path: Path) -
         ("postgresql://u@/d?host=/run/postgresql", "postgresql://u@/d?host=/run/postgresql"),
         ("postgresql:///d?host=db.lab", "postgresql:///d?host=db.lab&sslmode=require"),
         ("postgresql://localhost/d?hostaddr=10.0.0.5", "postgresql://localhost/d?hostaddr=10.0.0.5&sslmode=require"),
+        ("postgresql://u:p@localhost,[::1]/d", "postgresql://u:p@/d?host=localhost%2C%3A%3A1"),
+        ("postgresql://localhost,db.lab/d", "postgresql:///d?host=localhost%2Cdb.lab&sslmode=require"),
+        ("postgresql://a:1,b/d", "postgresql:///d?host=a%2Cb&port=1%2C&sslmode=require"),
+        ("postgresql://a,b/d?sslmode=disable", "postgresql:///d?sslmode=disable&host=a%2Cb"),
+        ("postgresql://u@h:5/d?host=a,b", "postgresql://u@/d?host=a%2Cb&port=5%2C5&sslmode=require"),
+        ("postgresql:///d?host=/run/a,/run/b&port=5", "postgresql:///d?host=%2Frun%2Fa%2C%2Frun%2Fb&port=5%2C5"),
+        ("postgresql://u@%2Frun%2Fpostgresql:5/d", "postgresql://u@/d?host=%2Frun%2Fpostgresql&port=5"),
+        (  # where an address is empty, the host is asked
+            "postgresql:///d?host=db.lab,a&hostaddr=,127.0.0.1",
+            "postgresql:///d?host=db.lab%2Ca&hostaddr=%2C127.0.0.1&sslmode=require",
+        ),
     ],
 )
 def test_beyond_this_machine_tls_is_asked_for(url: str, asked: str) -> None:
@@ -311,10 +355,13 @@ def test_only_a_server_that_is_away_is_waited_for(
     url, tried = "postgresql://me@127.0.0.1:1/away", []
 
     def fail(url: str) -> None:
+        """Fail as said, and if asked once more, for good."""
         tried.append(url)
-        raise OperationalError("SELECT 'no pg_hba in what was asked'", None, ConnectionError(said))
+        why = "no password supplied" if len(tried) > 1 else said
+        raise OperationalError("SELECT 'no pg_hba in what was asked'", None, ConnectionError(why))
 
     remember(url)
+    monkeypatch.setattr("nas.study.storage.OPENING", 600.0)
     monkeypatch.setattr("nas.study.storage.PatientStorage", fail)
     with pytest.raises(InputError, match="cannot be opened"):
         open_storage(create(tmp_path), url)

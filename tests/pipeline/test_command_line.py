@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from bundles import bundle
 from command_line import nas, nas_process
 
 
@@ -38,6 +39,29 @@ def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[
     assert message in done.stderr
     assert done.stderr.startswith("nas: ")
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("command", ["label", "tune"])
+def test_a_bundle_in_the_place_of_a_volume_is_named(tmp_path: Path, command: str) -> None:
+    (tmp_path / "scan" / "images").mkdir(parents=True)
+    done = nas(command, "scan", bundle(tmp_path / "b"), cwd=tmp_path, expect=1)
+    assert "b is a bundle, where a volume is expected: the bundle comes first, as in `nas" in done.stderr
+
+
+def test_scans_in_the_place_of_a_configuration_are_named(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    done = nas("search", "scans", cwd=tmp_path, expect=1)
+    assert done.stderr == (
+        "nas: scans is a folder, not a configuration file; `nas search` takes scans with --data and a run with --run\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "leaderboard", "doctor", "dashboard"])
+def test_a_run_is_named_with_or_without_an_option(tmp_path: Path, command: str) -> None:
+    for arguments in (("--run", "a"), ("a",), ("a", "--run", "a")):
+        done = nas(command, *arguments, cwd=tmp_path, expect=1)
+        assert "a is not a run folder" in done.stderr + done.stdout
+    assert "two runs are named, a and --run b" in nas(command, "a", "--run", "b", cwd=tmp_path, expect=1).stderr
 
 
 @pytest.mark.slow
@@ -90,7 +114,7 @@ def test_the_dashboard_answers_whom_it_knows_and_ends_when_asked(tmp_path: Path,
     def status(name: str, query: str = "") -> int:
         asked = urllib.request.Request(f"http://127.0.0.1:{address[1]}/api/studies{query}", headers={"Host": name})
         try:
-            with urllib.request.urlopen(asked, timeout=20) as answer:
+            with urllib.request.urlopen(asked, timeout=240) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -100,7 +124,7 @@ def test_the_dashboard_answers_whom_it_knows_and_ends_when_asked(tmp_path: Path,
     assert status(known) == (200 if host == "127.0.0.1" else 403)
     assert status("evil.example") == 403
     server.terminate()
-    printed = server.communicate(timeout=30)
+    printed = server.communicate(timeout=240)
     assert server.returncode == 0
     assert printed == ("", "")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -138,11 +139,17 @@ def test_hours_of_workers_limit_a_search_even_inside_a_trial(config: Path, cache
     assert "trial 0" not in again.stdout
 
 
+def _answers(process: int, number: int) -> bool:
+    """Whether a process has a handler for a signal, as the kernel says."""
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def test_a_signal_before_the_search_began_is_answered_in_one_line(config: Path, cache: Path, tmp_path: Path) -> None:
     driver = _begin(tmp_path / "early", config, cache)
-    time.sleep(2.0)  # it imports
+    _wait(driver, lambda: _answers(driver.pid, signal.SIGTERM))  # it imports
     driver.send_signal(signal.SIGTERM)
-    _, printed = driver.communicate(timeout=60)
+    _, printed = driver.communicate(timeout=240)
     assert (driver.returncode, printed.splitlines()[-1]) == (1, "nas: stopped; run the same command again to continue")
     assert not (tmp_path / "early" / "config.toml").exists()
 

@@ -185,6 +185,7 @@ def test_several_kidneys_rank_by_their_mean_and_each_has_a_column() -> None:
     assert first.kidneys_low == pytest.approx(1.9 / 3 - reach, abs=1e-6)
     page = to_markdown(board)
     assert "| k | b | c |" in page
+    assert "Held-out: **k, b, c in turn (mean over kidneys)**." in page
     assert "0.7000 | 0.5500 | 0.6500" in page
     assert "ranked by their mean over kidneys, each held out in turn: k 0.400, b 0.500, c 0.600" in reading(board)
     variance = (0.3**2 / 2 + np.var([0.90, 0.75, 0.65]) * 3) / 3  # on the kidney of the search alone

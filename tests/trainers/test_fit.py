@@ -10,7 +10,7 @@ from trainings import CONFIG, go_on, small_fit, small_network
 
 from search_spaces.errors import InputError
 from trainers.average import weight_average
-from trainers.cores import available_cores
+from trainers.machine import available_cores
 from trainers.step import NonFiniteLoss
 
 

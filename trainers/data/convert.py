@@ -18,7 +18,6 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from search_spaces.errors import InputError
 from trainers.atomic import whole_file, write_atomically
-from trainers.cores import available_cores
 from trainers.data.greys import (
     Scaling,
     ValueRange,
@@ -36,6 +35,7 @@ from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, depth_wit
 from trainers.data.soft_labels import is_vessel
 from trainers.data.statistics import BlockMeasures, RunningMeasures, levels_between, measure
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE
+from trainers.machine import available_cores
 from trainers.report import SILENT, Report
 
 IMAGE, LABEL, VESSELS, STATISTICS = "image.npy", "label.npy", "vessels.npy", "statistics.json"

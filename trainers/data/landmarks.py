@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from trainers.atomic import whole_file
 from trainers.compiled import compiled
-from trainers.cores import available_cores
 from trainers.data.slices import decoding
 from trainers.data.volume import Volume
+from trainers.machine import available_cores
 
 RADIUS = 3  # voxels around a landmark that must differ less
 REACH = 3  # voxels around it that describe it

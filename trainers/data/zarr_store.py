@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import zarr
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from trainers.data.geometry import Geometry, Spacing, Vector
 from trainers.data.npy import UNSTATED
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding, depth_within, native
 from trainers.data.units import micrometres
+from trainers.machine import free_memory
 
 _KIND = "Zarr"
 _ARRAY_2, _GROUP_2, _ATTRIBUTES_2, _NODE_3 = ".zarray", ".zgroup", ".zattrs", "zarr.json"
@@ -152,7 +152,7 @@ def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
 
 def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:
     """Refuse a store whose chunks cannot be held in memory, or that are packed into far more than they are."""
-    if chunk_bytes > psutil.virtual_memory().available / 2:
+    if chunk_bytes > free_memory() / 2:
         raise InputError(
             f"{path}: its chunks of {chunk_bytes / 2**30:.0f} GiB do not fit into memory; write smaller ones"
         )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import psutil
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from trainers.data.volume import Volume
 from trainers.inference.overlap import reflect, starts, tile_weight
 from trainers.inference.reader import InferenceConfig, Reader
 from trainers.inference.symmetry import mean_probabilities
+from trainers.machine import free_memory
 
 _CHUNK_BYTES = (256 << 20, 4 << 30)  # bytes of grey values held at once as float32: at least, at most
 
@@ -38,7 +38,7 @@ def _chunks(shape: tuple[int, ...], slices_in: int, device: torch.device) -> Ite
 
     A run's grey values, sums and weights are float32 on the device; its sums are held a second time when copied back.
     """
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if device.type == "cuda":
         free = min(free, torch.cuda.mem_get_info(device)[0])
     room = max(_CHUNK_BYTES[0], min(free // 16, _CHUNK_BYTES[1]))

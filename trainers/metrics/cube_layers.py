@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.cores import available_cores
+from trainers.machine import available_cores
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 

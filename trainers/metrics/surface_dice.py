@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from trainers.cores import available_cores
+from trainers.machine import available_cores
 from trainers.metrics import cube_kernels, cube_layers
 from trainers.metrics.cube_layers import Block, Mask
 from trainers.metrics.metric import Metric, ratio

@@ -58,9 +58,9 @@ def test_the_second_time_nothing_is_read_again(tmp_path, cache) -> None:
     first = prepare(source, cache)
     shutil.rmtree(tmp_path / "train")
     progress = []
-    started = time.perf_counter()
+    started = time.process_time()  # what others do on this machine does not count
     second = prepare(source, cache, Report(progress=lambda *done: progress.append(done)))
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
     assert not progress
     assert np.array_equal(first.image, second.image)
     assert isinstance(second.image, np.memmap)
