@@ -33,6 +33,7 @@ from trainers.checkpoint import (
 )
 from trainers.data.augment import Augmentation, check_augmentation
 from trainers.data.batches import Batches
+from trainers.data.geometry import Micrometres
 from trainers.data.patches import PatchSampler
 from trainers.losses.losses import build_loss, check_loss
 from trainers.losses.sparse import SparseWeights
@@ -59,9 +60,9 @@ class FitConfig(SparseWeights, ScheduleConfig, frozen=True, extra="forbid", allo
     # A name in AUGMENTATIONS, optionally with parts removed: "strong - tilt".
     augmentation: Annotated[str, AfterValidator(check_augmentation)] = "strong"
     # Voxel edge in micrometres at which the network is trained and predicts; None: as scanned.
-    voxel_size_um: PositiveFloat | None = None
+    voxel_size_um: Micrometres | None = None
     # Voxel edge in micrometres of future scans, which training samples imitate; prediction reads scans as they are.
-    target_um: PositiveFloat | None = None
+    target_um: Micrometres | None = None
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that supports it, float32 on a CPU
     # Processes that cut and augment samples, at most one for each core; 0: the trainer's own process.
     loader_workers: NonNegativeInt = 0

@@ -15,7 +15,7 @@ from nas.bundles.predictor import Predictor, known_threshold, open_predictor, sp
 from nas.bundles.requests import PredictRequest
 from search_spaces.errors import InputError
 from trainers.atomic import write_atomically
-from trainers.data.masks import check_mask_path, is_whole, mask_slices, write_mask
+from trainers.data.masks import check_mask_path, is_whole, mask_slices, unlikely, write_mask
 from trainers.data.open_volumes import open_volumes
 from trainers.data.place import VolumeSource
 from trainers.data.prepare import default_cache
@@ -188,10 +188,13 @@ def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, re
     place = run.scratch / volume.name
     probabilities = run.predictor.predict(volume, run.device, place, report)
     codes: list[str] = []
+    vessel = 0
 
     def slices() -> Iterator[NDArray[np.bool_]]:
+        nonlocal vessel
         level = threshold_level(run.threshold)
         for one in large_components(probabilities, level, run.predictor.reading.inference.smallest_component):
+            vessel += int(np.count_nonzero(one))
             if run.wants_rows:
                 codes.append(encode(one))  # kept for later: a kidney's run lengths are a few megabytes
             yield one
@@ -201,6 +204,8 @@ def _predict_one(run: _Run, volume: Volume, source: VolumeSource, path: Path, re
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_note_path(path), run.note(volume, source).model_dump_json() + "\n")
     write_mask(path, slices(), source.geometry)
+    if (strange := unlikely(vessel, probabilities.size)) is not None:
+        run.report.note(f"the mask of {volume.name}, at threshold {run.threshold:g}: {strange}")
     if run.keeps_probabilities:
         file = run.scratch / f"{volume.name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
+
 from search_spaces.errors import InputError
 from trainers.data.geometry import Spacing, best_known, check_possible
-from trainers.data.masks import inside, is_table, open_mask
+from trainers.data.masks import inside, is_table, open_mask, unlikely
 from trainers.data.slices import Slices
 from trainers.data.sources import stated_spacing
 from trainers.data.turned import brought_onto
@@ -41,6 +43,9 @@ def score_masks(
         )
     _check_room(still)
     first, second = inside(moving), inside(still)
+    for stack, mask in ((still, second), (moving, first)):
+        if (doubt := unlikely(int(np.count_nonzero(mask)), math.prod(stack.shape))) is not None:
+            report.note(f"{stack.path}: {doubt}")
     cut = cut_whole(first, second, spacing_um or CUBE)
     values = {name: metric.value(metric.parts_of(cut)) for name, metric in METRICS.items()}
     within = surface_dice(first, second, spacing_um or CUBE, tolerance_um)

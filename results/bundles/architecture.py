@@ -1,13 +1,14 @@
 """Architecture: everything needed to rebuild a bundle's network and its prediction, except the weights."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, NonNegativeInt, PositiveInt
 
 from results.bundles.reading import KeptReading, Reading
 from results.record import Record
 from search_spaces.any_candidate import AnyCandidate
 from trainers.data.folds import Fold
+from trainers.data.geometry import Micrometres
 from trainers.data.soft_labels import LabelSource
 from trainers.data.volume import CLIP_HIGH, CLIP_LOW, HIGH_PERCENTILE, LOW_PERCENTILE
 from trainers.fit import FitConfig
@@ -22,12 +23,22 @@ class Normalisation(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     clip_high: float = CLIP_HIGH
 
 
+def _rising(scale: tuple[float, float]) -> tuple[float, float]:
+    low, high = scale
+    if low > high:
+        raise ValueError(f"a grey scale cannot run from {low:g} to {high:g}")
+    return scale
+
+
+GreyScale = Annotated[tuple[float, float], AfterValidator(_rising)]  # the grey_low and grey_high of a volume
+
+
 class Provenance(BaseModel, frozen=True, extra="forbid"):
     """Where the weights come from."""
 
     study: str
-    trial: int
-    seed: int
+    trial: NonNegativeInt
+    seed: NonNegativeInt
     version: str
     train_volumes: dict[str, str]  # name -> content hash
     held_out_volumes: dict[str, str]
@@ -50,10 +61,8 @@ class Architecture(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     candidate: AnyCandidate
     fit: FitConfig
     normalisation: Normalisation = Normalisation()
-    voxel_spacing_um: tuple[
-        tuple[PositiveFloat, PositiveFloat, PositiveFloat], ...
-    ]  # of the training volumes that state theirs
-    grey_scales: dict[str, tuple[float, float]]  # content hash of a volume -> its grey_low and grey_high then
+    voxel_spacing_um: tuple[tuple[Micrometres, Micrometres, Micrometres], ...]  # of training volumes that state theirs
+    grey_scales: dict[str, GreyScale]  # by the content hash of a volume, as it was then
     reading: KeptReading
     parameters: PositiveInt
     weights_hash: str | None = None  # of the file of weights; older bundles do not say

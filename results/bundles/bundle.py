@@ -68,7 +68,7 @@ def read_description(file: Path, model: type[M], what: str) -> M:
     if file.exists():
         refuse_links(file.parent)
     try:
-        return model.model_validate_json(file.read_bytes())
+        return model.model_validate_json(file.read_bytes(), strict=True)
     except OSError as error:
         raise InputError(f"{file.parent} is not {what}: {file.name} cannot be read ({error.strerror})") from error
     except ValidationError as error:

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel
 
 from results.record import Record
 from trainers.inference.reader import InferenceConfig
-from trainers.metrics.score import Score, ScoreConfig
+from trainers.metrics.score import Score, ScoreConfig, Threshold
 
 
 class Reading(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -17,7 +17,7 @@ class Reading(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     inference: InferenceConfig
     # Probability from which a voxel is vessel; None: not known, as for a mean never scored.
-    threshold: Annotated[float, Field(ge=0, le=1)] | None
+    threshold: Threshold | None
     score_config: ScoreConfig  # how it is scored
     score: Score | None = None  # on the held-out kidney; None if nothing was scored
     tuned_on: dict[str, str] = {}  # volumes that chose symmetries and smallest component; name -> content hash

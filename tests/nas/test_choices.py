@@ -208,7 +208,7 @@ def test_a_range_is_not_registered_if_the_field_is_off() -> None:
          "unet.fit.target_um has 63.0 and fit.voxel_size_um has 50.0"),
         ({"inference": {"axes": [0, 1]}}, "space.inference.axes has 0: Input should be a valid tuple"),
         ({"inference": {"axes": [[3]]}}, "space.inference.axes has [3]: Input should be 0, 1 or 2"),
-        ({"inference": {"overlap": [1.0]}}, "space.inference.overlap has 1.0: Input should be less than 1"),
+        ({"inference": {"overlap": [1.0]}}, "space.inference.overlap has 1.0: Input should be less than or equal to"),
         ({"cells": {"fit": {"loss": ["dise"]}}}, "space.cells.fit.loss has 'dise': unknown loss 'dise'"),
         ({"cells": {"fit": {"los": ["dice"]}}}, "unknown choice in space.cells.fit, 'los'; did you mean 'loss'"),
         ({"cells": {"widht": [8]}}, "unknown choice in cells, 'widht'; did you mean 'width'"),

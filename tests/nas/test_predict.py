@@ -290,6 +290,21 @@ def test_a_submission_where_a_mask_goes_is_refused(tmp_path: Path, submission: s
         predict(network, test, out=tmp_path / "m", submission=tmp_path / submission)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "says"),
+    [
+        (0.0, "the mask of kidney_5, at threshold 0: 100% of its voxels are vessel: is it inverted, or of the whole"),
+        (0.9, "the mask of kidney_5, at threshold 0.9: no vessel is in it"),
+    ],
+)
+def test_a_mask_that_no_organ_has_is_told(tmp_path: Path, threshold: float, says: str) -> None:
+    notes: list[str] = []
+    predict(
+        bundle(tmp_path / "b", 0.6), scan(tmp_path, "kidney_5"), out=tmp_path / "m", threshold=threshold, notes=notes
+    )
+    assert any(note.startswith(says) for note in notes)
+
+
 def test_a_score_without_a_labelled_vessel_is_explained(tmp_path: Path) -> None:
     network, kidney = bundle(tmp_path / "b"), scan(tmp_path, "kidney_5")
     for file in (kidney / "labels").iterdir():

@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 from trainers.data.geometry import Geometry
 from trainers.data.masks import write_mask
 from trainers.metrics.surface_dice import surface_dice
+from trainers.report import Report
 
 MASK = np.random.default_rng(1).random((4, 9, 13)) < 0.2
 
@@ -62,3 +63,13 @@ def test_a_score_says_with_which_spacing_it_was_made(tmp_path) -> None:
     assert said == [[50.0, 40.0, 30.0], None, [7.0, 7.0, 7.0]]
     assert "spacing um: 50 x 40 x 30\n" in nas("score", stated, unknown).stdout
     assert "spacing um: not stated\n" in nas("score", unknown, unknown).stdout
+
+
+@pytest.mark.parametrize(("value", "says"), [(0, "no vessel is in it"), (1, "100% of its voxels are vessel: is it")])
+def test_masks_that_agree_because_there_is_nothing_to_find_are_told(tmp_path, value: int, says: str) -> None:
+    np.save(tmp_path / "p.npy", np.full(MASK.shape, value, np.uint8))
+    np.save(tmp_path / "t.npy", np.full(MASK.shape, value, np.uint8))
+    notes: list[str] = []
+    assert score_masks(tmp_path / "p.npy", tmp_path / "t.npy", None, 0.0, Report(notes.append))["surface_dice"] == 1
+    for name in ("t.npy", "p.npy"):
+        assert any(note.startswith(f"{tmp_path / name}: {says}") for note in notes)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import score
 from safetensors.torch import load_file
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
@@ -262,15 +263,29 @@ def test_the_card_says_how_much_of_the_encoder_was_trained(tuning: str, text: st
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("voxel_spacing_um", 0, 2), 0.0, "voxel_spacing_um.0.2: Input should be greater than 0"),
+        (("voxel_spacing_um", 0, 2), 0.0, "voxel_spacing_um.0.2: Input should be greater than or equal to 0.01"),
+        (("voxel_spacing_um", 0, 0), 1e9, "voxel_spacing_um.0.0: Input should be less than or equal to 100000"),
         (("voxel_spacing_um", 0, 2), float("inf"), "voxel_spacing_um.0.2: Input should be a finite number"),
         (("reading", "inference", "axes"), [0] * 1_000_000, "axes: Tuple should have at most 3 items"),
+        (("reading", "inference", "axes"), [0, 0], r"axes: Value error, \[0, 0\] names an axis twice"),
+        (("reading", "inference", "overlap"), 0.999999, "overlap: Input should be less than or equal to 0.9"),
+        (("reading", "inference", "largest_tile"), 1, "largest_tile: Input should be greater than or equal to 32"),
+        (("reading", "inference", "largest_tile"), 10**9, "largest_tile: Input should be less than or equal to 65536"),
+        (("reading", "threshold"), "0.5", "threshold: Input should be a valid number"),
+        (("reading", "threshold"), 1.5, "threshold: Input should be less than or equal to 1"),
+        (("reading", "score", "values", "surface_dice"), 7.0, "surface_dice: Input should be less than or equal to 1"),
+        (("reading", "score", "values", "surface_dice"), float("nan"), "surface_dice: Input should be"),
+        (("reading", "score", "threshold"), -5.0, "threshold: Input should be greater than or equal to 0"),
+        (("grey_scales", "x"), [5.0, 4.0], "grey_scales.x: Value error, a grey scale cannot run from 5 to 4"),
+        (("provenance", "seed"), -1, "provenance.seed: Input should be greater than or equal to 0"),
+        (("fit", "voxel_size_um"), 1e9, "fit.voxel_size_um: Input should be less than or equal to 100000"),
     ],
 )
 def test_a_description_with_values_that_no_training_has_is_refused(
     tmp_path: Path, keys: tuple[str | int, ...], value: object, message: str
 ) -> None:
-    described = json.loads(architecture().model_dump_json())
+    scored = architecture().reading.model_copy(update={"score": score(0.5)})
+    described = json.loads(architecture().model_copy(update={"reading": scored}).model_dump_json())
     place = described
     for key in keys[:-1]:
         place = place[key]

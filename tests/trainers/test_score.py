@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kidneys import tube
+from records import score as made_up
 
 from search_spaces.errors import InputError
 from trainers.metrics.cross_fit import bootstrap_interval, score
@@ -103,3 +104,9 @@ def test_a_score_survives_json() -> None:
     assert volume.label is not None
     result = score({"a": volume.label * np.uint8(255)}, [volume], CONFIG)
     assert Score.model_validate_json(result.model_dump_json()) == result
+
+
+def test_an_interval_that_ends_before_it_begins_is_no_score() -> None:
+    values = made_up(0.5).model_dump() | {"ci_low": 0.6, "ci_high": 0.4}
+    with pytest.raises(ValueError, match=r"ends before it begins: 0\.6 to 0\.4"):
+        Score.model_validate(values)

@@ -12,18 +12,30 @@ whether there is one: of a NIfTI header that contradicts itself, and of TIFF sli
 import math
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from search_spaces.errors import InputError
 
+
+def _each_once(axes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{list(axes)} names an axis twice")
+    return axes
+
+
+Axes = Annotated[  # of a stack, those along which something is done
+    tuple[Literal[0, 1, 2], ...], Field(min_length=1, max_length=3), AfterValidator(_each_once)
+]
 Spacing = tuple[float, float, float]
 Vector = tuple[float, float, float]
 
 # From finer than any X-ray microscope resolves to longer than a hand: no scan of an organ has other voxels.
 SMALLEST_UM, LARGEST_UM = 0.01, 100_000.0
+Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]  # the edge of a voxel
 SPACING_TOLERANCE = 0.01  # relative: headers round, and 50 for 50.16 is the same scan
 DIRECTION_TOLERANCE = 1e-3  # of a direction's cosines, at which two axes are the same one
 ORIGIN_TOLERANCE = 0.1  # voxels

@@ -13,12 +13,11 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, Validatio
 from search_spaces.errors import InputError, printable, unknown_name
 from search_spaces.toml import read_toml
 from trainers.data.axes import LETTERS, Pick
-from trainers.data.geometry import LARGEST_UM, SMALLEST_UM, Spacing
+from trainers.data.geometry import LARGEST_UM, SMALLEST_UM, Micrometres, Spacing
 
 MANIFEST_NAME = "dataset.toml"
 LONGEST_NAME = 200  # bytes of the 255 that file systems allow: names in the cache and of temporary files are longer
 _SPACING_KEY = "voxel_spacing_um"
-_Micrometres = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]
 
 
 def composed(name: str) -> str:
@@ -37,7 +36,7 @@ class VolumeFacts(BaseModel, frozen=True, extra="forbid", strict=True):
 
     # Volumes of one kidney are never on both sides of a split.
     kidney: Annotated[str, Field(min_length=1), AfterValidator(_readable)] | None = None
-    voxel_spacing_um: _Micrometres | Annotated[list[_Micrometres], Field(min_length=3, max_length=3)] | None = None
+    voxel_spacing_um: Micrometres | Annotated[list[Micrometres], Field(min_length=3, max_length=3)] | None = None
     annotated: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the vessels that the labels contain
     labels: Annotated[str, Field(min_length=1)] | None = None  # the label set beside the images; None means "labels"
     soft: bool | None = None  # True: its slices hold levels, 0 to 255, predicted by a network

@@ -23,6 +23,7 @@ from trainers.data.tiff_place import tags_for
 from trainers.data.zarr_store import is_zarr, ome_attributes
 
 Mask = NDArray[Any]
+MOST_VESSEL = 0.5  # share of the voxels; vessels of an organ take a few percent
 
 _INSIDE = 255
 _ZARR_CHUNK = (32, 256, 256)
@@ -52,6 +53,15 @@ def check_mask_path(path: Path) -> str:
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise InputError(f"{path}: already exists; choose another path or delete it")
     return suffix
+
+
+def unlikely(vessel: int, voxels: int) -> str | None:
+    """What everybody should know of a mask with so many of its voxels inside; None for a usual one."""
+    if vessel == 0:
+        return "no vessel is in it"
+    if vessel > MOST_VESSEL * voxels:
+        return f"{vessel / voxels:.0%} of its voxels are vessel: is it inverted, or of the whole organ?"
+    return None
 
 
 def is_table(path: Path) -> bool:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, Positive
 from search_spaces.errors import InputError
 from trainers.atomic import whole_folder
 from trainers.data import phantom_tree as tree
+from trainers.data.geometry import Micrometres
 from trainers.data.manifest import MANIFEST_NAME
 from trainers.data.phantom_decoys import Decoy
 from trainers.data.phantom_organ import Organ, Rings, SmoothNoise
@@ -38,7 +39,7 @@ class PhantomConfig(BaseModel, frozen=True, extra="forbid"):
 
     kidneys: PositiveInt = 3  # number of kidneys, named phantom_1, phantom_2 and so on
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 128)  # (D, H, W) in voxels, the same for all
-    spacing_um: PositiveFloat = 50.0  # edge of a voxel, in micrometres
+    spacing_um: Micrometres = 50.0  # edge of a voxel, in micrometres
     vessel_share: PositiveFloat = Field(default=0.02, le=0.1)  # approximate share of all voxels that are vessel
     smallest_radius: PositiveFloat = 0.7  # vessel radius in voxels at which the branching ends
     decoys: NonNegativeFloat = 1.2  # number of voxels in structures that resemble vessels, per vessel voxel

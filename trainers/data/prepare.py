@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from search_spaces.errors import InputError
 from trainers.atomic import put_in_place
 from trainers.data.convert import IMAGE, LABEL, STATISTICS, VESSELS, convert, needed_bytes
+from trainers.data.masks import MOST_VESSEL
 from trainers.data.place import VolumeSource
 from trainers.data.statistics import VolumeStatistics
 from trainers.data.volume import HIGH_PERCENTILE, LOW_PERCENTILE, Volume
@@ -21,7 +22,6 @@ from trainers.report import SILENT, Report
 
 CACHE_VARIABLE = "NAS_CACHE"
 
-MOST_VESSEL = 0.5  # share of the voxels; vessels of an organ take a few percent
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -1,12 +1,12 @@
 """Reader: a trained network, and how it is moved over a volume in overlapping tiles."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveInt
 from torch import nn
 
 from search_spaces.candidate import Candidate
+from trainers.data.geometry import Axes
 from trainers.fit import FitConfig
 from trainers.inference.overlap import Weighting
 from trainers.inference.symmetry import Symmetries
@@ -16,9 +16,9 @@ class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """How a trained network reads a whole volume."""
 
     # Axes (z, y, x) along which slices are read; their predictions are averaged.
-    axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0, 1, 2), min_length=1, max_length=3)
-    largest_tile: PositiveInt = 512  # largest tile edge in voxels, if the network takes any size
-    overlap: float = Field(default=0.25, ge=0, lt=1)  # share of a tile that its neighbour also covers
+    axes: Axes = (0, 1, 2)
+    largest_tile: int = Field(default=512, ge=32, le=65_536)  # largest tile edge in voxels, if any size is taken
+    overlap: float = Field(default=0.25, ge=0, le=0.9)  # share of a tile that its neighbour also covers
     batch_voxels: PositiveInt = 1 << 20  # pixels predicted at once; limits the memory
     symmetries: Symmetries = "none"  # views of each tile that are averaged: "none" 1, "flips" 4, "d4" 8
     weighting: Weighting = "hat"  # weights with which overlapping tiles are averaged

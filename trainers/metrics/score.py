@@ -1,12 +1,12 @@
 """Score: how well one set of weights segments the held-out kidney, in every metric; cross_fit.py computes it."""
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, PositiveInt, model_validator
 
 from search_spaces.errors import unknown_name
+from trainers.data.geometry import Axes, Micrometres
 from trainers.metrics.table import METRICS, USUAL, title_of
 
 
@@ -17,6 +17,9 @@ def _known(name: str) -> str:
 
 
 MetricName = Annotated[str, AfterValidator(_known)]
+_ROUNDING = 1e-9  # by which a share may exceed 1: sums of areas
+Share = Annotated[float, Field(ge=0, le=1 + _ROUNDING)]
+Threshold = Annotated[float, Field(ge=0, le=1)]
 
 
 class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -30,9 +33,9 @@ class ScoreConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     # Slices of each volume that are scored before the end of a trial; None: all.
     rung_slices: int | None = Field(default=None, ge=4)
     # Axes along which slices are read before the end of a trial.
-    rung_axes: tuple[Literal[0, 1, 2], ...] = Field(default=(0,), min_length=1, max_length=3)
+    rung_axes: Axes = (0,)
     # Voxel edge in micrometres of a second score, on the same kidney resampled; None: no second score.
-    second_um: PositiveFloat | None = None
+    second_um: Micrometres | None = None
     margin: NonNegativeFloat = 0.005  # designs whose scores differ by no more than this are equally good
     sure: float = Field(default=0.95, gt=0.5, lt=1)  # probability at which one design counts as better than another
 
@@ -50,7 +53,7 @@ class Slab(BaseModel, frozen=True, extra="forbid"):
     """One block of the score, at the threshold that the other half of the blocks chose."""
 
     volume: str
-    threshold: float
+    threshold: Threshold
     parts: dict[str, tuple[float, ...]]  # by metric: the parts that add up over slabs
 
 
@@ -58,14 +61,14 @@ class VolumeScore(BaseModel, frozen=True, extra="forbid"):
     """One held-out volume's own part of the score."""
 
     volume: str
-    values: dict[str, float]  # by metric
+    values: dict[str, Share]  # by metric
 
 
 class SecondScore(BaseModel, frozen=True, extra="forbid"):
     """The same kidney as if scanned with other voxels: image and labels are resampled, and thresholds are kept."""
 
-    voxel_size_um: float
-    values: dict[str, float]  # by metric
+    voxel_size_um: Micrometres
+    values: dict[str, Share]  # by metric
 
 
 class Score(BaseModel, frozen=True, extra="forbid"):
@@ -76,12 +79,12 @@ class Score(BaseModel, frozen=True, extra="forbid"):
     """
 
     rank_by: str  # the metric of interval, best and mean
-    values: dict[str, float]  # by metric, beginning with the one that ranks
-    ci_low: float  # bounds of the 95 % bootstrap interval over slabs
-    ci_high: float
-    threshold: float  # for new kidneys: the best over all slabs
-    best: float
-    mean_over_thresholds: float | None  # None for a metric that has no value at all of them
+    values: dict[str, Share]  # by metric, beginning with the one that ranks
+    ci_low: Share  # bounds of the 95 % bootstrap interval over slabs
+    ci_high: Share
+    threshold: Threshold  # for new kidneys: the best over all slabs
+    best: Share
+    mean_over_thresholds: Share | None  # None for a metric that has no value at all of them
     volumes: tuple[VolumeScore, ...]
     slabs: tuple[Slab, ...]
     second: SecondScore | None = None
@@ -92,8 +95,8 @@ class Score(BaseModel, frozen=True, extra="forbid"):
         measured: list[Mapping[str, object]] = [self.values, *(slab.parts for slab in self.slabs)]
         if any(self.rank_by not in found for found in measured):
             raise ValueError(f"the ranking metric {self.rank_by!r} was not measured everywhere")
-        if not all(math.isfinite(value) for value in (*self.values.values(), self.ci_low, self.ci_high)):
-            raise ValueError(f"a score is not a number: {self.values}, interval {self.ci_low} to {self.ci_high}")
+        if self.ci_low > self.ci_high:
+            raise ValueError(f"its interval ends before it begins: {self.ci_low} to {self.ci_high}")
         return self
 
     @property
