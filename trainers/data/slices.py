@@ -108,7 +108,7 @@ class Slices(ABC):
         naming the file, for a block that cannot be read or does not have the stack's shape.
         """
         whole = int(np.prod(self.shape, dtype=np.float64)) * self.dtype.itemsize * self.samples
-        with memory_bound(BESIDES_BYTES + 4 * whole), self._opened() as read:
+        with memory_bound(granted_bytes(whole)), self._opened() as read:
 
             def handed_on(start: int, stop: int) -> NDArray[Any]:
                 block = read(start, stop)
@@ -135,6 +135,11 @@ class Slices(ABC):
     def slice_name(self, z: int) -> str:
         """The location of a slice, for messages."""
         return f"{self.path} (slice {self.numbers[z]})"
+
+
+def granted_bytes(whole: int) -> int:
+    """How much memory reading a stack may take that has so many bytes, whatever its files unpack to."""
+    return BESIDES_BYTES + 4 * whole
 
 
 def depth_within(shape: tuple[int, int, int], dtype: np.dtype[Any], limit_bytes: int) -> int:
