@@ -24,6 +24,8 @@ from trainers.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     check_name,
+    composed,
+    facts_of,
     manifest_home,
     read_manifest,
 )
@@ -92,7 +94,7 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
             if other.name not in ("train", "test") and holds_scans(other):
                 report.note(f"{other.name}: left out, where there is train/ or test/ nothing else is looked at")
     for folder, split in parts:
-        for name, image, labels in _volumes_in(folder, report):
+        for name, image, labels in _volumes_in(folder, manifest, report):
             name = check_name(name, str(folder))
             if name in places or name in labels_only:
                 raise InputError(f"{folder}: two volumes are named {name!r}; give one of them another name")
@@ -129,7 +131,9 @@ def _parts(root: Path) -> list[tuple[Path, Split | None]]:
     return [(root, "train" if root.name == "train" else "test" if root.name == "test" else None)]
 
 
-def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, tuple[Path, ...]]]:
+def _volumes_in(
+    folder: Path, manifest: Manifest | None, report: Report
+) -> Iterator[tuple[str, Path | None, tuple[Path, ...]]]:
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
@@ -171,6 +175,11 @@ def _named_labels(folder: Path) -> dict[str, tuple[Path, ...]]:
     return found
 
 
+def _of_labels(name: str, manifest: Manifest | None, report: Report) -> Report:
+    """Where to say that a volume has several labels: nowhere if dataset.toml names one of them."""
+    return report if facts_of(composed(name), manifest).labels is None else SILENT
+
+
 def _own_or_beside(
     folder: Path, own: Path | None, named: dict[str, tuple[Path, ...]], report: Report
 ) -> tuple[Path, ...]:
@@ -195,14 +204,16 @@ def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
     if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
         name, home, image = stem_of(path), path.parent, path
-        labels = _labels_of(path, _named_labels(home), report)
+        manifest = read_manifest(manifest_home(home))
+        labels = _labels_of(path, _named_labels(home), _of_labels(name, manifest, report))
     else:
         home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
         image = find_one(home, IMAGE_NAMES) or path
-        labels = _own_or_beside(home, find_labels(home, report), _named_labels(home.parent), report)
+        manifest = read_manifest(manifest_home(home.parent))
+        own = find_labels(home, _of_labels(name, manifest, report))
+        labels = _own_or_beside(home, own, _named_labels(home.parent), report)
         home = home.parent
-    manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
     return Place(check_name(name, str(path)), split, image, labels, None, manifest)
 

@@ -19,6 +19,7 @@ from trainers.data.naming import is_stack
 from trainers.data.readers import open_slices
 from trainers.data.slices import Slices
 from trainers.data.sources import scan, scan_one
+from trainers.report import Report
 
 
 @pytest.mark.parametrize("prefix", ["", "slice_", "kidney.", "scan 7 z"])
@@ -179,6 +180,7 @@ def test_labels_inside_an_ome_zarr_store_are_found(tmp_path) -> None:
     assert volumes["k"][1] == "none"
     assert notes == ["k.zarr: holds several labels, of which `labels` in dataset.toml can name one: organ, vessels"]
     (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "organ"\n')
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
     (source,) = scan(tmp_path)
     assert source.label is not None
     with source.label.reading() as read:
@@ -296,8 +298,10 @@ def test_labels_go_before_masks_and_of_several_masks_dataset_toml_names_one(tmp_
     assert volumes == {"k": ((4, 9, 13), "none")}
     assert notes == ["k: holds several labels, of which `labels` in dataset.toml can name one: mask, seg"]
     (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "seg"\n')
-    (source,) = scan(tmp_path)
-    assert source.label is not None and source.label.path.name == "seg"
+    told: list[str] = []
+    for source in (scan_one(tmp_path / "k", Report(told.append)), *scan(tmp_path, Report(told.append))):
+        assert source.label is not None and source.label.path.name == "seg"
+    assert told == ["k: its voxel spacing is not stated; state it in dataset.toml"] * 2
     (tmp_path / "dataset.toml").unlink()
     slices(tmp_path / "k" / "labels", 1 - MASK)
     (source,) = scan(tmp_path)
