@@ -93,6 +93,11 @@ class TiffFolder(Slices):
                 )
             decode(tif, page, page, path, into)
 
+    @property
+    def choice(self) -> str:
+        """See Slices. Slices that were read because a person stated their spacing are others without the statement."""
+        return f"{super().choice}{' of one spacing' if self.spacing_counts and self.spacing_um else ''}"
+
     def slice_name(self, z: int) -> str:
         """The file of the slice."""
         return str(self.files[z])
