@@ -18,7 +18,7 @@ from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.geometry import Spacing, spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_images import UNNAMED_LETTERS, Image, are_slices_as_colours, images_of, planes_in_one_page
-from trainers.data.tiff_ome import check_order, pixels_of
+from trainers.data.tiff_ome import check_order, first_pixels_of
 from trainers.data.tiff_page import (
     KIND,
     check_alike,
@@ -274,7 +274,7 @@ def _notes(page: Any) -> tuple[str, ...]:
 
 def _pixels(tif: Any) -> Mapping[str, str]:
     """What OME-XML says of the only page of a file; its first image, if it tells of several files."""
-    return next(iter(pixels_of(tif.ome_metadata)), {}) if tif.is_ome else {}
+    return first_pixels_of(tif.ome_metadata) if tif.is_ome else {}
 
 
 def _height_width(page: Any) -> tuple[int, int]:
