@@ -203,7 +203,8 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         unlike = check_alike(tif, image.pages, path)
         names = [UNNAMED if letter in UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in image.letters]
         # Colours are read with every page, and images of their own are positions.
-        axes = find_axes(path, names, image.lengths, pick.without("sample", "position"))
+        handled = [name for name in ("sample", "position") if name not in names]
+        axes = find_axes(path, names, image.lengths, pick.without(*handled))
         leading = len(image.lengths) - 2
         if image.start is None and {axes.height, axes.width} != {leading, leading + 1}:
             raise InputError(
@@ -227,7 +228,7 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
                 'photometric="minisblack": say axes = "ZYX" in dataset.toml if they are slices, or else sample = 0'
             )
         notes = (*notes, *unlike, *image.notes, *_notes(page))
-    sample = _sample(path, samples, pick)
+    sample = _sample(path, samples, pick) if "sample" in handled else None
     return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, image=image, number=number)
 
 
@@ -239,6 +240,8 @@ def is_slice(path: Path) -> bool:
 
 def _which(path: Path, images: list[Image], pick: Pick) -> int:
     """Which image of a file is read: the only one, or of several (positions) the one that was picked."""
+    if len(images) == 1 and "P" in images[0].letters:
+        return 0
     if len(images) == 1:
         replace(pick, entries={"position": pick.entries.get("position", 0)}).check_used(path, ())
         return 0
