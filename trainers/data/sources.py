@@ -40,7 +40,9 @@ from trainers.data.naming import (
     is_stack,
     labelled,
     not_read,
+    numbered_elsewhere,
     slices_among_others,
+    slices_numbered_elsewhere,
     sounds_like_labels,
     stem_of,
     why_no_volume,
@@ -144,16 +146,20 @@ def _volumes_in(
             f"left out: {group[0].name} to {group[-1].name} look like slices, and other TIFF files lie beside them; "
             "give the slices of a volume a folder of their own"
         )
-    for path in sorted(set(found) - {file for group in slices for file in group}):
+    misnumbered = slices_numbered_elsewhere(folder)
+    for group in misnumbered:
+        report.note(f"left out: {numbered_elsewhere(group)}")
+    for path in sorted(set(found) - {file for group in (*slices, *misnumbered) for file in group}):
         if is_readable(path):
             if (of := labelled(path)) is None:
                 if sounds_like_labels(path):
                     report.note(f"{path.name}: read as a scan; labels of a scan NAME are called NAME_labels")
-                yield stem_of(path), path, _labels_of(path, named, report)
+                yield stem_of(path), path, _labels_of(path, named, _of_labels(stem_of(path), manifest, report))
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
-            image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
+            image = find_one(path, IMAGE_NAMES)
+            label = find_labels(path, _of_labels(path.name, manifest, report))
             if image or label:
                 if why := not_read(entries(path)):
                     report.note(f"{path.name}: left out: {why}")
