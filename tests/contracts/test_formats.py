@@ -117,6 +117,8 @@ CELLS: dict[tuple[str, str], tuple[str, ...]] = {
         "test_zarr_store.py::test_a_level_that_lies_outside_of_its_store_is_refused",
         "test_zarr_store.py::test_a_chunk_that_is_a_link_out_of_its_store_is_refused",
         "test_zarr_store.py::test_a_pipe_in_a_store_is_not_waited_for",
+        "test_zarr_chunks.py::test_chunks_that_their_array_never_asks_for_are_refused_by_the_key_that_says_so",
+        "test_zarr_chunks.py::test_a_chunk_far_larger_than_its_array_is_not_unpacked",
     ),
     ("refused", "NIfTI"): ("test_nifti.py::test_a_header_that_contradicts_itself_is_refused",),
     ("refused", ".npy"): (

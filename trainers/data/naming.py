@@ -34,6 +34,8 @@ _LABELS_OF = re.compile(rf"(.+)[ _.-]({'|'.join(LABEL_NAMES)})", re.IGNORECASE)
 _OWN_NAMES = "call a volume NAME/images.tif, or NAME.tif with NAME_labels.tif beside it"
 _LIKE_LABELS = re.compile(rf"(.*[ _.-])?({'|'.join((*LABEL_NAMES, *_OTHER_LABEL_NAMES))})([ _.-].*)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBER = re.compile(r"\d+")
+_FEWEST_SLICES = 3  # of which the names tell that they belong together
 
 
 def suffix_of(path: Path) -> str:
@@ -96,7 +98,33 @@ def slices_among_others(folder: Path) -> list[list[Path]]:
     """The files in a folder that would be a stack, were there no other TIFF files beside them."""
     groups = _by_name(folder)
     found = [files for prefix, files in groups.items() if prefix is not None and len(files) > 1]
-    return [files for files in found if len(groups) > 1 and _are_slices(files)]
+    otherwise = {file for files in slices_numbered_elsewhere(folder) for file in files}
+    return [files for files in found if len(groups) > 1 and otherwise.isdisjoint(files) and _are_slices(files)]
+
+
+def slices_numbered_elsewhere(folder: Path) -> list[list[Path]]:
+    """The files in a folder of one page whose names differ in a number that is not at their end, three or more each."""
+    groups: dict[str, list[Path]] = {}
+    for file in entries(folder):
+        if file.suffix.lower() in TIFF_SUFFIXES:
+            groups.setdefault(_NUMBER.sub("0", stem_of(file)), []).append(file)
+    several = [files for files in groups.values() if len(files) >= _FEWEST_SLICES]
+    at_the_end = [
+        {found and found[1] for found in (_NUMBERED.fullmatch(stem_of(one)) for one in files)} for files in several
+    ]
+    return [
+        files
+        for files, before in zip(several, at_the_end, strict=True)
+        if (before == {None} or len(before) > 1) and _are_slices(files)
+    ]
+
+
+def numbered_elsewhere(files: Sequence[Path]) -> str:
+    """What such files are, and what to do."""
+    return (
+        f"{files[0].name} to {files[-1].name} look like slices, but their number is not at the end of their names: "
+        "rename them to 0000.tif, 0001.tif and so on, in a folder for each volume and channel"
+    )
 
 
 def check_slices(folder: Path) -> None:
@@ -110,6 +138,8 @@ def check_slices(folder: Path) -> None:
         raise InputError(f"{folder}: no TIFF slices in it; slices are named 0000.tif, 0001.tif and so on{instead}")
     if None in groups and not _are_slices(groups[None]):
         raise InputError(f"{folder}: holds {_shown(groups[None])} of many pages, and slices have one; {_OWN_NAMES}")
+    if misnumbered := slices_numbered_elsewhere(folder):
+        raise InputError(f"{folder}: {numbered_elsewhere(misnumbered[0])}")
     if len(groups) > 1 and None not in groups:  # opening it names a file without a number
         odd, *_, usual = sorted(groups.values(), key=len)
         raise InputError(
@@ -143,6 +173,8 @@ def _are_slices(files: Sequence[Path]) -> bool:
 def why_no_volume(folder: Path) -> str:
     """Why a folder without images/ and labels/ is not a volume, in words."""
     inside = entries(folder)
+    if misnumbered := slices_numbered_elsewhere(folder):
+        return numbered_elsewhere(misnumbered[0])
     if slices := next(iter(slices_among_others(folder)), None):
         other = next(files[0] for files in _by_name(folder).values() if files != slices)
         return f"{other.name} is named unlike the slices {slices[0].name} to {slices[-1].name} beside it"

@@ -23,6 +23,7 @@ BLOCK_BYTES = 3 * 2**20
 CHUNK_BLOCK_BYTES = 160 * 2**20
 # What reading may take beside the voxels themselves: decoders, threads, and what the caller does meanwhile.
 BESIDES_BYTES = 2**30
+_NO_THREAD = "can't start new thread"  # what Python says where there is no memory for one
 
 
 @contextmanager
@@ -35,13 +36,13 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except MemoryError as error:
-        raise InputError(
-            f"{path}: cannot be read as {kind}, it unpacks to more than it says, or to more than fits into memory"
-        ) from error
     except (PermissionError, FileNotFoundError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
+        if isinstance(error, MemoryError) or _NO_THREAD in str(error):
+            raise InputError(
+                f"{path}: cannot be read as {kind}, it unpacks to more than it says, or to more than fits into memory"
+            ) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: cannot be read as {kind}, it is truncated or damaged ({reason})") from error
 
@@ -109,7 +110,7 @@ class Slices(ABC):
         naming the file, for a block that cannot be read or does not have the stack's shape.
         """
         whole = int(np.prod(self.shape, dtype=np.float64)) * self.dtype.itemsize * self.samples
-        with memory_bound(BESIDES_BYTES + 4 * whole), self._opened() as read:
+        with memory_bound(granted_bytes(whole)), self._opened() as read:
 
             def handed_on(start: int, stop: int) -> NDArray[Any]:
                 block = read(start, stop)
@@ -136,6 +137,11 @@ class Slices(ABC):
     def slice_name(self, z: int) -> str:
         """The location of a slice, for messages."""
         return f"{self.path} (slice {self.numbers[z]})"
+
+
+def granted_bytes(whole: int) -> int:
+    """How much memory reading a stack may take that has so many bytes, whatever its files unpack to."""
+    return BESIDES_BYTES + 4 * whole
 
 
 def depth_within(shape: tuple[int, int, int], dtype: np.dtype[Any], limit_bytes: int) -> int:

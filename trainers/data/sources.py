@@ -24,6 +24,8 @@ from trainers.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     check_name,
+    composed,
+    facts_of,
     manifest_home,
     read_manifest,
 )
@@ -38,7 +40,9 @@ from trainers.data.naming import (
     is_stack,
     labelled,
     not_read,
+    numbered_elsewhere,
     slices_among_others,
+    slices_numbered_elsewhere,
     sounds_like_labels,
     stem_of,
     why_no_volume,
@@ -92,7 +96,7 @@ def find(root: Path, report: Report = SILENT) -> list[Place]:
             if other.name not in ("train", "test") and holds_scans(other):
                 report.note(f"{other.name}: left out, where there is train/ or test/ nothing else is looked at")
     for folder, split in parts:
-        for name, image, labels in _volumes_in(folder, report):
+        for name, image, labels in _volumes_in(folder, manifest, report):
             name = check_name(name, str(folder))
             if name in places or name in labels_only:
                 raise InputError(f"{folder}: two volumes are named {name!r}; give one of them another name")
@@ -129,7 +133,9 @@ def _parts(root: Path) -> list[tuple[Path, Split | None]]:
     return [(root, "train" if root.name == "train" else "test" if root.name == "test" else None)]
 
 
-def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None, tuple[Path, ...]]]:
+def _volumes_in(
+    folder: Path, manifest: Manifest | None, report: Report
+) -> Iterator[tuple[str, Path | None, tuple[Path, ...]]]:
     """(name, images, labels) of each volume directly inside a folder; what looks like one and is none is reported."""
     found = entries(folder)
     names = {stem_of(path) for path in found}
@@ -140,16 +146,20 @@ def _volumes_in(folder: Path, report: Report) -> Iterator[tuple[str, Path | None
             f"left out: {group[0].name} to {group[-1].name} look like slices, and other TIFF files lie beside them; "
             "give the slices of a volume a folder of their own"
         )
-    for path in sorted(set(found) - {file for group in slices for file in group}):
+    misnumbered = slices_numbered_elsewhere(folder)
+    for group in misnumbered:
+        report.note(f"left out: {numbered_elsewhere(group)}")
+    for path in sorted(set(found) - {file for group in (*slices, *misnumbered) for file in group}):
         if is_readable(path):
             if (of := labelled(path)) is None:
                 if sounds_like_labels(path):
                     report.note(f"{path.name}: read as a scan; labels of a scan NAME are called NAME_labels")
-                yield stem_of(path), path, _labels_of(path, named, report)
+                yield stem_of(path), path, _labels_of(path, named, _of_labels(stem_of(path), manifest, report))
             elif of not in names:
                 report.note(f"{path.name}: left out, it is named like labels, and there are no images {of} beside it")
         elif path.is_dir():
-            image, label = find_one(path, IMAGE_NAMES), find_labels(path, report)
+            image = find_one(path, IMAGE_NAMES)
+            label = find_labels(path, _of_labels(path.name, manifest, report))
             if image or label:
                 if why := not_read(entries(path)):
                     report.note(f"{path.name}: left out: {why}")
@@ -169,6 +179,11 @@ def _named_labels(folder: Path) -> dict[str, tuple[Path, ...]]:
         if (of := labelled(path)) is not None and is_readable(path):
             found[of] = (*found.get(of, ()), path)
     return found
+
+
+def _of_labels(name: str, manifest: Manifest | None, report: Report) -> Report:
+    """Where to say that a volume has several labels: nowhere if dataset.toml names one of them."""
+    return report if facts_of(composed(name), manifest).labels is None else SILENT
 
 
 def _own_or_beside(
@@ -195,14 +210,16 @@ def _place_of(path: Path, report: Report) -> Place:
     """The place of a path that is a single volume."""
     if path.is_file() or is_zarr(path) or (is_stack(path) and not is_named(path, IMAGE_NAMES)):
         name, home, image = stem_of(path), path.parent, path
-        labels = _labels_of(path, _named_labels(home), report)
+        manifest = read_manifest(manifest_home(home))
+        labels = _labels_of(path, _named_labels(home), _of_labels(name, manifest, report))
     else:
         home = path.parent if is_named(path, IMAGE_NAMES) else path
         name = home.name
         image = find_one(home, IMAGE_NAMES) or path
-        labels = _own_or_beside(home, find_labels(home, report), _named_labels(home.parent), report)
+        manifest = read_manifest(manifest_home(home.parent))
+        own = find_labels(home, _of_labels(name, manifest, report))
+        labels = _own_or_beside(home, own, _named_labels(home.parent), report)
         home = home.parent
-    manifest = read_manifest(manifest_home(home))
     split: Split | None = "train" if home.name == "train" else "test" if home.name == "test" else None
     return Place(check_name(name, str(path)), split, image, labels, None, manifest)
 

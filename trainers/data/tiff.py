@@ -18,7 +18,7 @@ from trainers.data.axes import LETTERS, UNNAMED, Axes, Pick, find_axes
 from trainers.data.geometry import spacing_text
 from trainers.data.slices import ReadBlock, Slices, decoding, native
 from trainers.data.tiff_images import UNNAMED_LETTERS, Image, are_slices_as_colours, images_of, planes_in_one_page
-from trainers.data.tiff_ome import check_order, pixels_of
+from trainers.data.tiff_ome import check_order, first_pixels_of
 from trainers.data.tiff_page import (
     KIND,
     check_alike,
@@ -91,6 +91,11 @@ class TiffFolder(Slices):
                     "dataset.toml says what counts"
                 )
             decode(tif, page, page, path, into)
+
+    @property
+    def choice(self) -> str:
+        """See Slices. Slices that were read because a person stated their spacing are others without the statement."""
+        return f"{super().choice}{' of one spacing' if self.spacing_um and self.geometry.stated_um is None else ''}"
 
     def slice_name(self, z: int) -> str:
         """The file of the slice."""
@@ -193,7 +198,8 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
         unlike = check_alike(tif, image.pages, path)
         names = [UNNAMED if letter in UNNAMED_LETTERS else LETTERS.get(letter, letter) for letter in image.letters]
         # Colours are read with every page, and images of their own are positions.
-        axes = find_axes(path, names, image.lengths, pick.without("sample", "position"))
+        handled = [name for name in ("sample", "position") if name not in names]
+        axes = find_axes(path, names, image.lengths, pick.without(*handled))
         leading = len(image.lengths) - 2
         if image.start is None and {axes.height, axes.width} != {leading, leading + 1}:
             raise InputError(
@@ -217,7 +223,7 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
                 'photometric="minisblack": say axes = "ZYX" in dataset.toml if they are slices, or else sample = 0'
             )
         notes = (*notes, *unlike, *image.notes, *_notes(page))
-    sample = _sample(path, samples, pick)
+    sample = _sample(path, samples, pick) if "sample" in handled else None
     return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, image=image, number=number)
 
 
@@ -229,6 +235,8 @@ def is_slice(path: Path) -> bool:
 
 def _which(path: Path, images: list[Image], pick: Pick) -> int:
     """Which image of a file is read: the only one, or of several (positions) the one that was picked."""
+    if len(images) == 1 and "P" in images[0].letters:
+        return 0
     if len(images) == 1:
         replace(pick, entries={"position": pick.entries.get("position", 0)}).check_used(path, ())
         return 0
@@ -264,7 +272,7 @@ def _notes(page: Any) -> tuple[str, ...]:
 
 def _pixels(tif: Any) -> Mapping[str, str]:
     """What OME-XML says of the only page of a file; its first image, if it tells of several files."""
-    return next(iter(pixels_of(tif.ome_metadata)), {}) if tif.is_ome else {}
+    return first_pixels_of(tif.ome_metadata) if tif.is_ome else {}
 
 
 def _height_width(page: Any) -> tuple[int, int]:

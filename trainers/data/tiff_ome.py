@@ -4,6 +4,7 @@ https://www.openmicroscopy.org/Schemas/OME/2016-06
 """
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,17 @@ def pixels_of(text: str) -> list[Mapping[str, str]]:
     """The attributes of the element Pixels of each image."""
     root = ElementTree.fromstring(text)
     return [pixels.attrib for image in _named(root, "Image") for pixels in _named(image, "Pixels")]
+
+
+def first_pixels_of(text: str) -> Mapping[str, str]:
+    """The attributes of the element Pixels of the first image; what follows is not read, and may be long in each file.
+
+    Empty if there is none.
+    """
+    for _, element in ElementTree.iterparse(StringIO(text), ("start",)):
+        if _name(element) == "Pixels":
+            return dict(element.attrib)
+    return {}
 
 
 def of_this_file(path: Path, text: str, pages: int) -> tuple[str, int]:

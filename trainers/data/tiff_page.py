@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainers.data.lzw import is_lzw
-from trainers.data.slices import decoding, native
+from trainers.data.slices import decoding, granted_bytes, native
 from trainers.data.tiff_images import planes_in_one_page
 from trainers.data.tiff_place import described, differ, resolution_of
 
@@ -66,6 +66,12 @@ def check_header(page: Any, path: Path, file_bytes: int) -> None:
         raise InputError(f"{path}: damaged: its header states voxels without a value")
     if page.nbytes > MAX_SLICE_BYTES:
         raise InputError(f"{path}: its header states a slice of {shape}, more than 1 GiB; the file is damaged")
+    part = int(np.prod(page.chunks, dtype=np.float64)) * page.dtype.itemsize
+    if 2 * part > granted_bytes(page.nbytes):  # as in Zarr stores: once as numbers, once more while it is unpacked
+        raise InputError(
+            f"{path}: its header states tiles of {' x '.join(map(str, page.chunks))} for slices of {shape}; the file "
+            "is damaged, or must be written again in smaller tiles"
+        )
     stored = page.nbytes * _bits(page) // (8 * page.dtype.itemsize)  # 1 or 12 bits lie packed in the file
     if page.compression == _UNCOMPRESSED and stored > file_bytes:
         raise InputError(

@@ -1,11 +1,11 @@
 """Zarr 2 and 3, and OME-Zarr (level 0) on disk: read by the names of its axes, by codecs that only unpack numbers."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from trainers.data.geometry import Geometry, Spacing, Vector
 from trainers.data.npy import UNSTATED
 from trainers.data.slices import CHUNK_BLOCK_BYTES, ReadBlock, Slices, decoding, depth_within, native
 from trainers.data.units import micrometres
-from trainers.machine import free_memory
+from trainers.data.zarr_chunks import chunk_notes, chunks_at_once
 
 _KIND = "Zarr"
 _ARRAY_2, _GROUP_2, _ATTRIBUTES_2, _NODE_3 = ".zarray", ".zgroup", ".zattrs", "zarr.json"
@@ -33,18 +33,18 @@ _CODECS = {
     "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle",
     "bytes", "transpose", "sharding_indexed",
 }  # fmt: skip
-_SMALL_BYTES = 2**20  # descriptions, and what codecs and shards add
 _NUMBERS_2 = re.compile(r"[<>|][buif]\d{1,2}")
 _NUMBERS_3 = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
 
 @dataclass(frozen=True)
 class ZarrArray(Slices):
-    """A Zarr array; array_path: its path in the store."""
+    """A Zarr array; array_path: its path in the store. at_once: how many chunks may be unpacked at a time."""
 
     axes: Axes = field(kw_only=True)
     array_path: str = ""
     chunk_depth: int = 1
+    at_once: int = 1
 
     @property
     def choice(self) -> str:
@@ -61,10 +61,12 @@ class ZarrArray(Slices):
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         # Zarr decodes the chunks of a block in its own threads.
-        array = _open_array(self.path, self.array_path)
+        with decoding(self.path, _KIND):
+            array = _open_array(self.path, self.array_path)
+        bound = {"async.concurrency": min(self.at_once, zarr.config.get("async.concurrency"))}
 
         def read(start: int, stop: int) -> NDArray[Any]:
-            with decoding(self.path, f"Zarr in slices {start} to {stop - 1}"):
+            with decoding(self.path, f"Zarr in slices {start} to {stop - 1}"), zarr.config.set(bound):
                 return self.axes.arranged(np.asarray(array[self.axes.index(start, stop)]))
 
         yield read
@@ -108,17 +110,16 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
         # A shard contains many chunks and is opened once for all of them, so it sets the depth if there is one.
         chunks = array.shards or array.chunks
         dtype = native(array.dtype)
-        most = int(np.prod(chunks, dtype=np.float64)) * array.dtype.itemsize
-        if not pick.where_it_fits:  # of labels most chunks are empty
-            notes += _not_stored(array, files)
+        notes += chunk_notes(path / image.inside, array, files, mostly_empty=pick.where_it_fits)
+        at_once = chunks_at_once(path, array, files, prod(axes.shape) * dtype.itemsize)
     depth = axes.shape[0]
     directions = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if origin is not None else None
     geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
-    _check_sizes(path, files, most)
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
     return ZarrArray(
-        path, geometry, dtype, files, notes=notes + strange, axes=axes, array_path=image.inside, chunk_depth=chunk_depth
-    )
+        path, geometry, dtype, files, notes=notes + strange, axes=axes, array_path=image.inside,
+        chunk_depth=chunk_depth, at_once=at_once,
+    )  # fmt: skip
 
 
 def _files(path: Path, inside: str) -> tuple[Path, ...]:
@@ -137,31 +138,6 @@ def _files(path: Path, inside: str) -> tuple[Path, ...]:
         elif not entry.is_dir():
             raise InputError(f"{entry}: is neither a file nor a folder, as all of a Zarr store must be")
     return tuple(found)
-
-
-def _not_stored(array: Any, files: Sequence[Path]) -> tuple[str, ...]:
-    """A note about chunks that are not there, which may be empty, or not yet copied."""
-    edges = zip(array.shape, array.shards or array.chunks, strict=True)
-    count = math.prod(-(-length // edge) for length, edge in edges)
-    missing = count - sum(not file.name.startswith(".") and file.name != _NODE_3 for file in files)
-    if missing <= 0:
-        return ()
-    read_as = array.fill_value or 0
-    return (f"{missing:,} of its {count:,} chunks are not there, so empty or not copied: read as {read_as}",)
-
-
-def _check_sizes(path: Path, files: Sequence[Path], chunk_bytes: int) -> None:
-    """Refuse a store whose chunks cannot be held in memory, or that are packed into far more than they are."""
-    if chunk_bytes > free_memory() / 2:
-        raise InputError(
-            f"{path}: its chunks of {chunk_bytes / 2**30:.0f} GiB do not fit into memory; write smaller ones"
-        )
-    for file in files:
-        size = file.stat().st_size
-        if size > 2 * chunk_bytes + _SMALL_BYTES:  # what does not shrink grows by little
-            raise InputError(
-                f"{file}: damaged: {size:,} bytes for a chunk of {chunk_bytes:,}, which is packed into less than it is"
-            )
 
 
 def ome_attributes(geometry: Geometry) -> dict[str, Any]:

@@ -359,3 +359,14 @@ def test_a_page_unlike_the_others_is_named(tmp_path, name: str, place: int) -> N
 def test_pages_by_lzw_are_read(tmp_path, order: str, options: dict) -> None:
     tiff(GREY, compression="lzw", byteorder=order, photometric="minisblack", **options)(tmp_path)
     assert np.array_equal(read(tmp_path / "k.tif"), GREY)
+
+
+@pytest.mark.parametrize(("axes", "name"), [("PZYX", "position"), ("SZYX", "sample")])
+def test_positions_and_samples_in_front_of_the_slices_of_a_tiff_are_picked(tmp_path, axes: str, name: str) -> None:
+    path = tiff(np.stack([GREY, OTHER]), photometric="minisblack", metadata={"axes": axes})(tmp_path)
+    with pytest.raises(InputError, match=rf"a volume has one {name}: say {name} = 0 of it in dataset\.toml"):
+        read(path)
+    assert np.array_equal(read(path, entries={name: 0}), GREY)
+    assert np.array_equal(read(path, entries={name: 1}), OTHER)
+    with pytest.raises(InputError, match=rf"{name} = 2 of dataset\.toml is not there; it has 2"):
+        read(path, entries={name: 2})

@@ -19,6 +19,7 @@ from trainers.data.naming import is_stack
 from trainers.data.readers import open_slices
 from trainers.data.slices import Slices
 from trainers.data.sources import scan, scan_one
+from trainers.report import Report
 
 
 @pytest.mark.parametrize("prefix", ["", "slice_", "kidney.", "scan 7 z"])
@@ -179,6 +180,7 @@ def test_labels_inside_an_ome_zarr_store_are_found(tmp_path) -> None:
     assert volumes["k"][1] == "none"
     assert notes == ["k.zarr: holds several labels, of which `labels` in dataset.toml can name one: organ, vessels"]
     (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "organ"\n')
+    assert found_in(tmp_path) == ({"k": ((4, 9, 13), "files")}, [])
     (source,) = scan(tmp_path)
     assert source.label is not None
     with source.label.reading() as read:
@@ -296,8 +298,10 @@ def test_labels_go_before_masks_and_of_several_masks_dataset_toml_names_one(tmp_
     assert volumes == {"k": ((4, 9, 13), "none")}
     assert notes == ["k: holds several labels, of which `labels` in dataset.toml can name one: mask, seg"]
     (tmp_path / "dataset.toml").write_text('[volumes.k]\nlabels = "seg"\n')
-    (source,) = scan(tmp_path)
-    assert source.label is not None and source.label.path.name == "seg"
+    told: list[str] = []
+    for source in (scan_one(tmp_path / "k", Report(told.append)), *scan(tmp_path, Report(told.append))):
+        assert source.label is not None and source.label.path.name == "seg"
+    assert told == ["k: its voxel spacing is not stated; state it in dataset.toml"] * 2
     (tmp_path / "dataset.toml").unlink()
     slices(tmp_path / "k" / "labels", 1 - MASK)
     (source,) = scan(tmp_path)
@@ -327,3 +331,45 @@ def test_slices_beside_other_pictures_are_left_out_and_said(tmp_path) -> None:
         f"left out: right_0000.tif to right_0003.tif {told}",
         "folder: left out, right_0000.tif is named unlike the slices left_0000.tif to left_0003.tif beside it",
     ]
+
+
+NOT_AT_THE_END = {
+    "channels": ["s_z0000_ch00", "s_z0000_ch01", "s_z0001_ch00", "s_z0001_ch01"],
+    "brackets": ["slice (1)", "slice (2)", "slice (3)"],
+    "copies": ["slice-1 copy", "slice-2 copy", "slice-3 copy"],
+}
+
+
+@pytest.mark.parametrize("case", NOT_AT_THE_END)
+def test_slices_whose_number_is_not_at_the_end_are_said_to_be_slices(tmp_path, case: str) -> None:
+    """Rather than read as a volume each, or in an order that is guessed."""
+    names = NOT_AT_THE_END[case]
+    np.save(tmp_path / "k.npy", GREY)
+    for folder in (tmp_path, tmp_path / "folder"):
+        folder.mkdir(exist_ok=True)
+        for name, one in zip(names, GREY, strict=False):
+            tifffile.imwrite(folder / f"{name}.tif", one, metadata=None)
+    told = (
+        f"{names[0]}.tif to {names[-1]}.tif look like slices, but their number is not at the end of their names: "
+        "rename them to 0000.tif, 0001.tif and so on, in a folder for each volume and channel"
+    )
+    volumes, notes = found_in(tmp_path)
+    assert set(volumes) == {"k"}
+    assert notes == [f"left out: {told}", f"folder: left out, {told}"]
+    (tmp_path / "folder").rename(tmp_path / "images")
+    for place in ("folder", "images"):
+        (tmp_path / place).mkdir(exist_ok=True)
+    with pytest.raises(InputError) as refused:
+        scan_one(tmp_path / "images")
+    assert str(refused.value) == f"{tmp_path / 'images'}: {told}"
+    (tmp_path / "folder").rmdir()
+    (tmp_path / "images").rename(tmp_path / "folder")
+    with pytest.raises(InputError) as refused:
+        scan_one(tmp_path / "folder")
+    assert str(refused.value) == f"{tmp_path / 'folder'}: {told}"
+
+
+def test_volumes_with_a_number_in_their_names_are_volumes(tmp_path) -> None:
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"kidney_{number}_scan.tif", GREY, photometric="minisblack")
+    assert set(found_in(tmp_path)[0]) == {f"kidney_{number}_scan" for number in range(3)}

@@ -341,3 +341,20 @@ def test_real_volumes_are_prepared_and_their_run_lengths_are_their_labels(real_d
         for z, number in enumerate(source.image.numbers):
             decoded = decode(rles[source.name][number].rle, *volume.shape[1:])
             assert np.array_equal(decoded, volume.label[z].astype(bool)), (source.name, number)
+
+
+def test_a_statement_that_slices_needed_is_needed_again_after_they_were_converted(tmp_path, cache) -> None:
+    """Of slices of 50 and 40 µm."""
+    image, _ = a_volume()
+    (tmp_path / "k").mkdir()
+    for z, one in enumerate(image):
+        per_cm = (200, 200) if z else (250, 250)
+        place = tmp_path / "k" / f"{z:04d}.tif"
+        tifffile.imwrite(place, one, metadata=None, resolution=per_cm, resolutionunit="CENTIMETER")
+    statement = tmp_path / "dataset.toml"
+    for _ in range(2):
+        statement.write_text("[volumes.k]\nvoxel_spacing_um = 45\n")
+        assert np.array_equal(prepare(scan(tmp_path)[0], cache).image, image)
+        statement.unlink()
+        with pytest.raises(InputError, match=r"0001\.tif: its voxels are 50 µm, but those of 0000\.tif 40 µm"):
+            prepare(scan(tmp_path)[0], cache)
