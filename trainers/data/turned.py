@@ -78,7 +78,9 @@ def brought_onto(still: Slices, stack: Slices, spacing_um: Spacing | None = None
     if not turn:
         return stack, notes
     geometry = stack.geometry.turned(turn)
-    turned = Turned(stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, stack=stack, turn=turn)
+    turned = Turned(
+        stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, white=stack.white, stack=stack, turn=turn
+    )
     return turned, (*notes, f"{stack.path.name} is turned onto {still.path.name}: {turn}")
 
 
