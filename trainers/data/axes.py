@@ -47,10 +47,16 @@ class Pick:
         """What is left to be done when these axes are taken care of."""
         return replace(self, entries={name: entry for name, entry in self.entries.items() if name not in handled})
 
-    def of(self, count: int, stated: bool) -> "Pick":
-        """As it counts for a file of so many axes; stated: the file names them itself."""
-        fits = len(self.names or ()) == count and not stated
-        return replace(self, names=None) if self.where_it_fits and not fits else self
+    def of(self, own: Sequence[str], count: int, stated: bool) -> "Pick":
+        """As it counts for a file of so many axes; own: their names, if the file or its format states them.
+
+        What was said of images counts for labels of the same number of axes, unless these name some themselves, all by
+        known names, and others so.
+        """
+        said = self.names or ()
+        other = any(name not in (UNNAMED, new) for name, new in zip(own, said, strict=False))
+        other &= stated and KNOWN.issuperset({*own} - {UNNAMED})
+        return replace(self, names=None) if self.where_it_fits and (len(said) != count or other) else self
 
     def entry(self, name: str, size: int) -> int | None:
         """The entry of an axis of this length that is read; None if nothing was said that counts."""
@@ -111,7 +117,7 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
     """
     sizes = [int(size) for size in shape]
-    pick = pick.of(len(sizes), stated and KNOWN.issuperset(names))
+    pick = pick.of(names, len(sizes), stated)
     if pick.names is not None and len(pick.names) != len(sizes):
         raise InputError(
             f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"

@@ -287,7 +287,9 @@ def test_an_axis_that_a_folder_of_slices_does_not_have_cannot_be_picked_from(tmp
 
 @pytest.mark.parametrize("write", [tiff(MASK.astype(np.uint8), ome=True, metadata={"axes": "ZYX"}),
                                    nifti(MASK.transpose(2, 1, 0).astype(np.uint8)),
-                                   dimension_names(MASK.astype(np.uint8), ["z", "y", "x"])])  # fmt: skip
+                                   dimension_names(MASK.astype(np.uint8), ["z", "y", "x"]),
+                                   tiff(MASK.astype(np.uint8), photometric="minisblack"),
+                                   tiff(MASK.astype(np.uint8), photometric="minisblack", metadata=None)])  # fmt: skip
 def test_labels_that_name_their_axes_keep_them_whatever_is_said_of_the_image(
     tmp_path, write: Callable[[Path], Path]
 ) -> None:
