@@ -171,8 +171,8 @@ def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], sh
         height, width = rows[number].height, rows[number].width
         if height is not None and (height, width) != shape[1:]:
             raise InputError(
-                f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in the scan or mask "
-                "that it is read for"
+                f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in what it is "
+                "read for"
             )
     ordered = tuple(rows[number] for number in numbers)
     return RleSlices(path, Geometry(shape, numbers, numbered=True), np.dtype(np.uint8), (path,), rows=ordered)
