@@ -221,11 +221,15 @@ def test_positions_of_an_ome_file_are_named_too(tmp_path) -> None:
 
 
 def test_axes_without_a_name_are_not_guessed(tmp_path) -> None:
-    for name, write in (("k.npy", npy(BOTH)), ("k.tif", tiff(BOTH))):
-        with pytest.raises(InputError, match=r"k\.\w+: has 4 axes without names \(2 x 12 x 16 x 20\): say in"):
+    by = "2 x 12 x 16 x 20"
+    for name, write, told in (
+        ("k.npy", npy(BOTH), rf"has 4 axes without names \({by}\): say in dataset\.toml what they are"),
+        ("k.tif", tiff(BOTH), rf"has axes \?.* of {by}, and a volume has none but z"),
+    ):
+        with pytest.raises(InputError, match=rf"k\.\w+: {told}"):
             open_slices(write(tmp_path))
-        told = {"names": ("channel", "z", "y", "x"), "entries": SECOND}
-        assert np.array_equal(read(tmp_path / name, **told), OTHER)
+        said = {"names": ("channel", "z", "y", "x"), "entries": SECOND}
+        assert np.array_equal(read(tmp_path / name, **said), OTHER)
 
 
 def test_a_file_that_calls_its_slices_channels_can_be_corrected(tmp_path) -> None:
