@@ -47,10 +47,16 @@ class Pick:
         """What is left to be done when these axes are taken care of."""
         return replace(self, entries={name: entry for name, entry in self.entries.items() if name not in handled})
 
-    def of(self, count: int, stated: bool) -> "Pick":
-        """As it counts for a file of so many axes; stated: the file names them itself."""
-        fits = len(self.names or ()) == count and not stated
-        return replace(self, names=None) if self.where_it_fits and not fits else self
+    def of(self, own: Sequence[str], count: int, stated: bool) -> "Pick":
+        """As it counts for a file of so many axes; own: their names, if the file or its format states them.
+
+        What was said of images counts for labels of the same number of axes, unless these name some themselves, all by
+        known names, and others so.
+        """
+        said = self.names or ()
+        other = any(name not in (UNNAMED, new) for name, new in zip(own, said, strict=False))
+        other &= stated and KNOWN.issuperset({*own} - {UNNAMED})
+        return replace(self, names=None) if self.where_it_fits and (len(said) != count or other) else self
 
     def entry(self, name: str, size: int) -> int | None:
         """The entry of an axis of this length that is read; None if nothing was said that counts."""
@@ -111,7 +117,7 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
     another axis that is longer than one and of which `pick` names no entry, and for a shape that no volume has.
     """
     sizes = [int(size) for size in shape]
-    pick = pick.of(len(sizes), stated and KNOWN.issuperset(names))
+    pick = pick.of(names, len(sizes), stated)
     if pick.names is not None and len(pick.names) != len(sizes):
         raise InputError(
             f"{path}: has {len(sizes)} axes ({_by(sizes)}), but axes of dataset.toml names {len(pick.names)}"
@@ -139,7 +145,9 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
             continue
         wanted = pick.entry(name, size)
         if wanted is None and size != 1:
-            raise InputError(f"{path}: has {said}, and a volume has {_one_of(name, size)}")
+            if not stated and pick.names is None:
+                raise InputError(f"{path}: has {len(sizes)} axes without names ({_by(sizes)}){_as_in(sizes)}")
+            raise InputError(f"{path}: has {said}, and a volume has {_one_of(named, sizes, axis)}")
         if (wanted or 0) >= size:
             raise InputError(f"{path}: {name} = {wanted} of dataset.toml is not there; it has {size}, counted from 0")
         taken[axis] = wanted or 0
@@ -152,16 +160,47 @@ def find_axes(path: Path, names: Sequence[str], shape: Sequence[int], pick: Pick
 
 def find_position(path: Path, count: int, pick: Pick) -> int:
     """Which of several images of their own in a file is read: the only one, or the one that was picked."""
-    wanted = replace(pick.without("channel", "time", "sample"), names=None)
-    return find_axes(path, ("position", "y", "x"), (count, 1, 1), wanted).taken[0]
-
-
-def _one_of(name: str, size: int) -> str:
-    if name in PICKABLE:
-        return (
-            f'one {name}: say {name} = 0 of it in dataset.toml to read the first of {size}, or axes = "ZYX" if it is z'
+    wanted = pick.entry("position", count)
+    if wanted is None and count != 1:
+        raise InputError(
+            f"{path}: holds {count} images, and a volume has one position: say position = 0 of it in dataset.toml to "
+            "read the first"
         )
-    return 'none but z, y and x: say in dataset.toml what they are, as in axes = "CZYX" and channel = 0'
+    if (wanted or 0) >= count:
+        raise InputError(f"{path}: position = {wanted} of dataset.toml is not there; it has {count}, counted from 0")
+    return wanted or 0
+
+
+def _one_of(named: Sequence[str], sizes: Sequence[int], axis: int) -> str:
+    """What a volume has of an axis that is too long, and what can be said of it in dataset.toml."""
+    name, as_z = named[axis], list(named)
+    if "z" not in named or sizes[named.index("z")] == 1:
+        as_z = [UNNAMED if one == "z" else one for one in named]
+        as_z[axis] = "z"
+    letters = _letters(as_z)
+    if name in PICKABLE:
+        way = f', or axes = "{letters}" if it is z' if as_z[axis] == "z" else ""
+        return f"one {name}: say {name} = 0 of it in dataset.toml to read the first of {sizes[axis]}{way}"
+    also = "" if as_z[axis] == "z" else f" and {LETTERS.get(letters[axis], 'channel')} = 0"
+    return f'none but z, y and x: say in dataset.toml what they are, as in axes = "{letters}"{also}'
+
+
+def _as_in(sizes: Sequence[int]) -> str:
+    """How to say what the axes of an array are that does not name them: the long ones, if there are three, z, y, x."""
+    longer = [axis for axis, size in enumerate(sizes) if size > 1]
+    places = longer if len(longer) == 3 else range(len(sizes) - 3, len(sizes))
+    named = [UNNAMED] * len(sizes)
+    for name, place in zip("zyx", places, strict=True):
+        named[place] = name
+    also = "" if len(longer) == 3 else " and channel = 0"
+    return f': say in dataset.toml what they are, as in axes = "{_letters(named)}"{also}'
+
+
+def _letters(named: Sequence[str]) -> str:
+    """Names as dataset.toml has them; those that are not known get letters that are free."""
+    letter_of = {name: letter for letter, name in LETTERS.items()}
+    free = iter([letter for name, letter in letter_of.items() if name in PICKABLE and name not in named])
+    return "".join(letter_of.get(name) or next(free, "?") for name in named)
 
 
 def _by(sizes: Sequence[int]) -> str:

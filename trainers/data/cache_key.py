@@ -8,7 +8,7 @@ from typing import Any
 from trainers.data.slices import Slices
 
 # Part of every key: a new number makes every volume be converted again. Raise it when the converted files change.
-CONVERSION_VERSION = 3
+CONVERSION_VERSION = 4
 _SAMPLE_BYTES = 4 * 2**10  # of the beginning, the middle and the end of a file of images
 _MOST_SAMPLED = 4_096  # files of images; a kidney has fewer slices, a Zarr store may have more chunks
 _READ_BYTES = 2**22

@@ -21,6 +21,7 @@ from trainers.atomic import whole_file, write_atomically
 from trainers.data.greys import (
     Scaling,
     ValueRange,
+    VesselValue,
     meaning,
     needs_scaling,
     one_channel,
@@ -54,6 +55,7 @@ class Progress(BaseModel, frozen=True, extra="forbid"):
 
     slices: NonNegativeInt = 0
     scaling: Scaling | None = None
+    vessel: VesselValue | None = None  # in the labels of these slices
 
 
 def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None:
@@ -87,18 +89,21 @@ def convert(source: VolumeSource, folder: Path, report: Report = SILENT) -> None
         files = [file for file in (image_file, label_file) if file is not None]
         _measure_again(source, folder, progress.slices, running)
         recorder, recording, recorded = open_files.enter_context(ThreadPoolExecutor(1)), None, time.monotonic()
-        for done, measures in _blocks(source, progress, image_file, label_file):
+        for done, measures, found in _blocks(source, progress, image_file, label_file):
+            # In the order of the slices, whichever thread was first.
+            vessel = found if progress.vessel is None else progress.vessel.agreed(found)
+            progress = progress.model_copy(update={"slices": done, "vessel": vessel})
             running.add(measures)
             if time.monotonic() - recorded > CHECKPOINT_SECONDS and (recording is None or recording.done()):
                 if recording is not None:
                     recording.result()  # a full disk may raise its error only here
                 # In parallel to the conversion, which continues while the disk writes.
-                recording = recorder.submit(_record, folder, progress.model_copy(update={"slices": done}), files)
+                recording = recorder.submit(_record, folder, progress, files)
                 recorded = time.monotonic()
             advance(before + done)
         if recording is not None:
             recording.result()
-        _record(folder, progress.model_copy(update={"slices": depth}), files)
+        _record(folder, progress, files)
     with whole_file(folder / VESSELS) as file:
         np.save(file, running.vessel_voxels(), allow_pickle=False)
     statistics = running.statistics(source.label is not None, notes, meaning(source.dtype, progress.scaling))
@@ -138,8 +143,10 @@ def read_progress(source: VolumeSource, folder: Path) -> Progress:
 
 def _blocks(
     source: VolumeSource, progress: Progress, image_file: FileIO, label_file: FileIO | None
-) -> Iterator[tuple[int, BlockMeasures]]:
-    """Read, convert, write and measure the rest of the volume; yields the slices done and the measures, in order.
+) -> Iterator[tuple[int, BlockMeasures, VesselValue | None]]:
+    """Read, convert, write and measure the rest of the volume.
+
+    Yields the slices done, the measures, and the value of vessel in the labels of the block, in order.
 
     One thread takes each block through all steps while it is in the processor's cache.
     """
@@ -148,19 +155,22 @@ def _blocks(
         read_image = stacks.enter_context(image.reading())
         read_label = None if label is None else stacks.enter_context(label.reading())
 
-        def convert_block(start: int, stop: int) -> tuple[int, BlockMeasures]:
+        def convert_block(start: int, stop: int) -> tuple[int, BlockMeasures, VesselValue | None]:
             grey = to_grey(
                 _read(read_image, image, start, stop), progress.scaling, lambda z: image.slice_name(start + z)
             )
             _write(image_file, grey.data, _end(np.uint16, source.shape, start))
-            mask = None
+            mask, vessel = None, None
             if label is not None and read_label is not None and label_file is not None:
                 # A second name, because mypy forgets inside the lambda that the label is not None.
                 name_of = label.slice_name
-                take = to_mask if source.soft is None else to_levels
-                mask = take(_read(read_label, label, start, stop), lambda z: name_of(start + z))
+                block = _read(read_label, label, start, stop)
+                if source.soft is None:
+                    mask, vessel = to_mask(block, lambda z: name_of(start + z), label.white)
+                else:
+                    mask = to_levels(block, lambda z: name_of(start + z))
                 _write(label_file, mask.data, _end(np.uint8, source.shape, start))
-            return stop, _measured(source, grey, mask, start)
+            return stop, _measured(source, grey, mask, start), vessel
 
         parallel = image.parallel and (label is None or label.parallel)
         yield from _in_order(convert_block, _ranges(source, progress.slices), parallel)

@@ -152,13 +152,33 @@ def meaning(dtype: np.dtype[Any], scaling: Scaling | None) -> tuple[float, float
     return (-float(_shift(dtype)) if dtype.kind == "i" else 0.0), 1.0
 
 
-def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
-    """Labels as uint8 of 0 and 1. A slice may contain 0 and 1, or 0 and 255; anything else raises InputError.
+class VesselValue(BaseModel, frozen=True, extra="forbid"):
+    """The value of vessel in the labels of a volume, 1 or 255, and the first slice that has it."""
 
-    Values this near to a whole number are that number, because scaled integers (NIfTI) give 1.00000006.
+    value: int
+    where: str
+
+    def agreed(self, other: "VesselValue | None") -> "VesselValue":
+        """Itself. Raises InputError if a later slice has the other value: then one of them means something else."""
+        if other is not None and other.value != self.value:
+            raise InputError(
+                f"{other.where}: its highest label value is {other.value}, but in {self.where} it is {self.value}: the "
+                "labels of one volume are 0 and 255, or 0 and 1; write 0 where a voxel is to be ignored"
+            )
+        return self
+
+
+def to_mask(
+    block: NDArray[Any], name_of: SliceName, white: int | None = None
+) -> tuple[NDArray[np.uint8], VesselValue | None]:
+    """Labels as uint8 of 0 and 1, and the value that 1 stands for; None if no voxel of the block is vessel.
+
+    A block may contain 0 and 1, or 0 and 255; anything else raises InputError. Values this near to a whole number are
+    that number, because scaled integers (NIfTI) give 1.00000006. white: see Slices.
     """
     label = one_channel(block, name_of)
     mask = np.empty(label.shape, np.uint8)
+    vessel: VesselValue | None = None
     for z, stored in enumerate(label):
         one = stored
         if label.dtype.kind == "f":
@@ -167,13 +187,21 @@ def to_mask(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:
         highest = one.max()
         # A slice of zeros passes too, because nothing in it differs from 0.
         if highest not in _LABEL_VALUES_OR_NONE or not _is_two_valued(one.ravel(), highest, mask[z].ravel()):
-            values = np.unique(one)
-            shown = ", ".join(f"{value:.9g}" for value in values[:6].astype(float))
-            shown += " ..." if values.size > 6 else ""
-            raise InputError(
-                f"{name_of(z)}: label values {shown}; labels are 0 and 255, or 0 and 1 (soft = true allows levels)"
-            )
-    return mask
+            raise _no_labels(np.unique(one).astype(float), name_of(z), white)
+        if highest:
+            found = VesselValue(value=int(highest), where=name_of(z))
+            vessel = found if vessel is None else vessel.agreed(found)
+    return mask, vessel
+
+
+def _no_labels(values: NDArray[np.float64], where: str, white: int | None) -> InputError:
+    """The error for labels of other values, which it shows as they are in the file."""
+    in_file = values if white is None else np.sort(white - values)
+    shown = ", ".join(f"{value:.9g}" for value in in_file[:6]) + (" ..." if in_file.size > 6 else "")
+    why = "" if white is None else ", and its tag says WhiteIsZero, so they are read inverted"
+    return InputError(
+        f"{where}: label values {shown}{why}; labels are 0 and 255, or 0 and 1 (soft = true allows levels)"
+    )
 
 
 def to_levels(block: NDArray[Any], name_of: SliceName) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from search_spaces.errors import InputError
 from trainers.data.folds import Fold
 from trainers.data.landmarks import landmarks_of
 from trainers.data.manifest import INSIDE
+from trainers.data.same_labels import SameLabels
 from trainers.data.shared_tissue import overlap
 from trainers.data.soft_labels import origin_leak
 from trainers.data.volume import Volume
@@ -24,12 +25,12 @@ def leaks(fold: Fold, report: Report = SILENT) -> list[str]:
     """One line for each pair of a training and a held-out volume that share tissue, directly or through soft labels.
 
     Detected by kidney, by name (crops and zooms of the competition's volumes), by equal grey values or slices, and by
-    what they show: a copy with other grey values, mirrored, turned by right angles, or a crop in any direction. A copy
-    on other voxels is not detected.
+    what they show: a copy with other grey values, mirrored, turned by right angles, or a crop in any direction; and by
+    equal labels, also of a copy that was filtered. A copy on other voxels is not detected.
     """
     volumes = (*fold.train, *fold.held_out)
     slices = {id(volume): _slice_hashes(volume) for volume in volumes}
-    found = []
+    same, found = SameLabels(), []
     pairs = [(train, held_out) for train in fold.train for held_out in fold.held_out]
     for number, (train, held_out) in enumerate(pairs):
         why = _same_tissue(train, held_out)
@@ -38,6 +39,8 @@ def leaks(fold: Fold, report: Report = SILENT) -> list[str]:
         if why is None and (leak := origin_leak(train.name, train.soft, held_out.kidney, _contents(held_out))):
             found.append(leak)
             continue
+        if why is None and (vessel := same.shared(train, held_out)):
+            why = f"the two have the same labels, of {vessel:,} vessel voxels: one is a copy of the other's tissue"
         if why is None:
             why = _shown_twice(train, held_out)
         if why:

@@ -14,7 +14,7 @@ from search_spaces.errors import InputError
 from trainers.atomic import whole_file, whole_folder
 from trainers.data.axes import Pick
 from trainers.data.geometry import Geometry, Spacing
-from trainers.data.greys import to_mask
+from trainers.data.greys import VesselValue, to_mask
 from trainers.data.naming import find_labels, suffix_of
 from trainers.data.readers import open_slices
 from trainers.data.rle import EMPTY, read_rles, rle_slices
@@ -121,10 +121,13 @@ def mask_slices(path: Path) -> Iterator[NDArray[np.bool_]]:
 
 
 def _slices_of(stack: Slices) -> Iterator[NDArray[np.bool_]]:
+    vessel: VesselValue | None = None
     with stack.reading() as read:
         for start in range(0, stack.shape[0], stack.block_depth):
             stop = min(start + stack.block_depth, stack.shape[0])
-            yield from to_mask(read(start, stop), _name_of(stack, start)).view(np.bool_)
+            mask, found = to_mask(read(start, stop), _name_of(stack, start), stack.white)
+            vessel = found if vessel is None else vessel.agreed(found)
+            yield from mask.view(np.bool_)
 
 
 def _stack_in(path: Path) -> Path:

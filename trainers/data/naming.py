@@ -35,7 +35,7 @@ _OWN_NAMES = "call a volume NAME/images.tif, or NAME.tif with NAME_labels.tif be
 _LIKE_LABELS = re.compile(rf"(.*[ _.-])?({'|'.join((*LABEL_NAMES, *_OTHER_LABEL_NAMES))})([ _.-].*)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _NUMBER = re.compile(r"\d+")
-_FEWEST_SLICES = 3  # of which the names tell that they belong together
+_FEWEST_SLICES = 2  # of which the names tell that they belong together
 
 
 def suffix_of(path: Path) -> str:
@@ -103,7 +103,7 @@ def slices_among_others(folder: Path) -> list[list[Path]]:
 
 
 def slices_numbered_elsewhere(folder: Path) -> list[list[Path]]:
-    """The files in a folder of one page whose names differ in a number that is not at their end, three or more each."""
+    """The files in a folder of one page whose names differ in a number that is not at their end, two or more each."""
     groups: dict[str, list[Path]] = {}
     for file in entries(folder):
         if file.suffix.lower() in TIFF_SUFFIXES:
@@ -179,6 +179,10 @@ def why_no_volume(folder: Path) -> str:
         other = next(files[0] for files in _by_name(folder).values() if files != slices)
         return f"{other.name} is named unlike the slices {slices[0].name} to {slices[-1].name} beside it"
     if scans := [path for path in inside if is_readable(path) or _has_images(path)]:
+        if len(scans) > 1 and all(FORMATS.get(suffix_of(path)) == "TIFF" and _are_slices([path]) for path in scans):
+            return (
+                f"it holds {_shown(scans)}, of one page each: name the slices of a volume 0000.tif, 0001.tif and so on"
+            )
         return (
             f"it holds {_shown(scans)}, and nothing that is called images: rename it, or name this folder as the data"
         )

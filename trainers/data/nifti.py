@@ -28,6 +28,7 @@ from trainers.data.units import micrometres
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h: three dimensions of space, then time, then values
 _NAMES = ("x", "y", "z", "time", "channel", UNNAMED, UNNAMED)
+_UNITS, _UNIT_BITS = {1: "meter", 2: "mm", 3: "micron"}, 0b111  # of the field xyzt_units
 _WORLD = "NIfTI"  # right, anterior, superior
 _SLANT_TOLERANCE = 0.01  # cosine between two axes; an affine of four decimals has as much
 
@@ -77,16 +78,19 @@ def open_nifti(path: Path, pick: Pick) -> NiftiFile:
 
 def _grid(path: Path, image: Any, axes: Axes, stated: Spacing | None) -> tuple[Geometry, tuple[str, ...]]:
     """Where the voxels lie, and what was assumed. stated: by a person, whatever the header says of their edges."""
-    if axes.depth is None or max(columns := (axes.depth, axes.height, axes.width)) > 2:
-        return Geometry.counted(axes.shape), ()
     header = image.header
+    if axes.depth is None or max(columns := (axes.depth, axes.height, axes.width)) > 2:
+        of_others = "its affine and pixdim are those of its first three axes, one of which is not read: not taken"
+        return Geometry.counted(axes.shape), (of_others,) if axes.depth is not None else ()
     placed = any(int(header[code]) > 0 for code in ("qform_code", "sform_code"))
     pixdim = _pixdim(path, type(header))
-    unit_name = header.get_xyzt_units()[0]
-    if unit_name == "unknown" and not placed and (pixdim == 1).all():
+    code = int(header["xyzt_units"]) & _UNIT_BITS
+    unit_name = _UNITS.get(code)
+    if unit_name is None and not placed and (pixdim == 1).all():
         return Geometry.counted(axes.shape), ()  # the header of an array of which nothing is known
-    unit = micrometres(unit_name) or micrometres("mm") or 1.0
-    notes = ("the unit of its voxel size is not stated, taken as mm",) if unit_name == "unknown" else ()
+    unit = micrometres(unit_name or "mm") or 1.0
+    stated_so = f"has the code {code}, which is not known here" if code else "is not stated"
+    notes = (f"the unit of its voxel size {stated_so}, taken as mm",) if unit_name is None else ()
     spacing = _three(unit * pixdim[list(columns)])
     if not placed:
         return Geometry.counted(axes.shape, spacing), notes

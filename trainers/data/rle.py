@@ -26,11 +26,12 @@ _SPREADSHEET_CELL = 32_767  # characters; Excel and LibreOffice cut what is long
 
 @dataclass(frozen=True)
 class RleRow:
-    """One row of a CSV file; height and width are None if the file does not have these columns."""
+    """One row of a CSV file, and its id; height and width are None if the file does not have these columns."""
 
     rle: str
     height: int | None = None
     width: int | None = None
+    id: str = ""
 
 
 def encode(mask: NDArray[Any]) -> str:
@@ -49,7 +50,8 @@ def encode(mask: NDArray[Any]) -> str:
 def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.bool_]:
     """The (height, width) mask for a run-length text; `1 0` and an empty text give the empty mask.
 
-    Raises InputError, naming `where`, for text that is not pairs of numbers or for runs outside the slice.
+    Raises InputError, naming `where`, for text that is not pairs of numbers, and for runs that are outside the slice,
+    empty, or on voxels of another run.
     """
     if not re.fullmatch(r"[\d\s]*", rle, re.ASCII):
         words = re.split(r"\s+", rle, flags=re.ASCII)
@@ -68,10 +70,26 @@ def decode(rle: str, height: int, width: int, where: str = "rle") -> NDArray[np.
             f"{where}: the run {starts[worst] + 1} {lengths[worst]} goes beyond the slice of {height} x {width} voxels "
             f"(positions 1 to {height * width})"
         )
+    if numbers.tolist() != list(map(int, EMPTY.split())):
+        _check_apart(starts, lengths, where)
     mask = np.zeros(height * width, np.bool_)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         mask[start:end] = True
     return mask.reshape(height, width)
+
+
+def _check_apart(starts: NDArray[np.int64], lengths: NDArray[np.int64], where: str) -> None:
+    """Raise InputError for a run without voxels, or with voxels of another one: its code is not that of a mask."""
+    if (lengths == 0).any():
+        run = int(np.argmin(lengths))
+        raise InputError(f"{where}: the run {starts[run] + 1} 0 is empty; only {EMPTY!r} alone is, for an empty slice")
+    order = np.argsort(starts, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    overlapping = np.flatnonzero(starts[1:] < (starts + lengths)[:-1])
+    if overlapping.size:
+        one = int(overlapping[0])
+        runs = " and ".join(f"{starts[run] + 1} {lengths[run]}" for run in (one, one + 1))
+        raise InputError(f"{where}: the runs {runs} overlap; a voxel lies in one run at most")
 
 
 def read_rles(path: Path) -> dict[str, dict[int, RleRow]]:
@@ -126,6 +144,10 @@ class RleSlices(Slices):
 
     parallel = True
 
+    def slice_name(self, z: int) -> str:
+        """The row of the slice, by its id."""
+        return f"{self.path} (id {self.rows[z].id})"
+
     @contextmanager
     def _opened(self) -> Iterator[ReadBlock]:
         _, height, width = self.shape
@@ -149,7 +171,8 @@ def rle_slices(path: Path, rows: dict[int, RleRow], numbers: tuple[int, ...], sh
         height, width = rows[number].height, rows[number].width
         if height is not None and (height, width) != shape[1:]:
             raise InputError(
-                f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in the images"
+                f"{path}: slice {number:04d} is {height} x {width} there, but {shape[1]} x {shape[2]} in what it is "
+                "read for"
             )
     ordered = tuple(rows[number] for number in numbers)
     return RleSlices(path, Geometry(shape, numbers, numbered=True), np.dtype(np.uint8), (path,), rows=ordered)
@@ -182,10 +205,10 @@ def _row(cells: list[str], where: str) -> RleRow:
             "cell: it was cut; export the file again without a spreadsheet"
         )
     if len(cells) == 2:
-        return RleRow(cells[1])
+        return RleRow(cells[1], id=cells[0])
     if not all(re.fullmatch(r"[1-9]\d{0,8}", cell, re.ASCII) for cell in cells[2:]):
         raise InputError(f"{where}: height and width must be positive whole numbers, not {cells[2]!r} and {cells[3]!r}")
     height, width = int(cells[2]), int(cells[3])
     if height * width > MOST_VOXELS:
         raise InputError(f"{where}: a slice of {height} x {width} voxels is beyond any scan")
-    return RleRow(cells[1], height, width)
+    return RleRow(cells[1], height, width, cells[0])

@@ -62,6 +62,7 @@ class Slices(ABC):
 
     dtype: of the blocks, see `native`. files: all files that the voxels depend on. samples: colour channels as stored,
     1 for grey; sample: the one of them that is read, None for all. notes: what was assumed, or is changed by reading.
+    white: the stored value that is read as 0, where reading inverts them.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Slices(ABC):
     samples: int = 1
     sample: int | None = None
     notes: tuple[str, ...] = ()
+    white: int | None = None
 
     parallel = False  # whether several threads may read blocks at once
 

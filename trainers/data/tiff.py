@@ -30,6 +30,7 @@ from trainers.data.tiff_page import (
     says_so_always,
     single_page,
     white_is_zero,
+    white_value,
 )
 from trainers.data.tiff_place import differ, geometry_of, orientation, spacing_of
 
@@ -182,8 +183,8 @@ def open_folder(folder: Path, pick: Pick) -> TiffFolder:
         geometry, notes = geometry_of(tif, page, (len(files), *_height_width(page)), _pixels(tif), numbers)
         dtype, samples = native(page.dtype), int(page.samplesperpixel)
         notes += _notes(page)
-        turned = orientation(page)
-    return TiffFolder(folder, geometry, dtype, files, samples, _sample(folder, samples, pick), notes, turned)
+        turned, white = orientation(page), white_value(page)
+    return TiffFolder(folder, geometry, dtype, files, samples, _sample(folder, samples, pick), notes, white, turned)
 
 
 def open_pages(path: Path, pick: Pick) -> TiffPages:
@@ -222,9 +223,11 @@ def open_pages(path: Path, pick: Pick) -> TiffPages:
                 f"{path}: its {samples} planes are colours by its tag, as tifffile writes for {samples} slices without "
                 'photometric="minisblack": say axes = "ZYX" in dataset.toml if they are slices, or else sample = 0'
             )
-        notes = (*notes, *unlike, *image.notes, *_notes(page))
+        notes, white = (*notes, *unlike, *image.notes, *_notes(page)), white_value(page)
     sample = _sample(path, samples, pick) if "sample" in handled else None
-    return TiffPages(path, geometry, dtype, (path,), samples, sample, notes, axes=axes, image=image, number=number)
+    return TiffPages(
+        path, geometry, dtype, (path,), samples, sample, notes, white, axes=axes, image=image, number=number
+    )
 
 
 def is_slice(path: Path) -> bool:

@@ -165,7 +165,12 @@ def _of_series(path: Path, tif: Any, series: Any) -> Image:
     # Colours are read with every page.
     kept = [*range(leading), *(leading + place for place, letter in enumerate(page.axes) if letter in "YX")]
     listed = [page] if series.is_truncated else list(series)
-    if any(one is None or one.parent is not tif for one in listed):
+    if None in listed:
+        raise InputError(
+            f"{path}: its description names no page for plane {listed.index(None)} of {len(listed)}, counted from 0; "
+            "write it again as a whole"
+        )
+    if any(one.parent is not tif for one in listed):
         raise InputError(f"{path}: some of its pages lie in other files; write the volume into one file")
     return Image(
         "".join(series.axes[place] for place in kept),

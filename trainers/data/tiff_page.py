@@ -118,6 +118,11 @@ def inverted(page: Any, block: NDArray[Any]) -> NDArray[Any]:
     return ~block if block.dtype.kind == "b" else block.dtype.type(2 ** _bits(page) - 1) - block
 
 
+def white_value(page: Any) -> int | None:
+    """The stored value that is read as 0 because values are inverted; None if they are not."""
+    return 2 ** _bits(page) - 1 if white_is_zero(page) else None
+
+
 def check_alike(tif: Any, pages: Sequence[int], path: Path) -> tuple[str, ...]:
     """Raise InputError for one of these pages whose header is unlike that of the first; what may differ, in words."""
     first: dict[str, Any] | None = None

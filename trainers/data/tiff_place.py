@@ -155,7 +155,10 @@ def _by_unit(said: Mapping[str, Any], page: Any, apart: float | None) -> StatedS
         said_so = f"it states {dots[1]:.4g} dots per inch, as programs do that know no spacing; not taken as one"
         return StatedSpacing(notes=(said_so,))
     between = _number(said.get("spacing", apart))
-    return _with_depth(None if between is None else between * deep, across / y, along / x)
+    found = _with_depth(None if between is None else between * deep, across / y, along / x)
+    if between is None or "spacing" in said:
+        return found
+    return found._replace(notes=(f"{_NOT_STATED}; taken as one unit, {deep:g} µm, as ImageJ does",))
 
 
 def _number(said: Any) -> float | None:

@@ -75,7 +75,9 @@ def brought_onto(still: Slices, stack: Slices) -> tuple[Slices, tuple[str, ...]]
     notes += overruled(still.path, still.geometry) + overruled(stack.path, geometry)
     if not turn:
         return stack, notes
-    turned = Turned(stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, stack=stack, turn=turn)
+    turned = Turned(
+        stack.path, geometry, stack.dtype, stack.files, notes=stack.notes, white=stack.white, stack=stack, turn=turn
+    )
     return turned, (*notes, f"{stack.path.name} is turned onto {still.path.name}: {turn}")
 
 

@@ -1,4 +1,4 @@
-"""Zarr 2 and 3, and OME-Zarr (level 0) on disk: read by the names of its axes, by codecs that only unpack numbers."""
+"""Zarr 2 and 3, and OME-Zarr (finest level) on disk: read by the names of axes, by codecs that only unpack numbers."""
 
 import json
 import re
@@ -95,7 +95,7 @@ def label_images(path: Path, position: int | None = None) -> list[Path]:
 
 
 def open_zarr(path: Path, pick: Pick) -> ZarrArray:
-    """The array in a store, or the first level of its OME-Zarr image.
+    """The array in a store, or the finest level of its OME-Zarr image.
 
     Raises InputError for one that is not a volume of numbers, and for codecs that are not known to only unpack numbers.
     """
@@ -117,7 +117,7 @@ def open_zarr(path: Path, pick: Pick) -> ZarrArray:
     geometry = Geometry(axes.shape, tuple(range(depth)), False, spacing, _WORLD, directions, origin)
     chunk_depth = 1 if axes.depth is None else min(int(chunks[axes.depth]), depth)
     return ZarrArray(
-        path, geometry, dtype, files, notes=notes + strange, axes=axes, array_path=image.inside,
+        path, geometry, dtype, files, notes=image.notes + notes + strange, axes=axes, array_path=image.inside,
         chunk_depth=chunk_depth, at_once=at_once,
     )  # fmt: skip
 
@@ -192,24 +192,26 @@ def _codecs_3(codecs: list[dict[str, Any]]) -> Iterator[str]:
 class _Image:
     """The array to read, by its path inside the store, and what OME-Zarr says about it.
 
-    axes: as described, None if they are not. levels: whose transformations count, one after the other.
+    axes: as described, None if they are not. levels: whose transformations count, one after the other. notes: what is
+    to be said of the choice.
     """
 
     inside: str
     axes: tuple[dict[str, Any], ...] | None = None
     levels: tuple[dict[str, Any], ...] = ()
     is_one_of_several: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _image(path: Path, pick: Pick) -> _Image:
-    """The image in a store: the array itself, the first level of an OME-Zarr image, or the only volume of a group."""
+    """The image in a store: the array itself, the finest level of an OME-Zarr image, or the only volume of a group."""
     if _is_array(path):
         return _Image("")
     attributes = _attributes(path)
     if "bioformats2raw.layout" in attributes:
         images = _images_of(path)
         chosen = images[find_position(path, len(images), pick)]
-        found = _image(chosen, pick)
+        found = _image(chosen, pick.without("position"))
         return replace(found, inside=f"{chosen.name}/{found.inside}", is_one_of_several=True)
     if "multiscales" not in attributes:
         arrays = sorted(folder for folder in path.iterdir() if folder.is_dir() and _is_array(folder))
@@ -220,8 +222,9 @@ def _image(path: Path, pick: Pick) -> _Image:
                 f"{path}: a Zarr group of {len(inner)} arrays without OME metadata; move the one to read out of it"
             )
         return _Image(inner[0])
-    scales = attributes["multiscales"][0]
-    first = scales["datasets"][0]
+    images = attributes["multiscales"]
+    scales = images[find_position(path, len(images), pick) if len(images) > 1 else 0]
+    first, notes = _finest(path, scales["datasets"])
     inside = str(first["path"])
     described, levels = scales.get("axes"), [first, scales]
     if "coordinateSystems" in scales:  # since 0.6, where the steps of all levels lead to other systems
@@ -229,7 +232,21 @@ def _image(path: Path, pick: Pick) -> _Image:
         described = next(one["axes"] for one in scales["coordinateSystems"] if one["name"] == system)
         levels = [first]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in described or ()]
-    return _Image(inside, tuple(axes) or None, tuple(levels))
+    return _Image(inside, tuple(axes) or None, tuple(levels), len(images) > 1, notes)
+
+
+def _finest(path: Path, levels: list[dict[str, Any]]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The level of most voxels, which should be the first, and what is to be said if it is not."""
+
+    def voxels(level: dict[str, Any]) -> int:
+        folder = path / str(level["path"])
+        there = folder.resolve().is_relative_to(path.resolve()) and _is_array(folder)
+        return prod(_described(folder)["shape"]) if there else 0
+
+    first, finest = levels[0], max(levels, key=voxels)
+    if not voxels(first) or finest is first:  # one that is not there is refused where it is opened
+        return first, ()
+    return finest, (f"its levels are not listed from fine to coarse: {str(finest['path'])!r} is the finest, and read",)
 
 
 def _images_of(path: Path) -> list[Path]:

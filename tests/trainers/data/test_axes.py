@@ -221,11 +221,15 @@ def test_positions_of_an_ome_file_are_named_too(tmp_path) -> None:
 
 
 def test_axes_without_a_name_are_not_guessed(tmp_path) -> None:
-    for name, write in (("k.npy", npy(BOTH)), ("k.tif", tiff(BOTH))):
-        with pytest.raises(InputError, match=r"k\.\w+: has axes \?.* of 2 x 12 x 16 x 20, and a volume has none but z"):
+    by = "2 x 12 x 16 x 20"
+    for name, write, told in (
+        ("k.npy", npy(BOTH), rf"has 4 axes without names \({by}\): say in dataset\.toml what they are"),
+        ("k.tif", tiff(BOTH), rf"has axes \?.* of {by}, and a volume has none but z"),
+    ):
+        with pytest.raises(InputError, match=rf"k\.\w+: {told}"):
             open_slices(write(tmp_path))
-        told = {"names": ("channel", "z", "y", "x"), "entries": SECOND}
-        assert np.array_equal(read(tmp_path / name, **told), OTHER)
+        said = {"names": ("channel", "z", "y", "x"), "entries": SECOND}
+        assert np.array_equal(read(tmp_path / name, **said), OTHER)
 
 
 def test_a_file_that_calls_its_slices_channels_can_be_corrected(tmp_path) -> None:
@@ -287,7 +291,9 @@ def test_an_axis_that_a_folder_of_slices_does_not_have_cannot_be_picked_from(tmp
 
 @pytest.mark.parametrize("write", [tiff(MASK.astype(np.uint8), ome=True, metadata={"axes": "ZYX"}),
                                    nifti(MASK.transpose(2, 1, 0).astype(np.uint8)),
-                                   dimension_names(MASK.astype(np.uint8), ["z", "y", "x"])])  # fmt: skip
+                                   dimension_names(MASK.astype(np.uint8), ["z", "y", "x"]),
+                                   tiff(MASK.astype(np.uint8), photometric="minisblack"),
+                                   tiff(MASK.astype(np.uint8), photometric="minisblack", metadata=None)])  # fmt: skip
 def test_labels_that_name_their_axes_keep_them_whatever_is_said_of_the_image(
     tmp_path, write: Callable[[Path], Path]
 ) -> None:

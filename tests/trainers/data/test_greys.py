@@ -101,6 +101,35 @@ def test_other_label_values_are_shown_with_the_digits_that_tell_why(tmp_path, va
         read_mask(as_npy(tmp_path / "m.npy", voxels))
 
 
+def test_labels_that_are_inverted_are_shown_as_they_are_in_the_file(tmp_path) -> None:
+    path = as_tiff(tmp_path / "m.tif", MASK.astype(np.uint8), photometric="miniswhite")
+    with pytest.raises(InputError, match=r"label values 0, 1, and its tag says WhiteIsZero, so they are read inverted"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("kind", [".npy", ".tif", ".zarr", "folder"])
+@pytest.mark.parametrize("first", [1, 255])
+def test_one_value_is_vessel_in_all_slices_of_a_volume(tmp_path, kind: str, first: int) -> None:
+    """255 in labels of 0 and 1 means to others that a voxel is to be ignored."""
+    labels = MASK.astype(np.uint8) * np.uint8(first)
+    labels[4:] = 0
+    labels[5, :8] = 256 - first
+    as_npy(tmp_path / "k.npy", GREY)
+    if kind == "folder":
+        (tmp_path / "k_labels").mkdir()
+        for z, one in enumerate(labels):
+            as_tiff(tmp_path / "k_labels" / f"{z:04d}.tif", one)
+    else:
+        write = {".npy": as_npy, ".tif": as_tiff, ".zarr": as_zarr}[kind]
+        write(tmp_path / f"k_labels{kind}", labels)
+    path = tmp_path / f"k_labels{'' if kind == 'folder' else kind}"
+    told = rf"5.*: its highest label value is {256 - first}, but in .*0.* it is {first}: the labels of one volume are"
+    with pytest.raises(InputError, match=told):
+        read_mask(path)
+    with pytest.raises(InputError, match=told):
+        prepare(scan_one(tmp_path / "k.npy"), tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     "values", [GREY.astype(np.complex64), GREY.astype("S4"), np.zeros(GREY.shape, "datetime64[s]")]
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from stacks import one_source
 
 from search_spaces.errors import InputError
@@ -14,7 +15,7 @@ from trainers.data.leaks import guard, leaks
 from trainers.data.phantom import PhantomConfig, write_phantoms
 from trainers.data.prepare import prepare
 from trainers.data.shared_tissue import overlap
-from trainers.data.sources import scan
+from trainers.data.sources import scan, scan_one
 from trainers.data.volume import Volume
 
 
@@ -145,6 +146,50 @@ def test_landmarks_are_found_once_for_a_converted_volume(tmp_path) -> None:
         kept.write_bytes(damaged)
         assert np.array_equal(landmarks_of(volume).places, first.places)
         assert len(kept.read_bytes()) == len(whole)
+
+
+def labelled(folder: Path, name: str, grey: np.ndarray, label: np.ndarray) -> Volume:
+    """A converted volume."""
+    np.save(folder / f"{name}.npy", grey)
+    np.save(folder / f"{name}_labels.npy", label)
+    return prepare(scan_one(folder / f"{name}.npy"), folder / "cache")
+
+
+TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda voxels: voxels,
+    "mirrored": lambda voxels: voxels[::-1, :, ::-1],
+    "turned": lambda voxels: np.rot90(voxels, axes=(1, 2)),
+    "axes swapped": lambda voxels: voxels.transpose(2, 0, 1),
+    "padded": lambda voxels: np.pad(voxels, ((2, 3), (5, 0), (0, 7))),
+}
+FILTERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "median": lambda grey: ndimage.median_filter(grey, 3),
+    "gauss": lambda grey: ndimage.gaussian_filter(grey, 1.0),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("filtered", FILTERS)
+def test_a_copy_that_was_filtered_is_found_by_its_labels(tmp_path, turn: str, filtered: str) -> None:
+    label = (ndimage.gaussian_filter(np.random.default_rng(3).random((16, 48, 56)), 2.0) > 0.53).astype(np.uint8)
+    original = labelled(tmp_path, "a", ramp(0), label)
+    assert len(original.vessel_voxels) > 500
+    copy = labelled(tmp_path, "b", TURNS[turn](FILTERS[filtered](ramp(0))), TURNS[turn](label))
+    with pytest.raises(InputError, match=r"^b is trained on and a is held out, but the two have the same labels, of"):
+        guard(Fold((copy,), (original,)))
+    moved = label.copy()
+    z, y, x = np.argwhere(label)[0]
+    moved[z, y, x] = 0
+    other = tuple(np.argwhere(label == 0)[0])
+    moved[other] = 1
+    assert leaks(Fold((labelled(tmp_path, "c", ramp(1), moved),), (original,))) == []
+
+
+def test_few_equal_labels_are_chance(tmp_path) -> None:
+    label = np.zeros((16, 48, 56), np.uint8)
+    label[4, 10:20, 10:20] = 1
+    volumes = [labelled(tmp_path, name, ramp(seed), label) for seed, name in enumerate("ab")]
+    assert leaks(Fold((volumes[0],), (volumes[1],))) == []
 
 
 def test_different_kidneys_do_not_leak():

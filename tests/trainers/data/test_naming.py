@@ -336,6 +336,9 @@ def test_slices_beside_other_pictures_are_left_out_and_said(tmp_path) -> None:
 NOT_AT_THE_END = {
     "channels": ["s_z0000_ch00", "s_z0000_ch01", "s_z0001_ch00", "s_z0001_ch01"],
     "brackets": ["slice (1)", "slice (2)", "slice (3)"],
+    "two": ["slice (1)", "slice (2)"],
+    "of how many": ["z001_of_012", "z002_of_012", "z003_of_012"],
+    "bits": ["z001_8bit", "z002_8bit", "z003_8bit"],
     "copies": ["slice-1 copy", "slice-2 copy", "slice-3 copy"],
 }
 
@@ -367,6 +370,15 @@ def test_slices_whose_number_is_not_at_the_end_are_said_to_be_slices(tmp_path, c
     with pytest.raises(InputError) as refused:
         scan_one(tmp_path / "folder")
     assert str(refused.value) == f"{tmp_path / 'folder'}: {told}"
+
+
+def test_a_folder_of_pages_is_not_said_to_be_a_folder_of_volumes(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", GREY)
+    (tmp_path / "folder").mkdir()
+    for name, one in zip("ab", GREY, strict=False):
+        tifffile.imwrite(tmp_path / "folder" / f"{name}.tif", one, metadata=None)
+    told = "it holds a.tif, b.tif, of one page each: name the slices of a volume 0000.tif, 0001.tif and so on"
+    assert found_in(tmp_path)[1] == [f"folder: left out, {told}"]
 
 
 def test_volumes_with_a_number_in_their_names_are_volumes(tmp_path) -> None:

@@ -133,3 +133,25 @@ def test_a_single_slice_states_no_spacing(tmp_path) -> None:
     nibabel.save(nibabel.Nifti1Image(GREY[0].T, AFFINE), tmp_path / "k.nii")
     stack = open_slices(tmp_path / "k.nii")
     assert (stack.shape, stack.spacing_um) == ((1, 9, 13), None)
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7, 7 | 0o70])
+def test_a_code_of_a_unit_that_is_not_known_is_named_and_taken_as_mm(tmp_path, code: int) -> None:
+    stack = open_slices(changed_header(tmp_path / "k.nii", xyzt_units=code))
+    assert stack.spacing_um == pytest.approx((50.0, 30.0, 20.0))
+    assert stack.notes == (f"the unit of its voxel size has the code {code & 7}, which is not known here, taken as mm",)
+
+
+def test_slices_along_the_fourth_axis_are_read_as_the_advice_says_and_without_the_affine_of_others(tmp_path) -> None:
+    path = tmp_path / "k.nii"
+    voxels = np.arange(60, dtype=np.uint8).reshape(5, 4, 1, 3)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.05, 0.05, 0.05, 1])), path)
+    with pytest.raises(InputError, match=r'say time = 0 of it .* to read the first of 3, or axes = "XYCZ" if it is z'):
+        open_slices(path)
+    stack = open_slices(path, Pick(names=("x", "y", "channel", "z")))
+    with stack.reading() as read:
+        assert np.array_equal(read(0, 3), voxels[:, :, 0].T)
+    assert stack.spacing_um is None
+    assert stack.notes == (
+        "its affine and pixdim are those of its first three axes, one of which is not read: not taken",
+    )

@@ -62,3 +62,13 @@ def test_every_version_and_order_of_a_file_is_read(tmp_path, version: tuple[int,
         np.lib.format.write_array(file, stored, version=version)
     with open_slices(tmp_path / "k.npy").reading() as read:
         assert np.array_equal(read(1, 3), GREY[1:3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((4, 5, 6, 1), '"ZYXC"'), ((4, 1, 5, 6), '"ZCYX"'), ((2, 4, 5, 6), '"CZYX" and channel = 0')]
+)
+def test_axes_that_are_not_named_are_said_to_be_so_with_an_example_that_fits(tmp_path, shape, said: str) -> None:
+    np.save(tmp_path / "k.npy", np.zeros(shape, np.uint16))
+    told = rf"has 4 axes without names \({' x '.join(map(str, shape))}\): say in dataset\.toml .* axes = {said}$"
+    with pytest.raises(InputError, match=told):
+        open_slices(tmp_path / "k.npy")

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from search_spaces.errors import InputError
+from trainers.data.masks import read_mask
+from trainers.data.prepare import prepare
 from trainers.data.rle import decode, encode, read_rles, write_submission
+from trainers.data.sources import scan
 
 
 def test_runs_are_row_major_and_counted_from_one() -> None:
@@ -32,11 +35,15 @@ def test_a_mask_survives_its_run_lengths(mask: np.ndarray) -> None:
     assert np.array_equal(decode(encode(mask), *mask.shape), mask)
 
 
-@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=8))
-def test_overlapping_runs_mark_their_union(runs: list[tuple[int, int]]) -> None:
-    inside = {position for start, length in runs for position in range(start, start + length)}
-    mask = decode(" ".join(f"{start} {length}" for start, length in runs), 6, 6).ravel()
-    assert set((np.flatnonzero(mask) + 1).tolist()) == inside
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6)), max_size=8))
+def test_runs_mark_their_union_in_any_order_and_overlap_nowhere(runs: list[tuple[int, int]]) -> None:
+    text = " ".join(f"{start} {length}" for start, length in runs)
+    inside = [position for start, length in runs for position in range(start, start + length)]
+    if len(set(inside)) < len(inside):
+        with pytest.raises(InputError, match=r"rle: the runs \d+ \d+ and \d+ \d+ overlap"):
+            decode(text, 6, 6)
+    else:
+        assert (np.flatnonzero(decode(text, 6, 6).ravel()) + 1).tolist() == sorted(inside)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +60,10 @@ def test_overlapping_runs_mark_their_union(runs: list[tuple[int, int]]) -> None:
         ("1_0 2", "'1_0'"),
         ("1e1 2", "'1e1'"),
         ("3,2", "'3,2'"),
+        ("1 4 9 2 3 3", "the runs 1 4 and 3 3 overlap"),
+        ("9 2 1 4 9 2", "the runs 9 2 and 9 2 overlap"),
+        ("9 2 1 0", "the run 1 0 is empty"),
+        ("7 0", "the run 7 0 is empty; only '1 0' alone is, for an empty slice"),
         ("\N{ARABIC-INDIC DIGIT THREE} 2", "'\N{ARABIC-INDIC DIGIT THREE}'"),
         ("1 2 3\N{NO-BREAK SPACE}4", r"'3\\xa04'"),
         ("1 2\N{EM SPACE}3 4", r"'2\\u20033'"),
@@ -63,6 +74,16 @@ def test_a_broken_code_is_named(rle: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as error:
         decode(rle, 4, 5, "train_rles.csv, line 7")
     assert str(error.value).startswith("train_rles.csv, line 7: ")
+
+
+def test_a_broken_code_is_named_by_its_id_wherever_it_is_read(tmp_path) -> None:
+    np.save(tmp_path / "k.npy", np.arange(40, dtype=np.uint16).reshape(2, 4, 5))
+    (tmp_path / "train_rles.csv").write_text("id,rle\nk_0000,1 0\nk_0001,1 4 3 3\n")
+    told = r"train_rles\.csv \(id k_0001\): the runs 1 4 and 3 3 overlap"
+    with pytest.raises(InputError, match=told):
+        prepare(scan(tmp_path)[0], tmp_path / "cache")
+    with pytest.raises(InputError, match=told):
+        read_mask(tmp_path / "train_rles.csv", shape=(2, 4, 5))
 
 
 def test_rows_are_found_by_volume_and_slice_number(tmp_path) -> None:

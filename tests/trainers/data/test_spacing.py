@@ -374,3 +374,10 @@ def test_a_mask_of_unknown_spacing_states_none(tmp_path) -> None:
     described = zarr.open_group(str(tmp_path / "m.zarr"), mode="r").attrs["ome"]["multiscales"][0]
     assert all("unit" not in axis for axis in described["axes"])
     assert all(open_slices(tmp_path / name).spacing_um is None for name in ("m", "m.tif", "m.zarr"))
+
+
+def test_slices_of_imagej_without_a_distance_lie_one_unit_apart_and_it_is_said(tmp_path) -> None:
+    told = "no distance of slices is stated; taken as one unit, 1 µm, as ImageJ does"
+    stack = open_slices(imagej(tmp_path, "um", None, 50.0, 50.0))
+    assert (stack.spacing_um, stack.notes) == (pytest.approx((1.0, 50.0, 50.0)), (told,))
+    assert open_slices(imagej(tmp_path, "um", 50.0, 50.0, 50.0)).notes == ()

@@ -1,5 +1,6 @@
 """Images of TIFF files: what names their axes and states their pages is believed, or said to be wrong."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -382,3 +383,16 @@ def test_slices_of_an_ome_dataset_lie_as_its_description_says(tmp_path) -> None:
     for name, places in (("falling", [(0, 4 - z) for z in range(5)]), ("channels", [(c, 0) for c in range(5)])):
         with pytest.raises(InputError, match=r"s_0001\.ome\.tif: by its OME-XML, .* not slices in the order of their"):
             open_slices(ome_slices(tmp_path / name, places))
+
+
+def test_a_plane_for_which_ome_names_no_page_is_named(tmp_path) -> None:
+    tifffile.imwrite(tmp_path / "k.ome.tif", GREY, ome=True, photometric="minisblack", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "k.ome.tif") as tif:
+        text = tif.ome_metadata
+    named = "".join(f'<TiffData IFD="{z}" FirstZ="{z}" PlaneCount="1"/>' for z in range(6) if z != 4)
+    text = re.sub(r"<TiffData.*?(/>|</TiffData>)", named, text, count=1, flags=re.DOTALL)
+    path = paged(tmp_path / "k.ome.tif", text, photometric="minisblack")
+    told = 'names no page for plane 4 of 6, counted from 0; write it again as a whole, or say axes = "ZYX"'
+    with pytest.raises(InputError, match=told):
+        open_slices(path)
+    assert np.array_equal(read(path, **SLICES), GREY)

@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from search_spaces.errors import InputError
+from trainers.data.axes import Pick
 from trainers.data.readers import open_slices
 
 GREY = np.random.default_rng(0).integers(0, 60_000, (4, 9, 13)).astype(np.uint16)
@@ -209,6 +210,51 @@ def test_chunks_that_do_not_fit_into_memory_are_refused(tmp_path) -> None:
     path = store_2(tmp_path / "k.zarr", shape=[2**20, 2**20, 2**20], chunks=[2**20, 2**20, 2**20])
     with pytest.raises(InputError, match=r"k\.zarr: its chunks of \d+ GiB do not fit into memory"):
         open_slices(path)
+
+
+def ome_group(path: Path, version: int, levels: dict[str, np.ndarray], images: list[list[tuple[str, float]]]) -> Path:
+    """An OME-Zarr group of these arrays; images: the levels of each, as (path, scale)."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    for name, voxels in levels.items():
+        group.create_array(name, shape=voxels.shape, dtype=voxels.dtype)[:] = voxels
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    said = [
+        {"axes": axes, "datasets": [
+            {"path": name, "coordinateTransformations": [{"type": "scale", "scale": [edge] * 3}]}
+            for name, edge in datasets]}
+        for datasets in images
+    ]  # fmt: skip
+    group.attrs.update({"multiscales": said} if version == 2 else {"ome": {"version": "0.5", "multiscales": said}})
+    return path
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_of_several_images_in_one_group_none_is_read_until_one_is_named(tmp_path, version: int) -> None:
+    levels = {"raw": GREY, "denoised": GREY[::-1]}
+    path = ome_group(tmp_path / "k.zarr", version, levels, [[("raw", 50.0)], [("denoised", 40.0)]])
+    with pytest.raises(InputError, match=r"k\.zarr: holds 2 images, and a volume has one position: say position = 0"):
+        open_slices(path)
+    for position, (voxels, edge) in enumerate(((GREY, 50.0), (GREY[::-1], 40.0))):
+        stack = open_slices(path, Pick({"position": position}))
+        with stack.reading() as read:
+            assert np.array_equal(read(0, len(GREY)), voxels)
+        assert stack.spacing_um == (edge, edge, edge)
+    with pytest.raises(InputError, match=r"position = 2 of dataset\.toml is not there; it has 2"):
+        open_slices(path, Pick({"position": 2}))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("order", [["0", "1"], ["1", "0"]])
+def test_the_finest_level_is_read_wherever_it_is_listed(tmp_path, version: int, order: list[str]) -> None:
+    edges = {"0": 50.0, "1": 100.0, "gone": 200.0}
+    levels = {"0": GREY, "1": GREY[::2, ::2, ::2]}
+    path = ome_group(tmp_path / "k.zarr", version, levels, [[(name, edges[name]) for name in (*order, "gone")]])
+    stack = open_slices(path)
+    with stack.reading() as read:
+        assert np.array_equal(read(0, len(GREY)), GREY)
+    assert stack.spacing_um == (50.0, 50.0, 50.0)
+    told = "its levels are not listed from fine to coarse: '0' is the finest, and read"
+    assert stack.notes == ((told,) if order[0] == "1" else ())
 
 
 def coordinate_systems(folder: Path, kind: str) -> Path:
