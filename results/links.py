@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,12 +11,18 @@ from search_spaces.errors import InputError
 DEEPEST = 64  # folders in each other; this program makes six, and much that walks through them takes a call for each
 
 
-def refuse_links(folder: Path, guarded: str | None = None, journal: str | None = None) -> None:
+def refuse_links(
+    folder: Path,
+    guarded: str | None = None,
+    journal: str | None = None,
+    appended: Callable[[str], bool] = lambda name: False,
+) -> None:
     """Raise InputError, naming the entry, if a link below `folder` leads out of it, or an entry is a pipe or a device.
 
     So what is read, replaced or deleted there lies there, and reading it ends. A folder that does not exist holds none.
     guarded: a folder in it of which the caller follows no link. journal: the name of Optuna's file, whose lock is a
-    link that nobody follows.
+    link that nobody follows. appended: whether the caller adds to a file of this name; it must have no other name
+    (hard link), under which what is added would appear, too.
     """
     whole = os.path.realpath(folder)
     for entry in _entries(folder):
@@ -26,8 +32,20 @@ def refuse_links(folder: Path, guarded: str | None = None, journal: str | None =
         if entry.is_symlink():
             if not (journal is not None and path.parent == folder and _is_lock(path, journal)):
                 _refuse_outward(path, folder, whole)
-        elif not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False):
+        elif entry.is_file(follow_symlinks=False):
+            if appended(entry.name) and _names(entry) > 1:
+                raise InputError(
+                    f"{path} is also another file (a hard link), which would change with it; work in a copy of {folder}"
+                )
+        elif not entry.is_dir(follow_symlinks=False):
             raise InputError(f"{path} is not a file but a pipe or a device; remove it")
+
+
+def _names(file: os.DirEntry[str]) -> int:
+    """How many names a file has."""
+    with suppress(FileNotFoundError):  # removed meanwhile
+        return file.stat(follow_symlinks=False).st_nlink
+    return 0
 
 
 def _refuse_outward(link: Path, folder: Path, whole: str) -> None:

@@ -1,5 +1,6 @@
 """The run folder: the only file that knows the names inside it."""
 
+import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ RUNS = Path("results") / "runs"
 _LATEST = "latest"
 ARTIFACTS = "artifacts"  # the pictures of the dashboard
 _JOURNAL = "study.journal"
+# Ends of the names of files that grow; all others are replaced.
+_APPENDED = (_JOURNAL, ".torn", ".jsonl", ".log", "log.txt")
 
 
 def read_seconds(file: Path) -> float:
@@ -268,6 +271,15 @@ class RunFolder:
         return [(path.name, CellsFolder(path)) for path in sorted(self.path.glob("cells/*")) if path.is_dir()]
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a search has left anything here beside its configuration; who copies a run may leave out a part."""
+        kept = (
+            self.trials, self.identity, self.journal, self.mark, self.plan, self.buildable, self.leaderboard_json,
+            self.leaderboard_markdown, self.best, self.retrained,
+        )  # fmt: skip
+        return any(place.exists() for place in kept)
+
+    @property
     def named(self) -> str:
         """How `nas search` is told to go on with this run."""
         return f"--run {shlex.quote(str(self.path))}"
@@ -299,7 +311,7 @@ def create(path: Path) -> RunFolder:
     """
     if not str(path.absolute()).isprintable():
         raise InputError(f"the run folder {path}: its path is not readable text (UTF-8); choose another with --run")
-    refuse_outward(path)
+    refuse_outward(path, writes=True)
     try:
         (path / "trials").mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -318,11 +330,11 @@ def remember(folder: RunFolder) -> None:
         write_atomically(RUNS / _LATEST, folder.path.name + "\n")
 
 
-def find(path: Path | None, guarded: str | None = None) -> RunFolder:
+def find(path: Path | None, guarded: str | None = None, writes: bool = False) -> RunFolder:
     """The run folder given, or the latest below results/runs.
 
-    guarded: a folder in it of which the caller follows no link. Raises InputError if there is none, or if a link in it
-    leads out of it.
+    guarded: a folder in it of which the caller follows no link. writes: whether the caller adds to its files. Raises
+    InputError if there is none, or if a link in it leads out of it.
     """
     if path is None:
         path = _latest()
@@ -331,21 +343,24 @@ def find(path: Path | None, guarded: str | None = None) -> RunFolder:
             f"{path} is not a run folder: it has no config.toml; start one with "
             f"`nas search --run {shlex.quote(str(path))}`"
         )
-    refuse_outward(path, guarded)
+    refuse_outward(path, guarded, writes)
     return RunFolder(path)
 
 
-def refuse_outward(path: Path, guarded: str | None = None) -> None:
-    """Raise InputError for a link in a run folder that leads out of it. guarded: as in `find`."""
-    refuse_links(path, guarded, _JOURNAL)
+def refuse_outward(path: Path, guarded: str | None = None, writes: bool = False) -> None:
+    """Raise InputError for a link in a run folder that leads out of it. guarded, writes: as in `find`."""
+    refuse_links(path, guarded, _JOURNAL, lambda name: writes and name.endswith(_APPENDED))
 
 
 def _latest() -> Path:
     """The folder that `remember` named last."""
     pointer = RUNS / _LATEST
-    if not pointer.is_file():
+    if not os.path.lexists(pointer):
         raise InputError(f"no run below {RUNS}; start one with `nas search`, or name a folder with --run")
-    name = pointer.read_text(encoding="utf-8").strip()
-    if name in ("", "..") or Path(name).name != name:
-        raise InputError(f"{pointer} names no folder below {RUNS}; name one with --run")
-    return RUNS / name
+    if not pointer.is_file():
+        raise InputError(f"{pointer} is not a file that names the latest run: remove it, and name the run with --run")
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    found = next((path for path in RUNS.iterdir() if path.name == name and path.is_dir()), None)
+    if found is None:
+        raise InputError(f"{pointer} does not name a folder below {RUNS}; name one with --run")
+    return found

@@ -17,7 +17,7 @@ def dashboard(
     run: Run = None,
     storage: Storage = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any that is free.")] = 8080,
     write: Annotated[
         bool, typer.Option("--write", help="Let its pages change the study: notes, names, trials.")
     ] = False,
@@ -25,7 +25,7 @@ def dashboard(
     """Open the Optuna dashboard on a run."""
     from results.run_folder import ARTIFACTS, find
 
-    _serve(find(one_run(place, run), guarded=ARTIFACTS), storage, host, port, write)
+    _serve(find(one_run(place, run), guarded=ARTIFACTS, writes=write), storage, host, port, write)
 
 
 def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: bool) -> None:
@@ -37,6 +37,9 @@ def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: b
     from nas.study.own_storages import storage_of
     from nas.study.storage import open_storage
 
+    host = host.removeprefix("[").removesuffix("]")  # as an address shows it
+    if not host:
+        raise InputError("--host names no address; 0.0.0.0 listens on all of this machine's")
     config = read_study_config(folder)
     storage = open_storage(folder, storage_of(folder, config.storage, said))
     own = [study for study in storage.get_all_studies() if study.study_name == config.name]
@@ -44,12 +47,7 @@ def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: b
     if write:
         folder.artifacts.mkdir(exist_ok=True)
     inner = wsgi(storage, artifact_store=OwnPictures(folder.artifacts))
-    try:
-        server = open_server(Guarded(inner, host, write, token), host, port)
-    except OSError as error:
-        raise InputError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}; try another --port"
-        ) from error
+    server = open_server(Guarded(inner, host, write, token), host, port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop(server))
     page = f"studies/{own[0]._study_id}" if own else ""

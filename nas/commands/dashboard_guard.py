@@ -5,15 +5,17 @@ rebinding) or from its own origin. The dashboard would answer both. And a study 
 as pictures may be pages, which must not act as the dashboard's own.
 """
 
+import errno
 import hmac
+import logging
 import os
 import secrets
+import socket
 import socketserver
 import stat
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -22,12 +24,14 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from search_spaces.errors import InputError
+
 Environment = dict[str, Any]
 Answer = Callable[..., Any]
 Application = Callable[[Environment, Answer], Iterable[bytes]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EVERYWHERE = ("0.0.0.0", "::", "")
+EVERYWHERE = ("0.0.0.0", "::")
 _READING = ("GET", "HEAD")
 _RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")  # pictures that hold no script
 _HEADERS = {
@@ -71,7 +75,12 @@ class Guarded:
             cookie = f"{_cookie(asked)}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
             return []
-        return self.inner(asked, answer)
+        try:
+            return self.inner(asked, answer)
+        except Exception as error:  # of a request that the dashboard does not expect
+            logging.getLogger(__name__).debug("%s failed", asked.get("PATH_INFO"), exc_info=error)
+            answer("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"nas: the dashboard cannot answer this\n"]
 
     def _refusal(self, asked: Environment) -> str | None:
         named = asked.get("HTTP_HOST", "")
@@ -104,11 +113,9 @@ class Guarded:
 
     def _knows(self, asked: Environment, token: str) -> bool:
         given = [dict(parse_qsl(asked.get("QUERY_STRING", ""))).get("token", "")]
-        try:
-            cookie = SimpleCookie(asked.get("HTTP_COOKIE", "")).get(_cookie(asked))
-        except CookieError:
-            cookie = None
-        given += [] if cookie is None else [cookie.value]
+        # By hand: http.cookies stops at the first cookie that it finds odd, and those of other programs come along.
+        cookies = (cookie.strip().partition("=") for cookie in asked.get("HTTP_COOKIE", "").split(";"))
+        given += [value for name, _, value in cookies if name == _cookie(asked)]
         return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)
 
 
@@ -157,6 +164,9 @@ class OwnPictures(FileSystemArtifactStore):
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone before it has its answer is no news."""
+
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
@@ -164,12 +174,19 @@ class _Quiet(WSGIRequestHandler):
 
 
 def open_server(application: Application, host: str, port: int) -> WSGIServer:
-    """A server that answers several requests at once. Raises OSError if it cannot listen there."""
+    """A server that answers several requests at once. Raises InputError if it cannot listen there."""
     if ":" in host:
-        import socket
-
         _Server.address_family = socket.AF_INET6
-    return make_server(host, port, application, server_class=_Server, handler_class=_Quiet)
+    try:
+        return make_server(host, port, application, server_class=_Server, handler_class=_Quiet)
+    except (socket.gaierror, UnicodeError, TypeError) as error:
+        raise InputError(f"--host {host} is not an address or a name that this machine knows") from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"--host {host} is not an address of this machine") from error
+        where = f"[{host}]" if ":" in host else host
+        why = error.strerror or error
+        raise InputError(f"{where}:{port} cannot be listened on: {why}; try another --port") from error
 
 
 def stop(server: WSGIServer) -> None:

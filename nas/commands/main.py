@@ -70,6 +70,7 @@ def make_app() -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows another one
             stream.reconfigure(errors="replace")
@@ -83,6 +84,18 @@ def main() -> NoReturn:
         where = f" ({error.filename})" if error.filename else ""
         _stop(f"{error.strerror or error}{where}")
     sys.exit(0)
+
+
+def _open_missing_streams() -> None:
+    """Without one of the standard streams, as under some schedulers, the next file or pipe would get its number.
+
+    What is then printed would go into it, or be read from it: a worker's messages, for one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
 
 
 def _stop(message: str) -> NoReturn:

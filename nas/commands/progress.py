@@ -20,6 +20,7 @@ def reporting(console: Console) -> Iterator[Report]:
     def progress(what: str, done: int, total: int) -> None:
         nonlocal latest
         latest = what
+        bars.start()  # not before: bars that never were leave an empty line
         if what not in tasks:
             tasks[what] = bars.add_task(what)
         bars.update(tasks[what], completed=done, total=total)
@@ -28,8 +29,11 @@ def reporting(console: Console) -> Iterator[Report]:
         if latest in tasks:
             bars.update(tasks[latest], description=f"{latest} ({text})")
 
-    with bars:
+    try:
         yield Report(lambda text: console.print(f"note: {printable(text)}", soft_wrap=True), progress, remark)
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def progress_bars(console: Console) -> Progress:

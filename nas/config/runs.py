@@ -125,18 +125,18 @@ def _is_in_run(source: Path, run: Path | None) -> bool:
     source = source.resolve()
     if run is not None and source == RunFolder(run).config.resolve():
         return True
-    return any(RunFolder(parent).config.is_file() and RunFolder(parent).trials.is_dir() for parent in source.parents)
+    return any(RunFolder(parent).config.is_file() and RunFolder(parent).is_begun for parent in source.parents)
 
 
-def read_run(run: Path | None) -> tuple[SearchConfig, RunFolder]:
-    """Configuration and folder of a run that exists; InputError if there is none."""
-    folder = find(run)
+def read_run(run: Path | None, writes: bool = False) -> tuple[SearchConfig, RunFolder]:
+    """Configuration and folder of a run that exists; InputError if there is none. writes: as in `find`."""
+    folder = find(run, writes=writes)
     return read_config(folder.config), folder
 
 
 def read_run_to_train(run: Path | None, overrides: Sequence[str]) -> tuple[SearchConfig, RunFolder]:
     """Configuration and folder of a run to train from; InputError if overrides make it another search."""
-    folder = find(run)
+    folder = find(run, writes=True)
     config = _from_anywhere(read_config(folder.config, overrides))
     if overrides:
         _refuse_other_search(folder, config)

@@ -69,7 +69,7 @@ def _free(name: str, place: Path) -> Finding:
 
 def _run(run: Path | None) -> list[Finding]:
     try:
-        config, folder = read_run(run)
+        config, folder = read_run(run, writes=True)
     except InputError as error:
         return [Finding(level="notice" if run is None else "problem", what=str(error))]
     found = [Finding(level="fine", what=f"run {folder.path}: configuration is readable")]

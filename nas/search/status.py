@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from nas.config.study_config import CONTINUES, FIXED, REPEATS, read_study_config
 from nas.search.plan_rows import PlanRow, plan_lines, plan_rows
+from nas.study.attributes import check_attributes
 from nas.study.budget import seconds_used
 from nas.study.own_storages import storage_of
 from nas.study.plan import read_plan
@@ -81,6 +82,7 @@ def read_status(run: Path | None, storage: str | None = None) -> Status:
         begun = any(study.study_name == config.name for study in opened.get_all_studies())
     if begun:
         study = optuna.load_study(study_name=config.name, storage=opened)
+        check_attributes(study)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.WAITING]
         repeats = {t.number for t in trials if REPEATS in t.user_attrs}
         asked = sum(not {FIXED, REPEATS, CONTINUES} & t.user_attrs.keys() for t in trials)

@@ -27,6 +27,7 @@ from nas.config.study_config import (
     STEPS,
 )
 from nas.jobs.cell_search import plan_for, plans
+from nas.study.attributes import PAUSED, check_attributes
 from nas.study.buildable import Buildable
 from nas.study.plan import Plan
 from nas.study.promotion import Paused, pauses_at, rungs
@@ -53,14 +54,14 @@ from trainers.schedule import SCHEDULES
 # Of Optuna's errors that have no class of their own.
 _ENDED, _GONE = re.compile(r"Cannot tell a \w+ trial"), "Record does not exist"
 _OWNER = "owner"  # user attribute of the study: the mark of its run folder
-_PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
 _ATTRIBUTES = ("parameters", "train_seconds", "peak_memory_gib", "device")  # of an outcome, shown by the dashboard
 
 
 def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
     """The study of a run, for the holder of its folder's lock.
 
-    Raises InputError if a database server has a study of this name that another run folder began.
+    Raises InputError if a database server has a study of this name that another run folder began, or if something else
+    wrote into it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -70,6 +71,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
+    check_attributes(study)
     _check_owner(study, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -186,8 +188,8 @@ def paused(study: optuna.Study, config: SearchConfig) -> list[Paused]:
         number, rung = trial.user_attrs.get(CONTINUES, trial.number), trial.user_attrs.get(RUNG, 0)
         if rung:
             promoted[rung - 1].add(number)
-        if trial.state == TrialState.PRUNED and _PAUSED in trial.user_attrs:
-            values[rung][number] = trial.user_attrs[_PAUSED]
+        if trial.state == TrialState.PRUNED and PAUSED in trial.user_attrs:
+            values[rung][number] = trial.user_attrs[PAUSED]
     return [Paused(found, frozenset(gone)) for found, gone in zip(values, promoted, strict=True)]
 
 
@@ -286,7 +288,7 @@ def tell(study: optuna.Study, trial: Trial, record: Record) -> None:
         trial.set_constraint("memory", outcome.memory_excess_gib or 0.001)
         study.tell(trial.number, state=TrialState.PRUNED)
     elif outcome.state == "paused" and outcome.so_far is not None:
-        trial.set_user_attr(_PAUSED, outcome.so_far)
+        trial.set_user_attr(PAUSED, outcome.so_far)
         _report(trial, outcome.so_far, outcome.step)
         study.tell(trial.number, state=TrialState.PRUNED)  # what the sampler takes for scored but not finished
     else:

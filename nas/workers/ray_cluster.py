@@ -7,8 +7,10 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,8 @@ class RayLauncher:
         self._remote: Any = ray.remote
         try:
             _knock(address)
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
+            with chdir(sys.prefix):  # Ray lets its workers import from the current folder, which may be a stranger's
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
         except (OSError, ValueError, RuntimeError) as error:
             # Ray takes 127.0.0.1 for the machine's name in its network, so it must be another loopback address.
             raise InputError(

@@ -1,5 +1,8 @@
 """The dashboard answers its own pages only, and changes nothing unless it was told to."""
 
+import socket
+import struct
+import threading
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +12,8 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token
+from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server
+from search_spaces.errors import InputError
 
 OWN = "127.0.0.1:8080"
 
@@ -183,3 +187,59 @@ def test_pictures_are_files_of_the_run_and_no_links(tmp_path: Path) -> None:
     for name in ("b", "c", "d", "../id_rsa", "..", "/etc/passwd"):
         with pytest.raises(ArtifactNotFound):
             store.open_reader(name)
+
+
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "a=b c", 'k="v', "é=1", "=;;;[]{}()<>", "nas_token_80x=1"])
+def test_cookies_of_other_programs_do_not_hide_the_token(other: str) -> None:
+    guarded = Guarded(dashboard, "0.0.0.0", token="secret-token")
+    assert ask(guarded, cookie=f"{other}; nas_token_80=secret-token")[0] == "200 OK"
+    assert ask(guarded, cookie=f"{other}; nas_token_80=another")[0] == "403 Forbidden"
+
+
+def test_a_request_that_the_dashboard_does_not_expect_is_answered_in_a_line() -> None:
+    def broken(asked: dict[str, Any], answer: Any) -> Iterable[bytes]:
+        raise KeyError("HTTP_ACCEPT_ENCODING")
+
+    status, headers, body = ask(Guarded(broken, "127.0.0.1"))
+    assert (status, body) == ("500 Internal Server Error", b"nas: the dashboard cannot answer this\n")
+    assert headers["X-Frame-Options"] == "DENY"
+
+
+def test_a_client_that_resets_the_connection_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    def slow(asked: dict[str, Any], answer: Any) -> Iterable[bytes]:
+        answer("200 OK", [("Content-Type", "text/plain")])
+        yield from [b"x" * 2**20] * 50
+
+    server = open_server(slow, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    for _ in range(3):
+        client = socket.create_connection(("127.0.0.1", server.server_port))
+        client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        client.recv(10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        client.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("no.such.name.invalid", "--host no.such.name.invalid is not an address or a name"),
+        ("192.0.2.1", "--host 192.0.2.1 is not an address of this machine"),
+        ("a" * 300, "is not an address or a name that this machine knows"),
+    ],
+)
+def test_a_host_that_cannot_be_listened_on_is_named(host: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_server(dashboard, host, 0)
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"127.0.0.1:{port} cannot be listened on: .*; try another --port"):
+            open_server(dashboard, "127.0.0.1", port)

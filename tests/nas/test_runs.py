@@ -215,7 +215,7 @@ def test_a_study_s_name_stays_in_its_folder(name: str) -> None:
 def test_the_pointer_to_the_latest_run_stays_below_the_runs(latest: str) -> None:
     RUNS.mkdir(parents=True)
     (RUNS / "latest").write_text(latest)
-    with pytest.raises(InputError, match="names no folder below"):
+    with pytest.raises(InputError, match="does not name a folder below"):
         read_run(None)
 
 

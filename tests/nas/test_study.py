@@ -68,8 +68,8 @@ def _score(dice: float) -> Score:
     return Score(
         rank_by="surface_dice",
         values={"surface_dice": dice, "voxel_dice": dice / 2},
-        ci_low=dice - 0.1,
-        ci_high=dice + 0.1,
+        ci_low=max(dice - 0.1, 0.0),
+        ci_high=min(dice + 0.1, 1.0),
         threshold=0.5,
         best=dice,
         mean_over_thresholds=dice,

@@ -1,13 +1,16 @@
 """Links, pipes and devices in a folder that somebody else made."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
 
+from nas.search.doctor import examine
 from results.bundles.bundle import ARCHITECTURE, WEIGHTS, read_architecture
 from results.links import refuse_links
+from results.run_folder import create, find
 from search_spaces.errors import InputError
 
 
@@ -35,6 +38,31 @@ def test_a_pipe_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
     with pytest.raises(InputError, match=r"record.json is not a file but a pipe or a device; remove it"):
         refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["study.journal", "study.journal.torn", "worker-0.log", "scores.jsonl", "log.txt"])
+def test_a_file_that_grows_must_have_no_other_name(tmp_path: Path, name: str) -> None:
+    run = create(tmp_path / "run")
+    run.config.write_text("")
+    (tmp_path / "own.txt").write_text("months of work")
+    place = run.trial(0).path / name
+    place.parent.mkdir(parents=True)
+    os.link(tmp_path / "own.txt", place)
+    assert find(run.path) == run  # to read, as in a copy of hard links
+    message = rf"{name} is also another file \(a hard link\), which would change with it; work in a copy of .*run"
+    with pytest.raises(InputError, match=message):
+        find(run.path, writes=True)
+    with pytest.raises(InputError, match=message):
+        create(run.path)
+    assert any(found.level == "problem" and re.search(message, found.what) for found in examine(run.path))
+    assert (tmp_path / "own.txt").read_text() == "months of work"
+
+
+def test_a_file_that_is_replaced_may_have_other_names(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    run.config.write_text("")
+    os.link(run.config, tmp_path / "backup.toml")
+    assert create(run.path) == run
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path) -> None:

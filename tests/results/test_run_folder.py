@@ -131,3 +131,26 @@ def test_the_next_command_names_a_run_that_is_not_the_latest(tmp_path: Path) -> 
     assert RunFolder(first.path.absolute()).option == ""
     assert RunFolder(RUNS / "the second").option == f" --run '{RUNS / 'the second'}'"
     assert _run(tmp_path / "elsewhere").option == f" --run {tmp_path / 'elsewhere'}"
+
+
+@pytest.mark.parametrize("kind", ["folder", "broken link", "loop", "pipe"])
+def test_a_pointer_to_the_latest_run_that_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
+    _run(RUNS / "one")
+    pointer = RUNS / "latest"
+    pointer.unlink()
+    if kind == "folder":
+        pointer.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(pointer)
+    else:
+        pointer.symlink_to("nowhere" if kind == "broken link" else "latest")
+    with pytest.raises(InputError, match=r"latest is not a file that names the latest run: .* name the run with --run"):
+        find(None)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", b"\x1b[2J", b"gone", b"x" * 5000])
+def test_a_pointer_to_the_latest_run_that_names_none_is_named(content: bytes, tmp_path: Path) -> None:
+    _run(RUNS / "one")
+    (RUNS / "latest").write_bytes(content)
+    with pytest.raises(InputError, match=r"latest does not name a folder below .*; name one with --run"):
+        find(None)

@@ -1,0 +1,56 @@
+"""Attributes: what a search notes in its study and trials, checked before it is believed.
+
+A journal may be a stranger's, and other programs can write into a study on a server.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from nas.config.study_config import (
+    BUSY_SECONDS,
+    CONTINUES,
+    FIXED,
+    FOUND,
+    HOLD_OUT,
+    REPEATS,
+    RUNG,
+    SCORING,
+    SECONDS,
+    SEED_INDEX,
+    SPENT,
+    STEPS,
+)
+from search_spaces.errors import InputError
+
+PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
+_OF_STUDIES = {SECONDS: "a number", BUSY_SECONDS: "a number"}
+_OF_TRIALS = {
+    **dict.fromkeys((FIXED, REPEATS, CONTINUES, RUNG, STEPS, SEED_INDEX), "a whole number"),
+    **dict.fromkeys((SPENT, SCORING, PAUSED), "a number"),
+    **dict.fromkeys((FOUND, HOLD_OUT), "text"),
+}
+
+
+def check_attributes(study: optuna.Study) -> None:
+    """Raise InputError for the first attribute that no search has written."""
+    _check(study.user_attrs, _OF_STUDIES, f"study {study.study_name!r}")
+    for trial in study.get_trials(deepcopy=False):
+        _check(trial.user_attrs, _OF_TRIALS, f"trial {trial.number} of study {study.study_name!r}")
+
+
+def _check(attributes: Mapping[str, Any], kinds: Mapping[str, str], whose: str) -> None:
+    for name, kind in kinds.items():
+        if name in attributes and not _is(attributes[name], kind):
+            found = repr(attributes[name])[:60]
+            raise InputError(f"{whose} has {found} as {name}, where a search writes {kind}: something else wrote it")
+
+
+def _is(value: object, kind: str) -> bool:
+    if kind == "text" or isinstance(value, bool | str):
+        return kind == "text" and isinstance(value, str)
+    if kind == "a whole number":
+        return isinstance(value, int) and value >= 0
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
