@@ -3,7 +3,6 @@
 A journal may be a stranger's, and other programs can write into a study on a server.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from nas.config.study_config import (
 )
 from search_spaces.errors import InputError
 
+_MOST = 2**53  # as far as numbers are exact in JSON; NaN is not below it either
 PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
 _OF_STUDIES = {SECONDS: "a number", BUSY_SECONDS: "a number"}
 _OF_TRIALS = {
@@ -52,5 +52,5 @@ def _is(value: object, kind: str) -> bool:
     if kind == "text" or isinstance(value, bool | str):
         return kind == "text" and isinstance(value, str)
     if kind == "a whole number":
-        return isinstance(value, int) and value >= 0
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+        return isinstance(value, int) and 0 <= value <= _MOST
+    return isinstance(value, int | float) and 0 <= value <= _MOST

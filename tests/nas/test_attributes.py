@@ -12,7 +12,7 @@ def study() -> optuna.Study:
     return optuna.create_study(study_name="s")
 
 
-@pytest.mark.parametrize("value", ["x", [1], True, -1.0, float("nan"), None])
+@pytest.mark.parametrize("value", ["x", [1], True, -1.0, float("nan"), float("inf"), 10**400, None])
 def test_a_time_that_is_no_number_is_named(value: object) -> None:
     made = study()
     made.set_user_attr("seconds", value)
@@ -27,6 +27,7 @@ def test_a_time_that_is_no_number_is_named(value: object) -> None:
     [
         ("repeats", "0", "a whole number"),
         ("rung", 1.5, "a whole number"),
+        ("repeats", 10**400, "a whole number"),
         ("found", 3, "text"),
         ("paused", {}, "a number"),
     ],
