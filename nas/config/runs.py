@@ -73,7 +73,7 @@ def read_source(
 
 
 def _is_run(source: Path) -> bool:
-    return source == RunFolder(source.parent).config and RunFolder(source.parent).trials.is_dir()
+    return source == RunFolder(source.parent).config and RunFolder(source.parent).is_begun
 
 
 def _without_other_families(config: SearchConfig) -> SearchConfig:
