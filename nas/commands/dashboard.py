@@ -32,7 +32,7 @@ def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: b
     """Serve the dashboard until interrupted. said: the storage that the command line names."""
     from optuna_dashboard import wsgi
 
-    from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server, stop
+    from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server, quiet, stop
     from nas.config.study_config import read_study_config
     from nas.study.own_storages import storage_of
     from nas.study.storage import open_storage
@@ -46,7 +46,7 @@ def _serve(folder: "RunFolder", said: str | None, host: str, port: int, write: b
     token = new_token(host)
     if write:
         folder.artifacts.mkdir(exist_ok=True)
-    inner = wsgi(storage, artifact_store=OwnPictures(folder.artifacts))
+    inner = quiet(wsgi(storage, artifact_store=OwnPictures(folder.artifacts)))
     server = open_server(Guarded(inner, host, write, token), host, port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop(server))

@@ -75,6 +75,7 @@ class Guarded:
             cookie = f"{_cookie(asked)}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             answer("303 See Other", [("Location", place), ("Set-Cookie", cookie)])
             return []
+        asked.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard counts on one
         try:
             return self.inner(asked, answer)
         except Exception as error:  # of a request that the dashboard does not expect
@@ -135,6 +136,20 @@ def _safe(headers: list[tuple[str, str]], is_picture: bool) -> list[tuple[str, s
     if kept.get("Content-Type") not in _RASTER:
         kept |= {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
     return [*kept.items(), ("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")]
+
+
+def quiet(dashboard: Any) -> Application:
+    """The Optuna dashboard without tracebacks on our terminal: what it raises is answered by `Guarded`, in a line."""
+    dashboard.catchall = False  # of bottle, which would print it
+    logging.getLogger("optuna_dashboard").addFilter(_first_line)
+    logging.getLogger("optuna_dashboard._bottle_util").addFilter(_first_line)
+    return dashboard  # type: ignore[no-any-return]
+
+
+def _first_line(record: logging.LogRecord) -> bool:
+    """Keep a message's first line: what follows is a traceback."""
+    record.msg, record.args = record.getMessage().splitlines()[0], ()
+    return True
 
 
 def new_token(host: str) -> str | None:

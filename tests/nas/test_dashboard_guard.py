@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
+import optuna
+import optuna_dashboard
 import pytest
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server
+from nas.commands.dashboard_guard import Guarded, OwnPictures, new_token, open_server, quiet
 from search_spaces.errors import InputError
 
 OWN = "127.0.0.1:8080"
@@ -49,7 +51,9 @@ def ask(
     def answer(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
         said.update(status=status, headers=dict(headers))
 
-    body = b"".join(guarded(asked, answer))
+    parts = guarded(asked, answer)
+    body = b"".join(parts)
+    getattr(parts, "close", lambda: None)()  # as a server does, of a file
     return said["status"], said["headers"], body
 
 
@@ -243,3 +247,25 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"127.0.0.1:{port} cannot be listened on: .*; try another --port"):
             open_server(dashboard, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/favicon.ico", ""),
+        ("/static/../../etc/passwd", ""),
+        ("/static/gone.js", ""),
+        ("/api/studies/0", "after=x"),
+        ("/api/studies/x", ""),
+        ("/api/studies/7", ""),
+        ("/artifacts/0/../../x", ""),
+    ],
+)
+def test_no_request_prints_a_traceback(path: str, query: str, capfd: pytest.CaptureFixture[str]) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(study_name="s", storage=storage)
+    capfd.readouterr()  # Optuna says that it made one
+    status, _, body = ask(Guarded(quiet(optuna_dashboard.wsgi(storage)), "127.0.0.1"), path=path, query=query)
+    assert status[:3] in ("200", "302", "400", "403", "404", "500") and b"root:" not in body
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed and printed.count("\n") <= 1, printed
