@@ -141,14 +141,13 @@ def _safe(headers: list[tuple[str, str]], is_picture: bool) -> list[tuple[str, s
 def quiet(dashboard: Any) -> Application:
     """The Optuna dashboard without tracebacks on our terminal: what it raises is answered by `Guarded`, in a line."""
     dashboard.catchall = False  # of bottle, which would print it
-    logging.getLogger("optuna_dashboard").addFilter(_first_line)
     logging.getLogger("optuna_dashboard._bottle_util").addFilter(_first_line)
     return dashboard  # type: ignore[no-any-return]
 
 
 def _first_line(record: logging.LogRecord) -> bool:
     """Keep a message's first line: what follows is a traceback."""
-    record.msg, record.args = record.getMessage().splitlines()[0], ()
+    record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
 
 
