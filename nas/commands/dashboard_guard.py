@@ -179,7 +179,12 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone before it has its answer is no news."""
+        """A client that is gone before it has its answer is no news to who reads the terminal."""
+        logging.getLogger(__name__).debug("an answer to %s was cut short", client_address, exc_info=True)
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -189,14 +194,13 @@ class _Quiet(WSGIRequestHandler):
 
 def open_server(application: Application, host: str, port: int) -> WSGIServer:
     """A server that answers several requests at once. Raises InputError if it cannot listen there."""
-    if ":" in host:
-        _Server.address_family = socket.AF_INET6
+    kind = _Server6 if ":" in host else _Server
     try:
-        return make_server(host, port, application, server_class=_Server, handler_class=_Quiet)
+        return make_server(host, port, application, server_class=kind, handler_class=_Quiet)
     except (socket.gaierror, UnicodeError, TypeError) as error:
         raise InputError(f"--host {host} is not an address or a name that this machine knows") from error
     except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):  # fe80::1 without its %interface is the latter
             raise InputError(f"--host {host} is not an address of this machine") from error
         where = f"[{host}]" if ":" in host else host
         why = error.strerror or error

@@ -3,6 +3,7 @@
 Heavy imports happen inside the commands, so that `nas --help` answers at once.
 """
 
+import errno
 import io
 import logging
 import os
@@ -46,6 +47,18 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {  # a function, or a g
     "weights": weights,
 }
 
+_NOT_HERE = "choose another path"
+_ADVICE: dict[int | None, str] = {  # of what the operating system refuses, what would do
+    errno.EACCES: "change who may read and write there, or choose another path",
+    errno.EPERM: _NOT_HERE,
+    errno.EROFS: _NOT_HERE,
+    errno.ENOENT: _NOT_HERE,
+    errno.ENOTDIR: "a part of the path is a file: choose another path",
+    errno.EEXIST: "a file is where a folder has to be: choose another path",
+    errno.ENOSPC: "make room, then run the same command again",
+    errno.EDQUOT: "make room, then run the same command again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 # Before the libraries that read it are imported.
 os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
 
@@ -82,7 +95,8 @@ def main() -> NoReturn:
         _stop(str(error))
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _stop(f"{error.strerror or error}{where}")
+        advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
+        _stop(f"{error.strerror or error}{where}{advice}")
     sys.exit(0)
 
 

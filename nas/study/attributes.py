@@ -28,29 +28,43 @@ _MOST = 2**53  # as far as numbers are exact in JSON; NaN is not below it either
 PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
 _OF_STUDIES = {SECONDS: "a number", BUSY_SECONDS: "a number"}
 _OF_TRIALS = {
-    **dict.fromkeys((FIXED, REPEATS, CONTINUES, RUNG, STEPS, SEED_INDEX), "a whole number"),
+    **dict.fromkeys((FIXED, REPEATS, CONTINUES, RUNG, SEED_INDEX), "a whole number"),
+    STEPS: "a whole number above 0",
     **dict.fromkeys((SPENT, SCORING, PAUSED), "a number"),
     **dict.fromkeys((FOUND, HOLD_OUT), "text"),
 }
 
 
-def check_attributes(study: optuna.Study) -> None:
-    """Raise InputError for the first attribute that no search has written."""
-    _check(study.user_attrs, _OF_STUDIES, f"study {study.study_name!r}")
+def check_attributes(study: optuna.Study, fixed: int | None = None) -> None:
+    """Raise InputError for the first attribute that no search has written.
+
+    fixed: how many fixed trials the search has that is going to read them, if that is known.
+    """
+    whose = f"study {study.study_name!r}"
+    _check(study.user_attrs, _OF_STUDIES, {}, whose)
+    last_fixed = {} if fixed is None else {FIXED: fixed - 1}
     for trial in study.get_trials(deepcopy=False):
-        _check(trial.user_attrs, _OF_TRIALS, f"trial {trial.number} of study {study.study_name!r}")
+        earlier = dict.fromkeys((REPEATS, CONTINUES), trial.number - 1)
+        _check(trial.user_attrs, _OF_TRIALS, last_fixed | earlier, f"trial {trial.number} of {whose}")
 
 
-def _check(attributes: Mapping[str, Any], kinds: Mapping[str, str], whose: str) -> None:
+def _check(attributes: Mapping[str, Any], kinds: Mapping[str, str], ends: Mapping[str, int], whose: str) -> None:
     for name, kind in kinds.items():
-        if name in attributes and not _is(attributes[name], kind):
+        if name not in attributes:
+            continue
+        if not _is(attributes[name], kind):
             found = repr(attributes[name])[:60]
             raise InputError(f"{whose} has {found} as {name}, where a search writes {kind}: something else wrote it")
+        if name in ends and attributes[name] > ends[name]:
+            raise InputError(
+                f"{whose} has {attributes[name]} as {name}, where this search writes at most {ends[name]}: "
+                "it is of a search with other settings, or something else wrote it"
+            )
 
 
 def _is(value: object, kind: str) -> bool:
     if kind == "text" or isinstance(value, bool | str):
         return kind == "text" and isinstance(value, str)
-    if kind == "a whole number":
-        return isinstance(value, int) and 0 <= value <= _MOST
+    if kind.startswith("a whole number"):
+        return isinstance(value, int) and kind.endswith("above 0") <= value <= _MOST
     return isinstance(value, int | float) and 0 <= value <= _MOST

@@ -6,6 +6,7 @@ the sampler works without Optuna.
 
 import re
 import warnings
+from collections import defaultdict
 from typing import Any
 from uuid import uuid4
 
@@ -71,7 +72,7 @@ def open_study(folder: RunFolder, config: SearchConfig) -> optuna.Study:
         pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
-    check_attributes(study)
+    check_attributes(study, len(config.fixed))
     _check_owner(study, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -182,15 +183,14 @@ def _begin(study: optuna.Study, **facts: Any) -> Trial:
 
 def paused(study: optuna.Study, config: SearchConfig) -> list[Paused]:
     """The candidates that were scored at each rung before the last step, and those that went on from there."""
-    values: list[dict[int, float]] = [{} for _ in range(config.study.rungs)]
-    promoted: list[set[int]] = [set() for _ in values]
+    values, promoted = defaultdict[int, dict[int, float]](dict), defaultdict[int, set[int]](set)
     for trial in study.get_trials(deepcopy=False):
         number, rung = trial.user_attrs.get(CONTINUES, trial.number), trial.user_attrs.get(RUNG, 0)
         if rung:
             promoted[rung - 1].add(number)
         if trial.state == TrialState.PRUNED and PAUSED in trial.user_attrs:
             values[rung][number] = trial.user_attrs[PAUSED]
-    return [Paused(found, frozenset(gone)) for found, gone in zip(values, promoted, strict=True)]
+    return [Paused(values[rung], frozenset(promoted[rung])) for rung in range(config.study.rungs)]
 
 
 def cells_needed(trial: Trial, config: SearchConfig, possible: Buildable) -> CellPlan | None:

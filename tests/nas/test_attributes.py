@@ -27,6 +27,7 @@ def test_a_time_that_is_no_number_is_named(value: object) -> None:
     [
         ("repeats", "0", "a whole number"),
         ("rung", 1.5, "a whole number"),
+        ("steps", 0, "a whole number above 0"),
         ("repeats", 10**400, "a whole number"),
         ("found", 3, "text"),
         ("paused", {}, "a number"),
@@ -38,6 +39,18 @@ def test_a_mark_of_a_trial_of_another_kind_is_named(name: str, value: object, ki
     made.ask().set_user_attr(name, value)
     with pytest.raises(InputError, match=rf"trial 1 of study 's' has .* as {name}, where a search writes {kind}"):
         check_attributes(made)
+
+
+@pytest.mark.parametrize(("name", "value", "most"), [("fixed", 4, 3), ("continues", 1, 0), ("repeats", 99, 0)])
+def test_a_mark_beyond_what_a_search_has_is_named(name: str, value: int, most: int) -> None:
+    made = study()
+    made.ask().set_user_attr("fixed", 3)
+    trial = made.ask()
+    trial.set_user_attr(name, most)
+    check_attributes(made, fixed=4)
+    trial.set_user_attr(name, value)
+    with pytest.raises(InputError, match=rf"has {value} as {name}, where this search writes at most {most}: it is of"):
+        check_attributes(made, fixed=4)
 
 
 def test_what_others_note_under_other_names_is_theirs() -> None:

@@ -234,6 +234,7 @@ def test_a_client_that_resets_the_connection_prints_nothing(capfd: pytest.Captur
     [
         ("no.such.name.invalid", "--host no.such.name.invalid is not an address or a name"),
         ("192.0.2.1", "--host 192.0.2.1 is not an address of this machine"),
+        ("fe80::1", "--host fe80::1 is not an address of this machine"),  # of some interface, which is not named
         ("a" * 300, "is not an address or a name that this machine knows"),
     ],
 )

@@ -100,6 +100,12 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "cannot be written" in done.stderr
 
 
+def test_a_place_that_the_system_refuses_is_named_with_what_would_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = nas("data", "phantom", tmp_path / "file" / "kidneys", expect=1)
+    assert re.match(r"nas: .*/file/.*: choose another path\n$", done.stderr), done.stderr
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_dashboard_answers_whom_it_knows_and_ends_when_asked(tmp_path: Path, host: str) -> None:
     (tmp_path / "run").mkdir()

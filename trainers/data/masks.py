@@ -50,7 +50,7 @@ def check_mask_path(path: Path) -> str:
     suffix = suffix_of(path) or path.suffix.lower()
     if suffix not in _WRITERS:
         raise InputError(f"{path}: masks are written as .tif, .zarr, .npy, or a folder of slices without a suffix")
-    if path.exists() and (path.is_file() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: already exists; choose another path or delete it")
     return suffix
 

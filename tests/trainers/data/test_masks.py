@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ write_mask(Path({str(tmp_path / "mask")!r}), np.ones((40, 9, 13), bool), {PLACE}
 def test_existing_files_are_not_overwritten(tmp_path) -> None:
     write_mask(tmp_path / "mask.npy", a_mask(), PLACE)
     write_kaggle(tmp_path, "kidney_1_dense")
-    for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images"):
+    for path in (tmp_path / "mask.npy", tmp_path / "train" / "kidney_1_dense" / "images", Path(os.devnull)):
         with pytest.raises(InputError, match="already exists"):
             write_mask(path, a_mask(), PLACE)
 
