@@ -85,11 +85,11 @@ class TiffFolder(Slices):
                     "of a volume must lie alike"
                 )
             spacing = None if self.geometry.stated_um else spacing_of(tif, page, _pixels(tif)).spacing_um
-            if spacing and self.spacing_um and differ(spacing, self.spacing_um):
+            if spacing and (self.spacing_um is None or differ(spacing, self.spacing_um)):
+                known = f"has voxels of {spacing_text(self.spacing_um)} µm" if self.spacing_um else "states no spacing"
                 raise InputError(
-                    f"{path}: its voxels are {spacing_text(spacing)} µm, but those of {first} "
-                    f"{spacing_text(self.spacing_um)} µm; all slices of a volume must be alike, or voxel_spacing_um in "
-                    "dataset.toml says what counts"
+                    f"{path}: its voxels are {spacing_text(spacing)} µm, but {first} {known}; all slices of a volume "
+                    "must be alike, or voxel_spacing_um in dataset.toml says what counts"
                 )
             decode(tif, page, page, path, into)
 

@@ -356,5 +356,5 @@ def test_a_statement_that_slices_needed_is_needed_again_after_they_were_converte
         statement.write_text("[volumes.k]\nvoxel_spacing_um = 45\n")
         assert np.array_equal(prepare(scan(tmp_path)[0], cache).image, image)
         statement.unlink()
-        with pytest.raises(InputError, match=r"0001\.tif: its voxels are 50 µm, but those of 0000\.tif 40 µm"):
+        with pytest.raises(InputError, match=r"0001\.tif: its voxels are 50 µm, but 0000\.tif has voxels of 40 µm"):
             prepare(scan(tmp_path)[0], cache)

@@ -213,8 +213,15 @@ def all_of(path: Path) -> np.ndarray:
 
 def test_a_slice_with_another_spacing_is_named(tmp_path) -> None:
     path = unlike_slices(tmp_path, resolution=(250, 250), resolutionunit="CENTIMETER")
-    with pytest.raises(InputError, match=r"0002\.tif: its voxels are 40 µm, but those of 0000\.tif 50 µm"):
+    with pytest.raises(InputError, match=r"0002\.tif: its voxels are 40 µm, but 0000\.tif has voxels of 50 µm"):
         all_of(path)
+
+
+def test_a_spacing_that_the_first_slice_does_not_state_is_named(tmp_path) -> None:
+    slices(tmp_path)
+    tifffile.imwrite(tmp_path / "0002.tif", GREY[2], metadata=None, resolution=(250, 250), resolutionunit="CENTIMETER")
+    with pytest.raises(InputError, match=r"0002\.tif: its voxels are 40 µm, but 0000\.tif states no spacing"):
+        all_of(tmp_path)
 
 
 def test_slices_of_different_spacings_are_read_where_a_person_states_one(tmp_path) -> None:
