@@ -8,6 +8,8 @@ from pathlib import Path
 
 from search_spaces.errors import InputError
 
+LARGEST = 2**30  # bytes of a file that is read whole; the journal of a hundred thousand trials is smaller
+_READ_WHOLE = {"", ".json", ".jsonl", ".toml", ".txt", ".md", ".journal", ".mark"}  # suffixes of such files
 DEEPEST = 64  # folders in each other; this program makes six, and much that walks through them takes a call for each
 
 
@@ -17,9 +19,10 @@ def refuse_links(
     journal: str | None = None,
     appended: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Raise InputError, naming the entry, if a link below `folder` leads out of it, or an entry is a pipe or a device.
+    """Raise InputError, naming the entry, if a link below `folder` leads out of it, or if reading an entry may not end.
 
-    So what is read, replaced or deleted there lies there, and reading it ends. A folder that does not exist holds none.
+    That is a pipe, a device, or a text of more than LARGEST bytes. So what is read, replaced or deleted there lies
+    there. A folder that does not exist holds none of them.
     guarded: a folder in it of which the caller follows no link. journal: the name of Optuna's file, whose lock is a
     link that nobody follows. appended: whether the caller adds to a file of this name; it must have no other name
     (hard link), under which what is added would appear, too.
@@ -37,6 +40,8 @@ def refuse_links(
                 raise InputError(
                     f"{path} is also another file (a hard link), which would change with it; work in a copy of {folder}"
                 )
+            if path.suffix in _READ_WHOLE and (size := _size(entry)) > LARGEST:
+                raise InputError(f"{path} has {size / 2**30:,.0f} GiB, far more than this program writes; remove it")
         elif not entry.is_dir(follow_symlinks=False):
             raise InputError(f"{path} is not a file but a pipe or a device; remove it")
 
@@ -45,6 +50,12 @@ def _names(file: os.DirEntry[str]) -> int:
     """How many names a file has."""
     with suppress(FileNotFoundError):  # removed meanwhile
         return file.stat(follow_symlinks=False).st_nlink
+    return 0
+
+
+def _size(file: os.DirEntry[str]) -> int:
+    with suppress(FileNotFoundError):  # removed meanwhile
+        return file.stat(follow_symlinks=False).st_size
     return 0
 
 

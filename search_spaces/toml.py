@@ -6,16 +6,24 @@ from typing import Any
 
 from search_spaces.errors import InputError
 
+LARGEST = 2**24  # bytes; the longest configuration has a few thousand
 DEEPEST = 32  # tables or lists in each other; a configuration has six
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values in a file, with or without a byte order mark. Raises InputError for one that is not TOML, OSError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = toml_text(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
     return parse_toml(text, str(path))
+
+
+def toml_text(path: Path) -> str:
+    """What a file holds, for `parse_toml`. Raises InputError beyond LARGEST bytes, UnicodeDecodeError, OSError."""
+    if (size := path.stat().st_size) > LARGEST:
+        raise InputError(f"{path}: not valid TOML: it has {size:,} bytes, and {LARGEST:,} are read at most")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

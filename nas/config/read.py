@@ -11,7 +11,7 @@ from nas.config.mistakes import one_line
 from nas.config.presets import PRESETS, preset_text
 from nas.config.search_config import SearchConfig, design_of
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.toml import parse_toml
+from search_spaces.toml import parse_toml, toml_text
 
 BASE = "preset"  # the key that names the preset a file starts from; without it, the file starts from the defaults
 
@@ -76,7 +76,7 @@ def _text(path: Path) -> str:
     if not path.suffix and not path.is_file():
         raise unknown_name("preset", str(path), PRESETS)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return toml_text(path)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path} cannot be read as a configuration: {what}") from error

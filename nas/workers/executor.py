@@ -11,6 +11,7 @@ from nas.workers.launcher import Launcher, Received, Worker
 from nas.workers.protocol import Died, Ended, Event, Leave, Ready, Refused, Start
 from search_spaces.errors import InputError
 
+LOG_END = 2**16  # bytes of a log that are looked at
 LATE_SECONDS = 180.0  # before the user is told about a worker that has not started
 FAILED_STARTS = 3  # in a row, before a device is given up
 
@@ -142,9 +143,18 @@ class Executor:
         if self._failed_starts.get(worker.log, 0) < FAILED_STARTS:
             self._workers.append(self._start(worker.device, worker.log))
             return None
-        printed = worker.log.read_text(errors="replace").strip().splitlines() if worker.log.is_file() else []
-        last = printed[-1] if printed else "it printed nothing"
+        last = _last_line(worker.log) or "it printed nothing"
         lost = f"no worker can be started on {worker.device} ({death.reason}): {last}; see {worker.log}"
         if not self._workers:
             raise InputError(lost)
         return f"{lost}; the search continues without it"
+
+
+def _last_line(log: Path) -> str | None:
+    """What a worker printed last; its log may be one of weeks."""
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_END))
+        lines = file.read(LOG_END).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else None

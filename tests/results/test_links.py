@@ -40,6 +40,17 @@ def test_a_pipe_is_named(tmp_path: Path) -> None:
         refuse_links(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["study.journal", "record.json", "failure.txt", "seconds"])
+def test_a_text_larger_than_any_of_ours_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "weights.safetensors").touch()
+    for place in (tmp_path / "weights.safetensors", tmp_path / name):
+        refuse_links(tmp_path)
+        with place.open("wb") as file:
+            file.truncate(2**40)  # it takes no room on the disk
+    with pytest.raises(InputError, match=rf"{name} has 1,024 GiB, far more than this program writes; remove it"):
+        refuse_links(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["study.journal", "study.journal.torn", "worker-0.log", "scores.jsonl", "log.txt"])
 def test_a_file_that_grows_must_have_no_other_name(tmp_path: Path, name: str) -> None:
     run = create(tmp_path / "run")

@@ -1,5 +1,6 @@
 """TOML from people: whatever is wrong with it is one line, and a byte order mark is not wrong."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"^c\.toml: not valid TOML: ") as caught:
         parse_toml(text, "c.toml")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("read", [read_toml, read_config])
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with (tmp_path / "c.toml").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"c\.toml: not valid TOML: it has 1,099,511,627,776 bytes, and 16,7"):
+        read(tmp_path / "c.toml")
 
 
 def test_what_is_no_utf8_is_one_line(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from trainers.data.zarr_chunks import chunk_notes, chunks_at_once
 _KIND = "Zarr"
 _ARRAY_2, _GROUP_2, _ATTRIBUTES_2, _NODE_3 = ".zarray", ".zgroup", ".zattrs", "zarr.json"
 _WORLD = "OME-Zarr"
+_LARGEST_JSON = 2**26  # bytes; consolidated, thousands of arrays fit
 _FIRST_AXES = ("time", "channel", "z", "y", "x")  # of OME-Zarr 0.1 and 0.2, which do not name them
 
 # Codecs by name, because others of the libraries run what a store contains (pickle), or read elsewhere.
@@ -352,5 +353,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if (size := path.stat().st_size) > _LARGEST_JSON:
+        raise InputError(f"{path}: it has {size:,} bytes, and {_LARGEST_JSON:,} are read at most")
     described: dict[str, Any] = json.loads(path.read_bytes())
     return described

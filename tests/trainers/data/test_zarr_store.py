@@ -135,6 +135,14 @@ def test_a_chunk_that_is_a_link_out_of_its_store_is_refused(tmp_path, where: str
         open_slices(path)
 
 
+def test_a_description_of_gigabytes_is_not_read(tmp_path) -> None:
+    (tmp_path / "s.zarr").mkdir()
+    with (tmp_path / "s.zarr" / "zarr.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"zarr\.json: it has 1,099,511,627,776 bytes, and 67,108,864 are read"):
+        open_slices(tmp_path / "s.zarr")
+
+
 def test_a_store_that_is_a_link_and_chunks_that_are_links_inside_of_it_are_read(tmp_path) -> None:
     path = store_2(tmp_path / "elsewhere.zarr")
     (path / ".git").mkdir()
