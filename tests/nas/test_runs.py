@@ -233,13 +233,14 @@ def test_a_run_that_was_killed_before_its_study_was_written_has_a_status(run: Pa
 def test_a_repeated_training_that_failed_is_no_candidate_but_is_reported(run: Path) -> None:
     folder = RunFolder(run)
     study = optuna.create_study(study_name="mine", storage=open_storage(folder, None))
-    study.enqueue_trial({}, user_attrs={REPEATS: 7})
+    study.tell(study.ask(), 0.5)
+    study.enqueue_trial({}, user_attrs={REPEATS: 0})
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     job = Job(
-        trial=0, name="n", candidate=UnetCandidate(), fit=FitConfig(), inference=InferenceConfig(), seed=1, repeats=7
+        trial=1, name="n", candidate=UnetCandidate(), fit=FitConfig(), inference=InferenceConfig(), seed=1, repeats=0
     )
     ended = Record(job=job, outcome=Outcome(state="failed", reason="why\x1b[2J"), version="0")
     folder.leaderboard_json.write_text(rank([ended], "mine", "k", ScoreConfig()).model_dump_json())
     status = read_status(run)
-    assert (status.candidates, status.failed, status.repeats) == (0, 0, 1)
-    assert "trial 0 failed: why\N{REPLACEMENT CHARACTER}[2J" in status.text()
+    assert (status.candidates, status.failed, status.repeats) == (1, 0, 1)
+    assert "trial 1 failed: why\N{REPLACEMENT CHARACTER}[2J" in status.text()
