@@ -36,27 +36,23 @@ def refuse_links(
             if not (journal is not None and path.parent == folder and _is_lock(path, journal)):
                 _refuse_outward(path, folder, whole)
         elif entry.is_file(follow_symlinks=False):
-            if appended(entry.name) and _names(entry) > 1:
+            facts = _facts(entry)
+            if facts is not None and facts.st_nlink > 1 and appended(entry.name):
                 raise InputError(
                     f"{path} is also another file (a hard link), which would change with it; work in a copy of {folder}"
                 )
-            if path.suffix in _READ_WHOLE and (size := _size(entry)) > LARGEST:
-                raise InputError(f"{path} has {size / 2**30:,.0f} GiB, far more than this program writes; remove it")
+            if facts is not None and facts.st_size > LARGEST and path.suffix in _READ_WHOLE:
+                size = facts.st_size / 2**30
+                raise InputError(f"{path} has {size:,.0f} GiB, far more than this program writes; remove it")
         elif not entry.is_dir(follow_symlinks=False):
             raise InputError(f"{path} is not a file but a pipe or a device; remove it")
 
 
-def _names(file: os.DirEntry[str]) -> int:
-    """How many names a file has."""
-    with suppress(FileNotFoundError):  # removed meanwhile
-        return file.stat(follow_symlinks=False).st_nlink
-    return 0
-
-
-def _size(file: os.DirEntry[str]) -> int:
-    with suppress(FileNotFoundError):  # removed meanwhile
-        return file.stat(follow_symlinks=False).st_size
-    return 0
+def _facts(file: os.DirEntry[str]) -> os.stat_result | None:
+    """The size of a file and how many names it has; None if it was removed meanwhile."""
+    with suppress(FileNotFoundError):
+        return file.stat(follow_symlinks=False)
+    return None
 
 
 def _refuse_outward(link: Path, folder: Path, whole: str) -> None:

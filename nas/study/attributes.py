@@ -4,7 +4,7 @@ A journal may be a stranger's, and other programs can write into a study on a se
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 
@@ -26,12 +26,23 @@ from search_spaces.errors import InputError
 
 _MOST = 2**53  # as far as numbers are exact in JSON; NaN is not below it either
 PAUSED = "paused"  # user attribute of a trial: its score at the rung at which it pauses
-_OF_STUDIES = {SECONDS: "a number", BUSY_SECONDS: "a number"}
+
+
+class _Kind(NamedTuple):
+    """What a search writes."""
+
+    words: str
+    types: tuple[type, ...]
+    least: int = 0  # of numbers
+
+
+_NUMBER, _WHOLE, _TEXT = _Kind("a number", (int, float)), _Kind("a whole number", (int,)), _Kind("text", (str,))
+_OF_STUDIES = {SECONDS: _NUMBER, BUSY_SECONDS: _NUMBER}
 _OF_TRIALS = {
-    **dict.fromkeys((FIXED, REPEATS, CONTINUES, RUNG, SEED_INDEX), "a whole number"),
-    STEPS: "a whole number above 0",
-    **dict.fromkeys((SPENT, SCORING, PAUSED), "a number"),
-    **dict.fromkeys((FOUND, HOLD_OUT), "text"),
+    **dict.fromkeys((FIXED, REPEATS, CONTINUES, RUNG, SEED_INDEX), _WHOLE),
+    STEPS: _Kind("a whole number above 0", (int,), least=1),
+    **dict.fromkeys((SPENT, SCORING, PAUSED), _NUMBER),
+    **dict.fromkeys((FOUND, HOLD_OUT), _TEXT),
 }
 
 
@@ -48,13 +59,15 @@ def check_attributes(study: optuna.Study, fixed: int | None = None) -> None:
         _check(trial.user_attrs, _OF_TRIALS, last_fixed | earlier, f"trial {trial.number} of {whose}")
 
 
-def _check(attributes: Mapping[str, Any], kinds: Mapping[str, str], ends: Mapping[str, int], whose: str) -> None:
+def _check(attributes: Mapping[str, Any], kinds: Mapping[str, _Kind], ends: Mapping[str, int], whose: str) -> None:
     for name, kind in kinds.items():
         if name not in attributes:
             continue
         if not _is(attributes[name], kind):
-            found = repr(attributes[name])[:60]
-            raise InputError(f"{whose} has {found} as {name}, where a search writes {kind}: something else wrote it")
+            raise InputError(
+                f"{whose} has {repr(attributes[name])[:60]} as {name}, where a search writes {kind.words}: "
+                "something else wrote it"
+            )
         if name in ends and attributes[name] > ends[name]:
             raise InputError(
                 f"{whose} has {attributes[name]} as {name}, where this search writes at most {ends[name]}: "
@@ -62,9 +75,6 @@ def _check(attributes: Mapping[str, Any], kinds: Mapping[str, str], ends: Mappin
             )
 
 
-def _is(value: object, kind: str) -> bool:
-    if kind == "text" or isinstance(value, bool | str):
-        return kind == "text" and isinstance(value, str)
-    if kind.startswith("a whole number"):
-        return isinstance(value, int) and kind.endswith("above 0") <= value <= _MOST
-    return isinstance(value, int | float) and 0 <= value <= _MOST
+def _is(value: Any, kind: _Kind) -> bool:
+    fits = isinstance(value, kind.types) and not isinstance(value, bool)
+    return fits and (isinstance(value, str) or bool(kind.least <= value <= _MOST))

@@ -232,6 +232,14 @@ def test_a_paused_trial_goes_on_under_its_own_number_to_the_next_rung(folder: Ru
     assert count_candidates(study) == 2
 
 
+def test_a_trial_that_waits_at_a_rung_that_the_search_has_no_more_does_not_wait(folder: RunFolder) -> None:
+    study = open_study(folder, HALVING)
+    _paused(study, ask(study, HALVING), 0.5)
+    _paused(study, go_on(study, 0, rung=1), 0.7)
+    fewer = HALVING.model_copy(update={"study": HALVING.study.model_copy(update={"rungs": 1})})
+    assert [(p.values, p.promoted) for p in paused(study, fewer)] == [({0: 0.5}, {0})]
+
+
 def test_a_trial_that_was_going_on_when_its_driver_died_is_the_same_job(folder: RunFolder) -> None:
     study = open_study(folder, HALVING)
     _paused(study, ask(study, HALVING), 0.5)
